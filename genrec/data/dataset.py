@@ -1,0 +1,38 @@
+"""The value that leaves this room: one data set, checked, cleaned and split."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import polars as pl
+
+Part = Literal["train", "valid", "test"]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One data set.
+
+    interactions: one row per interaction, sorted by user (first appearance), timestamp, file order. Always `row` (UInt32,
+        file order) and `event` (String); where the data has them `user_id` (String), `item_id` (String), `timestamp`
+        (Int64, seconds since 1970), `rating` (Float64), `review` (String), `basket` (String); then context columns.
+        After `splits.split`, `part` (String: train, valid, test).
+    items: `item_id` (String, unique), `title` (String, null where unknown), attributes (String, Int64, Float64, List(String)).
+    users: `user_id` (String, unique), attributes.
+    notes: what was recognised, changed, dropped or switched off, one line each.
+    fingerprint: hash of the content above.
+    cutoffs: for temporal splits, the first timestamp of "valid" and of "test"; else empty.
+    """
+
+    name: str
+    interactions: pl.DataFrame
+    items: pl.DataFrame
+    users: pl.DataFrame
+    notes: tuple[str, ...] = ()
+    licence: str | None = None
+    fingerprint: str = ""
+    split_method: str = ""
+    cutoffs: tuple[tuple[str, int], ...] = ()
+
+    def with_notes(self, *notes: str) -> "Dataset":
+        """The same data set with more notes."""
+        return replace(self, notes=self.notes + notes)

@@ -1,0 +1,52 @@
+"""The user's mistakes: printed as one message, exit code 2 (HTTP 4xx). Everything else keeps its traceback.
+
+GenrecError
+├── DataError          a file, row or column cannot be used
+├── TaskError          a task YAML cannot be used
+├── RunError           a run or adapter folder cannot be used
+├── UnknownNameError   a name that nothing has: user, item, task, model, data set, option value
+└── UnavailableError   something must be fetched and cannot be, or an optional package is missing
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class GenrecError(Exception):
+    """A mistake the user can mend; the message says what, which value, what is allowed."""
+
+
+class DataError(GenrecError):
+    """A file, row or column cannot be used."""
+
+
+class TaskError(GenrecError):
+    """A task YAML cannot be used."""
+
+
+class RunError(GenrecError):
+    """A run or adapter folder cannot be used."""
+
+
+class UnavailableError(GenrecError):
+    """Something must be fetched and cannot be, or an optional package is missing."""
+
+
+class UnknownNameError(GenrecError):
+    """A name that nothing has."""
+
+    def __init__(self, kind: str, name: str, available: Iterable[str], where: str = "") -> None:
+        self.kind, self.name = kind, name
+        super().__init__(unknown_name(kind, name, available, where))
+
+
+def unknown_name(kind: str, name: str, available: Iterable[str], where: str = "") -> str:
+    """`Unknown task 'ratng'. Did you mean 'rating'? Available: click, rating, ...`"""
+    names = [str(n) for n in available]
+    close = difflib.get_close_matches(name, names, n=3)
+    message = f"Unknown {kind} '{name}'{' ' + where if where else ''}."
+    if close:
+        message += f" Did you mean {' or '.join(repr(c) for c in close)}?"
+    shown = ", ".join(sorted(names)[:20])
+    more = f", ... ({len(names)} in all)" if len(names) > 20 else ""
+    return f"{message} Available: {shown or 'none'}{more}"

@@ -1,0 +1,1 @@
+"""Batched scoring with a trained adapter."""

@@ -1,0 +1,1 @@
+"""Everything that runs forward: backbone, item rows, heads, adapter."""
