@@ -1,0 +1,149 @@
+"""What one example is: the events, moments, baskets or texts of a data set, with the columns that labels need."""
+
+import re
+import zlib
+from collections.abc import Collection, Sequence
+from typing import Literal
+
+import polars as pl
+
+from genrec.data.dataset import Dataset, Part
+
+Unit = Literal["event", "user_time", "basket", "text"]
+
+NEXT_EVENT = re.compile(r"next_(\w+)_days")
+RETURNS = "returns_days"
+DAY = 86_400
+SCHEMA: dict[str, pl.DataType] = {
+    "user_id": pl.String(),
+    "item_id": pl.String(),
+    "timestamp": pl.Int64(),
+    "event": pl.String(),
+    "rating": pl.Float64(),
+    "review": pl.String(),
+    "basket": pl.String(),
+}
+_PARTS: tuple[Part, ...] = ("train", "valid", "test")
+
+
+def is_lookahead(column: str) -> bool:
+    """Whether the column looks ahead: `returns_days`, `next_<event>_days`."""
+    return column == RETURNS or NEXT_EVENT.fullmatch(column) is not None
+
+
+def unit_rows(
+    dataset: Dataset,
+    unit: Unit,
+    part: Part | None = "train",
+    columns: Collection[str] = (),
+    horizon_days: int | None = None,
+) -> pl.DataFrame:
+    """The rows of a unit inside one part of the split (None: everything), in the order of the interactions.
+
+    event: the interactions. user_time: the last event of each user and timestamp. basket: one row per user and basket (by
+    timestamp where there are no baskets) with `item_ids` (List(String)). text: the interactions with a review, else the items
+    with a title; `text` is that review or title.
+
+    Of `columns` it adds what the unit lacks: `next_<event>_days` (Float64; for an event: until the user does this with the
+    same item, 0 at such an event itself; for a moment: until the user does it with any item, later), `returns_days`
+    (Float64; until the user's next event at a later time), both infinite where it does not happen before the part's
+    cut-off, and columns of the items and the users. With `horizon_days`, rows whose horizon passes the cut-off are dropped.
+    """
+    rows = _in_part(dataset.interactions, part)
+    if unit == "text":
+        rows = _texts(dataset, part)
+    elif unit == "user_time":
+        rows = rows.unique(["user_id", "timestamp"], keep="last", maintain_order=True)
+    elif unit == "basket":
+        rows = _baskets(rows)
+    ahead = [c for c in dict.fromkeys(columns) if is_lookahead(c) and c not in rows.columns]
+    if ahead or horizon_days:
+        rows = _look_ahead(rows, dataset, unit, part, ahead, horizon_days)
+    for table, key in ((dataset.items, "item_id"), (dataset.users, "user_id")):
+        extra = [c for c in dict.fromkeys(columns) if c in table.columns and c not in rows.columns]
+        if extra and key in rows.columns and key in table.columns:
+            rows = rows.join(table.select(key, *extra), on=key, how="left", maintain_order="left")
+    return rows
+
+
+def unit_columns(dataset: Dataset, unit: Unit) -> list[str]:
+    """Names that a row of the unit can have in this data set, look-ahead columns left out."""
+    own = {"basket": ["item_ids"], "text": ["text"]}.get(unit, [])
+    return list(dict.fromkeys([*own, *dataset.interactions.columns, *dataset.items.columns, *dataset.users.columns]))
+
+
+def has_reviews(dataset: Dataset) -> bool:
+    """Whether any interaction has a review."""
+    frame = dataset.interactions
+    return "review" in frame.columns and bool(frame.select(_filled("review").any()).item())
+
+
+def _filled(column: str) -> pl.Expr:
+    return (pl.col(column).str.strip_chars() != "").fill_null(False)
+
+
+def _in_part(frame: pl.DataFrame, part: Part | None) -> pl.DataFrame:
+    return frame if part is None or "part" not in frame.columns else frame.filter(pl.col("part") == part)
+
+
+def _texts(dataset: Dataset, part: Part | None) -> pl.DataFrame:
+    if has_reviews(dataset):
+        return _in_part(dataset.interactions.filter(_filled("review")), part).with_columns(text=pl.col("review"))
+    titled = dataset.items.filter(_filled("title")).with_columns(text=pl.col("title"))
+    # An item has no part of its own: a stable hash of its id gives it one (8 train : 1 valid : 1 test).
+    parts = [("valid", "test")[h] if (h := zlib.crc32(i.encode()) % 10) < 2 else "train" for i in titled["item_id"]]
+    return _in_part(titled.with_columns(part=pl.Series(parts, dtype=pl.String)), part)
+
+
+def _baskets(rows: pl.DataFrame) -> pl.DataFrame:
+    key = [c for c in ("user_id", "basket" if "basket" in rows.columns else "timestamp") if c in rows.columns]
+    rest = [pl.col(c).first() for c in rows.columns if c not in key and c != "item_id"]
+    return rows.group_by(key, maintain_order=True).agg(*rest, pl.col("item_id").alias("item_ids"))
+
+
+def _look_ahead(
+    rows: pl.DataFrame,
+    dataset: Dataset,
+    unit: Unit,
+    part: Part | None,
+    columns: Sequence[str],
+    horizon_days: int | None,
+) -> pl.DataFrame:
+    events = dataset.interactions
+    last = events.select(pl.col("timestamp").max()).item()
+    end = pl.lit(0 if last is None else last + 1, dtype=pl.Int64)
+    cutoffs = dict(dataset.cutoffs)
+    after = None if part is None or part == "test" else _PARTS[_PARTS.index(part) + 1]
+    if after in cutoffs:
+        end = pl.lit(cutoffs[after], dtype=pl.Int64)
+        events = events.filter(pl.col("timestamp") < end)
+    elif (
+        after is not None and "part" in events.columns
+    ):  # No common cut-off: each user is known up to the last own event.
+        events = events.filter(pl.col("part").is_in(_PARTS[: _PARTS.index(after)]))
+        known = events.group_by("user_id").agg((pl.col("timestamp").max() + 1).alias("__end"))
+        rows = rows.join(known, on="user_id", how="left", maintain_order="left")
+        end = pl.col("__end")
+    if horizon_days:
+        rows = rows.filter(pl.col("timestamp") + horizon_days * DAY < end)
+    for column in columns:
+        match = NEXT_EVENT.fullmatch(column)
+        by = ["user_id", "item_id"] if match and unit == "event" else ["user_id"]
+        wanted = events.filter(pl.col("event") == match[1]) if match else events
+        later = wanted.select(*by, pl.col("timestamp"), pl.col("timestamp").alias("__next")).sort("timestamp")
+        rows = (
+            rows.with_row_index("__order")
+            .sort("timestamp")
+            .join_asof(
+                later,
+                on="timestamp",
+                by=by,
+                strategy="forward",
+                allow_exact_matches=len(by) == 2,
+                check_sortedness=False,
+            )
+            .sort("__order")
+            .with_columns(((pl.col("__next") - pl.col("timestamp")) / DAY).fill_null(float("inf")).alias(column))
+            .drop("__order", "__next")
+        )
+    return rows.drop("__end", strict=False)
