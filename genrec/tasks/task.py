@@ -1,9 +1,9 @@
-"""A task is one YAML file: what is asked, of which unit, what counts as the answer. Load it, check it, evaluate its label."""
+"""A task is one YAML file: what is asked, of which unit, what counts as the answer. Load, check, evaluate."""
 
 import hashlib
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -15,7 +15,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 import genrec
 from genrec.data.dataset import Dataset
 from genrec.errors import TaskError, unknown_name
-from genrec.tasks.units import SCHEMA, Unit, has_reviews, is_lookahead, unit_columns, unit_rows
+from genrec.tasks.units import SCHEMA, Unit, has_reviews, is_lookahead, unit_rows
 
 log = logging.getLogger(__name__)
 Name = TypeVar("Name", bound=str)
@@ -30,7 +30,7 @@ METRICS = {
     "number": ("rmse", "mae", "accuracy", "log_loss", "ece"),
     "text": ("exact_match",),
 }
-ASK_PLACEHOLDERS = ("user_id", "item_id", "title", "titles", "k", "condition", "text", "days")
+ASK_PLACEHOLDERS = ("user_id", "item_id", "title", "titles", "k", "condition", "text")
 
 _KEYS = (
     "task", "version", "description", "unit", "needs", "label", "where", "dense", "horizon_days",
@@ -38,12 +38,11 @@ _KEYS = (
 )  # fmt: skip
 _OPTIONAL = ("label", "where", "dense", "horizon_days", "negatives", "weight")
 _PLACEHOLDERS: dict[Unit, tuple[str, ...]] = {
-    "event": ("item", "title", "date"),
-    "user_time": ("date",),
-    "basket": ("items", "date"),
-    "text": ("text", "review"),
+    "event": ("item",),
+    "user_time": (),
+    "basket": ("items",),
+    "text": ("text",),
 }
-_IDS = ("user_id", "item_id", "timestamp", "basket")  # display only or meaningless as words: never in a template
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _BRACES = re.compile(r"\{([a-z][a-z0-9_]*)\}|[{}]")
 
@@ -52,8 +51,8 @@ _BRACES = re.compile(r"\{([a-z][a-z0-9_]*)\}|[{}]")
 class Answer:
     """What counts as the answer.
 
-    choices: the words shown to the model, in order. values: for numbers, the value of each choice. column: the choices are the
-    distinct values of this column in the training part (`resolve_answer` fills them in).
+    choices: the words shown to the model, in order. values: for numbers, the value of each choice. column: the choices
+    are the distinct values of this column in the training part (`resolve_answer` fills them in).
     """
 
     kind: Literal["item", "choices", "number", "text"]
@@ -74,8 +73,9 @@ class Negatives:
 class Task:
     """One task; see the keys of any file in prompts/.
 
-    where: a SQL filter on the unit's rows. dense: the outcome is read at the item position of an event. horizon_days: rows
-    that look further ahead than the part's cut-off are dropped. path: file name only. text: the raw YAML.
+    where: a SQL filter on the unit's rows. dense: the outcome is read at the item position of an event. horizon_days:
+    rows that look further ahead than the part's cut-off are dropped. seen, unseen and the other template groups: what
+    the task itself fixes (`{days}`, `{choices}`) is filled in. path: file name only. text: the raw YAML.
     """
 
     name: str
@@ -222,10 +222,18 @@ class _Reader:
             raise self.fail(keys["label"], "label: not used where the answer is an item")
         if answer.kind != "item" and label is None:
             raise self.fail(keys["answer"], "label: missing; it is needed for this answer")
+        ahead = [c for c in (_columns(label) if label else ()) if is_lookahead(c)]
+        if horizon and not ahead:
+            raise self.fail(keys["horizon_days"], "horizon_days: the label does not look ahead, so it has no horizon")
+        if "negatives" in keys and not ahead:
+            raise self.fail(keys["negatives"], "negatives: only for a label that looks ahead (next_<event>_days)")
         negatives = self.negatives(keys["negatives"], unit, answer) if "negatives" in keys else None
         dense = self.truth(keys["dense"], "dense") if "dense" in keys else False
         if dense and (unit != "event" or answer.kind not in ("choices", "number")):
             raise self.fail(keys["dense"], "dense: only for unit: event with choices or a number as the answer")
+        fixed = {"days": str(horizon)} if horizon else {}
+        if answer.choices:
+            fixed["choices"] = " or ".join(filter(None, (", ".join(answer.choices[:-1]), answer.choices[-1])))
         return Task(
             name=name,
             version=self.whole(keys["version"], "version"),
@@ -241,8 +249,8 @@ class _Reader:
             negatives=negatives,
             where=self.sql(keys["where"], "where", unit, needs, horizon) if "where" in keys else None,
             dense=dense,
-            ask=self.templates(keys["ask"], "ask", ASK_PLACEHOLDERS, set()),
-            **self.groups(keys["templates"], unit, answer, needs, label, horizon),
+            ask=self.templates(keys["ask"], "ask", (*ASK_PLACEHOLDERS, *fixed), set(), fixed),
+            **self.groups(keys["templates"], unit, answer, needs, label, fixed),
             horizon_days=horizon,
             path=self.path.name,
             text=text,
@@ -354,7 +362,10 @@ class _Reader:
         if len(self.items(value, f"answer: {kind}")) < 2:
             raise self.fail(value, f"answer: {kind}: at least two are needed")
         if kind == "choices":
-            return Answer("choices", choices=self.texts(value, "answer: choices", quoted=False))
+            choices = self.texts(value, "answer: choices", quoted=False)
+            if braced := next((c for c in choices if set("{}") & set(c)), None):
+                raise self.fail(value, f"answer: choices: {braced!r} has a brace; choices are plain words")
+            return Answer("choices", choices=choices)
         values = tuple(self.number(n, "answer: number") for n in value.value)
         if list(values) != sorted(set(values)):
             raise self.fail(value, "answer: number: write every number once, the smallest first")
@@ -392,8 +403,15 @@ class _Reader:
         return text
 
     def templates(
-        self, node: Node, what: str, allowed: Sequence[str], required: set[str], taken: dict[str, int] | None = None
+        self,
+        node: Node,
+        what: str,
+        allowed: Sequence[str],
+        required: Collection[str],
+        fixed: Mapping[str, str],
+        taken: dict[str, int] | None = None,
     ) -> tuple[str, ...]:
+        """Checked templates, `fixed` values filled in; `taken`: the line of each text, across lists."""
         found = self.texts(node, what, quoted=True)
         for item, text in zip(self.items(node, what), found, strict=True):
             try:
@@ -405,38 +423,49 @@ class _Reader:
                     raise self.fail(item, unknown_name("placeholder", name, allowed, f"in {what}"))
             if text != text.strip():
                 raise self.fail(item, f"{what}: {text!r} begins or ends in white space")
-            if required and not required & set(names):
-                wanted = " or ".join(f"{{{r}}}" for r in sorted(required))
+            if required and not set(required) & set(names):
+                wanted = " or ".join(f"{{{r}}}" for r in required)
                 raise self.fail(item, f"{what}: {text!r} lacks {wanted}: it would ask the same of everything")
             if taken is not None:
                 if text.casefold() in taken:
-                    raise self.fail(item, f"{what}: {text!r} appears twice (first on line {taken[text.casefold()]})")
+                    first = taken[text.casefold()]
+                    raise self.fail(item, f"{what}: {text!r} appears twice (first on line {first})")
                 taken[text.casefold()] = item.start_mark.line + 1
-        return found
+        return tuple(_fill(text, fixed) for text in found)
 
     def groups(
-        self, node: Node, unit: Unit, answer: Answer, needs: Sequence[str], label: str | None, horizon: int | None
+        self,
+        node: Node,
+        unit: Unit,
+        answer: Answer,
+        needs: Sequence[str],
+        label: str | None,
+        fixed: Mapping[str, str],
     ) -> dict[str, tuple[str, ...]]:
-        lists = unit == "event" and answer.kind == "item"  # of the next item one can also ask under a condition
-        more = ("conditioned", "like") if lists else ()
+        next_item = unit == "event" and answer.kind == "item"  # one can also ask for it under a condition
+        more = ("conditioned", "like") if next_item else ()
         keys = self.mapping(node, "templates", ("seen", "unseen", *more), more)
-        hidden = {*_IDS, *(_columns(label) if label else ())}
-        allowed = [p for p in _PLACEHOLDERS[unit] if p not in hidden]
-        allowed += [n for n in needs if n not in hidden and n not in allowed]
-        allowed += ["choices"] if answer.kind in ("choices", "number") else []
-        allowed += ["days"] if horizon else []
-        required = {"event": {"item", "title"}, "basket": {"items"}, "text": {"text", "review"}}.get(unit, set())
-        if lists:  # here the item is the target
-            allowed, required = [p for p in allowed if p not in ("item", "title")], set()
+        own = [] if next_item else [*_PLACEHOLDERS[unit]]  # the next item is the target
+        if unit == "text":  # what the answer is made of must not be read
+            hidden = {"user_id", "item_id", "timestamp", "basket", *(_columns(label) if label else ())}
+            own += [n for n in needs if n not in hidden and n not in own]
         taken: dict[str, int] = {}
-        groups = {k: self.templates(keys[k], f"templates: {k}", allowed, required, taken) for k in ("seen", "unseen")}
-        for group, own in (("conditioned", {"condition"}), ("like", {"item", "title"})):
+        groups = {
+            k: self.templates(keys[k], f"templates: {k}", [*own, *fixed], own, fixed, taken) for k in ("seen", "unseen")
+        }
+        for group, name in (("conditioned", "condition"), ("like", "item")):
             inner = self.mapping(keys[group], f"templates: {group}", ("seen", "unseen")) if group in keys else {}
             for k in ("seen", "unseen"):
                 what = f"templates: {group}: {k}"
-                names = [*allowed, *sorted(own)]
-                groups[f"{group}_{k}"] = self.templates(inner[k], what, names, own, taken) if k in inner else ()
+                groups[f"{group}_{k}"] = (
+                    self.templates(inner[k], what, [name, *fixed], [name], fixed, taken) if k in inner else ()
+                )
         return groups
+
+
+def _fill(template: str, fixed: Mapping[str, str]) -> str:
+    parts = (p if isinstance(p, str) else fixed.get(p.name, f"{{{p.name}}}") for p in pieces(template))
+    return "".join(parts)
 
 
 def _kind(node: Node) -> str:
@@ -471,10 +500,10 @@ def _word(value: float) -> str:
 
 
 def labels(task: Task, unit_rows: pl.DataFrame) -> pl.Series:
-    """The answer to each row: the choice's words (String), a number (Float64), a text, or the item_id; null where unknown.
+    """The answer to each row: a choice's words (String), a number (Float64), a text, the item_id; null where unknown.
 
-    A row whose value in a needed column is null has no label. A label outside the task's choices is a TaskError; choices
-    taken from the data are checked only once `resolve_answer` has filled them in.
+    A row whose value in a needed column is null has no label. A label outside the task's choices is a TaskError;
+    choices taken from the data are checked only once `resolve_answer` has filled them in.
     """
     if task.answer.kind == "item":
         return unit_rows["item_id" if "item_id" in unit_rows.columns else "item_ids"].rename("label")
@@ -498,15 +527,20 @@ def selected(task: Task, unit_rows: pl.DataFrame) -> pl.Series:
 
 
 def task_rows(task: Task, dataset: Dataset, part: Literal["train", "valid", "test"] | None = "train") -> pl.DataFrame:
-    """The unit's rows that the task reads in one part of the split, with a column `label`; rows without a label are dropped."""
+    """The rows that the task reads in one part of the split, with a column `label`; rows without a label are dropped.
+
+    Of a task that draws negatives: one row per user and time, with the label of some item that the user gets later.
+    """
     columns = [c for sql in (task.label, task.where) if sql for c in _columns(sql)]
-    rows = unit_rows(dataset, task.unit, part, [*columns, *task.needs], task.horizon_days)
+    # Where negatives are drawn, positives are too: any item that the user gets later.
+    unit: Unit = "user_time" if task.negatives else task.unit
+    rows = unit_rows(dataset, unit, part, [*columns, *task.needs], task.horizon_days)
     rows = rows.filter(selected(task, rows))
     return rows.with_columns(labels(task, rows)).filter(pl.col("label").is_not_null())
 
 
 def resolve_answer(task: Task, dataset: Dataset) -> Task:
-    """The task with the choices that the data gives (`answer: {choices: {column: ...}}`), from the training part only."""
+    """The task with the choices that a column of the training part gives; raises TaskError on more than 20 numbers."""
     column = task.answer.column
     if column is None:
         return task
@@ -515,8 +549,8 @@ def resolve_answer(task: Task, dataset: Dataset) -> Task:
         return replace(task, answer=replace(task.answer, choices=tuple(found.to_list())))
     if len(found) > MOST_NUMBERS:
         raise TaskError(
-            f"{task.path}: {dataset.name} has {len(found)} different values of {column}, at most {MOST_NUMBERS} can be choices; "
-            f"round the column, or list the numbers in the task"
+            f"{task.path}: {dataset.name} has {len(found)} different values of {column}, at most {MOST_NUMBERS} can be "
+            f"choices; round the column, or list the numbers in the task"
         )
     values = tuple(float(v) for v in found)
     return replace(task, answer=replace(task.answer, choices=tuple(_word(v) for v in values), values=values))
@@ -524,33 +558,19 @@ def resolve_answer(task: Task, dataset: Dataset) -> Task:
 
 def missing_needs(task: Task, dataset: Dataset) -> str | None:
     """One line that says why this data set cannot feed the task; None where it can."""
-    off = f"{task.name} is off for {dataset.name}: "
     if missing := [need for need in task.needs if not _has(dataset, task.unit, need)]:
-        return off + f"no {' and no '.join(missing)} (it needs {', '.join(task.needs)})"
-    if (
-        task.unit == "user_time"
-        and task.horizon_days
-        and "part" in dataset.interactions.columns
-        and not dataset.cutoffs
-    ):
-        return (
-            off
-            + f"looking {task.horizon_days} days ahead needs a split by time, not {dataset.split_method or 'this one'}"
-        )
+        return f"no {' and no '.join(missing)} (it needs {', '.join(task.needs)})"
     if task.answer.kind == "item":
-        some = dataset.interactions.select(pl.col("item_id").drop_nulls().unique_counts().len()).item()
-        return off + "fewer than 2 items" if some < 2 else None
+        items = dataset.interactions["item_id"].drop_nulls().n_unique()
+        return "fewer than 2 items" if items < 2 else None
     try:
-        task = resolve_answer(task, dataset)
-        found = task_rows(task, dataset, "train")["label"].unique().to_list()
+        found = task_rows(resolve_answer(task, dataset), dataset, "train")["label"].unique().to_list()
     except TaskError as error:
-        return off + str(error)
-    if task.negatives and task.answer.choices[-1] in found:
-        return None
+        return str(error)
     if not found:
-        return off + "no training row has a label" + (f" within {task.horizon_days} days" if task.horizon_days else "")
-    if len(found) < 2:
-        return off + f"every training row has the same label, {found[0]!r}"
+        return "no training row has a label" + (f" {task.horizon_days} days ahead" if task.horizon_days else "")
+    if len(found) < 2 and not (task.negatives and task.answer.choices[-1] in found):
+        return f"every training row has the same answer, {found[0]!r}"
     return None
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 import polars as pl
 
 from genrec.data.dataset import Dataset, Part
+from genrec.errors import TaskError
 
 Unit = Literal["event", "user_time", "basket", "text"]
 
@@ -23,7 +24,6 @@ SCHEMA: dict[str, pl.DataType] = {
     "review": pl.String(),
     "basket": pl.String(),
 }
-_PARTS: tuple[Part, ...] = ("train", "valid", "test")
 
 
 def is_lookahead(column: str) -> bool:
@@ -40,14 +40,14 @@ def unit_rows(
 ) -> pl.DataFrame:
     """The rows of a unit inside one part of the split (None: everything), in the order of the interactions.
 
-    event: the interactions. user_time: the last event of each user and timestamp. basket: one row per user and basket (by
-    timestamp where there are no baskets) with `item_ids` (List(String)). text: the interactions with a review, else the items
-    with a title; `text` is that review or title.
+    event: the interactions. user_time: the last event of each user and timestamp. basket: one row per user and basket
+    (by timestamp where there are no baskets) with `item_ids` (List(String)). text: the interactions with a review, else
+    the items with a title; `text` is that review or title.
 
-    Of `columns` it adds what the unit lacks: `next_<event>_days` (Float64; for an event: until the user does this with the
-    same item, 0 at such an event itself; for a moment: until the user does it with any item, later), `returns_days`
-    (Float64; until the user's next event at a later time), both infinite where it does not happen before the part's
-    cut-off, and columns of the items and the users. With `horizon_days`, rows whose horizon passes the cut-off are dropped.
+    Of `columns` it adds what the unit lacks: columns of the items and the users, `returns_days` (until the user's next
+    event at a later time) and `next_<event>_days` (until the user does this at a later time; in unit event, with the
+    same item). Days are Float64, infinite where it does not happen before the part's cut-off. With `horizon_days`, rows
+    whose horizon passes the cut-off are dropped. Looking ahead in a part that is not split by time raises TaskError.
     """
     rows = _in_part(dataset.interactions, part)
     if unit == "text":
@@ -64,12 +64,6 @@ def unit_rows(
         if extra and key in rows.columns and key in table.columns:
             rows = rows.join(table.select(key, *extra), on=key, how="left", maintain_order="left")
     return rows
-
-
-def unit_columns(dataset: Dataset, unit: Unit) -> list[str]:
-    """Names that a row of the unit can have in this data set, look-ahead columns left out."""
-    own = {"basket": ["item_ids"], "text": ["text"]}.get(unit, [])
-    return list(dict.fromkeys([*own, *dataset.interactions.columns, *dataset.items.columns, *dataset.users.columns]))
 
 
 def has_reviews(dataset: Dataset) -> bool:
@@ -111,19 +105,12 @@ def _look_ahead(
 ) -> pl.DataFrame:
     events = dataset.interactions
     last = events.select(pl.col("timestamp").max()).item()
-    end = pl.lit(0 if last is None else last + 1, dtype=pl.Int64)
-    cutoffs = dict(dataset.cutoffs)
-    after = None if part is None or part == "test" else _PARTS[_PARTS.index(part) + 1]
-    if after in cutoffs:
-        end = pl.lit(cutoffs[after], dtype=pl.Int64)
+    end = 0 if last is None else last + 1
+    if part is not None and "part" in events.columns:
+        if not dataset.cutoffs:
+            raise TaskError(f"looking ahead needs a split by time, not {dataset.split_method or 'this one'}")
+        end = dict(dataset.cutoffs).get({"train": "valid", "valid": "test"}.get(part, ""), end)
         events = events.filter(pl.col("timestamp") < end)
-    elif (
-        after is not None and "part" in events.columns
-    ):  # No common cut-off: each user is known up to the last own event.
-        events = events.filter(pl.col("part").is_in(_PARTS[: _PARTS.index(after)]))
-        known = events.group_by("user_id").agg((pl.col("timestamp").max() + 1).alias("__end"))
-        rows = rows.join(known, on="user_id", how="left", maintain_order="left")
-        end = pl.col("__end")
     if horizon_days:
         rows = rows.filter(pl.col("timestamp") + horizon_days * DAY < end)
     for column in columns:
@@ -131,19 +118,15 @@ def _look_ahead(
         by = ["user_id", "item_id"] if match and unit == "event" else ["user_id"]
         wanted = events.filter(pl.col("event") == match[1]) if match else events
         later = wanted.select(*by, pl.col("timestamp"), pl.col("timestamp").alias("__next")).sort("timestamp")
+        days = (pl.col("__next") - pl.col("timestamp")) / DAY
         rows = (
             rows.with_row_index("__order")
             .sort("timestamp")
             .join_asof(
-                later,
-                on="timestamp",
-                by=by,
-                strategy="forward",
-                allow_exact_matches=len(by) == 2,
-                check_sortedness=False,
+                later, on="timestamp", by=by, strategy="forward", allow_exact_matches=False, check_sortedness=False
             )
             .sort("__order")
-            .with_columns(((pl.col("__next") - pl.col("timestamp")) / DAY).fill_null(float("inf")).alias(column))
+            .with_columns(days.fill_null(float("inf")).alias(column))
             .drop("__order", "__next")
         )
-    return rows.drop("__end", strict=False)
+    return rows
