@@ -25,9 +25,9 @@ KINDS = ("item", "choices", "number", "text")
 DRAWS: tuple[Literal["popularity"], Literal["uniform"]] = ("popularity", "uniform")
 UNITS: tuple[Unit, ...] = ("event", "user_time", "basket", "text")
 METRICS = {
-    "item": ("ndcg@10", "recall@10", "hit@10", "mrr@10", "precision@10", "map@10"),
-    "choices": ("accuracy", "auc", "f1", "macro_f1", "log_loss", "ece"),
-    "number": ("rmse", "mae", "accuracy", "log_loss", "ece"),
+    "item": tuple(f"{name}@{k}" for name in ("hr", "ndcg", "mrr") for k in (1, 5, 10, 20)),
+    "choices": ("accuracy", "auc", "f1", "macro_f1", "log_loss"),
+    "number": ("rmse", "mae", "accuracy", "log_loss"),
     "text": ("exact_match",),
 }
 ASK_PLACEHOLDERS = ("user_id", "item_id", "title", "titles", "k", "condition", "text")
