@@ -1,4 +1,4 @@
-"""One thread, no hub, warnings of genrec are errors (pyproject.toml). Downloads are shared with the user's own cache."""
+"""One thread and no model hub. Downloads are shared with the user's own cache."""
 
 import os
 

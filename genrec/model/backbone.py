@@ -28,6 +28,7 @@ Kind = Literal["hub", "mirror", "folder", "gguf"]
 Quantize = Literal["none", "nf4"]
 
 HUB_TIMEOUT = 5  # seconds to wait for the hub's first answer
+PROCESSOR_FEATURES = ("avx2", "avx512_f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16")
 HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
 
 
@@ -163,6 +164,26 @@ def describe_precision(device: torch.device | str) -> str:
         return f"bf16 ({name})" if bf16 else f"fp32 ({name} has no bf16)"
     features = _cpu_bf16()
     return f"bf16 (the processor has {' and '.join(features)})" if features else "fp32 (the processor has no bf16)"
+
+
+def describe_processor() -> str:
+    """The processor's name and the instructions that matter here."""
+    has = torch.cpu.get_capabilities()
+    names = [key.upper().replace("_", "-") for key in PROCESSOR_FEATURES if has.get(key)]
+    return (
+        f"{has.get('cpu_name', 'unknown')}, {has.get('architecture', '')}: {', '.join(names) or 'no vector extensions'}"
+    )
+
+
+def describe_accelerator() -> str:
+    """The GPU's name and memory, or `none`."""
+    if not torch.cuda.is_available():
+        build = "this torch is a CPU build" if torch.version.cuda is None else "no CUDA device"
+        return f"none ({build})"
+    gpu = torch.cuda.get_device_properties(0)
+    return (
+        f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}; {torch.cuda.device_count()} in all"
+    )
 
 
 def _cpu_bf16() -> list[str]:
