@@ -1,0 +1,137 @@
+"""House rules a reader relies on: who may import whom, what is imported late, a README that names every file."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "genrec"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# In the order data walks through them: a room imports from itself and from rooms before it.
+ROOMS = [
+    *("errors", "options", "data", "tasks", "model", "inference", "evaluation", "training"),
+    *("recommender", "doctor", "ask", "serving", "cli", "__main__"),
+]
+HEAVY = {"torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes"}
+HEAVY_ROOMS = {"model", "inference", "training"}
+
+
+def room(module: str) -> str | None:
+    """The room of `genrec.data.store` is `data`; the package itself is none."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else None
+
+
+def name_of(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports(file: Path, everywhere: bool) -> Iterator[tuple[int, str]]:
+    """Line and full module name of every import; without `everywhere`, those that run when the module is imported."""
+    package = name_of(file).split(".") if file.name == "__init__.py" else name_of(file).split(".")[:-1]
+    tree = ast.parse(file.read_text())
+    nodes = list(ast.walk(tree)) if everywhere else list(at_import(tree))
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join(base + (node.module.split(".") if node.module else []))
+            for alias in node.names:  # `from . import store` may name a module
+                full = f"{module}.{alias.name}"
+                yield node.lineno, full if is_module(full) else module
+
+
+def is_module(name: str) -> bool:
+    path = ROOT.joinpath(*name.split("."))
+    return path.with_suffix(".py").is_file() or (path.is_dir() and name.startswith("genrec"))
+
+
+def at_import(node: ast.AST) -> Iterator[ast.AST]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            continue
+        yield child
+        yield from at_import(child)
+
+
+@pytest.mark.parametrize("file", FILES, ids=name_of)
+def test_imports_only_from_rooms_above(file: Path) -> None:
+    own = room(name_of(file))
+    if own is None:
+        assert not list(imports(file, everywhere=True)), "importing genrec must change nothing"
+        return
+    assert own in ROOMS, f"{name_of(file)}: a room that the order in this test does not know"
+    for line, module in imports(file, everywhere=True):
+        other = room(module) if module.startswith("genrec") else None
+        if other is not None:
+            assert ROOMS.index(other) <= ROOMS.index(own), f"{file}:{line}: {own} may not import from {other}"
+
+
+@pytest.mark.parametrize("file", FILES, ids=name_of)
+def test_heavy_packages_stay_in_their_rooms(file: Path) -> None:
+    own = room(name_of(file))
+    if own not in HEAVY_ROOMS:
+        heavy = [f"{file}:{line}: {m}" for line, m in imports(file, everywhere=True) if m.split(".")[0] in HEAVY]
+        assert not heavy
+    lazy = HEAVY_ROOMS | {"evaluation"}  # rooms that load torch themselves
+    if own not in lazy:
+        early = [
+            f"{file}:{line}: {m}" for line, m in imports(file, everywhere=False) if room(m) in lazy and "genrec" in m
+        ]
+        assert not early, "import these where they are used, so that genrec --help stays quick"
+
+
+@pytest.mark.parametrize("file", FILES, ids=name_of)
+def test_only_cli_prints(file: Path) -> None:
+    calls = [
+        n for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
+    ]
+    assert file == PACKAGE / "cli.py" or not [call.lineno for call in calls if call.func.id == "print"]
+
+
+def test_front_ends_import_no_torch() -> None:
+    light = [name_of(f) for f in FILES if room(name_of(f)) not in HEAVY_ROOMS | {"evaluation", None, "__main__"}]
+    code = f"""
+import importlib, sys
+for module in {light!r}:
+    importlib.import_module(module)
+sys.stdout.write(" ".join({HEAVY!r} & set(sys.modules)))"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout == ""
+
+
+def test_every_room_is_packaged() -> None:
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    assert sorted(packages) == sorted({name_of(f.parent / "__init__.py") for f in FILES} | {"genrec.prompts"})
+
+
+def test_every_dependency_is_pinned() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
+    pins = [Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if line[0] != "#"]
+    assert all(str(pin.specifier).startswith("==") for pin in pins)
+    assert {canonicalize_name(Requirement(line).name) for line in wanted} <= {
+        canonicalize_name(pin.name) for pin in pins
+    }
+
+
+def test_the_readme_names_every_file() -> None:
+    readme = ROOT / "README.md"
+    if not readme.exists():
+        pytest.skip("no README.md yet")
+    text = readme.read_text()
+    missing = [str(f.relative_to(ROOT)) for f in FILES if f.name != "__init__.py" and f.name not in text]
+    missing += [f"prompts/{f.name}" for f in (ROOT / "prompts").glob("*.yaml") if f.stem not in text]
+    assert not missing
