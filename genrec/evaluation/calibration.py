@@ -1,0 +1,59 @@
+"""Probabilities that mean what they say, fitted on validation and stored in the adapter."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import log_softmax, softmax
+
+TEMPERATURES = np.exp(np.linspace(np.log(0.25), np.log(4.0), 33))
+LEAST = 50  # held-out cases below which nothing is fitted
+BIAS_LEAST = 300  # and below which one temperature is all that is
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """probabilities = softmax(scores / temperature + bias)."""
+
+    temperature: float = 1.0
+    bias: tuple[float, ...] = ()
+
+    def probabilities(self, scores: np.ndarray) -> np.ndarray:
+        """Calibrated probabilities (n, answers) of scores (n, answers); rows sum to 1."""
+        scaled = np.asarray(scores, dtype=np.float64) / self.temperature
+        return softmax(scaled + np.asarray(self.bias) if self.bias else scaled, axis=-1)
+
+
+def fit_outcome(scores: np.ndarray, answer: np.ndarray, weight: np.ndarray) -> Calibration:
+    """Temperature and, with enough cases, one bias per answer that minimise the weighted log loss (Guo et al. 2017).
+
+    A weak pull towards (1, 0) keeps answers that never occur finite.
+    """
+    n, k = scores.shape
+    if n < LEAST or len(np.unique(answer)) < 2:
+        return Calibration()
+    with_bias = n >= BIAS_LEAST
+    weight = weight / weight.mean()
+
+    def loss(theta: np.ndarray) -> float:
+        scaled = scores / np.exp(theta[0]) + (np.append(theta[1:], 0) if with_bias else 0)
+        return float(-(log_softmax(scaled, axis=1)[np.arange(n), answer] * weight).mean() + 1e-3 * (theta**2).sum())
+
+    found = minimize(loss, np.zeros(k if with_bias else 1), method="L-BFGS-B").x
+    return Calibration(float(np.exp(found[0])), tuple(float(b) for b in np.append(found[1:], 0)) if with_bias else ())
+
+
+def fit_items(loss_by_temperature: np.ndarray, cases: int) -> Calibration:
+    """The temperature of TEMPERATURES with the least summed loss of the held-out items."""
+    if cases < LEAST:
+        return Calibration()
+    return Calibration(float(TEMPERATURES[int(loss_by_temperature.argmin())]))
+
+
+def item_losses(scores: np.ndarray, targets: Sequence[int]) -> np.ndarray:
+    """Negative log probability of the targets at each of TEMPERATURES, averaged over them; scores (items,)."""
+    finite = scores[np.isfinite(scores)]
+    top = finite.max()
+    total = np.log(np.exp((finite[None, :] - top) / TEMPERATURES[:, None]).sum(1))
+    return np.mean([total - (scores[t] - top) / TEMPERATURES for t in targets], axis=0)

@@ -1,0 +1,246 @@
+"""What is held out, as rows to read, and what the model makes of it.
+
+Every case sees only interactions of earlier parts. next_item: a user's first held-out event (or basket), ranked in the whole
+catalogue. Event outcomes: each held-out event as a candidate after the visible history. Look-ahead tasks: asked after the
+user's last visible event. Texts: each held-out text.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..inference.engine import Engine
+from ..tasks.questions import (
+    ItemSampler,
+    Window,
+    basket_question,
+    candidate_items,
+    cutoff,
+    returns_days,
+    text_rows,
+    user_time_answers,
+)
+from ..tasks.rows import DAY, PARTS, Branch, Corpus, Events, Row, assemble, question_tokens, select
+from ..tasks.task import Task
+from . import metrics
+from .calibration import TEMPERATURES, item_losses
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """next_item on one data set: each case's user, targets, ranks under both protocols, and the loss by temperature."""
+
+    users: list[str]
+    targets: list[np.ndarray]
+    seen_removed: list[np.ndarray]
+    seen_kept: list[np.ndarray]
+    loss_by_temperature: np.ndarray
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Scores (n, answers), right answers (n,) and weights (n,) of one task on one data set."""
+
+    scores: np.ndarray
+    answer: np.ndarray
+    weight: np.ndarray
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Rows that stop before a part, and what they are asked."""
+
+    visible: Events
+    later: Events
+
+
+def held_out(events: Events, part: str) -> HeldOut:
+    """The events of earlier parts, and those of the part."""
+    code = PARTS.index(part)  # type: ignore[arg-type]
+    return HeldOut(select(events, events.part < code), select(events, events.part == code))
+
+
+def last_window(events: Events, user: int, max_events: int) -> tuple[int, int]:
+    """The user's last `max_events` events."""
+    lo, hi = int(events.offsets[user]), int(events.offsets[user + 1])
+    return max(lo, hi - max_events), hi
+
+
+def history_row(corpus: Corpus, events: Events, user: int, max_events: int, branches: list[Branch], read_last: bool) -> Row:
+    """A user's visible history; reads the last history token, then the last token of each branch."""
+    lo, hi = last_window(events, user, max_events)
+    row = assemble(corpus, events.users[user], lo, hi, branches, False, False, events)
+    if not read_last:
+        return row
+    n_history = row.segment.count(0)
+    return replace(
+        row,
+        target_at=[n_history - 1, *row.target_at],
+        target_task=[0, *row.target_task],
+        target_id=[0, *row.target_id],
+        target_weight=[1.0, *row.target_weight],
+        target_allowed=[-1, *row.target_allowed],
+    )
+
+
+def first_targets(held: HeldOut, user: int) -> np.ndarray:
+    """Items of the user's first held-out basket, or of the first held-out event; only what next_item asks for."""
+    later = held.later
+    lo, hi = int(later.offsets[user]), int(later.offsets[user + 1])
+    wanted = np.arange(lo, hi)[later.target[lo:hi] & (later.item[lo:hi] >= 0)]
+    if not len(wanted):
+        return wanted
+    basket = later.basket[wanted[0]]
+    if basket >= 0:
+        return np.unique(later.item[wanted[later.basket[wanted] == basket]])
+    return later.item[wanted[:1]]
+
+
+def rank_next_item(
+    engine: Engine, corpus: Corpus, part: str, max_events: int, max_users: int | None = None, seed: int = 0, progress: Progress | None = None
+) -> Ranked:
+    """Ranks of each user's next item(s) in the whole catalogue; `max_users` takes a seeded sample."""
+    assert corpus.events is not None
+    held = held_out(corpus.events, part)
+    users = [u for u in range(len(held.visible.users)) if len(first_targets(held, u))]
+    if max_users is not None and len(users) > max_users:
+        users = sorted(np.random.default_rng([seed, 5]).choice(users, max_users, replace=False).tolist())
+    rows = [history_row(corpus, held.visible, u, max_events, [], True) for u in users]
+    states = engine.states(rows, progress)
+    targets, removed, kept = [], [], []
+    losses = np.zeros(len(TEMPERATURES))
+    for start in range(0, len(users), 256):
+        scores = engine.item_scores(states[start : start + 256], corpus.dataset.name).cpu().numpy()
+        for own, user in zip(scores, users[start : start + 256], strict=True):
+            wanted = first_targets(held, user)
+            seen = held.visible.item[held.visible.offsets[user] : held.visible.offsets[user + 1]]
+            without = own.copy()
+            without[np.setdiff1d(seen[seen >= 0], wanted)] = -np.inf
+            losses += item_losses(without, wanted)
+            targets.append(wanted)
+            removed.append(ranks_of(without, wanted))
+            kept.append(ranks_of(own, wanted))
+    return Ranked([held.visible.users[u] for u in users], targets, removed, kept, losses)
+
+
+def ranks_of(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Ranks of the targets among all scores; equal scores count as above."""
+    return (scores[None, :] >= scores[targets][:, None]).sum(1)
+
+
+def next_item_metrics(ranked: Ranked) -> dict[str, float]:
+    """Ranking metrics under both protocols; with several targets per case, HR is any hit and NDCG is over the set."""
+    found: dict[str, float] = {"n": float(len(ranked.targets))}
+    for protocol, ranks in (("seen_removed", ranked.seen_removed), ("seen_kept", ranked.seen_kept)):
+        best = np.asarray([r.min() for r in ranks])
+        values = metrics.ranking_metrics(best) if len(best) else {}
+        if any(len(r) > 1 for r in ranks):
+            values |= {f"ndcg@{k}": metrics.set_ndcg(ranks, k) for k in metrics.KS}
+        found |= {f"{protocol}/{name}": value for name, value in values.items()}
+    return found
+
+
+def read_outcomes(
+    engine: Engine, corpus: Corpus, task: Task, part: str, max_events: int, max_users: int | None = None, seed: int = 0
+) -> Outcomes | None:
+    """Scores of a choice or number task on a part; None where nothing of it is held out."""
+    rows, answers, weights = outcome_cases(corpus, task, part, max_events, max_users, seed)
+    if not rows:
+        return None
+    states = engine.states(rows)
+    scores = engine.outcome_scores(states, corpus.dataset.name, task.name).cpu().numpy()
+    return Outcomes(scores, np.asarray(answers), np.asarray(weights, dtype=np.float64))
+
+
+def outcome_cases(corpus: Corpus, task: Task, part: str, max_events: int, max_users: int | None, seed: int) -> tuple[list[Row], list[int], list[float]]:
+    """Rows that read a task's held-out cases, their right answers and weights."""
+    if task.unit == "text":
+        rows = list(text_rows(corpus, task, part, task.seen[:1], seed))
+        if max_users is not None and len(rows) > max_users:
+            rows = [rows[n] for n in sorted(np.random.default_rng([seed, 6]).choice(len(rows), max_users, replace=False))]
+        return rows, [r.target_id[-1] for r in rows], [1.0] * len(rows)
+    assert corpus.events is not None
+    held = held_out(corpus.events, part)
+    users = np.arange(len(held.visible.users))
+    if max_users is not None and len(users) > max_users:
+        users = np.sort(np.random.default_rng([seed, 5]).choice(users, max_users, replace=False))
+    rows, answers, weights = [], [], []
+    up_to = select(corpus.events, corpus.events.part <= PARTS.index(part)) if task.horizon_days is not None else None  # type: ignore[arg-type]
+    sampler = ItemSampler(held.visible, corpus.items.size)
+    for user in users.tolist():
+        branches, right, weight = user_cases(corpus, task, part, held, up_to, user, sampler, max_events, seed)
+        if branches:
+            rows.append(history_row(corpus, held.visible, user, max_events, branches, False))
+            answers += right
+            weights += weight
+    return rows, answers, weights
+
+
+def user_cases(
+    corpus: Corpus, task: Task, part: str, held: HeldOut, up_to: Events | None, user: int, sampler: ItemSampler, max_events: int, seed: int
+) -> tuple[list[Branch], list[int], list[float]]:
+    """One user's held-out cases of a task, as branches after the visible history."""
+    lo, hi = last_window(held.visible, user, max_events)
+    sees = hi - lo
+    if task.horizon_days is None:
+        index = held.later.labels[task.name]
+        places = [n for n in range(int(held.later.offsets[user]), int(held.later.offsets[user + 1])) if index[n] >= 0 and held.later.item[n] >= 0]
+        tokens = [[corpus.items.first + int(held.later.item[n])] for n in places]
+        if not task.dense:
+            tokens = [question_tokens(task.seen[0], {}, {"item": t}, corpus.encode) for t in tokens]
+        branches = [Branch(t, sees, [(task.name, int(index[n]), 1.0, -1)]) for t, n in zip(tokens, places, strict=True)]
+        return branches, [int(index[n]) for n in places], [1.0] * len(places)
+    assert up_to is not None
+    if hi == lo:
+        return [], [], []
+    following = PARTS[PARTS.index(part) + 1] if part != "test" else ""  # type: ignore[arg-type]
+    until = cutoff(corpus, following)
+    now = int(held.visible.time[hi - 1])
+    end = min(until, int(up_to.time.max()) + 1)
+    if now + task.horizon_days * DAY > end:
+        return [], [], []
+    if task.unit == "user_time":
+        answer = int(user_time_answers(corpus, task, [returns_days(up_to, user, now, until)])[0])
+        question = question_tokens(task.seen[0], {}, {}, corpus.encode)
+        return [Branch(question, sees, [(task.name, answer, 1.0, -1)])], [answer], [1.0]
+    place = int(up_to.offsets[user]) + int(held.visible.offsets[user + 1] - held.visible.offsets[user]) - 1
+    rng = np.random.default_rng([seed, 7, user])
+    found = candidate_items(corpus, task, up_to, user, place, until, sampler, rng, most=10)
+    branches = [
+        Branch([corpus.items.first + int(i)], sees, [(task.name, int(a), 1.0, -1)]) for i, a in zip(found.items, found.answers, strict=True)
+    ]
+    return branches, [int(a) for a in found.answers], found.weight.tolist()
+
+
+def rank_basket(engine: Engine, corpus: Corpus, task: Task, part: str, max_events: int, max_users: int | None = None, seed: int = 0) -> np.ndarray | None:
+    """Ranks of a held-out basket's missing item, the given items removed; one basket per user."""
+    assert corpus.events is not None
+    held = held_out(corpus.events, part)
+    users = np.arange(len(held.later.users))
+    if max_users is not None and len(users) > max_users:
+        users = np.sort(np.random.default_rng([seed, 5]).choice(users, max_users, replace=False))
+    rows, targets, given = [], [], []
+    for user in users.tolist():
+        lo, hi = int(held.later.offsets[user]), int(held.later.offsets[user + 1])
+        if lo == hi:
+            continue
+        fixed = replace(task, seen=task.seen[:1])
+        question = basket_question(corpus, fixed, Window(held.later, user, lo, hi), np.random.default_rng([seed, 8, user]))
+        if question is None:
+            continue
+        start, end = last_window(held.visible, user, max_events)
+        rows.append(history_row(corpus, held.visible, user, max_events, [replace(question, sees=end - start)], False))
+        targets.append(question.targets[0][1])
+        given.append([t - corpus.items.first for t in question.tokens if t >= corpus.items.first])
+    if not rows:
+        return None
+    states = engine.states(rows)
+    ranks = []
+    for state, target, items in zip(states, targets, given, strict=True):
+        scores = engine.item_scores(state[None], corpus.dataset.name)[0].cpu().numpy()
+        scores[items] = -np.inf
+        ranks.append(int(ranks_of(scores, np.asarray([target]))[0]))
+    return np.asarray(ranks)

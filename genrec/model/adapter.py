@@ -1,0 +1,203 @@
+"""The adapter folder: LoRA in PEFT's own format, item rows, catalogue, tasks, tokenizer and a manifest. Data only."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from .. import __version__
+from ..errors import RunError
+from ..tasks.task import Task, load_task
+from ..tasks.vocabulary import Vocabulary
+from .backbone import Backbone, BackboneSource, choose_precision, load_backbone
+from .item_rows import ItemRows
+from .recmodel import RecModel
+
+FORMAT = 1
+MANIFEST = "genrec.json"
+ROWS = "item_rows.safetensors"
+CATALOGUE = "catalogue.parquet"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an adapter is: read from and written to genrec.json.
+
+    tasks: per data set, per task, its answers (words, values). calibration: per `dataset/task`, temperature and bias.
+    files: sha256 of every other file of the folder.
+    """
+
+    backbone: BackboneSource
+    vocabulary: Vocabulary
+    tasks: Mapping[str, Mapping[str, Any]]
+    max_events: int
+    calibration: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    fingerprints: Mapping[str, str]
+    options: Mapping[str, Any]
+    files: Mapping[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        value = asdict(self)
+        return {"format": FORMAT, "genrec": __version__, **value, "vocabulary": self.vocabulary.to_json()}
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A loaded adapter: the model, its tokenizer, tasks by name, and the catalogue of each data set."""
+
+    model: RecModel
+    tokenizer: Any
+    manifest: Manifest
+    tasks: Mapping[str, Task]
+    catalogues: Mapping[str, pl.DataFrame]
+
+
+def add_lora(backbone: torch.nn.Module, r: int, alpha: int) -> PeftModel:
+    """LoRA on every linear layer of the backbone (Hu et al. 2021), its weights in float32."""
+    config = LoraConfig(r=r, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear", bias="none")
+    return get_peft_model(backbone, config)  # type: ignore[arg-type,return-value]
+
+
+def own_state(model: RecModel) -> dict[str, Tensor]:
+    """Every tensor of the model that is not the backbone's: outcome rows, item rows with their starting vectors, scales."""
+    return {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items() if not k.startswith("backbone.")}
+
+
+def trainable_state(model: RecModel) -> dict[str, Tensor]:
+    """Every trained tensor, LoRA included."""
+    return {k: v.detach().cpu().contiguous() for k, v in model.named_parameters() if v.requires_grad}
+
+
+def file_hash(path: Path) -> str:
+    """sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def save_adapter(
+    folder: Path, model: RecModel, tokenizer: Any, manifest: Manifest, tasks: Sequence[Task], catalogues: Mapping[str, pl.DataFrame], card: str
+) -> None:
+    """Write the folder whole or not at all: into a neighbour first, then renamed."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    (partial / "tasks").mkdir(parents=True)
+    model.backbone.save_pretrained(partial)  # type: ignore[operator]
+    clean_adapter_config(partial / "adapter_config.json", manifest.backbone.model)
+    save_file(own_state(model), partial / ROWS)
+    pl.concat(
+        [frame.with_columns(pl.lit(name).alias("dataset")) for name, frame in catalogues.items()], how="diagonal_relaxed"
+    ).write_parquet(partial / CATALOGUE)
+    for task in tasks:
+        (partial / "tasks" / f"{task.name}.yaml").write_text(task.text, encoding="utf-8")
+    tokenizer.save_pretrained(partial)
+    (partial / "README.md").write_text(card, encoding="utf-8")
+    files = {str(p.relative_to(partial)): file_hash(p) for p in sorted(partial.rglob("*")) if p.is_file()}
+    text = json.dumps(manifest.to_json() | {"files": files}, indent=1, ensure_ascii=False)
+    (partial / MANIFEST).write_text(text, encoding="utf-8")
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(partial, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def clean_adapter_config(path: Path, model: str) -> None:
+    """No local path leaves in PEFT's file: the base model is named as the user named it."""
+    config = json.loads(path.read_text())
+    config["base_model_name_or_path"] = model
+    path.write_text(json.dumps(config, indent=2, sort_keys=True))
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of an adapter folder; raises RunError where it is missing, damaged or of a newer format."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise RunError(f"{folder} is not a finished adapter: {MANIFEST} is missing. Train one with `genrec finetune ... --out RUN`.")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        found = int(value["format"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path} cannot be read: {error}") from error
+    if found > FORMAT:
+        raise RunError(f"{folder} has format {found}, this genrec ({__version__}) reads up to {FORMAT}; it was written by genrec {value.get('genrec')}")
+    return Manifest(
+        backbone=BackboneSource(**value["backbone"]),
+        vocabulary=Vocabulary.from_json(value["vocabulary"]),
+        **{k: value[k] for k in ("tasks", "max_events", "calibration", "metrics", "fingerprints", "options", "files")},
+    )
+
+
+def check_files(folder: Path, manifest: Manifest) -> None:
+    """Every file of the manifest is there and unchanged; raises RunError naming the first that is not."""
+    for name, expected in manifest.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise RunError(f"{folder} is incomplete: {name} is missing")
+        if file_hash(path) != expected:
+            raise RunError(f"{path} is damaged: its sha256 is not the one in {MANIFEST}; fetch or train the adapter again")
+
+
+def read_catalogues(folder: Path, manifest: Manifest) -> dict[str, pl.DataFrame]:
+    """The items of each data set, in the order of their item tokens."""
+    frame = pl.read_parquet(folder / CATALOGUE)
+    found = {}
+    for name in manifest.vocabulary.datasets:
+        own = frame.filter(pl.col("dataset") == name).drop("dataset")
+        if own.height:
+            keep = [c for c in own.columns if c in ("item_id", "title") or own[c].null_count() < own.height]
+            found[name] = own.select(keep)
+    return found
+
+
+def load_adapter(
+    folder: Path, *, quantize: str = "none", device: str | None = None, cache: Path | None = None, allow_mismatch: bool = False
+) -> Adapter:
+    """Load an adapter onto the backbone it was trained on.
+
+    Raises RunError where files are missing, damaged or newer, or the backbone differs and `allow_mismatch` is not set.
+    """
+    manifest = read_manifest(folder)
+    check_files(folder, manifest)
+    source = manifest.backbone
+    backbone: Backbone = load_backbone(
+        source.model, layers=source.blocks, quantize=quantize, device=device, cache=cache, expected=source, allow_mismatch=allow_mismatch  # type: ignore[arg-type]
+    )
+    peft = PeftModel.from_pretrained(backbone.model, str(folder), is_trainable=False)
+    try:
+        state = load_file(folder / ROWS)
+    except SafetensorError as error:
+        raise RunError(f"{folder / ROWS} is damaged: {error}") from error
+    model = empty_model(peft, manifest.vocabulary, state, compute_dtype=choose_precision(str(backbone.model.device)))
+    model.load_state_dict(state, strict=False)
+    model.to(backbone.model.device)
+    model.eval()
+    tasks = {p.stem: load_task(p) for p in sorted((folder / "tasks").glob("*.yaml"))}
+    return Adapter(model, backbone.tokenizer, manifest, tasks, read_catalogues(folder, manifest))
+
+
+def empty_model(backbone: torch.nn.Module, vocabulary: Vocabulary, state: Mapping[str, Tensor], compute_dtype: torch.dtype) -> RecModel:
+    """A model of the shapes that `state` holds."""
+    catalogues = {}
+    names = [g.dataset for g in vocabulary.groups if g.is_items]
+    order = [n for n in vocabulary.datasets if n in names]
+    for number, name in enumerate(order):
+        key = f"catalogues.{number}."
+        text, known = state[key + "text"], state[key + "known"]
+        catalogues[name] = ItemRows(text, state[key + "collaborative"], known, rank=state[key + "down"].shape[1])
+    model = RecModel(backbone, vocabulary, catalogues, state["outcome_rows"], compute_dtype=compute_dtype)
+    model.log_variance = torch.nn.Parameter(state["log_variance"].clone(), requires_grad=False)
+    return model

@@ -1,0 +1,97 @@
+"""Rows to padded tensors."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..tasks.rows import Row
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of one data set, padded at the end.
+
+    tokens: (batch, length). position, mask: None where no row has branches; else (batch, length) and (batch, 1, length, length),
+    true where a token may look. target_*: (targets,) row, place, task, answer in its group, weight, allowed set (-1: all).
+    """
+
+    dataset: int
+    tokens: Tensor
+    target_row: Tensor
+    target_at: Tensor
+    target_task: Tensor
+    target_id: Tensor
+    target_weight: Tensor
+    target_allowed: Tensor
+    position: Tensor | None = None
+    mask: Tensor | None = None
+
+    @staticmethod
+    def from_fields(fields: Mapping[str, Tensor]) -> "Batch":
+        """The batch of a collated mapping."""
+        rest: dict[str, Any] = {k: v for k, v in fields.items() if k != "dataset"}
+        return Batch(dataset=int(fields["dataset"]), **rest)
+
+
+def batch_mask(segment: Tensor, limit: Tensor) -> Tensor:
+    """Who may look at whom: history causally, a branch at the first `limit` history tokens and causally at itself.
+
+    segment, limit: (batch, length), segment -1 on padding. Returns (batch, 1, length, length) bool.
+    """
+    length = segment.shape[1]
+    at = torch.arange(length)
+    causal = at[:, None] >= at[None, :]
+    same = segment[:, :, None] == segment[:, None, :]
+    history = (segment[:, None, :] == 0) & (at[None, None, :] < limit[:, :, None])
+    return ((same | history) & causal).unsqueeze(1)
+
+
+def collate(rows: Sequence[Row], dataset: int, pad: int = 0) -> dict[str, Tensor]:
+    """The fields of a Batch. Rows without branches need neither mask nor positions: padding comes last and nothing looks ahead."""
+    length = max(len(r.tokens) for r in rows)
+    shape = (len(rows), length)
+    tokens = np.full(shape, pad, dtype=np.int64)
+    for n, row in enumerate(rows):
+        tokens[n, : len(row.tokens)] = row.tokens
+    counts = [len(r.target_at) for r in rows]
+
+    def flat(name: str, dtype: Any) -> Tensor:
+        return torch.as_tensor(np.concatenate([np.asarray(getattr(r, name), dtype=dtype) for r in rows]))
+
+    fields = {
+        "dataset": torch.tensor(dataset),
+        "tokens": torch.as_tensor(tokens),
+        "target_row": torch.as_tensor(np.repeat(np.arange(len(rows)), counts)),
+        "target_at": flat("target_at", np.int64),
+        "target_task": flat("target_task", np.int64),
+        "target_id": flat("target_id", np.int64),
+        "target_weight": flat("target_weight", np.float32),
+        "target_allowed": flat("target_allowed", np.int64),
+    }
+    if any(len(r.segment) and r.segment[-1] > 0 for r in rows):
+        segment, limit = np.full(shape, -1, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+        position = np.zeros(shape, dtype=np.int64)
+        for n, row in enumerate(rows):
+            segment[n, : len(row.tokens)] = row.segment
+            limit[n, : len(row.tokens)] = row.limit
+            position[n, : len(row.tokens)] = row.position
+        fields["position"] = torch.as_tensor(position)
+        fields["mask"] = batch_mask(torch.as_tensor(segment), torch.as_tensor(limit))
+    return fields
+
+
+def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
+    """Indices grouped so that rows of like length share a batch of at most `batch_tokens` padded tokens (one row at least)."""
+    batches: list[list[int]] = []
+    current: list[int] = []
+    for index in np.argsort(np.asarray(lengths), kind="stable")[::-1].tolist():
+        longest = lengths[current[0]] if current else lengths[index]
+        if current and longest * (len(current) + 1) > batch_tokens:
+            batches.append(current)
+            current = []
+        current.append(index)
+    return [*batches, current] if current else batches

@@ -1,0 +1,131 @@
+"""Where item rows start from: the item's text, and who interacted with it in the training part."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+import torch
+from scipy import sparse
+from scipy.sparse.linalg import svds
+from torch import Tensor, nn
+
+WINDOW = 5  # co-occurrence reaches this many events
+RANK = 192  # dimensions of the collaborative vectors
+
+
+def item_texts(items: pl.DataFrame) -> list[str]:
+    """`Toy Story (1995) Animation, Children's` for each item: title, year, then short attributes; empty where nothing is known."""
+    texts = []
+    columns = [c for c in items.columns if c not in ("item_id", "title", "year")]
+    for record in items.iter_rows(named=True):
+        parts = [record["title"] or ""]
+        if record.get("year") is not None:
+            parts.append(f"({record['year']})")
+        for column in columns:
+            value = record[column]
+            if isinstance(value, list):
+                parts.append(", ".join(str(v) for v in value if v))
+            elif isinstance(value, str):
+                parts.append(value[:200])
+        texts.append(" ".join(p for p in parts if p))
+    return texts
+
+
+def text_vectors(texts: Sequence[str], encode_ids: Sequence[Sequence[int]], words: Tensor, seed: int) -> Tensor:
+    """Mean word embedding of each text, centred over the catalogue and scaled to the mean word norm.
+
+    encode_ids: token ids of each text. words: (vocabulary, width) embeddings. Returns (items, width) float32; an item without
+    text gets a seeded random direction.
+    """
+    width = words.shape[1]
+    lengths = np.asarray([len(ids) for ids in encode_ids])
+    flat = torch.as_tensor(np.concatenate([np.asarray(ids, dtype=np.int64) for ids in encode_ids] or [np.zeros(0, np.int64)]))
+    offsets = torch.as_tensor(np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64))
+    vectors = nn.functional.embedding_bag(flat, words.float(), offsets, mode="mean")
+    known = torch.as_tensor(lengths > 0)
+    if known.any():
+        vectors = torch.where(known[:, None], vectors - vectors[known].mean(0), vectors)
+    noise = torch.randn(len(texts), width, generator=torch.Generator().manual_seed(seed))
+    flat_rows = ~known | (vectors.norm(dim=1) < 1e-6)
+    vectors = torch.where(flat_rows[:, None], noise, vectors)
+    return nn.functional.normalize(vectors, dim=1) * mean_norm(words)
+
+
+def mean_norm(words: Tensor) -> Tensor:
+    """Mean norm of the word embeddings."""
+    return words.float().norm(dim=1).mean()
+
+
+def collaborative_vectors(item: np.ndarray, offsets: np.ndarray, n_items: int, width: int, norm: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Who is bought, seen or rated near whom: positive PMI of co-occurrence, truncated SVD, rotated into the model's width.
+
+    item: (events,) catalogue index of training events, users contiguous by `offsets` (users + 1,). Co-occurrence within WINDOW
+    events, weighted by 1 / distance; context counts to the power .75 (Levy, Goldberg and Dagan 2015). Returns (items, width)
+    vectors of norm `norm`, zero where an item has no neighbour, and the mask of those that have one.
+    """
+    user = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    pairs = sparse.coo_matrix((n_items, n_items), dtype=np.float32).tocsr()
+    for distance in range(1, WINDOW + 1):
+        a, b = item[:-distance], item[distance:]
+        same = (user[:-distance] == user[distance:]) & (a >= 0) & (b >= 0) & (a != b)
+        weight = np.full(int(same.sum()), 1 / distance, dtype=np.float32)
+        pairs = pairs + sparse.coo_matrix((weight, (a[same], b[same])), shape=(n_items, n_items)).tocsr()
+    pairs = (pairs + pairs.T).tocoo()
+    rank = min(RANK, width, n_items - 2)
+    if pairs.nnz == 0 or rank < 1:
+        return torch.zeros(n_items, width), torch.zeros(n_items, dtype=torch.bool)
+    total = pairs.data.sum()
+    row = np.asarray(pairs.sum(1)).ravel()
+    context = row**0.75
+    pmi = np.log(pairs.data / total) - np.log(row[pairs.row] / total) - np.log(context[pairs.col] / context.sum())
+    positive = sparse.coo_matrix((np.maximum(pmi, 0), (pairs.row, pairs.col)), shape=pairs.shape).tocsr()
+    rng = np.random.default_rng([seed, 4])
+    u, s, _ = svds(positive.astype(np.float64), k=rank, v0=rng.standard_normal(n_items), return_singular_vectors="u")
+    order = np.argsort(-s)
+    u, s = u[:, order], s[order]
+    u *= np.where(u[np.abs(u).argmax(0), np.arange(rank)] < 0, -1, 1)
+    rotation = np.linalg.qr(rng.standard_normal((width, rank)))[0].T
+    vectors = torch.as_tensor((u * np.sqrt(np.maximum(s, 0))) @ rotation, dtype=torch.float32)
+    length = vectors.norm(dim=1, keepdim=True)
+    known = length[:, 0] > 1e-6
+    return torch.where(known[:, None], vectors / length.clamp_min(1e-6) * norm, torch.zeros(())), known
+
+
+class ItemRows(nn.Module):
+    """Vectors and biases of one catalogue's items, and the scale of its scores.
+
+    row = (text + P text + c m collaborative) / sqrt(1 + c m) + m residual, bias = <text, q> + m residual bias, where c marks items
+    that have a collaborative vector and m is 0 for the items whose learned part is dropped in this step, else 1. P has low rank.
+    """
+
+    text: Tensor
+    collaborative: Tensor
+    known: Tensor
+
+    def __init__(self, text: Tensor, collaborative: Tensor, known: Tensor, rank: int = 64) -> None:
+        super().__init__()
+        n, width = text.shape
+        self.register_buffer("text", text)
+        self.register_buffer("collaborative", collaborative)
+        self.register_buffer("known", known)
+        self.residual = nn.Parameter(torch.zeros(n, width))
+        self.bias = nn.Parameter(torch.zeros(n))
+        self.down = nn.Parameter(torch.randn(width, rank) / width**0.5)
+        self.up = nn.Parameter(torch.zeros(rank, width))
+        self.text_bias = nn.Parameter(torch.zeros(width))
+        self.log_scale = nn.Parameter(torch.zeros(()))
+
+    def forward(self, index: Tensor | None = None, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Rows (n, width) and biases (n,) of the items at `index` (all: None); `keep` (items,) is 0 where the learned part is dropped."""
+        text, collaborative, known, residual, bias = self.text, self.collaborative, self.known, self.residual, self.bias
+        if index is not None:
+            text, collaborative, known = text[index], collaborative[index], known[index]
+            residual, bias = residual[index], bias[index]
+            keep = keep[index] if keep is not None else None
+        with_neighbours = known.to(text.dtype) if keep is None else known * keep
+        base = text + (text @ self.down) @ self.up + with_neighbours[:, None] * collaborative
+        rows = base * (1 + with_neighbours).rsqrt()[:, None]
+        text_bias = text @ self.text_bias
+        if keep is None:
+            return rows + residual, text_bias + bias
+        return rows + keep[:, None] * residual, text_bias + keep * bias

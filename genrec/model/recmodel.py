@@ -1,0 +1,189 @@
+"""A backbone with LoRA, the added tokens of a run, and the scores over them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..tasks.vocabulary import ITEMS, Group, Vocabulary
+from .batching import Batch
+from .item_rows import ItemRows
+
+SAMPLED_ABOVE = 20_000  # catalogues larger than this train with a sampled softmax
+SAMPLES = 8_192
+
+
+@dataclass(frozen=True)
+class TaskHead:
+    """How one task on one data set enters the loss.
+
+    dataset, task: their numbers in the rows. group: its answers' place in the vocabulary. numeric: whether the answers are numbers.
+    """
+
+    dataset: int
+    task: int
+    name: str
+    group: int
+    weight: float
+    numeric: bool
+
+
+class RecModel(nn.Module):
+    """Hidden states of rows, and scores of the answers at given places."""
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        vocabulary: Vocabulary,
+        item_rows: Mapping[str, ItemRows],
+        outcome_rows: Tensor,
+        *,
+        dropout: float = 0.0,
+        row_dropout: float = 0.0,
+        compute_dtype: torch.dtype = torch.float32,
+        heads: Sequence[TaskHead] = (),
+        learned_weights: bool = False,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.vocabulary = vocabulary
+        self.names = vocabulary.datasets
+        self.catalogues = nn.ModuleList([item_rows[name] for name in self.names if name in item_rows])
+        self.catalogue_of = {name: n for n, name in enumerate(n for n in self.names if n in item_rows)}
+        self.outcome_rows = nn.Parameter(outcome_rows.clone())
+        self.outcome_bias = nn.Parameter(torch.zeros(len(outcome_rows)))
+        self.outcome_log_scale = nn.Parameter(torch.zeros(len(vocabulary.groups)))
+        self.dropout = nn.Dropout(dropout)
+        self.row_dropout = row_dropout
+        self.compute_dtype = compute_dtype
+        self.heads = {(h.dataset, h.task): n for n, h in enumerate(heads)}
+        self.head_list = tuple(heads)
+        self.popularity: dict[str, Tensor] = {}  # data set -> log probability of drawing each item in the sampled softmax
+        self.allowed: dict[int, Tensor] = {}  # data set -> (conditions, items) bool
+        self.expected_targets: dict[int, Tensor] = {}  # data set -> (tasks,) targets per batch, on average
+        self.log_variance = nn.Parameter(torch.zeros(max(1, len(self.heads))), requires_grad=learned_weights)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.outcome_rows.device
+
+    def rows_of(self, dataset: str) -> ItemRows:
+        """A catalogue's item rows."""
+        rows = self.catalogues[self.catalogue_of[dataset]]
+        assert isinstance(rows, ItemRows)
+        return rows
+
+    def embed(self, tokens: Tensor, dataset: str, items: Tensor | None, position_of: Tensor | None = None) -> Tensor:
+        """Input vectors (batch, length, width); items: (n, width) rows, `position_of` maps a catalogue index to its place in them."""
+        words = self.backbone.get_input_embeddings()  # type: ignore[operator]
+        n_words = self.vocabulary.n_words
+        out = words(tokens.clamp(max=n_words - 1)).float()
+        first = n_words + self.vocabulary.n_outcomes
+        is_outcome = (tokens >= n_words) & (tokens < first)
+        is_item = tokens >= first
+        added = torch.zeros_like(out)
+        if is_outcome.any():
+            added = added.index_put((is_outcome,), self.dropout(self.outcome_rows)[tokens[is_outcome] - n_words])
+        if items is not None and is_item.any():
+            index = tokens[is_item] - self.vocabulary.group(dataset, ITEMS).first
+            index = index if position_of is None else position_of[index]
+            added = added.index_put((is_item,), self.dropout(items[index]))
+        return torch.where((is_outcome | is_item)[..., None], added, out)
+
+    def hidden(self, embedded: Tensor, position: Tensor | None, mask: Tensor | None, **kwargs: Any) -> Any:
+        """The backbone's output for embedded rows, in the compute precision."""
+        with torch.autocast(embedded.device.type, dtype=self.compute_dtype, enabled=self.compute_dtype != torch.float32):
+            return self.backbone(inputs_embeds=embedded, position_ids=position, attention_mask=mask, use_cache=False, **kwargs)
+
+    def group_scores(self, hidden: Tensor, group: Group) -> Tensor:
+        """Scores (n, answers) of an outcome group at hidden states (n, width)."""
+        lo = group.first - self.vocabulary.n_words
+        rows, bias = self.outcome_rows[lo : lo + group.size], self.outcome_bias[lo : lo + group.size]
+        scale = self.outcome_log_scale[self.vocabulary.index[group.dataset, group.name]].exp()
+        return scale * (hidden.float() @ rows.t()) + bias
+
+    def item_scores(self, hidden: Tensor, dataset: str, rows: Tensor, bias: Tensor) -> Tensor:
+        """Scores (n, items) of item rows at hidden states (n, width)."""
+        scale = self.rows_of(dataset).log_scale.exp()
+        with torch.autocast(hidden.device.type, dtype=self.compute_dtype, enabled=self.compute_dtype != torch.float32):
+            product = (hidden * scale) @ rows.t()
+        return product.float() + bias
+
+    def forward(self, **fields: Tensor) -> dict[str, Tensor]:
+        """The weighted loss of a batch (the fields of `batching.Batch`), and each task's summed loss and count."""
+        batch = Batch.from_fields(fields)
+        dataset = self.names[batch.dataset]
+        items = bias = position_of = subset = None
+        if dataset in self.catalogue_of:
+            catalogue = self.rows_of(dataset)
+            n = catalogue.residual.shape[0]
+            keep = None
+            if self.training and self.row_dropout > 0:
+                keep = (torch.rand(n, device=self.device) >= self.row_dropout).float()
+            if self.training and n > SAMPLED_ABOVE:
+                subset, position_of = self.sample_items(batch, dataset, n)
+            items, bias = catalogue(subset, keep)
+        embedded = self.embed(batch.tokens, dataset, items, position_of)
+        output = self.hidden(embedded, batch.position, batch.mask)
+        states = self.dropout(output.last_hidden_state[batch.target_row, batch.target_at])
+        total = states.new_zeros((), dtype=torch.float32)
+        report: dict[str, Tensor] = {}
+        for number in batch.target_task.unique().tolist():
+            of_task = batch.target_task == number
+            head_number = self.heads[batch.dataset, number]
+            head = self.head_list[head_number]
+            group = self.vocabulary.groups[head.group]
+            answer, weight = batch.target_id[of_task], batch.target_weight[of_task]
+            if group.is_items:
+                assert items is not None and bias is not None
+                losses = self.item_losses(states[of_task], batch, of_task, dataset, items, bias, subset, position_of)
+            else:
+                scores = self.group_scores(states[of_task], group)
+                losses = nn.functional.cross_entropy(scores, answer, reduction="none")
+                if head.numeric:
+                    values = torch.tensor(group.values, device=scores.device)
+                    losses = losses + (scores.softmax(1) @ values - values[answer]).square()
+            summed = (losses * weight).sum()
+            expected = self.expected_targets.get(batch.dataset)
+            mean = summed / (expected[number] if expected is not None and self.training else weight.sum())
+            learned = self.log_variance[head_number]
+            if self.log_variance.requires_grad:
+                total = total + head.weight * torch.exp(-learned) * mean + 0.5 * learned
+            else:
+                total = total + head.weight * mean
+            report[f"{dataset}/{head.name}/loss"] = summed.detach()
+            report[f"{dataset}/{head.name}/count"] = weight.sum()
+        return {"loss": total, **report}
+
+    def item_losses(
+        self, states: Tensor, batch: Batch, of_task: Tensor, dataset: str, items: Tensor, bias: Tensor, subset: Tensor | None,
+        position_of: Tensor | None,
+    ) -> Tensor:
+        """Cross-entropy over the catalogue, or over a sample of it with logQ correction, and over a condition's items only."""
+        answer, allowed = batch.target_id[of_task], batch.target_allowed[of_task]
+        scores = self.item_scores(states, dataset, items, bias)
+        if subset is not None and position_of is not None:
+            scores = scores - self.popularity[dataset][subset]
+            answer = position_of[answer]
+        limited = allowed >= 0
+        if limited.any():
+            masks = self.allowed[batch.dataset]
+            masks = masks if subset is None else masks[:, subset]
+            blocked = ~masks[allowed.clamp(min=0)] & limited[:, None]
+            scores = scores.masked_fill(blocked, float("-inf"))
+        return nn.functional.cross_entropy(scores, answer, reduction="none")
+
+    def sample_items(self, batch: Batch, dataset: str, n: int) -> tuple[Tensor, Tensor]:
+        """Items of the batch and SAMPLES drawn ones: their catalogue indices, and the map from index to place."""
+        group = self.vocabulary.group(dataset, ITEMS)
+        heads = [h for h in self.head_list if h.dataset == batch.dataset and self.vocabulary.groups[h.group].is_items]
+        is_item_task = torch.isin(batch.target_task, torch.tensor([h.task for h in heads], device=self.device))
+        shown = batch.tokens[batch.tokens >= group.first] - group.first
+        drawn = torch.multinomial(self.popularity[dataset].exp(), SAMPLES, replacement=True)
+        subset = torch.cat([shown, batch.target_id[is_item_task], drawn]).unique()
+        position_of = torch.full((n,), -1, device=self.device)
+        position_of[subset] = torch.arange(len(subset), device=self.device)
+        return subset, position_of

@@ -1,0 +1,392 @@
+"""Histories x tasks x templates -> rows.
+
+A row is one user's history followed by branches. History: what is known of the user, then an item token and, where events
+end differently, an outcome token per event. Every item and every outcome in it is a target. A branch is a question (text
+that may hold item tokens) or a single candidate item; it sees the history up to its event and itself only, its positions
+restart there, so it reads the same alone and beside others.
+
+    tokens    <bos> age 24, technician  <item 302> <rated 3> <item 377> <rated 1> | What comes next? | <item 51>
+    segment     0    0  0  0     0           0         0          0         0        1   1    1   1       2
+    targets                  next item   rating     next item   rating  next item              item     purchase
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import polars as pl
+
+from ..data.dataset import Dataset, Part
+from .task import Placeholder, Task, labels, missing_needs, pieces, resolve_answer, selected
+from .vocabulary import EVENT, ITEMS, Group, Vocabulary, build_vocabulary
+
+Encode = Callable[[str], list[int]]
+PARTS: tuple[Part, ...] = ("train", "valid", "test")
+DAY = 86_400
+
+
+@dataclass(frozen=True)
+class Events:
+    """One data set's interactions as arrays, users contiguous, oldest first.
+
+    offsets: (users + 1,); every other array: (events,). item: index in the catalogue or -1. outcome: token id shown after
+    the item, or -1. basket: code or -1. part: 0 train, 1 valid, 2 test. target: whether next_item asks for it.
+    labels: per event task the index of the right answer, or -1. source: file row of the interaction.
+    """
+
+    users: tuple[str, ...]
+    offsets: np.ndarray
+    item: np.ndarray
+    outcome: np.ndarray
+    time: np.ndarray
+    basket: np.ndarray
+    part: np.ndarray
+    target: np.ndarray
+    source: np.ndarray
+    labels: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A question or candidate: what it reads, how many history events it sees, and the targets at its last token."""
+
+    tokens: list[int]
+    sees: int
+    targets: list[tuple[str, int, float, int]]  # task, answer index in its group, weight, allowed set or -1
+    sees_user: bool = True
+
+
+@dataclass(frozen=True)
+class Row:
+    """One training example; lists of equal length per token, and per target."""
+
+    dataset: str
+    tokens: list[int]
+    position: list[int]
+    segment: list[int]
+    limit: list[int]
+    target_at: list[int]
+    target_task: list[int]
+    target_id: list[int]
+    target_weight: list[float]
+    target_allowed: list[int]
+    source: list[int]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What a data set gives to rows: its arrays, the tasks it feeds, and its attribute conditions.
+
+    conditions: (words, SQL, mask over the catalogue). headers: text tokens of each user's attributes.
+    """
+
+    dataset: Dataset
+    tasks: tuple[Task, ...]
+    vocabulary: Vocabulary
+    events: Events | None
+    encode: Encode
+    headers: Mapping[str, list[int]]
+    bos: int
+    conditions: tuple[tuple[str, str, np.ndarray], ...] = ()
+    all_tasks: tuple[str, ...] = ()
+    item_index: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def items(self) -> Group:
+        """The catalogue's item tokens."""
+        return self.vocabulary.group(self.dataset.name, ITEMS)
+
+    def group_of(self, task: Task | str) -> Group:
+        """The answers that compete for a task."""
+        name = task if isinstance(task, str) else (ITEMS if task.answer.kind == "item" else task.name)
+        return self.vocabulary.group(self.dataset.name, name)
+
+
+# --- which tasks, which tokens ------------------------------------------------------------------------------------
+
+
+def offered_tasks(dataset: Dataset, tasks: Sequence[Task]) -> tuple[list[Task], list[str]]:
+    """The tasks a data set can feed, with answers taken from it where they come from data, and one line for each that it cannot."""
+    offered, why = [], []
+    for task in tasks:
+        reason = missing_needs(task, dataset)
+        if reason is None and task.horizon_days is not None and not dataset.cutoffs:
+            reason = "looks ahead in time, so it needs a temporal split (--split temporal)"
+        if reason is None:
+            offered.append(resolve_answer(task, dataset))
+        else:
+            why.append(f"{dataset.name}: task {task.name} is off: {reason}")
+    return offered, why
+
+
+def group_specs(dataset: Dataset, tasks: Sequence[Task]) -> list[tuple[str, str, int, tuple[str, ...], tuple[float, ...]]]:
+    """The groups of tokens that one data set adds to the vocabulary."""
+    specs: list[tuple[str, str, int, tuple[str, ...], tuple[float, ...]]] = []
+    interactions = dataset.interactions
+    for task in tasks:
+        if task.answer.kind in ("choices", "number"):
+            answer = task.answer
+            specs.append((dataset.name, task.name, len(answer.choices), answer.choices, answer.values))
+    if "rating" not in {t.name for t in tasks}:
+        kinds = interactions["event"].unique().sort().to_list()
+        if len(kinds) > 1 and "item_id" in interactions.columns:
+            specs.append((dataset.name, EVENT, len(kinds), tuple(kinds), ()))
+    if dataset.items.height:
+        specs.append((dataset.name, ITEMS, dataset.items.height, (), ()))
+    return specs
+
+
+def vocabulary_of(datasets: Sequence[Dataset], tasks: Mapping[str, Sequence[Task]], n_words: int) -> Vocabulary:
+    """One vocabulary for all data sets of a run."""
+    return build_vocabulary(n_words, [s for d in datasets for s in group_specs(d, tasks[d.name])])
+
+
+# --- arrays -------------------------------------------------------------------------------------------------------
+
+
+def choice_index(task: Task, group: Group, answers: pl.Series) -> np.ndarray:
+    """Index of each answer among the group's words; -1 where there is none."""
+    if group.values:
+        number = {v: i for i, v in enumerate(group.values)}
+        found = [number.get(v, -1) if v is not None else -1 for v in answers.cast(pl.Float64).to_list()]
+    else:
+        words = {w: i for i, w in enumerate(group.words)}
+        if answers.dtype == pl.Boolean:
+            found = [-1 if v is None else int(v) for v in answers.to_list()]
+        else:
+            found = [words.get(str(v), -1) if v is not None else -1 for v in answers.to_list()]
+    return np.asarray(found, dtype=np.int16)
+
+
+def build_events(dataset: Dataset, tasks: Sequence[Task], vocabulary: Vocabulary, seed: int) -> Events | None:
+    """The interactions as arrays; None where the data has no users or items.
+
+    Events of one training basket are shuffled (seeded), since the order inside a basket means nothing.
+    """
+    frame = dataset.interactions
+    if "user_id" not in frame.columns or "item_id" not in frame.columns:
+        return None
+    if "basket" in frame.columns:
+        rng = np.random.default_rng([seed, 1])
+        frame = frame.with_columns(pl.Series("_shuffle", rng.random(frame.height)))
+        first = pl.col("row").min().over(["user_id", "basket"])
+        user_first = pl.col("row").min().over("user_id")
+        keys = ["_user", "timestamp", "_basket", "_shuffle"] if "timestamp" in frame.columns else ["_user", "_basket", "_shuffle"]
+        frame = frame.with_columns(user_first.alias("_user"), first.alias("_basket")).sort(keys).drop("_user", "_basket", "_shuffle")
+    users = frame["user_id"].unique(maintain_order=True)
+    lengths = frame.group_by("user_id", maintain_order=True).len()["len"].to_numpy()
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    items = dataset.items.select("item_id").with_row_index("item")
+    item = frame.select("item_id").join(items, on="item_id", how="left", maintain_order="left")["item"]
+    name = dataset.name
+    outcome = np.full(frame.height, -1, dtype=np.int64)
+    dense: dict[str, np.ndarray] = {}
+    for task in tasks:
+        if task.unit != "event" or task.answer.kind == "item" or task.horizon_days is not None:
+            continue
+        group = vocabulary.group(name, task.name)
+        index = choice_index(task, group, labels(task, frame))
+        if task.where is not None:
+            index = np.where(selected(task, frame).to_numpy(), index, -1).astype(np.int16)
+        dense[task.name] = index
+        if task.name == "rating":
+            outcome = np.where(index >= 0, group.first + index.astype(np.int64), -1)
+    if (name, EVENT) in vocabulary.by_key:
+        group = vocabulary.group(name, EVENT)
+        words = {w: i for i, w in enumerate(group.words)}
+        outcome = group.first + np.asarray([words[e] for e in frame["event"].to_list()], dtype=np.int64)
+    next_item = next((t for t in tasks if t.name == "next_item"), None)
+    target = selected(next_item, frame).to_numpy() if next_item is not None else np.zeros(frame.height, dtype=bool)
+    basket = (
+        frame["basket"].cast(pl.Categorical).to_physical().to_numpy().astype(np.int64)
+        if "basket" in frame.columns
+        else np.full(frame.height, -1)
+    )
+    codes = {"train": 0, "valid": 1, "test": 2}
+    return Events(
+        users=tuple(users.to_list()),
+        offsets=offsets,
+        item=item.fill_null(-1).cast(pl.Int64).to_numpy().astype(np.int32),
+        outcome=outcome.astype(np.int32),
+        time=frame["timestamp"].to_numpy() if "timestamp" in frame.columns else np.zeros(frame.height, dtype=np.int64),
+        basket=basket,
+        part=frame["part"].replace_strict(codes, return_dtype=pl.Int8).to_numpy(),
+        target=target,
+        source=frame["row"].to_numpy(),
+        labels=dense,
+    )
+
+
+def attribute_words(name: str, value: object) -> str:
+    """`age 24`, `occupation technician`; text is used as it is, numbers shortened."""
+    shown = f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{name.replace('_', ' ')} {shown}"
+
+
+def user_headers(users: pl.DataFrame, encode: Encode) -> dict[str, list[int]]:
+    """Tokens of `age 24, occupation technician: ` for each user with attributes; postal codes and the like are left out."""
+    columns = [c for c in users.columns if c != "user_id" and users[c].n_unique() <= 100]
+    headers = {}
+    for record in users.iter_rows(named=True):
+        known = [attribute_words(c, record[c]) for c in columns if record[c] is not None]
+        if known:
+            headers[record["user_id"]] = encode(", ".join(known) + ":")
+    return headers
+
+
+def attribute_conditions(items: pl.DataFrame, least: int = 10, most: int = 200) -> list[tuple[str, str, np.ndarray]]:
+    """Conditions the catalogue offers: each value of a list or small text column, each decade of `year`."""
+    found = []
+    for column in items.columns:
+        if column in ("item_id", "title"):
+            continue
+        dtype = items.schema[column]
+        if isinstance(dtype, pl.List) or dtype == pl.String:
+            single = items.select("item_id", column)
+            values = single.explode(column) if isinstance(dtype, pl.List) else single
+            counts = values.drop_nulls(column).group_by(column).len().filter(pl.col("len") >= least).sort(column)
+            if not 2 <= counts.height <= most:
+                continue
+            for value in counts[column].to_list():
+                of = pl.col(column).list.contains(value) if isinstance(dtype, pl.List) else pl.col(column) == value
+                mask = items.select(of.fill_null(False)).to_series().to_numpy()
+                quoted = str(value).replace("'", "''")
+                found.append((f"{column.replace('_', ' ')} {value}", f"{column} = '{quoted}'", mask))
+        elif column == "year" and dtype.is_numeric():
+            for decade in range(1900, 2030, 10):
+                mask = items.select(pl.col(column).is_between(decade, decade + 9).fill_null(False)).to_series().to_numpy()
+                if mask.sum() >= least:
+                    found.append((f"from the {decade}s", f"year between {decade} and {decade + 9}", mask))
+    return found
+
+
+def build_corpus(
+    dataset: Dataset, tasks: Sequence[Task], vocabulary: Vocabulary, encode: Encode, bos: int, seed: int, all_tasks: Sequence[str]
+) -> Corpus:
+    """Everything that rows of one data set are made of."""
+    return Corpus(
+        dataset=dataset,
+        tasks=tuple(tasks),
+        vocabulary=vocabulary,
+        events=build_events(dataset, tasks, vocabulary, seed),
+        encode=encode,
+        headers=user_headers(dataset.users, encode),
+        bos=bos,
+        conditions=tuple(attribute_conditions(dataset.items)),
+        all_tasks=tuple(all_tasks),
+        item_index={i: n for n, i in enumerate(dataset.items["item_id"].to_list())} if dataset.items.height else {},
+    )
+
+
+# --- pieces of a row ----------------------------------------------------------------------------------------------
+
+
+def history_tokens(header: list[int], item_first: int, item: np.ndarray, outcome: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens of header and events, and the place of each event's item token.
+
+    item, outcome: (events,) catalogue index and outcome token id (-1: none). An event without a known item is left out.
+    """
+    known = item >= 0
+    width = known.astype(np.int64) * (1 + (outcome >= 0))
+    place = len(header) + np.cumsum(width) - width
+    tokens = np.empty(len(header) + int(width.sum()), dtype=np.int64)
+    tokens[: len(header)] = header
+    tokens[place[known]] = item_first + item[known]
+    second = known & (outcome >= 0)
+    tokens[place[second] + 1] = outcome[second]
+    return tokens, place
+
+
+def question_tokens(template: str, values: Mapping[str, str], item_tokens: Mapping[str, Sequence[int]], encode: Encode) -> list[int]:
+    """A template with words filled in and item tokens inserted; text is encoded as plain text, never as special tokens."""
+    tokens: list[int] = []
+    text = ""
+    for piece in pieces(template):
+        if isinstance(piece, Placeholder) and piece.name in item_tokens:
+            if text.strip():
+                tokens += encode(text.rstrip())
+            tokens += list(item_tokens[piece.name])
+            text = ""
+        elif isinstance(piece, Placeholder):
+            text += values[piece.name]
+        else:
+            text += piece
+    return tokens + (encode(text) if text else [])
+
+
+def assemble(
+    corpus: Corpus, user: str | None, lo: int, hi: int, branches: Sequence[Branch], dense: bool, first_is_target: bool,
+    events: Events | None,
+) -> Row:
+    """One row from events lo..hi of the arrays and its branches; `dense` makes every item and outcome a target."""
+    header = [corpus.bos, *(corpus.headers.get(user, []) if user is not None else [])]
+    if events is not None and hi > lo:
+        item, outcome = events.item[lo:hi], events.outcome[lo:hi]
+        tokens_array, place = history_tokens(header, corpus.items.first, item, outcome)
+        source = events.source[lo:hi].tolist()
+    else:
+        tokens_array, place, source = np.asarray(header), np.zeros(0, dtype=np.int64), []
+    tokens = tokens_array.tolist()
+    n_history = len(tokens)
+    position, segment, limit = list(range(n_history)), [0] * n_history, [n_history] * n_history
+    at: list[int] = []
+    of: list[int] = []
+    answer: list[int] = []
+    weight: list[float] = []
+    allowed: list[int] = []
+    task_index = {t: i for i, t in enumerate(corpus.all_tasks)}
+    dense_tasks = {t.name for t in corpus.tasks if t.dense}
+    if dense and events is not None and hi > lo:
+        wanted = events.target[lo:hi] & (events.item[lo:hi] >= 0)
+        if not first_is_target:
+            wanted[0] = False
+        if "next_item" in task_index:
+            where = np.nonzero(wanted)[0]
+            at += (place[where] - 1).tolist()
+            of += [task_index["next_item"]] * len(where)
+            answer += events.item[lo:hi][where].tolist()
+        for name, index in events.labels.items():
+            if name not in dense_tasks:
+                continue
+            where = np.nonzero((index[lo:hi] >= 0) & (events.item[lo:hi] >= 0))[0]
+            at += place[where].tolist()
+            of += [task_index[name]] * len(where)
+            answer += index[lo:hi][where].tolist()
+        weight, allowed = [1.0] * len(at), [-1] * len(at)
+    for number, branch in enumerate(branches, start=1):
+        if not branch.sees_user:
+            sees = 1
+        elif branch.sees >= hi - lo:
+            sees = n_history
+        else:
+            sees = int(place[branch.sees])
+        tokens += branch.tokens
+        position += range(sees, sees + len(branch.tokens))
+        segment += [number] * len(branch.tokens)
+        limit += [sees] * len(branch.tokens)
+        for task, target, target_weight, mask in branch.targets:
+            at.append(len(tokens) - 1)
+            of.append(task_index[task])
+            answer.append(target)
+            weight.append(target_weight)
+            allowed.append(mask)
+    return Row(corpus.dataset.name, tokens, position, segment, limit, at, of, answer, weight, allowed, source)
+
+
+def select(events: Events, keep: np.ndarray) -> Events:
+    """The events that `keep` (events,) marks, users with nothing left included."""
+    counts = np.add.reduceat(np.append(keep, False).astype(np.int64), events.offsets[:-1]) if len(keep) else np.zeros(0, np.int64)
+    empty = events.offsets[:-1] == events.offsets[1:]
+    counts = np.where(empty, 0, counts)
+    return replace(
+        events,
+        offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        item=events.item[keep],
+        outcome=events.outcome[keep],
+        time=events.time[keep],
+        basket=events.basket[keep],
+        part=events.part[keep],
+        target=events.target[keep],
+        source=events.source[keep],
+        labels={name: index[keep] for name, index in events.labels.items()},
+    )

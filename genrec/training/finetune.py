@@ -1,0 +1,574 @@
+"""finetune(config): raw interactions to a run folder."""
+
+import json
+import logging
+import os
+import shutil
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+import torch
+import yaml
+
+from ..data.dataset import Dataset
+from ..data.load import DataOptions, load_dataset
+from ..data.named import expand
+from ..data.store import create_store
+from ..errors import DataError, GenrecError, RunError, UnknownNameError
+from ..evaluation.calibration import Calibration, fit_items, fit_outcome
+from ..evaluation.protocols import next_item_metrics, rank_basket, rank_next_item, read_outcomes
+from ..evaluation import metrics
+from ..inference.engine import Engine
+from ..model.adapter import Manifest, add_lora, save_adapter
+from ..model.backbone import Backbone, cache_folder, choose_precision, describe_precision, load_backbone
+from ..model.item_rows import ItemRows, collaborative_vectors, item_texts, mean_norm, text_vectors
+from ..model.recmodel import SAMPLED_ABOVE, RecModel, TaskHead
+from ..options import option
+from ..tasks.questions import RowOptions
+from ..tasks.rows import Corpus, build_corpus, offered_tasks, select, vocabulary_of
+from ..tasks.rowstore import load_rows
+from ..tasks.task import Task, load_tasks
+from ..tasks.vocabulary import Vocabulary
+from .plan import PlannedBatches, RowIndex, index_rows, plan_epoch
+
+logger = logging.getLogger(__name__)
+BLOCKS = 6  # of the backbone, unless --layers says otherwise: on rankings more blocks cost time and gain nothing (docs)
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """Every option of `genrec finetune`; the run's config.yaml holds the same names."""
+
+    names: tuple[str, ...] = option((), "named data sets (see `genrec data list`)", positional=True)
+    out: str | None = option(None, "run folder to write (default: runs/NAME)", metavar="DIR")
+    interactions: str | None = option(None, "your own interactions: CSV, TSV, JSON lines, Parquet or RecBole .inter", metavar="FILE")
+    items: str | None = option(None, "your own catalogue", metavar="FILE")
+    users: str | None = option(None, "your own users' attributes", metavar="FILE")
+    column: tuple[str, ...] = option((), "what a column means, as user_id=customer", metavar="NAME=COLUMN")
+    title: str | None = option(None, "compose titles from columns, as \"{brand} {size}\"", metavar="TEMPLATE")
+    bad_rows: Literal["error", "skip"] = option("error", "rows that cannot be parsed: stop, or drop and count them")
+    missing: tuple[str, ...] = option((), "missing values of a column: COLUMN=drop|mean|median|nearest|interpolate", metavar="COLUMN=HOW")
+    duplicates: Literal["keep", "drop"] = option("keep", "equal interactions")
+    k_core: int = option(0, "drop users and items with fewer interactions, repeatedly")
+    split: Literal["auto", "leave_one_out", "temporal", "k_fold", "random", "given"] = option("auto", "how interactions are held out")
+    folds: int = option(5, "folds of --split k_fold")
+    fold: int = option(0, "the fold held out by --split k_fold")
+    days: int = option(28, "days of each held-out part of --split temporal")
+    task: tuple[str, ...] = option((), "train only these tasks (default: all that the data can feed)", metavar="TASK")
+    tasks: tuple[str, ...] = option((), "your own task files", metavar="FILE")
+    task_weights: str = option("fixed", "fixed (each task's own), learned, or rating=2,click=0.5")
+    model: str = option("smollm2-135m", "hub id, local folder, GGUF file or short name")
+    layers: int | None = option(None, f"keep the first n blocks of the backbone (default: {BLOCKS})")
+    quantize: Literal["none", "nf4"] = option("none", "quantize the frozen backbone")
+    lora_r: int = option(16, "LoRA rank")
+    lora_alpha: int = option(32, "LoRA alpha")
+    epochs: int = option(8, "passes over the rows at most; validation may stop earlier")
+    minutes: float | None = option(None, "fit blocks and epochs to this many minutes of training")
+    lr: float = option(1e-3, "learning rate of LoRA")
+    row_lr: float = option(2e-3, "learning rate of item and outcome rows")
+    weight_decay: float = option(0.01, "weight decay (lambda)")
+    warmup: float = option(0.05, "share of the steps in which the learning rate rises")
+    dropout: float = option(0.3, "dropout of rows and last hidden states")
+    row_dropout: float = option(0.1, "share of items per step that must do without their learned part")
+    batch_tokens: int = option(2048, "padded tokens per batch")
+    max_events: int = option(150, "longest history of a row, in events")
+    stride: int = option(150, "events between the windows of a longer history")
+    question_share: float = option(0.15, "question tokens per history token")
+    collaborative: bool = option(True, "start item rows from co-occurrence as well as from text")
+    valid_users: int = option(500, "users of each validation at most")
+    patience: int = option(2, "validations without improvement before stopping")
+    seed: int = option(0, "of every random draw")
+    report_to: str = option("none", "logger of the transformers Trainer: tensorboard, wandb, mlflow, trackio")
+    dry_run: bool = option(False, "print what would be trained, and train nothing")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything before the first step."""
+
+    datasets: tuple[Dataset, ...]
+    corpora: tuple[Corpus, ...]
+    all_tasks: tuple[Task, ...]
+    vocabulary: Vocabulary
+    backbone: Backbone
+    rows: Any
+    index: RowIndex
+    notes: tuple[str, ...]
+
+
+Say = Callable[[str], None]
+
+
+def run_folder(config: FinetuneConfig) -> Path:
+    """Where the run goes."""
+    if config.out:
+        return Path(config.out)
+    if config.names:
+        return Path("runs") / "-".join(config.names)
+    return Path("runs") / Path(config.interactions or "run").stem
+
+
+def pairs(values: Sequence[str], flag: str) -> dict[str, str]:
+    """`NAME=VALUE` options as a mapping."""
+    found = {}
+    for value in values:
+        name, equals, rest = value.partition("=")
+        if not equals or not name or not rest:
+            raise DataError(f"--{flag} {value!r}: NAME=VALUE is expected")
+        found[name] = rest
+    return found
+
+
+def load_data(config: FinetuneConfig) -> tuple[Dataset, ...]:
+    """The data sets of a run: named ones, or the caller's files."""
+    if bool(config.names) == bool(config.interactions):
+        raise DataError("give either named data sets or --interactions FILE" if config.names else "nothing to train on: name a data set, or give --interactions FILE")
+    options = DataOptions(
+        items=Path(config.items) if config.items else None,
+        users=Path(config.users) if config.users else None,
+        columns=pairs(config.column, "column"),
+        title=config.title,
+        bad_rows=config.bad_rows,
+        missing=pairs(config.missing, "missing"),
+        duplicates=config.duplicates,
+        k_core=config.k_core,
+        split=config.split,
+        folds=config.folds,
+        fold=config.fold,
+        days=config.days,
+        seed=config.seed,
+    )
+    if config.interactions:
+        return (load_dataset(None, replace(options, interactions=Path(config.interactions))),)
+    return tuple(load_dataset(name, own) for name, own in expand(config.names, options))
+
+
+def chosen_tasks(config: FinetuneConfig) -> dict[str, Task]:
+    """Shipped tasks and the caller's, cut to --task, with --task-weights applied."""
+    tasks = load_tasks([Path(p) for p in config.tasks])
+    for name in config.task:
+        if name not in tasks:
+            raise UnknownNameError("task", name, tasks)
+    if config.task:
+        tasks = {n: t for n, t in tasks.items() if n in config.task}
+    if config.task_weights not in ("fixed", "learned"):
+        for name, weight in pairs(config.task_weights.split(","), "task-weights").items():
+            if name not in tasks:
+                raise UnknownNameError("task", name, tasks, "in --task-weights")
+            tasks[name] = replace(tasks[name], weight=float(weight))
+    return tasks
+
+
+def encoder(tokenizer: Any) -> Callable[[str], list[int]]:
+    """Plain text to token ids; text that spells a special token stays plain text."""
+
+    def encode(text: str) -> list[int]:
+        return list(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+
+    return encode
+
+
+def row_options(config: FinetuneConfig) -> RowOptions:
+    """The part of the config that rows depend on."""
+    return RowOptions(config.max_events, config.stride, config.question_share, config.seed)
+
+
+def prepare(config: FinetuneConfig, say: Say, layers: int | None = None) -> Prepared:
+    """Load data, tasks and backbone, and build (or find) the rows."""
+    datasets = load_data(config)
+    tasks = chosen_tasks(config)
+    offered: dict[str, list[Task]] = {}
+    notes: list[str] = []
+    for dataset in datasets:
+        notes += [f"{dataset.name}: {note}" for note in dataset.notes]
+        offered[dataset.name], why = offered_tasks(dataset, list(tasks.values()))
+        notes += why
+        if not offered[dataset.name]:
+            raise DataError(f"{dataset.name} can feed none of the tasks:\n" + "\n".join(why))
+    for note in notes:
+        say(note)
+    backbone = load_backbone(config.model, layers=layers or config.layers or BLOCKS, quantize=config.quantize)
+    tokenizer = backbone.tokenizer
+    n_words = max(len(tokenizer), backbone.model.get_input_embeddings().weight.shape[0])
+    vocabulary = vocabulary_of(datasets, offered, n_words)
+    all_tasks = [t for t in tasks.values() if any(t.name in {o.name for o in own} for own in offered.values())]
+    bos = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    names = [t.name for t in all_tasks]
+    corpora = tuple(
+        build_corpus(d, offered[d.name], vocabulary, encoder(tokenizer), bos, config.seed, names) for d in datasets
+    )
+    rows = load_rows(corpora, row_options(config), backbone.source.sha256, cache_folder() / "rows")
+    index = index_rows(rows, vocabulary.datasets, len(names))
+    return Prepared(datasets, corpora, tuple(all_tasks), vocabulary, backbone, rows, index, tuple(notes))
+
+
+def outcome_start(vocabulary: Vocabulary, encode: Callable[[str], list[int]], words: torch.Tensor) -> torch.Tensor:
+    """Outcome rows start from their words: the mean embedding of `rated 3`, `no`, `purchase`."""
+    rows = []
+    for group in vocabulary.groups:
+        for word in group.words:
+            text = f" rated {word}" if group.values else f" {word}"
+            rows.append(words[encode(text)].float().mean(0))
+    return torch.stack(rows) if rows else torch.zeros(0, words.shape[1])
+
+
+def build_model(config: FinetuneConfig, prepared: Prepared, seed: int) -> RecModel:
+    """The model at step 0: LoRA on the backbone, item rows from text and co-occurrence in the training part."""
+    torch.manual_seed(seed)
+    backbone, vocabulary = prepared.backbone, prepared.vocabulary
+    words = backbone.model.get_input_embeddings().weight.detach().float().cpu()
+    encode = prepared.corpora[0].encode
+    item_rows = {}
+    popularity = {}
+    for corpus in prepared.corpora:
+        if not corpus.dataset.items.height:
+            continue
+        texts = item_texts(corpus.dataset.items)
+        text = text_vectors(texts, [encode(t) if t else [] for t in texts], words, seed)
+        n = len(texts)
+        collaborative, known = torch.zeros(n, words.shape[1]), torch.zeros(n, dtype=torch.bool)
+        if corpus.events is not None:
+            train = select(corpus.events, corpus.events.part == 0)
+            if config.collaborative:
+                norm = float(mean_norm(words))
+                collaborative, known = collaborative_vectors(train.item, train.offsets, n, words.shape[1], norm, seed)
+            if n > SAMPLED_ABOVE:
+                counts = np.bincount(train.item[train.item >= 0], minlength=n) ** 0.75
+                q = 0.5 * counts / counts.sum() + 0.5 / n
+                popularity[corpus.dataset.name] = torch.as_tensor(np.log(q), dtype=torch.float32)
+        item_rows[corpus.dataset.name] = ItemRows(text, collaborative, known)
+    heads = [
+        TaskHead(
+            dataset=number,
+            task=corpus.all_tasks.index(task.name),
+            name=task.name,
+            group=vocabulary.index[corpus.dataset.name, corpus.group_of(task).name],
+            weight=task.weight,
+            numeric=task.answer.kind == "number",
+        )
+        for number, corpus in enumerate(prepared.corpora)
+        for task in corpus.tasks
+    ]
+    model = RecModel(
+        add_lora(backbone.model, config.lora_r, config.lora_alpha),
+        vocabulary,
+        item_rows,
+        outcome_start(vocabulary, encode, words),
+        dropout=config.dropout,
+        row_dropout=config.row_dropout,
+        compute_dtype=choose_precision(backbone.model.device),
+        heads=heads,
+        learned_weights=config.task_weights == "learned",
+    )
+    model.popularity = popularity
+    for number, corpus in enumerate(prepared.corpora):
+        if corpus.conditions:
+            model.allowed[number] = torch.as_tensor(np.stack([mask for _, _, mask in corpus.conditions]))
+    return model.to(backbone.model.device)
+
+
+def set_expected_targets(model: RecModel, prepared: Prepared, plan: Sequence[np.ndarray]) -> None:
+    """Average targets of each task per batch of its data set, so that a rare task is not blown up in the batches that have it."""
+    index = prepared.index
+    for dataset in np.unique(index.dataset).tolist():
+        batches = sum(1 for batch in plan if index.dataset[batch[0]] == dataset)
+        mean = index.targets[index.dataset == dataset].sum(0) / max(1, batches)
+        model.expected_targets[dataset] = torch.as_tensor(np.maximum(mean, 1e-9), dtype=torch.float32).to(model.device)
+
+
+def validation(config: FinetuneConfig, prepared: Prepared, engine: Engine, part: Literal["valid", "test"] = "valid", max_users: int | None = None) -> dict[str, float]:
+    """Every task's metrics on a part, and `criterion`, the number that early stopping maximises.
+
+    The criterion is the mean NDCG@10 of next_item over the data sets that have it (seen items removed, or kept where baskets
+    repeat items); without next_item, minus the mean log loss.
+    """
+    engine.refresh()
+    found: dict[str, float] = {}
+    ranked, losses = [], []
+    for corpus in prepared.corpora:
+        name = corpus.dataset.name
+        for task in corpus.tasks:
+            if task.name == "next_item":
+                result = rank_next_item(engine, corpus, part, config.max_events, max_users, config.seed)
+                if not result.targets:
+                    continue
+                values = next_item_metrics(result)
+                protocol = "seen_kept" if "basket" in corpus.dataset.interactions.columns else "seen_removed"
+                ranked.append(values[f"{protocol}/ndcg@10"])
+            elif task.unit == "basket":
+                ranks = rank_basket(engine, corpus, task, part, config.max_events, max_users, config.seed)
+                if ranks is None:
+                    continue
+                values = {"n": float(len(ranks)), **metrics.ranking_metrics(ranks)}
+            else:
+                outcomes = read_outcomes(engine, corpus, task, part, config.max_events, max_users, config.seed)
+                if outcomes is None:
+                    continue
+                probabilities = Calibration().probabilities(outcomes.scores)
+                values = metrics.outcome_metrics(probabilities, outcomes.answer, task.answer.values, outcomes.weight)
+                losses.append(values["log_loss"])
+            found |= {f"{name}/{task.name}/{k}": v for k, v in values.items()}
+    if not ranked and not losses:
+        raise DataError("nothing is held out for validation: the data is too small to split; give more interactions or --split random")
+    found["criterion"] = float(np.mean(ranked)) if ranked else -float(np.mean(losses))
+    return found
+
+
+def calibrate(config: FinetuneConfig, prepared: Prepared, engine: Engine) -> dict[str, Any]:
+    """Temperatures and biases of every task, fitted on validation."""
+    engine.refresh()
+    found: dict[str, Any] = {}
+    for corpus in prepared.corpora:
+        for task in corpus.tasks:
+            key = f"{corpus.dataset.name}/{task.name}"
+            if task.name == "next_item":
+                ranked = rank_next_item(engine, corpus, "valid", config.max_events)
+                found[key] = asdict(fit_items(ranked.loss_by_temperature, len(ranked.targets)))
+            elif task.answer.kind != "item":
+                outcomes = read_outcomes(engine, corpus, task, "valid", config.max_events)
+                if outcomes is not None:
+                    found[key] = asdict(fit_outcome(outcomes.scores, outcomes.answer, outcomes.weight))
+    return found
+
+
+# --- the plan -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do, fixed before its first step and read back when it resumes."""
+
+    blocks: int
+    epochs: int
+    steps: int
+    steps_per_epoch: int
+    seconds_per_step: float
+
+
+def make_plan(config: FinetuneConfig, prepared: Prepared) -> Plan:
+    """Blocks and steps of a run; with --minutes both are cut to what fits, by timing real steps."""
+    blocks = prepared.backbone.source.blocks
+    per_epoch = len(plan_epoch(prepared.index, config.batch_tokens, config.seed, 0))
+    seconds = seconds_per_step(config, prepared)
+    epochs, steps = config.epochs, per_epoch * config.epochs
+    if config.minutes is not None:
+        budget = config.minutes * 60 * 0.85 / (1 + validation_share(config, prepared, per_epoch))
+        if budget < 1.5 * per_epoch * seconds and config.layers is None and blocks > 4:
+            seconds *= 4 / blocks
+            blocks = 4
+        epochs = int(np.clip(budget / (per_epoch * seconds), 1, config.epochs))
+        steps = max(10, min(per_epoch * epochs, int(budget / seconds)))
+    return Plan(blocks, epochs, steps, per_epoch, seconds)
+
+
+def validation_share(config: FinetuneConfig, prepared: Prepared, per_epoch: int) -> float:
+    """Forward tokens of a validation per training token of an epoch, at a third of the cost each."""
+    trained = float(prepared.index.length.sum())
+    read = sum(
+        min(config.valid_users, len(c.events.users)) * min(config.max_events, len(c.events.item) / max(1, len(c.events.users))) * 2
+        for c in prepared.corpora
+        if c.events is not None
+    )
+    return read / max(trained, 1) / 3
+
+
+def seconds_per_step(config: FinetuneConfig, prepared: Prepared) -> float:
+    """Median time of a few real steps on batches of middling size; the weights of this trial are thrown away."""
+    model = build_model(config, prepared, config.seed)
+    plan = plan_epoch(prepared.index, config.batch_tokens, config.seed, 0)
+    set_expected_targets(model, prepared, plan)
+    batches = PlannedBatches(prepared.rows, prepared.index, plan[: min(6, len(plan))])
+    times = []
+    for number in range(len(batches)):
+        start = time.perf_counter()
+        fields = {k: v.to(model.device) for k, v in batches[number].items()}
+        model(**fields)["loss"].backward()
+        model.zero_grad()
+        times.append(time.perf_counter() - start)
+    model.backbone.unload()  # type: ignore[operator]
+    return float(np.mean(times[1:] or times)) * 1.1
+
+
+# --- the run ------------------------------------------------------------------------------------------------------
+
+
+def finetune(config: FinetuneConfig, say: Say = logger.info, progress: Callable[[int, int, Mapping[str, float]], None] | None = None) -> Path:
+    """Train one adapter and write the run folder; the same call continues an interrupted run.
+
+    say: receives the lines a user should see. progress: called with (step, steps, latest losses and metrics).
+    Raises DataError, TaskError, RunError, UnavailableError for the user's mistakes, KeyboardInterrupt after a saved checkpoint.
+    """
+    out = run_folder(config)
+    written = config_yaml(config)
+    checkpoint_root = out / "checkpoints"
+    if (out / "adapter" / "genrec.json").is_file():
+        previous = (out / "config.yaml").read_text() if (out / "config.yaml").is_file() else ""
+        if previous == written:
+            say(f"{out} is finished already; give another --out to train again")
+            return out
+        raise RunError(f"{out} holds a finished run with other options; give another --out, or remove it first")
+    if (out / "config.yaml").is_file() and (out / "config.yaml").read_text() != written:
+        raise RunError(f"{out} holds an interrupted run with other options; give the same options to resume it, another --out, or remove it")
+    plan_file = checkpoint_root / "plan.json"
+    plan = Plan(**json.loads(plan_file.read_text())) if plan_file.is_file() else None
+    prepared = prepare(config, say, plan.blocks if plan else None)
+    say(f"backbone {prepared.backbone.source.model}, {prepared.backbone.source.blocks} of {prepared.backbone.source.total_blocks} blocks, "
+        f"{describe_precision(prepared.backbone.model.device)}")
+    if plan is None:
+        plan = make_plan(config, prepared)
+        if plan.blocks != prepared.backbone.source.blocks:
+            prepared = prepare(config, lambda _: None, plan.blocks)
+    say(describe_plan(plan, prepared))
+    with disk_errors(out):
+        checkpoint_root.mkdir(parents=True, exist_ok=True)
+        os.chmod(checkpoint_root, 0o700)
+        from .trainer import write_text
+
+        write_text(out / "config.yaml", written)
+        write_text(plan_file, json.dumps(asdict(plan)))
+        model = train(config, prepared, plan, out, say, progress)
+        finish(config, prepared, model, out, say)
+    return out
+
+
+def config_yaml(config: FinetuneConfig) -> str:
+    """Every option as YAML, as it can be passed back in."""
+    value = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items() if k not in ("out", "dry_run")}
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+
+
+@contextmanager
+def disk_errors(out: Path) -> Iterator[None]:
+    """A full disk is the user's to mend."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == 28:
+            raise RunError(f"no space left while writing {out}: free some and run the same command again; finished checkpoints are kept") from error
+        raise
+
+
+def train(
+    config: FinetuneConfig, prepared: Prepared, plan: Plan, out: Path, say: Say, progress: Callable[[int, int, Mapping[str, float]], None] | None
+) -> RecModel:
+    """All steps of the plan, from the latest checkpoint if there is one; returns the model of the best validation."""
+    from transformers import TrainingArguments
+
+    from .trainer import RowTrainer, Teller, best_step, checkpoints, load_trainable
+
+    root = out / "checkpoints"
+    model = build_model(config, prepared, config.seed)
+    batches: list[np.ndarray] = []
+    epoch = 0
+    while len(batches) < plan.steps:
+        batches += plan_epoch(prepared.index, config.batch_tokens, config.seed, epoch)
+        epoch += 1
+    batches = batches[: plan.steps]
+    set_expected_targets(model, prepared, batches)
+    engine = Engine(model)
+    cuda = torch.cuda.is_available()
+    args = TrainingArguments(
+        output_dir=str(root),
+        max_steps=plan.steps,
+        per_device_train_batch_size=1,
+        learning_rate=config.lr,
+        lr_scheduler_type="linear",
+        warmup_steps=max(1, int(config.warmup * plan.steps)),
+        max_grad_norm=1.0,
+        logging_steps=max(1, min(50, plan.steps_per_epoch // 4)),
+        eval_strategy="no",
+        save_strategy="no",
+        report_to=config.report_to,
+        disable_tqdm=True,
+        use_cpu=not cuda,
+        dataloader_pin_memory=cuda,
+        remove_unused_columns=False,
+        seed=config.seed,
+    )
+    trainer = RowTrainer(
+        model, args, PlannedBatches(prepared.rows, prepared.index, batches),
+        lambda: validation(config, prepared, engine, max_users=config.valid_users),
+        lr=config.lr, row_lr=config.row_lr, weight_decay=config.weight_decay, patience=config.patience,
+        eval_every=max(1, min(plan.steps_per_epoch, plan.steps)), callbacks=[Teller(lambda found, step: say(f"step {step}: {headline(found)}"), progress)],
+    )
+    done = checkpoints(root)
+    if done:
+        say(f"resuming from step {done[-1][0]} of {plan.steps}")
+    trainer.train(resume_from_checkpoint=str(done[-1][1]) if done else None)
+    best = best_step(trainer.state.log_history)
+    by_step = dict(checkpoints(root))
+    if best in by_step:
+        load_trainable(model, by_step[best])
+        say(f"keeping step {best}, the best of the validations")
+    return model
+
+
+def headline(found: Mapping[str, float]) -> str:
+    """The few metrics worth a line."""
+    keys = ("/ndcg@10", "/rmse", "/auc", "/macro_f1", "/accuracy")
+    return ", ".join(f"{k} {v:.4f}" for k, v in found.items() if k.endswith(keys))
+
+
+def describe_plan(plan: Plan, prepared: Prepared) -> str:
+    """`1,043 rows, 214,310 tokens, 112 steps an epoch, 8 epochs, about 9 minutes`."""
+    index = prepared.index
+    minutes = plan.steps * plan.seconds_per_step / 60
+    return (
+        f"{len(index.length):,} rows, {int(index.length.sum()):,} tokens, {int(index.targets.sum()):,} targets, {plan.blocks} blocks, "
+        f"{plan.steps_per_epoch:,} steps an epoch, {plan.steps:,} steps at most, about {minutes:.0f} minutes with validation apart"
+    )
+
+
+def finish(config: FinetuneConfig, prepared: Prepared, model: RecModel, out: Path, say: Say) -> None:
+    """Calibrate, measure the held-out test part once, and write store and adapter; the manifest comes last."""
+    engine = Engine(model)
+    calibration = calibrate(config, prepared, engine)
+    found = validation(config, prepared, engine, "test")
+    found.pop("criterion")
+    say("test: " + headline(found))
+    store = out / "store.db"
+    if not store.exists():
+        create_store(f"sqlite:///{store}", prepared.datasets)
+    tasks = {
+        corpus.dataset.name: {t.name: {"words": list(t.answer.choices), "values": list(t.answer.values)} for t in corpus.tasks} for corpus in prepared.corpora
+    }
+    manifest = Manifest(
+        backbone=prepared.backbone.source,
+        vocabulary=prepared.vocabulary,
+        tasks=tasks,
+        max_events=config.max_events,
+        calibration=calibration,
+        metrics=found,
+        fingerprints={d.name: d.fingerprint for d in prepared.datasets},
+        options=yaml.safe_load(config_yaml(config)),
+        files={},
+    )
+    catalogues = {c.dataset.name: with_popularity(c) for c in prepared.corpora if c.dataset.items.height}
+    save_adapter(out / "adapter", model, prepared.backbone.tokenizer, manifest, prepared.all_tasks, catalogues, model_card(manifest))
+    shutil.rmtree(out / "checkpoints", ignore_errors=True)
+
+
+def with_popularity(corpus: Corpus) -> pl.DataFrame:
+    """The catalogue with `train_count`, the item's interactions in the training part."""
+    counts = np.zeros(corpus.dataset.items.height, dtype=np.int64)
+    if corpus.events is not None:
+        train = select(corpus.events, corpus.events.part == 0)
+        counts = np.bincount(train.item[train.item >= 0], minlength=len(counts))
+    return corpus.dataset.items.with_columns(pl.Series("train_count", counts))
+
+
+def model_card(manifest: Manifest) -> str:
+    """README.md of an adapter."""
+    lines = ["# A genrec adapter", "", f"Backbone: {manifest.backbone.model}, {manifest.backbone.blocks} of {manifest.backbone.total_blocks} blocks.", ""]
+    for name, tasks in manifest.tasks.items():
+        lines.append(f"- {name}: {', '.join(tasks)}")
+    lines += ["", "Measured on the held-out test part:", "", "| metric | value |", "|---|---|"]
+    lines += [f"| {k} | {v:.4f} |" for k, v in manifest.metrics.items() if k.endswith(("@10", "/rmse", "/mae", "/auc", "/accuracy", "/macro_f1", "/n"))]
+    return "\n".join(lines) + "\n"

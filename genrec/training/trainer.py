@@ -1,0 +1,218 @@
+"""transformers' Trainer over planned batches: our parameter groups, validation, and checkpoints that are whole or absent."""
+
+import json
+import logging
+import os
+import re
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from ..model.adapter import trainable_state
+from ..model.recmodel import RecModel
+from .plan import PlannedBatches
+
+logger = logging.getLogger(__name__)
+WEIGHTS = "model.safetensors"
+SAVE_SECONDS = 300  # at most this long without a checkpoint
+Validate = Callable[[], Mapping[str, float]]
+
+
+def first(batch: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """The one planned batch of a loader's batch."""
+    return batch[0]
+
+
+def parameter_groups(model: RecModel, lr: float, row_lr: float, weight_decay: float) -> list[dict[str, Any]]:
+    """LoRA matrices at `lr`; item and outcome rows at `row_lr`; scales, biases and learned weights at `row_lr` without decay."""
+    lora, rows, plain = [], [], []
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        if name.startswith("backbone."):
+            lora.append(parameter)
+        elif parameter.ndim >= 2:
+            rows.append(parameter)
+        else:
+            plain.append(parameter)
+    return [
+        {"params": lora, "lr": lr, "weight_decay": weight_decay},
+        {"params": rows, "lr": row_lr, "weight_decay": weight_decay},
+        {"params": plain, "lr": row_lr, "weight_decay": 0.0},
+    ]
+
+
+class RowTrainer(Trainer):
+    """Trains a RecModel; the best step by `criterion` of the validation metrics is kept."""
+
+    def __init__(
+        self, model: RecModel, args: TrainingArguments, batches: PlannedBatches, validate: Validate, *, lr: float, row_lr: float, weight_decay: float,
+        patience: int, eval_every: int, callbacks: list[TrainerCallback],
+    ) -> None:
+        self.validate = validate
+        self.rates = (lr, row_lr, weight_decay)
+        self.summed: dict[str, torch.Tensor] = {}
+        stopper = Pacer(eval_every, patience)
+        super().__init__(model=model, args=args, train_dataset=batches, data_collator=first, callbacks=[stopper, *callbacks])
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """AdamW with our parameter groups."""
+        if self.optimizer is None:
+            lr, row_lr, decay = self.rates
+            own = self.accelerator.unwrap_model(self.model)
+            groups = [g for g in parameter_groups(own, lr, row_lr, decay) if g["params"]]  # type: ignore[arg-type]
+            self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8, fused=True)
+        return self.optimizer
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[int]:
+        return torch.utils.data.SequentialSampler(self.train_dataset)  # type: ignore[arg-type]
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
+        """The model's own loss; the parts of it are summed for the log."""
+        output = model(**inputs)
+        for name, value in output.items():
+            if name != "loss":
+                self.summed[name] = self.summed.get(name, 0) + value  # type: ignore[assignment]
+        return (output["loss"], output) if return_outputs else output["loss"]
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds each task's mean loss since the last log, and mirrors the history to metrics.jsonl."""
+        if "loss" in logs:
+            for name in [n for n in self.summed if n.endswith("/loss")]:
+                count = self.summed[name.removesuffix("loss") + "count"]
+                logs[name] = float(self.summed[name] / count.clamp_min(1e-9))
+            self.summed.clear()
+        super().log(logs, start_time)
+        if self.is_world_process_zero():
+            lines = "".join(json.dumps(entry) + "\n" for entry in self.state.log_history)
+            target = Path(self.args.output_dir).parent / "metrics.jsonl"
+            write_text(target, lines)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:  # type: ignore[override]
+        """Validation metrics of the model as it is."""
+        was_training = self.model.training
+        self.model.eval()
+        found = {f"eval/{k}": float(v) for k, v in self.validate().items()}
+        self.model.train(was_training)
+        self.log(dict(found))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
+        return found
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        folder = Path(output_dir or self.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(trainable_state(self.accelerator.unwrap_model(self.model)), folder / WEIGHTS)  # type: ignore[arg-type]
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(Path(self.args.output_dir) / ".partial")
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any = None) -> None:
+        """Write into `.partial`, then rename: a checkpoint folder is whole or absent. Keeps the latest and the best."""
+        root = Path(self.args.output_dir)
+        shutil.rmtree(root / ".partial", ignore_errors=True)
+        super()._save_checkpoint(model, trial)
+        name = f"checkpoint-{self.state.global_step}"
+        if self.is_world_process_zero() and (root / ".partial" / name).is_dir():
+            shutil.rmtree(root / name, ignore_errors=True)
+            os.replace(root / ".partial" / name, root / name)
+            keep = {self.state.global_step, best_step(self.state.log_history)}
+            for step, folder in checkpoints(root):
+                if step not in keep:
+                    shutil.rmtree(folder)
+
+
+def checkpoints(root: Path) -> list[tuple[int, Path]]:
+    """Finished checkpoints of a training, oldest first."""
+    found = [(int(m[1]), p) for p in root.glob("checkpoint-*") if (m := re.fullmatch(r"checkpoint-(\d+)", p.name))]
+    return sorted(found)
+
+
+def best_step(history: list[dict[str, Any]]) -> int:
+    """The step with the best validation criterion; 0 before the first validation."""
+    scored = [(entry["eval/criterion"], -entry["step"]) for entry in history if "eval/criterion" in entry]
+    return -max(scored)[1] if scored else 0
+
+
+def load_trainable(model: nn.Module, folder: Path) -> None:
+    """Put a checkpoint's trained tensors into the model."""
+    state = load_file(folder / WEIGHTS)
+    _, unexpected = model.load_state_dict(state, strict=False)
+    assert not unexpected, unexpected
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+class Pacer(TrainerCallback):
+    """Validates and saves every `every` steps, saves at least every SAVE_SECONDS, stops early; Ctrl-C saves and stops."""
+
+    def __init__(self, every: int, patience: int) -> None:
+        self.every, self.patience = every, patience
+        self.saved = time.monotonic()
+        self.interrupted = False
+        self.previous: Any = None
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self.previous = signal.signal(signal.SIGINT, self.interrupt)
+
+    def interrupt(self, *_: Any) -> None:
+        """The first Ctrl-C asks for a checkpoint after this step, the second ends at once."""
+        if self.interrupted:
+            raise KeyboardInterrupt
+        self.interrupted = True
+        logger.warning("Interrupted: saving a checkpoint after this step (again to end at once)")
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        at_end = state.global_step >= state.max_steps
+        if state.global_step % self.every == 0 or at_end:
+            control.should_evaluate = control.should_save = control.should_log = True
+        if time.monotonic() - self.saved > SAVE_SECONDS or self.interrupted:
+            control.should_save = True
+        if self.interrupted:
+            control.should_evaluate = False
+            control.should_training_stop = True
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.saved = time.monotonic()
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        since = sum(1 for e in state.log_history if "eval/criterion" in e and e["step"] > best_step(state.log_history))
+        if since >= self.patience:
+            control.should_training_stop = True
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self.previous is not None:
+            signal.signal(signal.SIGINT, self.previous)
+        if self.interrupted:
+            raise KeyboardInterrupt
+
+
+class Teller(TrainerCallback):
+    """Passes steps and validations on to the front end."""
+
+    def __init__(
+        self, validated: Callable[[Mapping[str, float], int], None], progress: Callable[[int, int, Mapping[str, float]], None] | None
+    ) -> None:
+        self.validated, self.progress = validated, progress
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self.progress is not None:
+            self.progress(state.global_step, state.max_steps, state.log_history[-1] if state.log_history else {})
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        metrics = kwargs.get("metrics") or {}
+        self.validated({k.removeprefix("eval/"): v for k, v in metrics.items()}, state.global_step)
