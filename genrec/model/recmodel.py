@@ -158,6 +158,32 @@ class RecModel(nn.Module):
             report[f"{dataset}/{head.name}/count"] = weight.sum()
         return {"loss": total, **report}
 
+    @torch.no_grad()
+    def set_scales(self, batch: Batch) -> None:
+        """Set the scales of the tasks in a batch so that scores start with a standard deviation of about 1.
+
+        Items: as measured over the catalogue. Outcomes are few and alike, so theirs is taken from the norms, as for random rows.
+        """
+        dataset = self.names[batch.dataset]
+        items = bias = None
+        if dataset in self.catalogue_of:
+            items, bias = self.rows_of(dataset)()
+        states = self.hidden(self.embed(batch.tokens, dataset, items), batch.position, batch.mask).last_hidden_state
+        states = states[batch.target_row, batch.target_at].float()
+        for number in batch.target_task.unique().tolist():
+            head = self.head_list[self.heads[batch.dataset, number]]
+            group = self.vocabulary.groups[head.group]
+            own = states[batch.target_task == number][:256]
+            if group.is_items and items is not None and bias is not None:
+                scale = self.rows_of(dataset).log_scale
+                spread = self.item_scores(own, dataset, items, bias).std(1).mean()
+                scale.sub_(spread.clamp_min(1e-6).log())
+            else:
+                width = own.shape[1]
+                lo = group.first - self.vocabulary.n_words
+                norms = own.norm(dim=1).mean() * self.outcome_rows[lo : lo + group.size].norm(dim=1).mean()
+                self.outcome_log_scale[head.group] = (width**0.5 / norms.clamp_min(1e-6)).log()
+
     def item_losses(
         self, states: Tensor, batch: Batch, of_task: Tensor, dataset: str, items: Tensor, bias: Tensor, subset: Tensor | None,
         position_of: Tensor | None,

@@ -112,6 +112,8 @@ def offered_tasks(dataset: Dataset, tasks: Sequence[Task]) -> tuple[list[Task], 
         reason = missing_needs(task, dataset)
         if reason is None and task.horizon_days is not None and not dataset.cutoffs:
             reason = "looks ahead in time, so it needs a temporal split (--split temporal)"
+        if reason is None and task.unit == "basket" and "basket" not in dataset.interactions.columns:
+            reason = "no basket column"
         if reason is None:
             offered.append(resolve_answer(task, dataset))
         else:

@@ -27,6 +27,7 @@ from ..evaluation.protocols import next_item_metrics, rank_basket, rank_next_ite
 from ..evaluation import metrics
 from ..inference.engine import Engine
 from ..model.adapter import Manifest, add_lora, save_adapter
+from ..model.batching import Batch
 from ..model.backbone import Backbone, cache_folder, choose_precision, describe_precision, load_backbone
 from ..model.item_rows import ItemRows, collaborative_vectors, item_texts, mean_norm, text_vectors
 from ..model.recmodel import SAMPLED_ABOVE, RecModel, TaskHead
@@ -277,10 +278,27 @@ def build_model(config: FinetuneConfig, prepared: Prepared, seed: int) -> RecMod
 def set_expected_targets(model: RecModel, prepared: Prepared, plan: Sequence[np.ndarray]) -> None:
     """Average targets of each task per batch of its data set, so that a rare task is not blown up in the batches that have it."""
     index = prepared.index
-    for dataset in np.unique(index.dataset).tolist():
-        batches = sum(1 for batch in plan if index.dataset[batch[0]] == dataset)
-        mean = index.targets[index.dataset == dataset].sum(0) / max(1, batches)
+    owner = np.asarray([index.dataset[batch[0]] for batch in plan])
+    totals = np.stack([index.targets[batch].sum(0) for batch in plan])
+    for dataset in np.unique(owner).tolist():
+        mean = totals[owner == dataset].mean(0)
         model.expected_targets[dataset] = torch.as_tensor(np.maximum(mean, 1e-9), dtype=torch.float32).to(model.device)
+
+
+def set_scales(model: RecModel, prepared: Prepared, batches: PlannedBatches) -> None:
+    """Set each task's scale on the first planned batch that asks for it."""
+    model.eval()
+    index, done = prepared.index, set()
+    for number, chosen in enumerate(batches.plan):
+        dataset = int(index.dataset[chosen[0]])
+        asked = {(dataset, int(t)) for t in np.nonzero(index.targets[chosen].sum(0))[0]} - done
+        if asked:
+            fields = {k: v.to(model.device) for k, v in batches[number].items()}
+            model.set_scales(Batch.from_fields(fields))
+            done |= asked
+        if len(done) == len(model.heads):
+            break
+    model.train()
 
 
 def validation(config: FinetuneConfig, prepared: Prepared, engine: Engine, part: Literal["valid", "test"] = "valid", max_users: int | None = None) -> dict[str, float]:
@@ -472,6 +490,8 @@ def train(
         epoch += 1
     batches = batches[: plan.steps]
     set_expected_targets(model, prepared, batches)
+    planned = PlannedBatches(prepared.rows, prepared.index, batches)
+    set_scales(model, prepared, planned)
     engine = Engine(model)
     cuda = torch.cuda.is_available()
     args = TrainingArguments(
@@ -493,7 +513,7 @@ def train(
         seed=config.seed,
     )
     trainer = RowTrainer(
-        model, args, PlannedBatches(prepared.rows, prepared.index, batches),
+        model, args, planned,
         lambda: validation(config, prepared, engine, max_users=config.valid_users),
         lr=config.lr, row_lr=config.row_lr, weight_decay=config.weight_decay, patience=config.patience,
         eval_every=max(1, min(plan.steps_per_epoch, plan.steps)), callbacks=[Teller(lambda found, step: say(f"step {step}: {headline(found)}"), progress)],

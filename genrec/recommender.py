@@ -1,0 +1,378 @@
+"""Recommender: what every front end knows. Users, items and texts in, data frames out."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from .data.dataset import Dataset
+from .data.store import Store, open_store
+from .errors import DataError, GenrecError, RunError, UnknownNameError
+from .tasks.questions import text_branch
+from .tasks.rows import Branch, Corpus, Events, Row, assemble, question_tokens, user_headers
+from .tasks.task import Task
+from .tasks.vocabulary import EVENT, ITEMS
+
+if TYPE_CHECKING:
+    from .inference.engine import Engine
+    from .model.adapter import Adapter
+
+CHUNK = 512  # users scored at a time
+
+
+@dataclass(frozen=True)
+class Recommendations:
+    """frame: dataset, user_id, strategy (model or popular), rank, item_id, title, score, probability; best first per user."""
+
+    frame: pl.DataFrame
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """frame: dataset, task, user_id, item_id, text, value, probabilities (list, in the order of `choices`)."""
+
+    frame: pl.DataFrame
+    choices: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """One data set of a run: its catalogue, its corpus for building prompts, and the names of its items."""
+
+    corpus: Corpus
+    items: pl.DataFrame
+    index: dict[str, int]
+
+
+class Recommender:
+    """A run, loaded."""
+
+    def __init__(self, adapter: "Adapter", engine: "Engine", store: Store) -> None:
+        self.adapter, self.engine, self.store = adapter, engine, store
+        self.datasets: tuple[str, ...] = adapter.manifest.vocabulary.datasets
+
+    @staticmethod
+    def load(run: str | Path, *, quantize: str = "none", device: str | None = None, allow_mismatch: bool = False) -> "Recommender":
+        """Load a run folder.
+
+        quantize: `none` or `nf4` for the backbone. Raises RunError where the run is incomplete, damaged, newer, or its backbone
+        differs and `allow_mismatch` is not set.
+        """
+        folder = Path(run)
+        if not folder.is_dir():
+            raise RunError(f"there is no run folder {folder}; `genrec finetune ... --out {folder}` makes one")
+        if not (folder / "adapter").is_dir():
+            interrupted = (folder / "checkpoints").is_dir()
+            how = "its training was interrupted: give the same `genrec finetune` command to resume it" if interrupted else "it has no adapter/"
+            raise RunError(f"{folder} is not a finished run: {how}")
+        from .inference.engine import Engine
+        from .model.adapter import load_adapter
+
+        adapter = load_adapter(folder / "adapter", quantize=quantize, device=device, allow_mismatch=allow_mismatch)
+        return Recommender(adapter, Engine(adapter.model), open_store(f"sqlite:///{folder / 'store.db'}"))
+
+    # --- what the run holds ---------------------------------------------------------------------------------------
+
+    def tasks(self, dataset: str | None = None) -> list[str]:
+        """Tasks trained on a data set."""
+        return list(self.adapter.manifest.tasks[self._dataset(dataset)])
+
+    def all_users(self, dataset: str | None = None) -> list[str]:
+        """Users of a data set."""
+        return self.store.users(self._dataset(dataset))
+
+    def find_items(self, title: str, dataset: str | None = None) -> pl.DataFrame:
+        """Items (item_id, title) of that exact title, else those whose title contains it; case is ignored, most frequent first."""
+        items = self._shelf(self._dataset(dataset)).items
+        lower = pl.col("title").str.to_lowercase()
+        wanted = title.strip().lower()
+        found = items.filter(lower == wanted)
+        if not found.height:
+            found = items.filter(lower.str.contains(wanted, literal=True))
+        return found.sort("train_count", descending=True, maintain_order=True).select("item_id", "title")
+
+    def _dataset(self, name: str | None) -> str:
+        if name is None:
+            return self.datasets[0]
+        if name not in self.datasets:
+            raise UnknownNameError("data set", name, self.datasets, "in this run")
+        return name
+
+    @cached_property
+    def _shelves(self) -> dict[str, Shelf]:
+        return {}
+
+    def _shelf(self, name: str) -> Shelf:
+        if name not in self._shelves:
+            from .training.text import encoder
+
+            manifest, tokenizer = self.adapter.manifest, self.adapter.tokenizer
+            items = self.adapter.catalogues.get(name, pl.DataFrame(schema={"item_id": pl.String, "title": pl.String, "train_count": pl.Int64}))
+            bos = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+            tasks = []
+            for task_name, answers in manifest.tasks[name].items():
+                task = self.adapter.tasks[task_name]
+                answer = replace(task.answer, choices=tuple(answers["words"]), values=tuple(answers["values"]))
+                tasks.append(replace(task, answer=answer))
+            empty = pl.DataFrame(schema={"row": pl.UInt32, "event": pl.String})
+            users = pl.DataFrame(schema={"user_id": pl.String})
+            corpus = Corpus(
+                dataset=Dataset(name, empty, items.drop("train_count"), users),
+                tasks=tuple(tasks),
+                vocabulary=manifest.vocabulary,
+                events=None,
+                encode=encoder(tokenizer),
+                headers={},
+                bos=bos,
+                all_tasks=tuple(self.adapter.tasks),
+            )
+            self._shelves[name] = Shelf(corpus, items, {i: n for n, i in enumerate(items["item_id"].to_list())})
+        return self._shelves[name]
+
+    def _task(self, dataset: str, name: str) -> Task:
+        for task in self._shelf(dataset).corpus.tasks:
+            if task.name == name:
+                return task
+        raise UnknownNameError("task", name, self.tasks(dataset), f"for data set {dataset}")
+
+    def _place(self, user: str | None, item: str | None, dataset: str | None) -> tuple[str, tuple[str, ...]]:
+        """The data set a user or item belongs to: the one named, or the first that knows it."""
+        if dataset is not None:
+            return self._dataset(dataset), ()
+        knowing = [
+            name
+            for name in self.datasets
+            if (user is None or self.store.has_user(name, user)) and (item is None or item in self._shelf(name).index)
+        ]
+        if not knowing:
+            return self.datasets[0], ()
+        known = [what for what in (f"user {user}" if user else "", f"item {item}" if item else "") if what]
+        if len(knowing) > 1 and known:
+            return knowing[0], (f"{' and '.join(known)} is known to {', '.join(knowing)}; {knowing[0]} is used, --dataset selects another",)
+        return knowing[0], ()
+
+    def _item(self, shelf: Shelf, item: str) -> int:
+        if item not in shelf.index:
+            raise UnknownNameError("item", item, shelf.index, f"in the catalogue of {shelf.corpus.dataset.name}")
+        return shelf.index[item]
+
+    # --- histories ------------------------------------------------------------------------------------------------
+
+    def _history(self, shelf: Shelf, users: Sequence[str], histories: Sequence[pl.DataFrame]) -> Corpus:
+        """The corpus with these users' histories as its events and their attributes as headers."""
+        name, vocabulary = shelf.corpus.dataset.name, shelf.corpus.vocabulary
+        item, outcome, source = [], [], []
+        rating = vocabulary.by_key.get((name, "rating"))
+        event = vocabulary.by_key.get((name, EVENT))
+        for frame in histories:
+            item.append(np.asarray([shelf.index.get(i, -1) for i in frame["item_id"].to_list()], dtype=np.int32))
+            own = np.full(frame.height, -1, dtype=np.int32)
+            if rating is not None:
+                places = {v: rating.first + n for n, v in enumerate(rating.values)}
+                own = np.asarray([places.get(v, -1) for v in frame["rating"].to_list()], dtype=np.int32)
+            elif event is not None:
+                words = {w: event.first + n for n, w in enumerate(event.words)}
+                own = np.asarray([words.get(e, -1) for e in frame["event"].to_list()], dtype=np.int32)
+            outcome.append(own)
+            source.append(np.arange(frame.height))
+        lengths = [len(i) for i in item]
+        total = sum(lengths)
+        zeros = np.zeros(total, dtype=np.int64)
+        events = Events(
+            users=tuple(users),
+            offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            item=np.concatenate(item) if item else zeros.astype(np.int32),
+            outcome=np.concatenate(outcome) if outcome else zeros.astype(np.int32),
+            time=zeros,
+            basket=zeros - 1,
+            part=zeros.astype(np.int8),
+            target=zeros.astype(bool),
+            source=np.concatenate(source) if source else zeros,
+            labels={},
+        )
+        known = [u for u in users if u]
+        attributes = pl.DataFrame([{"user_id": u, **self.store.user_attributes(name, u)} for u in known], infer_schema_length=None) if known else None
+        headers = {}
+        if attributes is not None and attributes.width > 1:
+            columns = self.adapter.manifest.header_columns.get(name, [])
+            headers = user_headers(attributes.select("user_id", *[c for c in columns if c in attributes.columns]), shelf.corpus.encode)
+        return replace(shelf.corpus, events=events, headers=headers)
+
+    def _row(self, corpus: Corpus, n: int, branches: Sequence[Branch]) -> Row:
+        """History n of the corpus cut to what the model was trained on, with branches that see all of it."""
+        assert corpus.events is not None
+        hi = int(corpus.events.offsets[n + 1])
+        lo = max(int(corpus.events.offsets[n]), hi - self.adapter.manifest.max_events)
+        row = assemble(corpus, corpus.events.users[n] or None, lo, hi, [replace(b, sees=hi - lo) for b in branches], False, False, corpus.events)
+        if branches:
+            return row
+        return replace(row, target_at=[len(row.tokens) - 1], target_task=[0], target_id=[0], target_weight=[1.0], target_allowed=[-1])
+
+    def _own_history(self, shelf: Shelf, user: str) -> pl.DataFrame:
+        name = shelf.corpus.dataset.name
+        if not self.store.has_user(name, user):
+            raise UnknownNameError("user", user, self.store.users(name), f"in {name}")
+        return self.store.history(name, user)
+
+    def _given_history(self, shelf: Shelf, items: Sequence[str]) -> pl.DataFrame:
+        for item in items:
+            self._item(shelf, item)
+        schema = {"item_id": pl.String, "event": pl.String, "rating": pl.Float64}
+        return pl.DataFrame({"item_id": list(items), "event": [None] * len(items), "rating": [None] * len(items)}, schema=schema)
+
+    # --- recommend ------------------------------------------------------------------------------------------------
+
+    def recommend(
+        self,
+        users: str | Sequence[str] | None = None,
+        *,
+        history: Sequence[str] | None = None,
+        k: int = 10,
+        exclude: Sequence[str] = (),
+        include_seen: bool = False,
+        candidates: Sequence[str] | None = None,
+        where: str | None = None,
+        dataset: str | None = None,
+    ) -> Recommendations:
+        """The k best items for each user, or for a history of item ids (oldest first); exact over the whole catalogue.
+
+        Items of the history are left out unless `include_seen`; `exclude`, `candidates` and `where` (SQL over the catalogue's
+        columns; `genre = 'Comedy'` asks whether a list holds it) narrow the list. probability: softmax over the catalogue after
+        seen-removal and before these filters. Where nothing is known of a user the list is the most popular items, strategy
+        `popular`, with their share of the training interactions as score. Raises UnknownNameError for unknown ids.
+        """
+        if (users is None) == (history is None):
+            raise DataError("give either users or a history")
+        if k < 1:
+            raise DataError(f"k is {k}; at least 1 is needed")
+        names = [""] if users is None else [users] if isinstance(users, str) else list(users)
+        name, warnings = self._place(names[0] or None if names else None, history[0] if history else None, dataset)
+        shelf = self._shelf(name)
+        if not shelf.items.height:
+            raise GenrecError(f"data set {name} has no catalogue to recommend from; it feeds the tasks {', '.join(self.tasks(name))}")
+        allowed = self._allowed(shelf, exclude, candidates, where)
+        if not allowed.any():
+            warnings += ("no item of the catalogue meets the conditions",)
+        frames = [pl.DataFrame(schema=RECOMMENDATION_SCHEMA)]
+        short = 0
+        for start in range(0, len(names), CHUNK):
+            part = names[start : start + CHUNK]
+            histories = [self._given_history(shelf, history)] if history is not None else [self._own_history(shelf, u) for u in part]
+            found = self._rank(shelf, part, histories, k, allowed, include_seen)
+            short += sum(1 for f in found if f.height < k)
+            frames += found
+        if short and allowed.any():
+            warnings += (f"fewer than {k} items are left after what was seen or excluded" + (f", for {short} users" if len(names) > 1 else ""),)
+        return Recommendations(pl.concat(frames), warnings)
+
+    def _allowed(self, shelf: Shelf, exclude: Sequence[str], candidates: Sequence[str] | None, where: str | None) -> np.ndarray:
+        allowed = np.ones(shelf.items.height, dtype=bool)
+        if candidates is not None:
+            allowed[:] = False
+            allowed[[self._item(shelf, i) for i in candidates]] = True
+        allowed[[self._item(shelf, i) for i in exclude]] = False
+        if where is not None:
+            allowed &= where_mask(shelf.items.drop("train_count"), where)
+        return allowed
+
+    def _rank(
+        self, shelf: Shelf, users: Sequence[str], histories: Sequence[pl.DataFrame], k: int, allowed: np.ndarray, include_seen: bool
+    ) -> list[pl.DataFrame]:
+        corpus = self._history(shelf, users, histories)
+        assert corpus.events is not None
+        name = corpus.dataset.name
+        rows = [self._row(corpus, n, []) for n in range(len(users))]
+        states = self.engine.states(rows)
+        scores = self.engine.item_scores(states, name).double().cpu().numpy()
+        temperature = float(self.adapter.manifest.calibration.get(f"{name}/next_item", {}).get("temperature", 1.0))
+        ids, titles = shelf.items["item_id"].to_list(), shelf.items["title"].to_list()
+        counts = shelf.items["train_count"].to_numpy().astype(np.float64)
+        found = []
+        for n, user in enumerate(users):
+            seen = corpus.events.item[corpus.events.offsets[n] : corpus.events.offsets[n + 1]]
+            seen = seen[seen >= 0]
+            popular = len(seen) == 0 and user not in corpus.headers
+            own = counts / max(counts.sum(), 1) if popular else scores[n]
+            open_items = np.ones(len(own), dtype=bool)
+            if not include_seen:
+                open_items[seen] = False
+            logits = np.where(open_items, np.log(counts + 1) if popular else own / temperature, -np.inf)
+            share = np.exp(logits - logits.max()) if open_items.any() else np.zeros(len(own))
+            share = share / max(share.sum(), 1e-300)
+            eligible = np.nonzero(open_items & allowed)[0]
+            top = eligible[np.lexsort((eligible, -own[eligible]))][:k]
+            found.append(
+                pl.DataFrame(
+                    {
+                        "dataset": [name] * len(top),
+                        "user_id": [user or None] * len(top),
+                        "strategy": ["popular" if popular else "model"] * len(top),
+                        "rank": list(range(1, len(top) + 1)),
+                        "item_id": [ids[i] for i in top],
+                        "title": [titles[i] for i in top],
+                        "score": [float(own[i]) for i in top],
+                        "probability": [float(share[i]) for i in top],
+                    },
+                    schema=RECOMMENDATION_SCHEMA,
+                )
+            )
+        return found
+
+    # --- predict --------------------------------------------------------------------------------------------------
+
+    def predict(
+        self,
+        task: str,
+        *,
+        users: str | Sequence[str] | None = None,
+        items: str | Sequence[str] | None = None,
+        texts: str | Sequence[str] | None = None,
+        dataset: str | None = None,
+    ) -> Predictions:
+        """The outcome of a task for pairs of users and items, for users, or for texts (sequences of equal length).
+
+        value: the expected value for numbers, else the likeliest answer (as text). probabilities: calibrated, in the order of
+        `choices`, summing to 1.
+        """
+        user_list, item_list, text_list = as_list(users), as_list(items), as_list(texts)
+        if dataset is None and task not in self.tasks():
+            dataset = next((d for d in self.datasets if task in self.tasks(d) and self._knows(d, user_list, item_list)), None)
+            dataset = dataset or next((d for d in self.datasets if task in self.tasks(d)), None)
+        if dataset is None and all(task not in self.tasks(d) for d in self.datasets):
+            raise UnknownNameError("task", task, dict.fromkeys(t for d in self.datasets for t in self.tasks(d)), "in this run")
+        name, warnings = self._place(first(user_list), first(item_list), dataset)
+        shelf, own = self._shelf(name), self._task(name, task)
+        if own.answer.kind == "item":
+            raise DataError(f"task {task} gives items: use recommend")
+        if own.unit == "text":
+            if text_list is None:
+                raise DataError(f"task {task} is asked about a text: give --text")
+            rows = [assemble(shelf.corpus, None, 0, 0, [text_branch(shelf.corpus, own, own.seen[0], {"text": t, "review": t}, 0)], False, False, None) for t in text_list]
+            n, user_list, item_list = len(text_list), None, None
+        else:
+            if user_list is None:
+                raise DataError(f"task {task} is asked about a user: give --user")
+            if own.unit == "event" and item_list is None:
+                raise DataError(f"task {task} is asked about a user and an item: give --item")
+            if own.unit != "event":
+                item_list = None
+            n, text_list = len(user_list), None
+            if item_list is not None and len(item_list) != n:
+                raise DataError(f"{n} users and {len(item_list)} items: give as many of each")
+            rows = self._prediction_rows(shelf, own, user_list, item_list)
+        states = self.engine.states(rows)
+        order = [b for row_order in self._reads for b in row_order] if own.unit != "text" else list(range(n))
+        scores = np.empty((n, len(own.answer.choices)))
+        scores[order] = self.engine.outcome_scores(states, name, task).double().cpu().numpy()
+        return Predictions(self._predicted(name, own, scores, user_list, item_list, text_list), own.answer.choices, warnings)
+
+    def _knows(self, dataset: str, users: Sequence[str] | None, items: Sequence[str] | None) -> bool:
+        index = self._shelf(dataset).index
+        return (not users or self.store.has_user(dataset, users[0])) and (not items or items[0] in index)
