@@ -1,22 +1,21 @@
 """Recommender: what every front end knows. Users, items and texts in, data frames out."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import polars as pl
 
+from .data import store as stores
 from .data.dataset import Dataset
-from .data.store import Store, open_store
 from .errors import DataError, GenrecError, RunError, UnknownNameError
 from .tasks.questions import text_branch
-from .tasks.rows import Branch, Corpus, Events, Row, assemble, question_tokens, user_headers
+from .tasks.rows import Branch, Corpus, Events, Row, assemble, plain_encoder, question_tokens, user_headers
 from .tasks.task import Task
-from .tasks.vocabulary import EVENT, ITEMS
+from .tasks.vocabulary import EVENT
 
 if TYPE_CHECKING:
     from .inference.engine import Engine
@@ -27,7 +26,8 @@ CHUNK = 512  # users scored at a time
 
 @dataclass(frozen=True)
 class Recommendations:
-    """frame: dataset, user_id, strategy (model or popular), rank, item_id, title, score, probability; best first per user."""
+    """frame: dataset, user_id, strategy (model or popular), rank, item_id, title, score, probability; best first per
+    user."""
 
     frame: pl.DataFrame
     warnings: tuple[str, ...] = ()
@@ -54,15 +54,22 @@ class Shelf:
 class Recommender:
     """A run, loaded."""
 
-    def __init__(self, adapter: "Adapter", engine: "Engine", store: Store) -> None:
+    def __init__(self, adapter: "Adapter", engine: "Engine", store: stores.Store) -> None:
         self.adapter, self.engine, self.store = adapter, engine, store
         self.datasets: tuple[str, ...] = adapter.manifest.vocabulary.datasets
 
     @staticmethod
-    def load(run: str | Path, *, quantize: str = "none", device: str | None = None, allow_mismatch: bool = False) -> "Recommender":
+    def load(
+        run: str | Path,
+        *,
+        quantize: Literal["none", "nf4"] = "none",
+        device: str | None = None,
+        allow_mismatch: bool = False,
+    ) -> "Recommender":
         """Load a run folder.
 
-        quantize: `none` or `nf4` for the backbone. Raises RunError where the run is incomplete, damaged, newer, or its backbone
+        quantize: `none` or `nf4` for the backbone. Raises RunError where the run is incomplete, damaged, newer, or
+        its backbone
         differs and `allow_mismatch` is not set.
         """
         folder = Path(run)
@@ -70,13 +77,17 @@ class Recommender:
             raise RunError(f"there is no run folder {folder}; `genrec finetune ... --out {folder}` makes one")
         if not (folder / "adapter").is_dir():
             interrupted = (folder / "checkpoints").is_dir()
-            how = "its training was interrupted: give the same `genrec finetune` command to resume it" if interrupted else "it has no adapter/"
+            how = (
+                "its training was interrupted: give the same `genrec finetune` command to resume it"
+                if interrupted
+                else "it has no adapter/"
+            )
             raise RunError(f"{folder} is not a finished run: {how}")
         from .inference.engine import Engine
         from .model.adapter import load_adapter
 
         adapter = load_adapter(folder / "adapter", quantize=quantize, device=device, allow_mismatch=allow_mismatch)
-        return Recommender(adapter, Engine(adapter.model), open_store(f"sqlite:///{folder / 'store.db'}"))
+        return Recommender(adapter, Engine(adapter.model), stores.open_store(folder / "store.db"))
 
     # --- what the run holds ---------------------------------------------------------------------------------------
 
@@ -86,10 +97,11 @@ class Recommender:
 
     def all_users(self, dataset: str | None = None) -> list[str]:
         """Users of a data set."""
-        return self.store.users(self._dataset(dataset))
+        return stores.users(self.store, self._dataset(dataset))
 
     def find_items(self, title: str, dataset: str | None = None) -> pl.DataFrame:
-        """Items (item_id, title) of that exact title, else those whose title contains it; case is ignored, most frequent first."""
+        """Items (item_id, title) of that exact title, else those whose title contains it; case is ignored, most
+        frequent first."""
         items = self._shelf(self._dataset(dataset)).items
         lower = pl.col("title").str.to_lowercase()
         wanted = title.strip().lower()
@@ -111,10 +123,10 @@ class Recommender:
 
     def _shelf(self, name: str) -> Shelf:
         if name not in self._shelves:
-            from .training.text import encoder
-
             manifest, tokenizer = self.adapter.manifest, self.adapter.tokenizer
-            items = self.adapter.catalogues.get(name, pl.DataFrame(schema={"item_id": pl.String, "title": pl.String, "train_count": pl.Int64}))
+            items = self.adapter.catalogues.get(
+                name, pl.DataFrame(schema={"item_id": pl.String, "title": pl.String, "train_count": pl.Int64})
+            )
             bos = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
             tasks = []
             for task_name, answers in manifest.tasks[name].items():
@@ -128,7 +140,7 @@ class Recommender:
                 tasks=tuple(tasks),
                 vocabulary=manifest.vocabulary,
                 events=None,
-                encode=encoder(tokenizer),
+                encode=plain_encoder(tokenizer),
                 headers={},
                 bos=bos,
                 all_tasks=tuple(self.adapter.tasks),
@@ -149,13 +161,17 @@ class Recommender:
         knowing = [
             name
             for name in self.datasets
-            if (user is None or self.store.has_user(name, user)) and (item is None or item in self._shelf(name).index)
+            if (user is None or stores.has_user(self.store, name, user))
+            and (item is None or item in self._shelf(name).index)
         ]
         if not knowing:
             return self.datasets[0], ()
         known = [what for what in (f"user {user}" if user else "", f"item {item}" if item else "") if what]
         if len(knowing) > 1 and known:
-            return knowing[0], (f"{' and '.join(known)} is known to {', '.join(knowing)}; {knowing[0]} is used, --dataset selects another",)
+            return knowing[0], (
+                f"{' and '.join(known)} is known to {', '.join(knowing)}; "
+                f"{knowing[0]} is used, --dataset selects another",
+            )
         return knowing[0], ()
 
     def _item(self, shelf: Shelf, item: str) -> int:
@@ -198,11 +214,19 @@ class Recommender:
             labels={},
         )
         known = [u for u in users if u]
-        attributes = pl.DataFrame([{"user_id": u, **self.store.user_attributes(name, u)} for u in known], infer_schema_length=None) if known else None
+        attributes = (
+            pl.DataFrame(
+                [{"user_id": u, **stores.user_attributes(self.store, name, u)} for u in known], infer_schema_length=None
+            )
+            if known
+            else None
+        )
         headers = {}
         if attributes is not None and attributes.width > 1:
             columns = self.adapter.manifest.header_columns.get(name, [])
-            headers = user_headers(attributes.select("user_id", *[c for c in columns if c in attributes.columns]), shelf.corpus.encode)
+            headers = user_headers(
+                attributes.select("user_id", *[c for c in columns if c in attributes.columns]), shelf.corpus.encode
+            )
         return replace(shelf.corpus, events=events, headers=headers)
 
     def _row(self, corpus: Corpus, n: int, branches: Sequence[Branch]) -> Row:
@@ -210,22 +234,40 @@ class Recommender:
         assert corpus.events is not None
         hi = int(corpus.events.offsets[n + 1])
         lo = max(int(corpus.events.offsets[n]), hi - self.adapter.manifest.max_events)
-        row = assemble(corpus, corpus.events.users[n] or None, lo, hi, [replace(b, sees=hi - lo) for b in branches], False, False, corpus.events)
+        row = assemble(
+            corpus,
+            corpus.events.users[n] or None,
+            lo,
+            hi,
+            [replace(b, sees=hi - lo) for b in branches],
+            False,
+            False,
+            corpus.events,
+        )
         if branches:
             return row
-        return replace(row, target_at=[len(row.tokens) - 1], target_task=[0], target_id=[0], target_weight=[1.0], target_allowed=[-1])
+        return replace(
+            row,
+            target_at=[len(row.tokens) - 1],
+            target_task=[0],
+            target_id=[0],
+            target_weight=[1.0],
+            target_allowed=[-1],
+        )
 
     def _own_history(self, shelf: Shelf, user: str) -> pl.DataFrame:
         name = shelf.corpus.dataset.name
-        if not self.store.has_user(name, user):
-            raise UnknownNameError("user", user, self.store.users(name), f"in {name}")
-        return self.store.history(name, user)
+        if not stores.has_user(self.store, name, user):
+            raise UnknownNameError("user", user, stores.users(self.store, name), f"in {name}")
+        return stores.history(self.store, name, user)
 
     def _given_history(self, shelf: Shelf, items: Sequence[str]) -> pl.DataFrame:
         for item in items:
             self._item(shelf, item)
         schema = {"item_id": pl.String, "event": pl.String, "rating": pl.Float64}
-        return pl.DataFrame({"item_id": list(items), "event": [None] * len(items), "rating": [None] * len(items)}, schema=schema)
+        return pl.DataFrame(
+            {"item_id": list(items), "event": [None] * len(items), "rating": [None] * len(items)}, schema=schema
+        )
 
     # --- recommend ------------------------------------------------------------------------------------------------
 
@@ -243,10 +285,11 @@ class Recommender:
     ) -> Recommendations:
         """The k best items for each user, or for a history of item ids (oldest first); exact over the whole catalogue.
 
-        Items of the history are left out unless `include_seen`; `exclude`, `candidates` and `where` (SQL over the catalogue's
-        columns; `genre = 'Comedy'` asks whether a list holds it) narrow the list. probability: softmax over the catalogue after
-        seen-removal and before these filters. Where nothing is known of a user the list is the most popular items, strategy
-        `popular`, with their share of the training interactions as score. Raises UnknownNameError for unknown ids.
+        Items of the history are left out unless `include_seen`; `exclude`, `candidates` and `where` (SQL over the
+        catalogue's columns; `genre = 'Comedy'` asks whether a list holds it) narrow the list. probability: softmax over
+        the catalogue after seen-removal and before these filters. Where nothing is known of a user the list is the most
+        popular items, strategy `popular`, with their share of the training interactions as score. Raises
+        UnknownNameError for unknown ids.
         """
         if (users is None) == (history is None):
             raise DataError("give either users or a history")
@@ -256,7 +299,9 @@ class Recommender:
         name, warnings = self._place(names[0] or None if names else None, history[0] if history else None, dataset)
         shelf = self._shelf(name)
         if not shelf.items.height:
-            raise GenrecError(f"data set {name} has no catalogue to recommend from; it feeds the tasks {', '.join(self.tasks(name))}")
+            raise GenrecError(
+                f"data set {name} has no catalogue to recommend from; it feeds the tasks {', '.join(self.tasks(name))}"
+            )
         allowed = self._allowed(shelf, exclude, candidates, where)
         if not allowed.any():
             warnings += ("no item of the catalogue meets the conditions",)
@@ -264,15 +309,24 @@ class Recommender:
         short = 0
         for start in range(0, len(names), CHUNK):
             part = names[start : start + CHUNK]
-            histories = [self._given_history(shelf, history)] if history is not None else [self._own_history(shelf, u) for u in part]
+            histories = (
+                [self._given_history(shelf, history)]
+                if history is not None
+                else [self._own_history(shelf, u) for u in part]
+            )
             found = self._rank(shelf, part, histories, k, allowed, include_seen)
             short += sum(1 for f in found if f.height < k)
             frames += found
         if short and allowed.any():
-            warnings += (f"fewer than {k} items are left after what was seen or excluded" + (f", for {short} users" if len(names) > 1 else ""),)
+            warnings += (
+                f"fewer than {k} items are left after what was seen or excluded"
+                + (f", for {short} users" if len(names) > 1 else ""),
+            )
         return Recommendations(pl.concat(frames), warnings)
 
-    def _allowed(self, shelf: Shelf, exclude: Sequence[str], candidates: Sequence[str] | None, where: str | None) -> np.ndarray:
+    def _allowed(
+        self, shelf: Shelf, exclude: Sequence[str], candidates: Sequence[str] | None, where: str | None
+    ) -> np.ndarray:
         allowed = np.ones(shelf.items.height, dtype=bool)
         if candidates is not None:
             allowed[:] = False
@@ -283,7 +337,13 @@ class Recommender:
         return allowed
 
     def _rank(
-        self, shelf: Shelf, users: Sequence[str], histories: Sequence[pl.DataFrame], k: int, allowed: np.ndarray, include_seen: bool
+        self,
+        shelf: Shelf,
+        users: Sequence[str],
+        histories: Sequence[pl.DataFrame],
+        k: int,
+        allowed: np.ndarray,
+        include_seen: bool,
     ) -> list[pl.DataFrame]:
         corpus = self._history(shelf, users, histories)
         assert corpus.events is not None
@@ -338,15 +398,20 @@ class Recommender:
     ) -> Predictions:
         """The outcome of a task for pairs of users and items, for users, or for texts (sequences of equal length).
 
-        value: the expected value for numbers, else the likeliest answer (as text). probabilities: calibrated, in the order of
+        value: the expected value for numbers, else the likeliest answer (as text). probabilities: calibrated, in the
+        order of
         `choices`, summing to 1.
         """
         user_list, item_list, text_list = as_list(users), as_list(items), as_list(texts)
         if dataset is None and task not in self.tasks():
-            dataset = next((d for d in self.datasets if task in self.tasks(d) and self._knows(d, user_list, item_list)), None)
+            dataset = next(
+                (d for d in self.datasets if task in self.tasks(d) and self._knows(d, user_list, item_list)), None
+            )
             dataset = dataset or next((d for d in self.datasets if task in self.tasks(d)), None)
         if dataset is None and all(task not in self.tasks(d) for d in self.datasets):
-            raise UnknownNameError("task", task, dict.fromkeys(t for d in self.datasets for t in self.tasks(d)), "in this run")
+            raise UnknownNameError(
+                "task", task, dict.fromkeys(t for d in self.datasets for t in self.tasks(d)), "in this run"
+            )
         name, warnings = self._place(first(user_list), first(item_list), dataset)
         shelf, own = self._shelf(name), self._task(name, task)
         if own.answer.kind == "item":
@@ -354,8 +419,9 @@ class Recommender:
         if own.unit == "text":
             if text_list is None:
                 raise DataError(f"task {task} is asked about a text: give --text")
-            rows = [assemble(shelf.corpus, None, 0, 0, [text_branch(shelf.corpus, own, own.seen[0], {"text": t, "review": t}, 0)], False, False, None) for t in text_list]
-            n, user_list, item_list = len(text_list), None, None
+            branches = [text_branch(shelf.corpus, own, own.seen[0], {"text": t, "review": t}, 0) for t in text_list]
+            rows = [assemble(shelf.corpus, None, 0, 0, [b], False, False, None) for b in branches]
+            order, user_list, item_list = list(range(len(text_list))), None, None
         else:
             if user_list is None:
                 raise DataError(f"task {task} is asked about a user: give --user")
@@ -363,16 +429,178 @@ class Recommender:
                 raise DataError(f"task {task} is asked about a user and an item: give --item")
             if own.unit != "event":
                 item_list = None
-            n, text_list = len(user_list), None
-            if item_list is not None and len(item_list) != n:
-                raise DataError(f"{n} users and {len(item_list)} items: give as many of each")
-            rows = self._prediction_rows(shelf, own, user_list, item_list)
-        states = self.engine.states(rows)
-        order = [b for row_order in self._reads for b in row_order] if own.unit != "text" else list(range(n))
-        scores = np.empty((n, len(own.answer.choices)))
-        scores[order] = self.engine.outcome_scores(states, name, task).double().cpu().numpy()
-        return Predictions(self._predicted(name, own, scores, user_list, item_list, text_list), own.answer.choices, warnings)
+            text_list = None
+            if item_list is not None and len(item_list) != len(user_list):
+                raise DataError(f"{len(user_list)} users and {len(item_list)} items: give as many of each")
+            rows, order = self._prediction_rows(shelf, own, user_list, item_list)
+        found = self.engine.outcome_scores(self.engine.states(rows), name, task).double().cpu().numpy()
+        scores = np.empty_like(found)
+        scores[order] = found
+        frame = self._predicted(name, own, scores, user_list, item_list, text_list)
+        return Predictions(frame, own.answer.choices, warnings)
 
     def _knows(self, dataset: str, users: Sequence[str] | None, items: Sequence[str] | None) -> bool:
         index = self._shelf(dataset).index
-        return (not users or self.store.has_user(dataset, users[0])) and (not items or items[0] in index)
+        return (not users or stores.has_user(self.store, dataset, users[0])) and (not items or items[0] in index)
+
+    def _prediction_rows(
+        self, shelf: Shelf, task: Task, users: Sequence[str], items: Sequence[str] | None
+    ) -> tuple[list[Row], list[int]]:
+        """One row per user with a branch per question, and the place in the request of each answer read."""
+        of_user: dict[str, list[int]] = {}
+        for n, user in enumerate(users):
+            of_user.setdefault(user, []).append(n)
+        corpus = self._history(shelf, list(of_user), [self._own_history(shelf, u) for u in of_user])
+        rows, order = [], []
+        for n, places in enumerate(of_user.values()):
+            for start in range(0, len(places), BRANCHES):
+                part = places[start : start + BRANCHES]
+                rows.append(
+                    self._row(
+                        corpus, n, [self._question(shelf, task, items[p] if items is not None else None) for p in part]
+                    )
+                )
+                order += part
+        return rows, order
+
+    def _question(self, shelf: Shelf, task: Task, item: str | None) -> Branch:
+        """The dense reading is the candidate item itself; other tasks ask in words."""
+        if item is None:
+            tokens = question_tokens(task.seen[0], {}, {}, shelf.corpus.encode)
+        else:
+            token = shelf.corpus.items.first + self._item(shelf, item)
+            tokens = (
+                [token] if task.dense else question_tokens(task.seen[0], {}, {"item": [token]}, shelf.corpus.encode)
+            )
+        return Branch(tokens, 0, [(task.name, 0, 1.0, -1)])
+
+    def _predicted(
+        self,
+        dataset: str,
+        task: Task,
+        scores: np.ndarray,
+        users: Sequence[str] | None,
+        items: Sequence[str] | None,
+        texts: Sequence[str] | None,
+    ) -> pl.DataFrame:
+        from .evaluation.calibration import Calibration
+
+        fitted: Any = self.adapter.manifest.calibration.get(f"{dataset}/{task.name}", {})
+        probabilities = Calibration(fitted.get("temperature", 1.0), tuple(fitted.get("bias", ()))).probabilities(scores)
+        n = len(scores)
+        if task.answer.values:
+            value = pl.Series("value", probabilities @ np.asarray(task.answer.values))
+        else:
+            value = pl.Series("value", [task.answer.choices[c] for c in probabilities.argmax(1)], dtype=pl.String)
+        return pl.DataFrame(
+            {
+                "dataset": [dataset] * n,
+                "task": [task.name] * n,
+                "user_id": pl.Series(users if users is not None else [None] * n, dtype=pl.String),
+                "item_id": pl.Series(items if items is not None else [None] * n, dtype=pl.String),
+                "text": pl.Series(texts if texts is not None else [None] * n, dtype=pl.String),
+                "value": value,
+                "probabilities": pl.Series(probabilities.tolist(), dtype=pl.List(pl.Float64)),
+            }
+        )
+
+    # --- vectors --------------------------------------------------------------------------------------------------
+
+    def similar(self, item: str, k: int = 10, dataset: str | None = None) -> Recommendations:
+        """The k items whose vectors point most nearly the same way; score is the cosine. frame: dataset, rank,
+        item_id, title, score."""
+        name, warnings = self._place(None, item, dataset)
+        shelf = self._shelf(name)
+        place = self._item(shelf, item)
+        rows = self.engine.item_rows(name)[0].double().cpu().numpy()
+        rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        cosine = rows @ rows[place]
+        top = [int(i) for i in np.lexsort((np.arange(len(cosine)), -cosine)) if i != place][:k]
+        frame = shelf.items[top].select(
+            pl.lit(name).alias("dataset"),
+            pl.Series("rank", range(1, len(top) + 1), dtype=pl.Int64),
+            "item_id",
+            "title",
+            pl.Series("score", cosine[top]),
+        )
+        return Recommendations(frame, warnings)
+
+    def embed_items(self, dataset: str | None = None) -> pl.DataFrame:
+        """item_id and vector (the item row) of a whole catalogue."""
+        name = self._dataset(dataset)
+        vectors = self.engine.item_rows(name)[0].float().cpu().numpy()
+        return self._shelf(name).items.select("item_id").with_columns(pl.Series("vector", vectors))
+
+    def embed_users(self, users: Sequence[str] | None = None, dataset: str | None = None) -> pl.DataFrame:
+        """user_id and vector (the hidden state after the whole history); all users by default."""
+        name = self._dataset(dataset)
+        shelf = self._shelf(name)
+        names = self.all_users(name) if users is None else list(users)
+        parts = []
+        for start in range(0, len(names), CHUNK):
+            part = names[start : start + CHUNK]
+            corpus = self._history(shelf, part, [self._own_history(shelf, u) for u in part])
+            parts.append(self.engine.states([self._row(corpus, n, []) for n in range(len(part))]).cpu().numpy())
+        return pl.DataFrame({"user_id": names, "vector": np.concatenate(parts)})
+
+
+RECOMMENDATION_SCHEMA = {
+    "dataset": pl.String,
+    "user_id": pl.String,
+    "strategy": pl.String,
+    "rank": pl.Int64,
+    "item_id": pl.String,
+    "title": pl.String,
+    "score": pl.Float64,
+    "probability": pl.Float64,
+}
+BRANCHES = 256  # questions on one row
+
+
+def as_list(value: str | Sequence[str] | None) -> list[str] | None:
+    """A single value as a list of one."""
+    return None if value is None else [value] if isinstance(value, str) else list(value)
+
+
+def first(values: Sequence[str] | None) -> str | None:
+    """The first value, if any."""
+    return values[0] if values else None
+
+
+def where_mask(items: pl.DataFrame, where: str) -> np.ndarray:
+    """Which items meet an SQL condition; on a list column `=`, `<>` and `in` ask what the list holds. Null never
+    does."""
+    import sqlglot
+    from sqlglot import exp
+
+    try:
+        tree = sqlglot.parse_one(where, dialect="postgres")
+    except sqlglot.errors.SqlglotError as error:
+        raise DataError(f"--where {where!r} is not an SQL condition: {str(error).splitlines()[0]}") from error
+    if not isinstance(tree, exp.Condition):
+        raise DataError(
+            f"--where {where!r} is not an SQL condition; "
+            "write for example: genre = 'Comedy' and year between 1990 and 1999"
+        )
+    lists = {c for c, t in items.schema.items() if isinstance(t, pl.List)}
+    for column in tree.find_all(exp.Column):
+        if column.name not in items.columns:
+            raise UnknownNameError("column", column.name, items.columns, f"in --where {where!r}")
+
+    def holds(node: exp.Expression) -> exp.Expression:
+        if isinstance(node, (exp.EQ, exp.NEQ)) and isinstance(node.this, exp.Column) and node.this.name in lists:
+            found: exp.Expression = exp.Anonymous(this="array_contains", expressions=[node.this, node.expression])
+            return exp.Not(this=found) if isinstance(node, exp.NEQ) else found
+        if isinstance(node, exp.In) and isinstance(node.this, exp.Column) and node.this.name in lists:
+            each = [exp.Anonymous(this="array_contains", expressions=[node.this.copy(), v]) for v in node.expressions]
+            return exp.paren(exp.or_(*each))
+        return node
+
+    sql = tree.transform(holds).sql(dialect="postgres")
+    try:
+        found = items.select(pl.sql_expr(sql)).to_series()
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"--where {where!r} cannot be computed: {str(error).splitlines()[0]}") from error
+    if found.dtype != pl.Boolean:
+        raise DataError(f"--where {where!r} gives {found.dtype} values, not true or false")
+    return found.fill_null(False).to_numpy()

@@ -12,11 +12,13 @@ Part = Literal["train", "valid", "test"]
 class Dataset:
     """One data set.
 
-    interactions: one row per interaction, sorted by user (first appearance), timestamp, file order. Always `row` (UInt32,
+    interactions: one row per interaction, sorted by user (first appearance), timestamp, file order. Always `row`
+    (UInt32,
         file order) and `event` (String); where the data has them `user_id` (String), `item_id` (String), `timestamp`
         (Int64, seconds since 1970), `rating` (Float64), `review` (String), `basket` (String); then context columns.
         After `splits.split`, `part` (String: train, valid, test).
-    items: `item_id` (String, unique), `title` (String, null where unknown), attributes (String, Int64, Float64, List(String)).
+    items: `item_id` (String, unique), `title` (String, null where unknown), attributes (String, Int64, Float64,
+    List(String)).
     users: `user_id` (String, unique), attributes.
     notes: what was recognised, changed, dropped or switched off, one line each.
     fingerprint: hash of the content above.

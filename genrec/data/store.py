@@ -137,6 +137,13 @@ def users(store: Store, dataset: str) -> list[str]:
         return list(connection.execute(query).scalars())
 
 
+def has_user(store: Store, dataset: str, user_id: str) -> bool:
+    """Whether a data set knows a user."""
+    query = sa.select(sa.literal(1)).where(_users.c.dataset == dataset, _users.c.user_id == user_id)
+    with store.engine.connect() as connection:
+        return connection.execute(query).first() is not None
+
+
 def history(store: Store, dataset: str, user_id: str) -> pl.DataFrame:
     """A user's events, oldest first: item_id, event, rating, timestamp, basket, part; raises UnknownNameError."""
     query = (

@@ -1,6 +1,5 @@
 """Probabilities that mean what they say, fitted on validation and stored in the adapter."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,7 +50,7 @@ def fit_items(loss_by_temperature: np.ndarray, cases: int) -> Calibration:
     return Calibration(float(TEMPERATURES[int(loss_by_temperature.argmin())]))
 
 
-def item_losses(scores: np.ndarray, targets: Sequence[int]) -> np.ndarray:
+def item_losses(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Negative log probability of the targets at each of TEMPERATURES, averaged over them; scores (items,)."""
     finite = scores[np.isfinite(scores)]
     top = finite.max()

@@ -54,7 +54,9 @@ def auc(scores: np.ndarray, positive: np.ndarray, weight: np.ndarray | None = No
     return float((up * (below + down / 2)).sum() / (up.sum() * down.sum()))
 
 
-def outcome_metrics(probabilities: np.ndarray, answer: np.ndarray, values: tuple[float, ...], weight: np.ndarray | None = None) -> dict[str, float]:
+def outcome_metrics(
+    probabilities: np.ndarray, answer: np.ndarray, values: tuple[float, ...], weight: np.ndarray | None = None
+) -> dict[str, float]:
     """Log loss and accuracy; AUC for two answers; RMSE and MAE of the expected value for numbers; else macro F1.
 
     probabilities: (n, answers), rows sum to 1. answer: (n,) right columns.

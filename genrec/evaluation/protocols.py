@@ -1,7 +1,9 @@
 """What is held out, as rows to read, and what the model makes of it.
 
-Every case sees only interactions of earlier parts. next_item: a user's first held-out event (or basket), ranked in the whole
-catalogue. Event outcomes: each held-out event as a candidate after the visible history. Look-ahead tasks: asked after the
+Every case sees only interactions of earlier parts. next_item: a user's first held-out event (or basket), ranked in
+the whole
+catalogue. Event outcomes: each held-out event as a candidate after the visible history. Look-ahead tasks: asked
+after the
 user's last visible event. Texts: each held-out text.
 """
 
@@ -10,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..data.dataset import Part
 from ..inference.engine import Engine
 from ..tasks.questions import (
     ItemSampler,
@@ -57,9 +60,9 @@ class HeldOut:
     later: Events
 
 
-def held_out(events: Events, part: str) -> HeldOut:
+def held_out(events: Events, part: Part) -> HeldOut:
     """The events of earlier parts, and those of the part."""
-    code = PARTS.index(part)  # type: ignore[arg-type]
+    code = PARTS.index(part)
     return HeldOut(select(events, events.part < code), select(events, events.part == code))
 
 
@@ -69,7 +72,9 @@ def last_window(events: Events, user: int, max_events: int) -> tuple[int, int]:
     return max(lo, hi - max_events), hi
 
 
-def history_row(corpus: Corpus, events: Events, user: int, max_events: int, branches: list[Branch], read_last: bool) -> Row:
+def history_row(
+    corpus: Corpus, events: Events, user: int, max_events: int, branches: list[Branch], read_last: bool
+) -> Row:
     """A user's visible history; reads the last history token, then the last token of each branch."""
     lo, hi = last_window(events, user, max_events)
     row = assemble(corpus, events.users[user], lo, hi, branches, False, False, events)
@@ -100,7 +105,13 @@ def first_targets(held: HeldOut, user: int) -> np.ndarray:
 
 
 def rank_next_item(
-    engine: Engine, corpus: Corpus, part: str, max_events: int, max_users: int | None = None, seed: int = 0, progress: Progress | None = None
+    engine: Engine,
+    corpus: Corpus,
+    part: Part,
+    max_events: int,
+    max_users: int | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> Ranked:
     """Ranks of each user's next item(s) in the whole catalogue; `max_users` takes a seeded sample."""
     assert corpus.events is not None
@@ -144,7 +155,7 @@ def next_item_metrics(ranked: Ranked) -> dict[str, float]:
 
 
 def read_outcomes(
-    engine: Engine, corpus: Corpus, task: Task, part: str, max_events: int, max_users: int | None = None, seed: int = 0
+    engine: Engine, corpus: Corpus, task: Task, part: Part, max_events: int, max_users: int | None = None, seed: int = 0
 ) -> Outcomes | None:
     """Scores of a choice or number task on a part; None where nothing of it is held out."""
     rows, answers, weights = outcome_cases(corpus, task, part, max_events, max_users, seed)
@@ -155,12 +166,16 @@ def read_outcomes(
     return Outcomes(scores, np.asarray(answers), np.asarray(weights, dtype=np.float64))
 
 
-def outcome_cases(corpus: Corpus, task: Task, part: str, max_events: int, max_users: int | None, seed: int) -> tuple[list[Row], list[int], list[float]]:
+def outcome_cases(
+    corpus: Corpus, task: Task, part: Part, max_events: int, max_users: int | None, seed: int
+) -> tuple[list[Row], list[int], list[float]]:
     """Rows that read a task's held-out cases, their right answers and weights."""
     if task.unit == "text":
         rows = list(text_rows(corpus, task, part, task.seen[:1], seed))
         if max_users is not None and len(rows) > max_users:
-            rows = [rows[n] for n in sorted(np.random.default_rng([seed, 6]).choice(len(rows), max_users, replace=False))]
+            rows = [
+                rows[n] for n in sorted(np.random.default_rng([seed, 6]).choice(len(rows), max_users, replace=False))
+            ]
         return rows, [r.target_id[-1] for r in rows], [1.0] * len(rows)
     assert corpus.events is not None
     held = held_out(corpus.events, part)
@@ -168,7 +183,7 @@ def outcome_cases(corpus: Corpus, task: Task, part: str, max_events: int, max_us
     if max_users is not None and len(users) > max_users:
         users = np.sort(np.random.default_rng([seed, 5]).choice(users, max_users, replace=False))
     rows, answers, weights = [], [], []
-    up_to = select(corpus.events, corpus.events.part <= PARTS.index(part)) if task.horizon_days is not None else None  # type: ignore[arg-type]
+    up_to = select(corpus.events, corpus.events.part <= PARTS.index(part)) if task.horizon_days is not None else None
     sampler = ItemSampler(held.visible, corpus.items.size)
     for user in users.tolist():
         branches, right, weight = user_cases(corpus, task, part, held, up_to, user, sampler, max_events, seed)
@@ -180,14 +195,26 @@ def outcome_cases(corpus: Corpus, task: Task, part: str, max_events: int, max_us
 
 
 def user_cases(
-    corpus: Corpus, task: Task, part: str, held: HeldOut, up_to: Events | None, user: int, sampler: ItemSampler, max_events: int, seed: int
+    corpus: Corpus,
+    task: Task,
+    part: Part,
+    held: HeldOut,
+    up_to: Events | None,
+    user: int,
+    sampler: ItemSampler,
+    max_events: int,
+    seed: int,
 ) -> tuple[list[Branch], list[int], list[float]]:
     """One user's held-out cases of a task, as branches after the visible history."""
     lo, hi = last_window(held.visible, user, max_events)
     sees = hi - lo
     if task.horizon_days is None:
         index = held.later.labels[task.name]
-        places = [n for n in range(int(held.later.offsets[user]), int(held.later.offsets[user + 1])) if index[n] >= 0 and held.later.item[n] >= 0]
+        places = [
+            n
+            for n in range(int(held.later.offsets[user]), int(held.later.offsets[user + 1]))
+            if index[n] >= 0 and held.later.item[n] >= 0
+        ]
         tokens = [[corpus.items.first + int(held.later.item[n])] for n in places]
         if not task.dense:
             tokens = [question_tokens(task.seen[0], {}, {"item": t}, corpus.encode) for t in tokens]
@@ -196,7 +223,7 @@ def user_cases(
     assert up_to is not None
     if hi == lo:
         return [], [], []
-    following = PARTS[PARTS.index(part) + 1] if part != "test" else ""  # type: ignore[arg-type]
+    following = PARTS[PARTS.index(part) + 1] if part != "test" else ""
     until = cutoff(corpus, following)
     now = int(held.visible.time[hi - 1])
     end = min(until, int(up_to.time.max()) + 1)
@@ -210,12 +237,15 @@ def user_cases(
     rng = np.random.default_rng([seed, 7, user])
     found = candidate_items(corpus, task, up_to, user, place, until, sampler, rng, most=10)
     branches = [
-        Branch([corpus.items.first + int(i)], sees, [(task.name, int(a), 1.0, -1)]) for i, a in zip(found.items, found.answers, strict=True)
+        Branch([corpus.items.first + int(i)], sees, [(task.name, int(a), 1.0, -1)])
+        for i, a in zip(found.items, found.answers, strict=True)
     ]
     return branches, [int(a) for a in found.answers], found.weight.tolist()
 
 
-def rank_basket(engine: Engine, corpus: Corpus, task: Task, part: str, max_events: int, max_users: int | None = None, seed: int = 0) -> np.ndarray | None:
+def rank_basket(
+    engine: Engine, corpus: Corpus, task: Task, part: Part, max_events: int, max_users: int | None = None, seed: int = 0
+) -> np.ndarray | None:
     """Ranks of a held-out basket's missing item, the given items removed; one basket per user."""
     assert corpus.events is not None
     held = held_out(corpus.events, part)
@@ -228,7 +258,9 @@ def rank_basket(engine: Engine, corpus: Corpus, task: Task, part: str, max_event
         if lo == hi:
             continue
         fixed = replace(task, seen=task.seen[:1])
-        question = basket_question(corpus, fixed, Window(held.later, user, lo, hi), np.random.default_rng([seed, 8, user]))
+        question = basket_question(
+            corpus, fixed, Window(held.later, user, lo, hi), np.random.default_rng([seed, 8, user])
+        )
         if question is None:
             continue
         start, end = last_window(held.visible, user, max_events)

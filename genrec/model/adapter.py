@@ -20,7 +20,7 @@ from .. import __version__
 from ..errors import RunError
 from ..tasks.task import Task, load_task
 from ..tasks.vocabulary import Vocabulary
-from .backbone import Backbone, BackboneSource, choose_precision, load_backbone
+from .backbone import Backbone, BackboneSource, Quantize, choose_precision, load_backbone
 from .item_rows import ItemRows
 from .recmodel import RecModel
 
@@ -42,6 +42,7 @@ class Manifest:
     vocabulary: Vocabulary
     tasks: Mapping[str, Mapping[str, Any]]
     max_events: int
+    header_columns: Mapping[str, Sequence[str]]
     calibration: Mapping[str, Any]
     metrics: Mapping[str, float]
     fingerprints: Mapping[str, str]
@@ -68,11 +69,12 @@ class Adapter:
 def add_lora(backbone: torch.nn.Module, r: int, alpha: int) -> PeftModel:
     """LoRA on every linear layer of the backbone (Hu et al. 2021), its weights in float32."""
     config = LoraConfig(r=r, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear", bias="none")
-    return get_peft_model(backbone, config)  # type: ignore[arg-type,return-value]
+    return get_peft_model(backbone, config)
 
 
 def own_state(model: RecModel) -> dict[str, Tensor]:
-    """Every tensor of the model that is not the backbone's: outcome rows, item rows with their starting vectors, scales."""
+    """Every tensor of the model that is not the backbone's: outcome rows, item rows with their starting vectors,
+    scales."""
     return {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items() if not k.startswith("backbone.")}
 
 
@@ -88,7 +90,13 @@ def file_hash(path: Path) -> str:
 
 
 def save_adapter(
-    folder: Path, model: RecModel, tokenizer: Any, manifest: Manifest, tasks: Sequence[Task], catalogues: Mapping[str, pl.DataFrame], card: str
+    folder: Path,
+    model: RecModel,
+    tokenizer: Any,
+    manifest: Manifest,
+    tasks: Sequence[Task],
+    catalogues: Mapping[str, pl.DataFrame],
+    card: str,
 ) -> None:
     """Write the folder whole or not at all: into a neighbour first, then renamed."""
     partial = folder.with_name(f".{folder.name}.partial")
@@ -98,7 +106,8 @@ def save_adapter(
     clean_adapter_config(partial / "adapter_config.json", manifest.backbone.model)
     save_file(own_state(model), partial / ROWS)
     pl.concat(
-        [frame.with_columns(pl.lit(name).alias("dataset")) for name, frame in catalogues.items()], how="diagonal_relaxed"
+        [frame.with_columns(pl.lit(name).alias("dataset")) for name, frame in catalogues.items()],
+        how="diagonal_relaxed",
     ).write_parquet(partial / CATALOGUE)
     for task in tasks:
         (partial / "tasks" / f"{task.name}.yaml").write_text(task.text, encoding="utf-8")
@@ -126,18 +135,36 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of an adapter folder; raises RunError where it is missing, damaged or of a newer format."""
     path = folder / MANIFEST
     if not path.is_file():
-        raise RunError(f"{folder} is not a finished adapter: {MANIFEST} is missing. Train one with `genrec finetune ... --out RUN`.")
+        raise RunError(
+            f"{folder} is not a finished adapter: {MANIFEST} is missing. "
+            "Train one with `genrec finetune ... --out RUN`."
+        )
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
         found = int(value["format"])
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path} cannot be read: {error}") from error
     if found > FORMAT:
-        raise RunError(f"{folder} has format {found}, this genrec ({__version__}) reads up to {FORMAT}; it was written by genrec {value.get('genrec')}")
+        raise RunError(
+            f"{folder} has format {found}, this genrec ({__version__}) reads up to {FORMAT}; "
+            f"it was written by genrec {value.get('genrec')}"
+        )
     return Manifest(
         backbone=BackboneSource(**value["backbone"]),
         vocabulary=Vocabulary.from_json(value["vocabulary"]),
-        **{k: value[k] for k in ("tasks", "max_events", "calibration", "metrics", "fingerprints", "options", "files")},
+        **{
+            k: value[k]
+            for k in (
+                "tasks",
+                "max_events",
+                "header_columns",
+                "calibration",
+                "metrics",
+                "fingerprints",
+                "options",
+                "files",
+            )
+        },
     )
 
 
@@ -148,7 +175,9 @@ def check_files(folder: Path, manifest: Manifest) -> None:
         if not path.is_file():
             raise RunError(f"{folder} is incomplete: {name} is missing")
         if file_hash(path) != expected:
-            raise RunError(f"{path} is damaged: its sha256 is not the one in {MANIFEST}; fetch or train the adapter again")
+            raise RunError(
+                f"{path} is damaged: its sha256 is not the one in {MANIFEST}; fetch or train the adapter again"
+            )
 
 
 def read_catalogues(folder: Path, manifest: Manifest) -> dict[str, pl.DataFrame]:
@@ -164,7 +193,12 @@ def read_catalogues(folder: Path, manifest: Manifest) -> dict[str, pl.DataFrame]
 
 
 def load_adapter(
-    folder: Path, *, quantize: str = "none", device: str | None = None, cache: Path | None = None, allow_mismatch: bool = False
+    folder: Path,
+    *,
+    quantize: Quantize = "none",
+    device: str | None = None,
+    cache: Path | None = None,
+    allow_mismatch: bool = False,
 ) -> Adapter:
     """Load an adapter onto the backbone it was trained on.
 
@@ -174,7 +208,13 @@ def load_adapter(
     check_files(folder, manifest)
     source = manifest.backbone
     backbone: Backbone = load_backbone(
-        source.model, layers=source.blocks, quantize=quantize, device=device, cache=cache, expected=source, allow_mismatch=allow_mismatch  # type: ignore[arg-type]
+        source.model,
+        layers=source.blocks,
+        quantize=quantize,
+        device=device,
+        cache=cache,
+        expected=source,
+        allow_mismatch=allow_mismatch,
     )
     peft = PeftModel.from_pretrained(backbone.model, str(folder), is_trainable=False)
     try:
@@ -189,7 +229,9 @@ def load_adapter(
     return Adapter(model, backbone.tokenizer, manifest, tasks, read_catalogues(folder, manifest))
 
 
-def empty_model(backbone: torch.nn.Module, vocabulary: Vocabulary, state: Mapping[str, Tensor], compute_dtype: torch.dtype) -> RecModel:
+def empty_model(
+    backbone: torch.nn.Module, vocabulary: Vocabulary, state: Mapping[str, Tensor], compute_dtype: torch.dtype
+) -> RecModel:
     """A model of the shapes that `state` holds."""
     catalogues = {}
     names = [g.dataset for g in vocabulary.groups if g.is_items]

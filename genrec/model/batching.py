@@ -15,8 +15,10 @@ from ..tasks.rows import Row
 class Batch:
     """Rows of one data set, padded at the end.
 
-    tokens: (batch, length). position, mask: None where no row has branches; else (batch, length) and (batch, 1, length, length),
-    true where a token may look. target_*: (targets,) row, place, task, answer in its group, weight, allowed set (-1: all).
+    tokens: (batch, length). position, mask: None where no row has branches; else (batch, length) and (batch, 1,
+    length, length),
+    true where a token may look. target_*: (targets,) row, place, task, answer in its group, weight, allowed set (-1:
+    all).
     """
 
     dataset: int
@@ -51,7 +53,8 @@ def batch_mask(segment: Tensor, limit: Tensor) -> Tensor:
 
 
 def collate(rows: Sequence[Row], dataset: int, pad: int = 0) -> dict[str, Tensor]:
-    """The fields of a Batch. Rows without branches need neither mask nor positions: padding comes last and nothing looks ahead."""
+    """The fields of a Batch. Rows without branches need neither mask nor positions: padding comes last and nothing
+    looks ahead."""
     length = max(len(r.tokens) for r in rows)
     shape = (len(rows), length)
     tokens = np.full(shape, pad, dtype=np.int64)
@@ -85,7 +88,8 @@ def collate(rows: Sequence[Row], dataset: int, pad: int = 0) -> dict[str, Tensor
 
 
 def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
-    """Indices grouped so that rows of like length share a batch of at most `batch_tokens` padded tokens (one row at least)."""
+    """Indices grouped so that rows of like length share a batch of at most `batch_tokens` padded tokens (one row at
+    least)."""
     batches: list[list[int]] = []
     current: list[int] = []
     for index in np.argsort(np.asarray(lengths), kind="stable")[::-1].tolist():

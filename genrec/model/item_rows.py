@@ -14,7 +14,8 @@ RANK = 192  # dimensions of the collaborative vectors
 
 
 def item_texts(items: pl.DataFrame) -> list[str]:
-    """`Toy Story (1995) Animation, Children's` for each item: title, year, then short attributes; empty where nothing is known."""
+    """`Toy Story (1995) Animation, Children's` for each item: title, year, then short attributes; empty where
+    nothing is known."""
     texts = []
     columns = [c for c in items.columns if c not in ("item_id", "title", "year")]
     for record in items.iter_rows(named=True):
@@ -34,12 +35,15 @@ def item_texts(items: pl.DataFrame) -> list[str]:
 def text_vectors(texts: Sequence[str], encode_ids: Sequence[Sequence[int]], words: Tensor, seed: int) -> Tensor:
     """Mean word embedding of each text, centred over the catalogue and scaled to the mean word norm.
 
-    encode_ids: token ids of each text. words: (vocabulary, width) embeddings. Returns (items, width) float32; an item without
+    encode_ids: token ids of each text. words: (vocabulary, width) embeddings. Returns (items, width) float32; an
+    item without
     text gets a seeded random direction.
     """
     width = words.shape[1]
     lengths = np.asarray([len(ids) for ids in encode_ids])
-    flat = torch.as_tensor(np.concatenate([np.asarray(ids, dtype=np.int64) for ids in encode_ids] or [np.zeros(0, np.int64)]))
+    flat = torch.as_tensor(
+        np.concatenate([np.asarray(ids, dtype=np.int64) for ids in encode_ids] or [np.zeros(0, np.int64)])
+    )
     offsets = torch.as_tensor(np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64))
     vectors = nn.functional.embedding_bag(flat, words.float(), offsets, mode="mean")
     known = torch.as_tensor(lengths > 0)
@@ -56,11 +60,16 @@ def mean_norm(words: Tensor) -> Tensor:
     return words.float().norm(dim=1).mean()
 
 
-def collaborative_vectors(item: np.ndarray, offsets: np.ndarray, n_items: int, width: int, norm: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Who is bought, seen or rated near whom: positive PMI of co-occurrence, truncated SVD, rotated into the model's width.
+def collaborative_vectors(
+    item: np.ndarray, offsets: np.ndarray, n_items: int, width: int, norm: float, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Who is bought, seen or rated near whom: positive PMI of co-occurrence, truncated SVD, rotated into the model's
+    width.
 
-    item: (events,) catalogue index of training events, users contiguous by `offsets` (users + 1,). Co-occurrence within WINDOW
-    events, weighted by 1 / distance; context counts to the power .75 (Levy, Goldberg and Dagan 2015). Returns (items, width)
+    item: (events,) catalogue index of training events, users contiguous by `offsets` (users + 1,). Co-occurrence
+    within WINDOW
+    events, weighted by 1 / distance; context counts to the power .75 (Levy, Goldberg and Dagan 2015). Returns
+    (items, width)
     vectors of norm `norm`, zero where an item has no neighbour, and the mask of those that have one.
     """
     user = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
@@ -94,8 +103,10 @@ def collaborative_vectors(item: np.ndarray, offsets: np.ndarray, n_items: int, w
 class ItemRows(nn.Module):
     """Vectors and biases of one catalogue's items, and the scale of its scores.
 
-    row = (text + P text + c m collaborative) / sqrt(1 + c m) + m residual, bias = <text, q> + m residual bias, where c marks items
-    that have a collaborative vector and m is 0 for the items whose learned part is dropped in this step, else 1. P has low rank.
+    row = (text + P text + c m collaborative) / sqrt(1 + c m) + m residual, bias = <text, q> + m residual bias, where
+    c marks items
+    that have a collaborative vector and m is 0 for the items whose learned part is dropped in this step, else 1. P
+    has low rank.
     """
 
     text: Tensor
@@ -116,8 +127,11 @@ class ItemRows(nn.Module):
         self.log_scale = nn.Parameter(torch.zeros(()))
 
     def forward(self, index: Tensor | None = None, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Rows (n, width) and biases (n,) of the items at `index` (all: None); `keep` (items,) is 0 where the learned part is dropped."""
-        text, collaborative, known, residual, bias = self.text, self.collaborative, self.known, self.residual, self.bias
+        """Rows (n, width) and biases (n,) of the items at `index` (all: None); `keep` (items,) is 0 where the
+        learned part is dropped."""
+        text, collaborative, known = self.text, self.collaborative, self.known
+        residual: Tensor = self.residual
+        bias: Tensor = self.bias
         if index is not None:
             text, collaborative, known = text[index], collaborative[index], known[index]
             residual, bias = residual[index], bias[index]

@@ -19,7 +19,8 @@ SAMPLES = 8_192
 class TaskHead:
     """How one task on one data set enters the loss.
 
-    dataset, task: their numbers in the rows. group: its answers' place in the vocabulary. numeric: whether the answers are numbers.
+    dataset, task: their numbers in the rows. group: its answers' place in the vocabulary. numeric: whether the
+    answers are numbers.
     """
 
     dataset: int
@@ -60,7 +61,9 @@ class RecModel(nn.Module):
         self.compute_dtype = compute_dtype
         self.heads = {(h.dataset, h.task): n for n, h in enumerate(heads)}
         self.head_list = tuple(heads)
-        self.popularity: dict[str, Tensor] = {}  # data set -> log probability of drawing each item in the sampled softmax
+        self.popularity: dict[
+            str, Tensor
+        ] = {}  # data set -> log probability of drawing each item in the sampled softmax
         self.allowed: dict[int, Tensor] = {}  # data set -> (conditions, items) bool
         self.expected_targets: dict[int, Tensor] = {}  # data set -> (tasks,) targets per batch, on average
         self.log_variance = nn.Parameter(torch.zeros(max(1, len(self.heads))), requires_grad=learned_weights)
@@ -77,7 +80,8 @@ class RecModel(nn.Module):
         return rows
 
     def embed(self, tokens: Tensor, dataset: str, items: Tensor | None, position_of: Tensor | None = None) -> Tensor:
-        """Input vectors (batch, length, width); items: (n, width) rows, `position_of` maps a catalogue index to its place in them."""
+        """Input vectors (batch, length, width); items: (n, width) rows, `position_of` maps a catalogue index to its
+        place in them."""
         words = self.backbone.get_input_embeddings()  # type: ignore[operator]
         n_words = self.vocabulary.n_words
         out = words(tokens.clamp(max=n_words - 1)).float()
@@ -95,8 +99,12 @@ class RecModel(nn.Module):
 
     def hidden(self, embedded: Tensor, position: Tensor | None, mask: Tensor | None, **kwargs: Any) -> Any:
         """The backbone's output for embedded rows, in the compute precision."""
-        with torch.autocast(embedded.device.type, dtype=self.compute_dtype, enabled=self.compute_dtype != torch.float32):
-            return self.backbone(inputs_embeds=embedded, position_ids=position, attention_mask=mask, use_cache=False, **kwargs)
+        with torch.autocast(
+            embedded.device.type, dtype=self.compute_dtype, enabled=self.compute_dtype != torch.float32
+        ):
+            return self.backbone(
+                inputs_embeds=embedded, position_ids=position, attention_mask=mask, use_cache=False, **kwargs
+            )
 
     def group_scores(self, hidden: Tensor, group: Group) -> Tensor:
         """Scores (n, answers) of an outcome group at hidden states (n, width)."""
@@ -162,7 +170,8 @@ class RecModel(nn.Module):
     def set_scales(self, batch: Batch) -> None:
         """Set the scales of the tasks in a batch so that scores start with a standard deviation of about 1.
 
-        Items: as measured over the catalogue. Outcomes are few and alike, so theirs is taken from the norms, as for random rows.
+        Items: as measured over the catalogue. Outcomes are few and alike, so theirs is taken from the norms, as
+        for random rows, and their biases level their mean scores.
         """
         dataset = self.names[batch.dataset]
         items = bias = None
@@ -183,12 +192,22 @@ class RecModel(nn.Module):
                 lo = group.first - self.vocabulary.n_words
                 norms = own.norm(dim=1).mean() * self.outcome_rows[lo : lo + group.size].norm(dim=1).mean()
                 self.outcome_log_scale[head.group] = (width**0.5 / norms.clamp_min(1e-6)).log()
+                mean = self.group_scores(own, group).mean(0)
+                self.outcome_bias[lo : lo + group.size] -= mean - mean.mean()
 
     def item_losses(
-        self, states: Tensor, batch: Batch, of_task: Tensor, dataset: str, items: Tensor, bias: Tensor, subset: Tensor | None,
+        self,
+        states: Tensor,
+        batch: Batch,
+        of_task: Tensor,
+        dataset: str,
+        items: Tensor,
+        bias: Tensor,
+        subset: Tensor | None,
         position_of: Tensor | None,
     ) -> Tensor:
-        """Cross-entropy over the catalogue, or over a sample of it with logQ correction, and over a condition's items only."""
+        """Cross-entropy over the catalogue, or over a sample of it with logQ correction, and over a condition's
+        items only."""
         answer, allowed = batch.target_id[of_task], batch.target_allowed[of_task]
         scores = self.item_scores(states, dataset, items, bias)
         if subset is not None and position_of is not None:

@@ -79,7 +79,9 @@ def window_starts(lo: int, hi: int, options: RowOptions) -> list[int]:
 # --- branches -----------------------------------------------------------------------------------------------------
 
 
-def draw_branches(corpus: Corpus, window: Window, sampler: "ItemSampler", rng: np.random.Generator, options: RowOptions) -> list[Branch]:
+def draw_branches(
+    corpus: Corpus, window: Window, sampler: "ItemSampler", rng: np.random.Generator, options: RowOptions
+) -> list[Branch]:
     """The questions that ride on one window, up to `question_share` of its tokens, and the look-ahead candidates."""
     branches: list[Branch] = []
     makers = []
@@ -100,7 +102,11 @@ def draw_branches(corpus: Corpus, window: Window, sampler: "ItemSampler", rng: n
             branches += look_ahead_candidates(corpus, task, window, sampler, rng)
     if not makers:
         return branches
-    budget = options.question_share * (window.hi - window.lo) * (1 + float((window.events.outcome[window.lo : window.hi] >= 0).mean()))
+    budget = (
+        options.question_share
+        * (window.hi - window.lo)
+        * (1 + float((window.events.outcome[window.lo : window.hi] >= 0).mean()))
+    )
     while budget > 0:
         task, maker = makers[int(rng.integers(len(makers)))]
         question = maker(corpus, task, window, rng)
@@ -256,7 +262,14 @@ class Candidates:
 
 
 def candidate_items(
-    corpus: Corpus, task: Task, events: Events, user: int, place: int, until: int, sampler: ItemSampler, rng: np.random.Generator,
+    corpus: Corpus,
+    task: Task,
+    events: Events,
+    user: int,
+    place: int,
+    until: int,
+    sampler: ItemSampler,
+    rng: np.random.Generator,
     most: int = 4,
 ) -> Candidates:
     """Candidates after event `place` (absolute) with their answers.
@@ -264,7 +277,7 @@ def candidate_items(
     Items the user gets within the horizon (at most `most`), negatives drawn as the task says, and, where the data has
     several kinds of events, the item of the event itself.
     """
-    lo, hi = int(events.offsets[user]), int(events.offsets[user + 1])
+    hi = int(events.offsets[user + 1])
     event, horizon, now = look_ahead_event(task), (task.horizon_days or 0) * DAY, int(events.time[place])
     later = np.arange(place + 1, hi)
     later = later[(events.time[later] > now) & (events.time[later] < until) & event_is(corpus, events, later, event)]
@@ -306,7 +319,9 @@ def event_is(corpus: Corpus, events: Events, places: np.ndarray, event: str) -> 
     return events.outcome[places] == group.first + group.words.index(event)
 
 
-def look_ahead_candidates(corpus: Corpus, task: Task, window: Window, sampler: ItemSampler, rng: np.random.Generator, moments: int = 3) -> list[Branch]:
+def look_ahead_candidates(
+    corpus: Corpus, task: Task, window: Window, sampler: ItemSampler, rng: np.random.Generator, moments: int = 3
+) -> list[Branch]:
     """Candidate branches at a few moments of a window, and one of them asked in words."""
     until, horizon = cutoff(corpus, "valid"), (task.horizon_days or 0) * DAY
     ends = window.ends[window.events.time[window.lo + window.ends] + horizon <= until]
@@ -345,8 +360,12 @@ def text_rows(corpus: Corpus, task: Task, part: Part, templates: Sequence[str], 
 
 def text_branch(corpus: Corpus, task: Task, template: str, record: dict[str, object], answer: int) -> Branch:
     """A question about a text; a long text loses its middle."""
-    values = {k: shorten(corpus, str(v)) if k in ("text", "review") else str(v) for k, v in record.items() if v is not None}
-    return Branch(question_tokens(template, values, {}, corpus.encode), 0, [(task.name, answer, 1.0, -1)], sees_user=False)
+    values = {
+        k: shorten(corpus, str(v)) if k in ("text", "review") else str(v) for k, v in record.items() if v is not None
+    }
+    return Branch(
+        question_tokens(template, values, {}, corpus.encode), 0, [(task.name, answer, 1.0, -1)], sees_user=False
+    )
 
 
 def shorten(corpus: Corpus, text: str) -> str:

@@ -1,8 +1,11 @@
 """Histories x tasks x templates -> rows.
 
-A row is one user's history followed by branches. History: what is known of the user, then an item token and, where events
-end differently, an outcome token per event. Every item and every outcome in it is a target. A branch is a question (text
-that may hold item tokens) or a single candidate item; it sees the history up to its event and itself only, its positions
+A row is one user's history followed by branches. History: what is known of the user, then an item token and, where
+events
+end differently, an outcome token per event. Every item and every outcome in it is a target. A branch is a question
+(text
+that may hold item tokens) or a single candidate item; it sees the history up to its event and itself only, its
+positions
 restart there, so it reads the same alone and beside others.
 
     tokens    <bos> age 24, technician  <item 302> <rated 3> <item 377> <rated 1> | What comes next? | <item 51>
@@ -12,6 +15,7 @@ restart there, so it reads the same alone and beside others.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -29,7 +33,8 @@ DAY = 86_400
 class Events:
     """One data set's interactions as arrays, users contiguous, oldest first.
 
-    offsets: (users + 1,); every other array: (events,). item: index in the catalogue or -1. outcome: token id shown after
+    offsets: (users + 1,); every other array: (events,). item: index in the catalogue or -1. outcome: token id shown
+    after
     the item, or -1. basket: code or -1. part: 0 train, 1 valid, 2 test. target: whether next_item asks for it.
     labels: per event task the index of the right answer, or -1. source: file row of the interaction.
     """
@@ -102,11 +107,21 @@ class Corpus:
         return self.vocabulary.group(self.dataset.name, name)
 
 
+def plain_encoder(tokenizer: Any) -> Encode:
+    """Plain text to token ids with a tokenizer; text that spells a special token stays plain text."""
+
+    def encode(text: str) -> list[int]:
+        return list(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+
+    return encode
+
+
 # --- which tasks, which tokens ------------------------------------------------------------------------------------
 
 
 def offered_tasks(dataset: Dataset, tasks: Sequence[Task]) -> tuple[list[Task], list[str]]:
-    """The tasks a data set can feed, with answers taken from it where they come from data, and one line for each that it cannot."""
+    """The tasks a data set can feed, with answers taken from it where they come from data, and one line for each
+    that it cannot."""
     offered, why = [], []
     for task in tasks:
         reason = missing_needs(task, dataset)
@@ -121,7 +136,9 @@ def offered_tasks(dataset: Dataset, tasks: Sequence[Task]) -> tuple[list[Task], 
     return offered, why
 
 
-def group_specs(dataset: Dataset, tasks: Sequence[Task]) -> list[tuple[str, str, int, tuple[str, ...], tuple[float, ...]]]:
+def group_specs(
+    dataset: Dataset, tasks: Sequence[Task]
+) -> list[tuple[str, str, int, tuple[str, ...], tuple[float, ...]]]:
     """The groups of tokens that one data set adds to the vocabulary."""
     specs: list[tuple[str, str, int, tuple[str, ...], tuple[float, ...]]] = []
     interactions = dataset.interactions
@@ -173,8 +190,16 @@ def build_events(dataset: Dataset, tasks: Sequence[Task], vocabulary: Vocabulary
         frame = frame.with_columns(pl.Series("_shuffle", rng.random(frame.height)))
         first = pl.col("row").min().over(["user_id", "basket"])
         user_first = pl.col("row").min().over("user_id")
-        keys = ["_user", "timestamp", "_basket", "_shuffle"] if "timestamp" in frame.columns else ["_user", "_basket", "_shuffle"]
-        frame = frame.with_columns(user_first.alias("_user"), first.alias("_basket")).sort(keys).drop("_user", "_basket", "_shuffle")
+        keys = (
+            ["_user", "timestamp", "_basket", "_shuffle"]
+            if "timestamp" in frame.columns
+            else ["_user", "_basket", "_shuffle"]
+        )
+        frame = (
+            frame.with_columns(user_first.alias("_user"), first.alias("_basket"))
+            .sort(keys)
+            .drop("_user", "_basket", "_shuffle")
+        )
     users = frame["user_id"].unique(maintain_order=True)
     lengths = frame.group_by("user_id", maintain_order=True).len()["len"].to_numpy()
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -225,9 +250,15 @@ def attribute_words(name: str, value: object) -> str:
     return f"{name.replace('_', ' ')} {shown}"
 
 
+def header_columns(users: pl.DataFrame) -> list[str]:
+    """The user attributes that prompts show: those with at most 100 different values, so no postal codes and no
+    names."""
+    return [c for c in users.columns if c != "user_id" and users[c].n_unique() <= 100]
+
+
 def user_headers(users: pl.DataFrame, encode: Encode) -> dict[str, list[int]]:
-    """Tokens of `age 24, occupation technician: ` for each user with attributes; postal codes and the like are left out."""
-    columns = [c for c in users.columns if c != "user_id" and users[c].n_unique() <= 100]
+    """Tokens of `age 24, occupation technician: ` for each user with attributes."""
+    columns = [c for c in users.columns if c != "user_id"]
     headers = {}
     for record in users.iter_rows(named=True):
         known = [attribute_words(c, record[c]) for c in columns if record[c] is not None]
@@ -256,14 +287,22 @@ def attribute_conditions(items: pl.DataFrame, least: int = 10, most: int = 200) 
                 found.append((f"{column.replace('_', ' ')} {value}", f"{column} = '{quoted}'", mask))
         elif column == "year" and dtype.is_numeric():
             for decade in range(1900, 2030, 10):
-                mask = items.select(pl.col(column).is_between(decade, decade + 9).fill_null(False)).to_series().to_numpy()
+                mask = (
+                    items.select(pl.col(column).is_between(decade, decade + 9).fill_null(False)).to_series().to_numpy()
+                )
                 if mask.sum() >= least:
                     found.append((f"from the {decade}s", f"year between {decade} and {decade + 9}", mask))
     return found
 
 
 def build_corpus(
-    dataset: Dataset, tasks: Sequence[Task], vocabulary: Vocabulary, encode: Encode, bos: int, seed: int, all_tasks: Sequence[str]
+    dataset: Dataset,
+    tasks: Sequence[Task],
+    vocabulary: Vocabulary,
+    encode: Encode,
+    bos: int,
+    seed: int,
+    all_tasks: Sequence[str],
 ) -> Corpus:
     """Everything that rows of one data set are made of."""
     return Corpus(
@@ -272,7 +311,7 @@ def build_corpus(
         vocabulary=vocabulary,
         events=build_events(dataset, tasks, vocabulary, seed),
         encode=encode,
-        headers=user_headers(dataset.users, encode),
+        headers=user_headers(dataset.users.select("user_id", *header_columns(dataset.users)), encode),
         bos=bos,
         conditions=tuple(attribute_conditions(dataset.items)),
         all_tasks=tuple(all_tasks),
@@ -283,7 +322,9 @@ def build_corpus(
 # --- pieces of a row ----------------------------------------------------------------------------------------------
 
 
-def history_tokens(header: list[int], item_first: int, item: np.ndarray, outcome: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def history_tokens(
+    header: list[int], item_first: int, item: np.ndarray, outcome: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Tokens of header and events, and the place of each event's item token.
 
     item, outcome: (events,) catalogue index and outcome token id (-1: none). An event without a known item is left out.
@@ -299,8 +340,11 @@ def history_tokens(header: list[int], item_first: int, item: np.ndarray, outcome
     return tokens, place
 
 
-def question_tokens(template: str, values: Mapping[str, str], item_tokens: Mapping[str, Sequence[int]], encode: Encode) -> list[int]:
-    """A template with words filled in and item tokens inserted; text is encoded as plain text, never as special tokens."""
+def question_tokens(
+    template: str, values: Mapping[str, str], item_tokens: Mapping[str, Sequence[int]], encode: Encode
+) -> list[int]:
+    """A template with words filled in and item tokens inserted; text is encoded as plain text, never as special
+    tokens."""
     tokens: list[int] = []
     text = ""
     for piece in pieces(template):
@@ -317,7 +361,13 @@ def question_tokens(template: str, values: Mapping[str, str], item_tokens: Mappi
 
 
 def assemble(
-    corpus: Corpus, user: str | None, lo: int, hi: int, branches: Sequence[Branch], dense: bool, first_is_target: bool,
+    corpus: Corpus,
+    user: str | None,
+    lo: int,
+    hi: int,
+    branches: Sequence[Branch],
+    dense: bool,
+    first_is_target: bool,
     events: Events | None,
 ) -> Row:
     """One row from events lo..hi of the arrays and its branches; `dense` makes every item and outcome a target."""
@@ -377,7 +427,11 @@ def assemble(
 
 def select(events: Events, keep: np.ndarray) -> Events:
     """The events that `keep` (events,) marks, users with nothing left included."""
-    counts = np.add.reduceat(np.append(keep, False).astype(np.int64), events.offsets[:-1]) if len(keep) else np.zeros(0, np.int64)
+    counts = (
+        np.add.reduceat(np.append(keep, False).astype(np.int64), events.offsets[:-1])
+        if len(keep)
+        else np.zeros(0, np.int64)
+    )
     empty = events.offsets[:-1] == events.offsets[1:]
     counts = np.where(empty, 0, counts)
     return replace(

@@ -94,7 +94,11 @@ def spell(corpus: Corpus, tokens: Sequence[int], decode: Callable[[list[int]], s
         if token < 0:
             break
         group = next(g for g in corpus.vocabulary.groups if g.first <= token < g.first + g.size)
-        out.append(f"<item {ids[token - group.first]}>" if group.is_items else f"<{group.name} {group.words[token - group.first]}>")
+        out.append(
+            f"<item {ids[token - group.first]}>"
+            if group.is_items
+            else f"<{group.name} {group.words[token - group.first]}>"
+        )
     return "".join(out)
 
 
@@ -102,7 +106,11 @@ def text_examples(corpus: Corpus, row: Row, decode: Callable[[list[int]], str]) 
     """A row's targets in TRL's prompt/completion form: what the target's place can see, and the answer."""
     for at, task, answer in zip(row.target_at, row.target_task, row.target_id, strict=True):
         segment, limit = row.segment[at], row.limit[at]
-        seen = [t for n, t in enumerate(row.tokens[: at + 1]) if row.segment[n] == segment or (row.segment[n] == 0 and n < limit)]
+        seen = [
+            t
+            for n, t in enumerate(row.tokens[: at + 1])
+            if row.segment[n] == segment or (row.segment[n] == 0 and n < limit)
+        ]
         name = corpus.all_tasks[task]
         group = corpus.group_of(next(t for t in corpus.tasks if t.name == name))
         answer_text = spell(corpus, [group.first + answer], decode) if group.is_items else group.words[answer]

@@ -75,9 +75,7 @@ class Vocabulary:
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> "Vocabulary":
         """The inverse of `to_json`."""
-        specs = [
-            (g["dataset"], g["name"], g["size"], tuple(g["words"]), tuple(g["values"])) for g in value["groups"]
-        ]
+        specs = [(g["dataset"], g["name"], g["size"], tuple(g["words"]), tuple(g["values"])) for g in value["groups"]]
         return build_vocabulary(value["n_words"], specs)
 
 

@@ -5,7 +5,6 @@ import logging
 import os
 import shutil
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -21,19 +20,19 @@ from ..data.dataset import Dataset
 from ..data.load import DataOptions, load_dataset
 from ..data.named import expand
 from ..data.store import create_store
-from ..errors import DataError, GenrecError, RunError, UnknownNameError
+from ..errors import DataError, RunError, UnknownNameError
+from ..evaluation import metrics
 from ..evaluation.calibration import Calibration, fit_items, fit_outcome
 from ..evaluation.protocols import next_item_metrics, rank_basket, rank_next_item, read_outcomes
-from ..evaluation import metrics
 from ..inference.engine import Engine
 from ..model.adapter import Manifest, add_lora, save_adapter
-from ..model.batching import Batch
 from ..model.backbone import Backbone, cache_folder, choose_precision, describe_precision, load_backbone
+from ..model.batching import Batch
 from ..model.item_rows import ItemRows, collaborative_vectors, item_texts, mean_norm, text_vectors
 from ..model.recmodel import SAMPLED_ABOVE, RecModel, TaskHead
 from ..options import option
 from ..tasks.questions import RowOptions
-from ..tasks.rows import Corpus, build_corpus, offered_tasks, select, vocabulary_of
+from ..tasks.rows import Corpus, build_corpus, header_columns, offered_tasks, plain_encoder, select, vocabulary_of
 from ..tasks.rowstore import load_rows
 from ..tasks.task import Task, load_tasks
 from ..tasks.vocabulary import Vocabulary
@@ -49,16 +48,22 @@ class FinetuneConfig:
 
     names: tuple[str, ...] = option((), "named data sets (see `genrec data list`)", positional=True)
     out: str | None = option(None, "run folder to write (default: runs/NAME)", metavar="DIR")
-    interactions: str | None = option(None, "your own interactions: CSV, TSV, JSON lines, Parquet or RecBole .inter", metavar="FILE")
+    interactions: str | None = option(
+        None, "your own interactions: CSV, TSV, JSON lines, Parquet or RecBole .inter", metavar="FILE"
+    )
     items: str | None = option(None, "your own catalogue", metavar="FILE")
     users: str | None = option(None, "your own users' attributes", metavar="FILE")
     column: tuple[str, ...] = option((), "what a column means, as user_id=customer", metavar="NAME=COLUMN")
-    title: str | None = option(None, "compose titles from columns, as \"{brand} {size}\"", metavar="TEMPLATE")
+    title: str | None = option(None, 'compose titles from columns, as "{brand} {size}"', metavar="TEMPLATE")
     bad_rows: Literal["error", "skip"] = option("error", "rows that cannot be parsed: stop, or drop and count them")
-    missing: tuple[str, ...] = option((), "missing values of a column: COLUMN=drop|mean|median|nearest|interpolate", metavar="COLUMN=HOW")
+    missing: tuple[str, ...] = option(
+        (), "missing values of a column: COLUMN=drop|mean|median|nearest|interpolate", metavar="COLUMN=HOW"
+    )
     duplicates: Literal["keep", "drop"] = option("keep", "equal interactions")
     k_core: int = option(0, "drop users and items with fewer interactions, repeatedly")
-    split: Literal["auto", "leave_one_out", "temporal", "k_fold", "random", "given"] = option("auto", "how interactions are held out")
+    split: Literal["auto", "leave_one_out", "temporal", "k_fold", "random", "given"] = option(
+        "auto", "how interactions are held out"
+    )
     folds: int = option(5, "folds of --split k_fold")
     fold: int = option(0, "the fold held out by --split k_fold")
     days: int = option(28, "days of each held-out part of --split temporal")
@@ -130,7 +135,11 @@ def pairs(values: Sequence[str], flag: str) -> dict[str, str]:
 def load_data(config: FinetuneConfig) -> tuple[Dataset, ...]:
     """The data sets of a run: named ones, or the caller's files."""
     if bool(config.names) == bool(config.interactions):
-        raise DataError("give either named data sets or --interactions FILE" if config.names else "nothing to train on: name a data set, or give --interactions FILE")
+        raise DataError(
+            "give either named data sets or --interactions FILE"
+            if config.names
+            else "nothing to train on: name a data set, or give --interactions FILE"
+        )
     options = DataOptions(
         items=Path(config.items) if config.items else None,
         users=Path(config.users) if config.users else None,
@@ -167,15 +176,6 @@ def chosen_tasks(config: FinetuneConfig) -> dict[str, Task]:
     return tasks
 
 
-def encoder(tokenizer: Any) -> Callable[[str], list[int]]:
-    """Plain text to token ids; text that spells a special token stays plain text."""
-
-    def encode(text: str) -> list[int]:
-        return list(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
-
-    return encode
-
-
 def row_options(config: FinetuneConfig) -> RowOptions:
     """The part of the config that rows depend on."""
     return RowOptions(config.max_events, config.stride, config.question_share, config.seed)
@@ -197,17 +197,25 @@ def prepare(config: FinetuneConfig, say: Say, layers: int | None = None) -> Prep
         say(note)
     backbone = load_backbone(config.model, layers=layers or config.layers or BLOCKS, quantize=config.quantize)
     tokenizer = backbone.tokenizer
-    n_words = max(len(tokenizer), backbone.model.get_input_embeddings().weight.shape[0])
+    n_words = max(len(tokenizer), len(word_embeddings(backbone)))
     vocabulary = vocabulary_of(datasets, offered, n_words)
     all_tasks = [t for t in tasks.values() if any(t.name in {o.name for o in own} for own in offered.values())]
     bos = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     names = [t.name for t in all_tasks]
     corpora = tuple(
-        build_corpus(d, offered[d.name], vocabulary, encoder(tokenizer), bos, config.seed, names) for d in datasets
+        build_corpus(d, offered[d.name], vocabulary, plain_encoder(tokenizer), bos, config.seed, names)
+        for d in datasets
     )
     rows = load_rows(corpora, row_options(config), backbone.source.sha256, cache_folder() / "rows")
     index = index_rows(rows, vocabulary.datasets, len(names))
     return Prepared(datasets, corpora, tuple(all_tasks), vocabulary, backbone, rows, index, tuple(notes))
+
+
+def word_embeddings(backbone: Backbone) -> torch.Tensor:
+    """The backbone's word embeddings (vocabulary, width) float32."""
+    table = backbone.model.get_input_embeddings()
+    assert isinstance(table, torch.nn.Embedding)
+    return table.weight.detach().float().cpu()
 
 
 def outcome_start(vocabulary: Vocabulary, encode: Callable[[str], list[int]], words: torch.Tensor) -> torch.Tensor:
@@ -224,7 +232,7 @@ def build_model(config: FinetuneConfig, prepared: Prepared, seed: int) -> RecMod
     """The model at step 0: LoRA on the backbone, item rows from text and co-occurrence in the training part."""
     torch.manual_seed(seed)
     backbone, vocabulary = prepared.backbone, prepared.vocabulary
-    words = backbone.model.get_input_embeddings().weight.detach().float().cpu()
+    words = word_embeddings(backbone)
     encode = prepared.corpora[0].encode
     item_rows = {}
     popularity = {}
@@ -276,7 +284,8 @@ def build_model(config: FinetuneConfig, prepared: Prepared, seed: int) -> RecMod
 
 
 def set_expected_targets(model: RecModel, prepared: Prepared, plan: Sequence[np.ndarray]) -> None:
-    """Average targets of each task per batch of its data set, so that a rare task is not blown up in the batches that have it."""
+    """Average targets of each task per batch of its data set, so that a rare task is not blown up in the batches
+    that have it."""
     index = prepared.index
     owner = np.asarray([index.dataset[batch[0]] for batch in plan])
     totals = np.stack([index.targets[batch].sum(0) for batch in plan])
@@ -288,7 +297,8 @@ def set_expected_targets(model: RecModel, prepared: Prepared, plan: Sequence[np.
 def set_scales(model: RecModel, prepared: Prepared, batches: PlannedBatches) -> None:
     """Set each task's scale on the first planned batch that asks for it."""
     model.eval()
-    index, done = prepared.index, set()
+    index = prepared.index
+    done: set[tuple[int, int]] = set()
     for number, chosen in enumerate(batches.plan):
         dataset = int(index.dataset[chosen[0]])
         asked = {(dataset, int(t)) for t in np.nonzero(index.targets[chosen].sum(0))[0]} - done
@@ -301,10 +311,17 @@ def set_scales(model: RecModel, prepared: Prepared, batches: PlannedBatches) -> 
     model.train()
 
 
-def validation(config: FinetuneConfig, prepared: Prepared, engine: Engine, part: Literal["valid", "test"] = "valid", max_users: int | None = None) -> dict[str, float]:
+def validation(
+    config: FinetuneConfig,
+    prepared: Prepared,
+    engine: Engine,
+    part: Literal["valid", "test"] = "valid",
+    max_users: int | None = None,
+) -> dict[str, float]:
     """Every task's metrics on a part, and `criterion`, the number that early stopping maximises.
 
-    The criterion is the mean NDCG@10 of next_item over the data sets that have it (seen items removed, or kept where baskets
+    The criterion is the mean NDCG@10 of next_item over the data sets that have it (seen items removed, or kept where
+    baskets
     repeat items); without next_item, minus the mean log loss.
     """
     engine.refresh()
@@ -334,7 +351,10 @@ def validation(config: FinetuneConfig, prepared: Prepared, engine: Engine, part:
                 losses.append(values["log_loss"])
             found |= {f"{name}/{task.name}/{k}": v for k, v in values.items()}
     if not ranked and not losses:
-        raise DataError("nothing is held out for validation: the data is too small to split; give more interactions or --split random")
+        raise DataError(
+            "nothing is held out for validation: the data is too small to split; "
+            "give more interactions or --split random"
+        )
     found["criterion"] = float(np.mean(ranked)) if ranked else -float(np.mean(losses))
     return found
 
@@ -390,7 +410,9 @@ def validation_share(config: FinetuneConfig, prepared: Prepared, per_epoch: int)
     """Forward tokens of a validation per training token of an epoch, at a third of the cost each."""
     trained = float(prepared.index.length.sum())
     read = sum(
-        min(config.valid_users, len(c.events.users)) * min(config.max_events, len(c.events.item) / max(1, len(c.events.users))) * 2
+        min(config.valid_users, len(c.events.users))
+        * min(config.max_events, len(c.events.item) / max(1, len(c.events.users)))
+        * 2
         for c in prepared.corpora
         if c.events is not None
     )
@@ -417,11 +439,16 @@ def seconds_per_step(config: FinetuneConfig, prepared: Prepared) -> float:
 # --- the run ------------------------------------------------------------------------------------------------------
 
 
-def finetune(config: FinetuneConfig, say: Say = logger.info, progress: Callable[[int, int, Mapping[str, float]], None] | None = None) -> Path:
+def finetune(
+    config: FinetuneConfig,
+    say: Say = logger.info,
+    progress: Callable[[int, int, Mapping[str, float]], None] | None = None,
+) -> Path:
     """Train one adapter and write the run folder; the same call continues an interrupted run.
 
     say: receives the lines a user should see. progress: called with (step, steps, latest losses and metrics).
-    Raises DataError, TaskError, RunError, UnavailableError for the user's mistakes, KeyboardInterrupt after a saved checkpoint.
+    Raises DataError, TaskError, RunError, UnavailableError for the user's mistakes, KeyboardInterrupt after a saved
+    checkpoint.
     """
     out = run_folder(config)
     written = config_yaml(config)
@@ -433,12 +460,18 @@ def finetune(config: FinetuneConfig, say: Say = logger.info, progress: Callable[
             return out
         raise RunError(f"{out} holds a finished run with other options; give another --out, or remove it first")
     if (out / "config.yaml").is_file() and (out / "config.yaml").read_text() != written:
-        raise RunError(f"{out} holds an interrupted run with other options; give the same options to resume it, another --out, or remove it")
+        raise RunError(
+            f"{out} holds an interrupted run with other options; "
+            "give the same options to resume it, another --out, or remove it"
+        )
     plan_file = checkpoint_root / "plan.json"
     plan = Plan(**json.loads(plan_file.read_text())) if plan_file.is_file() else None
     prepared = prepare(config, say, plan.blocks if plan else None)
-    say(f"backbone {prepared.backbone.source.model}, {prepared.backbone.source.blocks} of {prepared.backbone.source.total_blocks} blocks, "
-        f"{describe_precision(prepared.backbone.model.device)}")
+    say(
+        f"backbone {prepared.backbone.source.model}, {prepared.backbone.source.blocks} of "
+        f"{prepared.backbone.source.total_blocks} blocks, "
+        f"{describe_precision(prepared.backbone.model.device)}"
+    )
     if plan is None:
         plan = make_plan(config, prepared)
         if plan.blocks != prepared.backbone.source.blocks:
@@ -458,7 +491,9 @@ def finetune(config: FinetuneConfig, say: Say = logger.info, progress: Callable[
 
 def config_yaml(config: FinetuneConfig) -> str:
     """Every option as YAML, as it can be passed back in."""
-    value = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items() if k not in ("out", "dry_run")}
+    value = {
+        k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items() if k not in ("out", "dry_run")
+    }
     return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
 
 
@@ -469,12 +504,20 @@ def disk_errors(out: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno == 28:
-            raise RunError(f"no space left while writing {out}: free some and run the same command again; finished checkpoints are kept") from error
+            raise RunError(
+                f"no space left while writing {out}: free some and run the same command again; "
+                "finished checkpoints are kept"
+            ) from error
         raise
 
 
 def train(
-    config: FinetuneConfig, prepared: Prepared, plan: Plan, out: Path, say: Say, progress: Callable[[int, int, Mapping[str, float]], None] | None
+    config: FinetuneConfig,
+    prepared: Prepared,
+    plan: Plan,
+    out: Path,
+    say: Say,
+    progress: Callable[[int, int, Mapping[str, float]], None] | None,
 ) -> RecModel:
     """All steps of the plan, from the latest checkpoint if there is one; returns the model of the best validation."""
     from transformers import TrainingArguments
@@ -513,10 +556,16 @@ def train(
         seed=config.seed,
     )
     trainer = RowTrainer(
-        model, args, planned,
+        model,
+        args,
+        planned,
         lambda: validation(config, prepared, engine, max_users=config.valid_users),
-        lr=config.lr, row_lr=config.row_lr, weight_decay=config.weight_decay, patience=config.patience,
-        eval_every=max(1, min(plan.steps_per_epoch, plan.steps)), callbacks=[Teller(lambda found, step: say(f"step {step}: {headline(found)}"), progress)],
+        lr=config.lr,
+        row_lr=config.row_lr,
+        weight_decay=config.weight_decay,
+        patience=config.patience,
+        eval_every=max(1, min(plan.steps_per_epoch, plan.steps)),
+        callbacks=[Teller(lambda found, step: say(f"step {step}: {headline(found)}"), progress)],
     )
     done = checkpoints(root)
     if done:
@@ -541,8 +590,10 @@ def describe_plan(plan: Plan, prepared: Prepared) -> str:
     index = prepared.index
     minutes = plan.steps * plan.seconds_per_step / 60
     return (
-        f"{len(index.length):,} rows, {int(index.length.sum()):,} tokens, {int(index.targets.sum()):,} targets, {plan.blocks} blocks, "
-        f"{plan.steps_per_epoch:,} steps an epoch, {plan.steps:,} steps at most, about {minutes:.0f} minutes with validation apart"
+        f"{len(index.length):,} rows, {int(index.length.sum()):,} tokens, {int(index.targets.sum()):,} targets, "
+        f"{plan.blocks} blocks, "
+        f"{plan.steps_per_epoch:,} steps an epoch, {plan.steps:,} steps at most, "
+        f"about {minutes:.0f} minutes with validation apart"
     )
 
 
@@ -555,15 +606,19 @@ def finish(config: FinetuneConfig, prepared: Prepared, model: RecModel, out: Pat
     say("test: " + headline(found))
     store = out / "store.db"
     if not store.exists():
-        create_store(f"sqlite:///{store}", prepared.datasets)
+        create_store(store, prepared.datasets).close()
     tasks = {
-        corpus.dataset.name: {t.name: {"words": list(t.answer.choices), "values": list(t.answer.values)} for t in corpus.tasks} for corpus in prepared.corpora
+        corpus.dataset.name: {
+            t.name: {"words": list(t.answer.choices), "values": list(t.answer.values)} for t in corpus.tasks
+        }
+        for corpus in prepared.corpora
     }
     manifest = Manifest(
         backbone=prepared.backbone.source,
         vocabulary=prepared.vocabulary,
         tasks=tasks,
         max_events=config.max_events,
+        header_columns={d.name: header_columns(d.users) for d in prepared.datasets},
         calibration=calibration,
         metrics=found,
         fingerprints={d.name: d.fingerprint for d in prepared.datasets},
@@ -571,7 +626,15 @@ def finish(config: FinetuneConfig, prepared: Prepared, model: RecModel, out: Pat
         files={},
     )
     catalogues = {c.dataset.name: with_popularity(c) for c in prepared.corpora if c.dataset.items.height}
-    save_adapter(out / "adapter", model, prepared.backbone.tokenizer, manifest, prepared.all_tasks, catalogues, model_card(manifest))
+    save_adapter(
+        out / "adapter",
+        model,
+        prepared.backbone.tokenizer,
+        manifest,
+        prepared.all_tasks,
+        catalogues,
+        model_card(manifest),
+    )
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
 
 
@@ -586,9 +649,18 @@ def with_popularity(corpus: Corpus) -> pl.DataFrame:
 
 def model_card(manifest: Manifest) -> str:
     """README.md of an adapter."""
-    lines = ["# A genrec adapter", "", f"Backbone: {manifest.backbone.model}, {manifest.backbone.blocks} of {manifest.backbone.total_blocks} blocks.", ""]
+    lines = [
+        "# A genrec adapter",
+        "",
+        f"Backbone: {manifest.backbone.model}, {manifest.backbone.blocks} of {manifest.backbone.total_blocks} blocks.",
+        "",
+    ]
     for name, tasks in manifest.tasks.items():
         lines.append(f"- {name}: {', '.join(tasks)}")
     lines += ["", "Measured on the held-out test part:", "", "| metric | value |", "|---|---|"]
-    lines += [f"| {k} | {v:.4f} |" for k, v in manifest.metrics.items() if k.endswith(("@10", "/rmse", "/mae", "/auc", "/accuracy", "/macro_f1", "/n"))]
+    lines += [
+        f"| {k} | {v:.4f} |"
+        for k, v in manifest.metrics.items()
+        if k.endswith(("@10", "/rmse", "/mae", "/auc", "/accuracy", "/macro_f1", "/n"))
+    ]
     return "\n".join(lines) + "\n"

@@ -8,8 +8,8 @@ import torch
 from torch.utils.data import Dataset as TorchDataset
 
 from ..model.batching import collate
-from ..tasks.rowstore import ROW_FIELDS
 from ..tasks.rows import Row
+from ..tasks.rowstore import ROW_FIELDS
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ def index_rows(rows: object, names: Sequence[str], n_tasks: int) -> RowIndex:
 
 
 def plan_epoch(index: RowIndex, batch_tokens: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """One epoch of batches: each of one data set, of rows of like length, at most `batch_tokens` padded tokens, in random order."""
+    """One epoch of batches: each of one data set, of rows of like length, at most `batch_tokens` padded tokens, in
+    random order."""
     rng = np.random.default_rng([seed, 9, epoch])
     batches: list[np.ndarray] = []
     for dataset in np.unique(index.dataset):

@@ -1,4 +1,5 @@
-"""transformers' Trainer over planned batches: our parameter groups, validation, and checkpoints that are whole or absent."""
+"""transformers' Trainer over planned batches: our parameter groups, validation, and checkpoints that are whole or
+absent."""
 
 import json
 import logging
@@ -33,7 +34,8 @@ def first(batch: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
 
 
 def parameter_groups(model: RecModel, lr: float, row_lr: float, weight_decay: float) -> list[dict[str, Any]]:
-    """LoRA matrices at `lr`; item and outcome rows at `row_lr`; scales, biases and learned weights at `row_lr` without decay."""
+    """LoRA matrices at `lr`; item and outcome rows at `row_lr`; scales, biases and learned weights at `row_lr`
+    without decay."""
     lora, rows, plain = [], [], []
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
@@ -55,33 +57,48 @@ class RowTrainer(Trainer):
     """Trains a RecModel; the best step by `criterion` of the validation metrics is kept."""
 
     def __init__(
-        self, model: RecModel, args: TrainingArguments, batches: PlannedBatches, validate: Validate, *, lr: float, row_lr: float, weight_decay: float,
-        patience: int, eval_every: int, callbacks: list[TrainerCallback],
+        self,
+        model: RecModel,
+        args: TrainingArguments,
+        batches: PlannedBatches,
+        validate: Validate,
+        *,
+        lr: float,
+        row_lr: float,
+        weight_decay: float,
+        patience: int,
+        eval_every: int,
+        callbacks: list[TrainerCallback],
     ) -> None:
-        self.validate = validate
+        self.validate, self.batches = validate, batches
+        self.root = Path(str(args.output_dir))
         self.rates = (lr, row_lr, weight_decay)
         self.summed: dict[str, torch.Tensor] = {}
         stopper = Pacer(eval_every, patience)
-        super().__init__(model=model, args=args, train_dataset=batches, data_collator=first, callbacks=[stopper, *callbacks])
+        super().__init__(
+            model=model, args=args, train_dataset=batches, data_collator=first, callbacks=[stopper, *callbacks]
+        )
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW with our parameter groups."""
         if self.optimizer is None:
             lr, row_lr, decay = self.rates
             own = self.accelerator.unwrap_model(self.model)
-            groups = [g for g in parameter_groups(own, lr, row_lr, decay) if g["params"]]  # type: ignore[arg-type]
+            groups = [g for g in parameter_groups(own, lr, row_lr, decay) if g["params"]]
             self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8, fused=True)
         return self.optimizer
 
     def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[int]:
-        return torch.utils.data.SequentialSampler(self.train_dataset)  # type: ignore[arg-type]
+        return torch.utils.data.SequentialSampler(self.batches)
 
-    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
         """The model's own loss; the parts of it are summed for the log."""
         output = model(**inputs)
         for name, value in output.items():
             if name != "loss":
-                self.summed[name] = self.summed.get(name, 0) + value  # type: ignore[assignment]
+                self.summed[name] = self.summed.get(name, 0) + value
         return (output["loss"], output) if return_outputs else output["loss"]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -94,30 +111,30 @@ class RowTrainer(Trainer):
         super().log(logs, start_time)
         if self.is_world_process_zero():
             lines = "".join(json.dumps(entry) + "\n" for entry in self.state.log_history)
-            target = Path(self.args.output_dir).parent / "metrics.jsonl"
+            target = self.root.parent / "metrics.jsonl"
             write_text(target, lines)
 
-    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:  # type: ignore[override]
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Validation metrics of the model as it is."""
-        was_training = self.model.training
-        self.model.eval()
+        own = self.accelerator.unwrap_model(self.model)
+        own.eval()
         found = {f"eval/{k}": float(v) for k, v in self.validate().items()}
-        self.model.train(was_training)
+        own.train()
         self.log(dict(found))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
         return found
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        folder = Path(output_dir or self.args.output_dir)
+        folder = Path(output_dir) if output_dir else self.root
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(trainable_state(self.accelerator.unwrap_model(self.model)), folder / WEIGHTS)  # type: ignore[arg-type]
+        save_file(trainable_state(self.accelerator.unwrap_model(self.model)), folder / WEIGHTS)
 
     def _get_output_dir(self, trial: Any) -> str:
-        return str(Path(self.args.output_dir) / ".partial")
+        return str(self.root / ".partial")
 
     def _save_checkpoint(self, model: nn.Module, trial: Any = None) -> None:
         """Write into `.partial`, then rename: a checkpoint folder is whole or absent. Keeps the latest and the best."""
-        root = Path(self.args.output_dir)
+        root = self.root
         shutil.rmtree(root / ".partial", ignore_errors=True)
         super()._save_checkpoint(model, trial)
         name = f"checkpoint-{self.state.global_step}"
@@ -157,7 +174,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 class Pacer(TrainerCallback):
-    """Validates and saves every `every` steps, saves at least every SAVE_SECONDS, stops early; Ctrl-C saves and stops."""
+    """Validates and saves every `every` steps, saves at least every SAVE_SECONDS, stops early; Ctrl-C saves and
+    stops."""
 
     def __init__(self, every: int, patience: int) -> None:
         self.every, self.patience = every, patience
@@ -165,7 +183,9 @@ class Pacer(TrainerCallback):
         self.interrupted = False
         self.previous: Any = None
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         if threading.current_thread() is threading.main_thread():
             self.previous = signal.signal(signal.SIGINT, self.interrupt)
 
@@ -194,7 +214,9 @@ class Pacer(TrainerCallback):
         if since >= self.patience:
             control.should_training_stop = True
 
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         if self.previous is not None:
             signal.signal(signal.SIGINT, self.previous)
         if self.interrupted:
@@ -205,7 +227,9 @@ class Teller(TrainerCallback):
     """Passes steps and validations on to the front end."""
 
     def __init__(
-        self, validated: Callable[[Mapping[str, float], int], None], progress: Callable[[int, int, Mapping[str, float]], None] | None
+        self,
+        validated: Callable[[Mapping[str, float], int], None],
+        progress: Callable[[int, int, Mapping[str, float]], None] | None,
     ) -> None:
         self.validated, self.progress = validated, progress
 
