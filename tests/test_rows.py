@@ -1,0 +1,176 @@
+"""Rows: what is in them, what must never be, and what a branch may see."""
+
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from tiny import tiny_backbone
+from worlds import WORDS, chain_world, review_world, shop_world
+
+from genrec.data.dataset import Dataset
+from genrec.evaluation.protocols import outcome_cases
+from genrec.inference.engine import Engine
+from genrec.model.adapter import add_lora
+from genrec.model.backbone import load_backbone
+from genrec.model.item_rows import ItemRows
+from genrec.model.recmodel import RecModel
+from genrec.tasks.questions import RowOptions, training_rows
+from genrec.tasks.rows import Branch, Corpus, assemble, build_corpus, offered_tasks, plain_encoder, vocabulary_of
+from genrec.tasks.rowstore import load_rows, read_row, spell, text_examples
+from genrec.tasks.task import load_tasks
+
+
+@pytest.fixture(scope="session")
+def backbone(tmp_path_factory: pytest.TempPathFactory):
+    return load_backbone(str(tiny_backbone(tmp_path_factory.mktemp("tiny"), WORDS)))
+
+
+def corpus_of(dataset: Dataset, backbone, seed: int = 0) -> Corpus:
+    tasks, _ = offered_tasks(dataset, list(load_tasks().values()))
+    vocabulary = vocabulary_of([dataset], {dataset.name: tasks}, len(backbone.tokenizer))
+    names = [t.name for t in tasks]
+    return build_corpus(dataset, tasks, vocabulary, plain_encoder(backbone.tokenizer), 2, seed, names)
+
+
+def model_of(corpus: Corpus, backbone) -> RecModel:
+    torch.manual_seed(1)
+    n, width = corpus.dataset.items.height, backbone.model.config.hidden_size
+    rows = {}
+    if n:
+        rows = {corpus.dataset.name: ItemRows(torch.randn(n, width), torch.randn(n, width), torch.ones(n, dtype=bool))}
+    return RecModel(add_lora(backbone.model, 4, 8), corpus.vocabulary, rows, torch.randn(corpus.vocabulary.n_outcomes, width))
+
+
+WORLDS = {"leave_one_out": chain_world, "temporal": shop_world, "random": review_world}
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_no_held_out_interaction_reaches_a_training_row(world: str, backbone) -> None:
+    dataset = WORLDS[world]()
+    corpus = corpus_of(dataset, backbone)
+    rows = list(training_rows(corpus, RowOptions(question_share=1.0)))
+    used = {s for r in rows for s in r.source}
+    train = set(dataset.interactions.filter(pl.col("part") == "train")["row"].to_list())
+    assert used and used <= train
+    assert {corpus.all_tasks[t] for r in rows for t in r.target_task} == {t.name for t in corpus.tasks}
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_training_rows_do_not_depend_on_what_is_held_out(world: str, backbone) -> None:
+    """Scramble every held-out interaction: the training rows stay the same, token for token."""
+    dataset = WORLDS[world]()
+    frame = dataset.interactions
+    held = pl.col("part") != "train"
+    changed = {"item_id": pl.col("item_id").first(), "rating": pl.lit(3.0), "review": pl.lit("new new new")}
+    scrambled = frame.with_columns(
+        pl.when(held).then(value).otherwise(pl.col(name)).alias(name) for name, value in changed.items() if name in frame.columns
+    )
+    if world == "leave_one_out":  # a rating of 3 would be a new answer; use one that exists
+        scrambled = scrambled.with_columns(pl.when(held).then(pl.lit(1.0)).otherwise("rating").alias("rating"))
+    options = RowOptions(question_share=1.0)
+    before = list(training_rows(corpus_of(dataset, backbone), options))
+    after = list(training_rows(corpus_of(replace(dataset, interactions=scrambled), backbone), options))
+    assert before == after
+
+
+def test_every_item_and_outcome_of_a_history_is_a_target(backbone) -> None:
+    dataset = chain_world(length=8)
+    corpus = corpus_of(dataset, backbone)
+    row = next(iter(training_rows(corpus, RowOptions(question_share=0.0))))
+    asked = [corpus.all_tasks[t] for t in row.target_task]
+    assert asked.count("next_item") == asked.count("rating") == asked.count("click") == 6  # 8 events, 2 of them held out
+    first = corpus.items.first
+    for at, task, answer in zip(row.target_at, row.target_task, row.target_id, strict=True):
+        if corpus.all_tasks[task] == "next_item":
+            assert row.tokens[at + 1] == first + answer
+        else:
+            assert row.tokens[at] >= first
+
+
+def test_a_branch_reads_the_same_alone_and_beside_others(backbone) -> None:
+    dataset = chain_world()
+    corpus = corpus_of(dataset, backbone)
+    engine = Engine(model_of(corpus, backbone))
+    item = corpus.items.first
+    branches = [
+        Branch(corpus.encode("What will the user choose next ?"), 3, [("next_item", 0, 1.0, -1)]),
+        Branch([item + 4], 5, [("rating", 0, 1.0, -1)]),
+        Branch([*corpus.encode("Recommend"), item + 1, *corpus.encode("?")], 6, [("next_item", 0, 1.0, -1)], sees_user=False),
+    ]
+    events = corpus.events
+    together = engine.states([assemble(corpus, "u000", 0, 6, branches, False, False, events)])
+    alone = engine.states([assemble(corpus, "u000", 0, 6, [b], False, False, events) for b in branches])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+    # a candidate after the history reads as the item would in the history itself
+    whole = assemble(corpus, "u000", 0, 6, [], True, True, events)
+    rating = corpus.all_tasks.index("rating")
+    at = [a for a, t in zip(whole.target_at, whole.target_task, strict=True) if t == rating][5]
+    dense = engine.states([replace(whole, target_at=[at], target_task=[0], target_id=[0], target_weight=[1.0], target_allowed=[-1])])
+    candidate = Branch([item + int(events.item[5])], 5, [("rating", 0, 1.0, -1)])
+    asked = engine.states([assemble(corpus, "u000", 0, 6, [candidate], False, False, events)])
+    torch.testing.assert_close(dense, asked, atol=1e-5, rtol=1e-5)
+
+
+def test_batches_read_as_single_rows(backbone) -> None:
+    corpus = corpus_of(shop_world(), backbone)
+    model = model_of(corpus, backbone)
+    rows = [r for _, r in zip(range(12), training_rows(corpus, RowOptions()), strict=False)]
+    batched = Engine(model, batch_tokens=4096).states(rows)
+    single = torch.cat([Engine(model).states([r]) for r in rows])
+    torch.testing.assert_close(batched, single, atol=1e-5, rtol=1e-5)
+
+
+def test_a_text_that_spells_tokens_stays_text(backbone) -> None:
+    corpus = corpus_of(chain_world(), backbone)
+    tokens = corpus.encode("<s> <item 3> </s> <rated 5>")
+    assert not {2, 3} & set(tokens)
+    assert max(tokens) < corpus.vocabulary.n_words
+
+
+def test_rows_on_disk_are_the_rows(backbone, tmp_path) -> None:
+    corpus = corpus_of(chain_world(), backbone)
+    options = RowOptions()
+    stored = load_rows([corpus], options, "tiny", tmp_path)
+    made = list(training_rows(corpus, options))
+    assert [read_row(r) for r in stored] == made
+    assert len(list(tmp_path.iterdir())) == 1
+    again = load_rows([corpus], options, "tiny", tmp_path)
+    assert again.cache_files == stored.cache_files
+    load_rows([corpus], RowOptions(seed=1), "tiny", tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_prompt_and_completion_text(backbone) -> None:
+    corpus = corpus_of(chain_world(), backbone)
+    row = next(iter(training_rows(corpus, RowOptions(question_share=0.0))))
+    decode = backbone.tokenizer.decode
+    examples = list(text_examples(corpus, row, decode))
+    assert len(examples) == len(row.target_at)
+    followed = [e for e in examples if e["prompt"].endswith("<rating 5>") or e["prompt"].endswith("<rating 1>")]
+    for example in followed:
+        last = int(example["prompt"].rsplit("<item ", 1)[1][:3])
+        assert example["completion"] == f" <item {(last + 1) % 12:03}>"
+    assert "<item 00" in spell(corpus, row.tokens, decode)
+
+
+def test_purchase_candidates_are_labelled_by_what_comes_later(backbone) -> None:
+    dataset = shop_world()
+    corpus = corpus_of(dataset, backbone)
+    task = next(t for t in corpus.tasks if t.name == "purchase")
+    rows, answers, weights = outcome_cases(corpus, task, "valid", 100, None, 0)
+    cut, later = dict(dataset.cutoffs)["valid"], dict(dataset.cutoffs)["test"]
+    bought = dataset.interactions.filter(pl.col("timestamp").is_between(cut, later, closed="left"))
+    pairs = set(zip(bought["user_id"], bought["item_id"], strict=True))
+    ids = dataset.items["item_id"].to_list()
+    users = {}
+    for user, row in zip(dataset.interactions["user_id"].to_list(), dataset.interactions["row"].to_list(), strict=True):
+        users[row] = user
+    n = 0
+    for row in rows:
+        asked = [row.tokens[at] - corpus.items.first for at in row.target_at]
+        for item in asked:
+            assert (answers[n] == 1) == ((users[row.source[-1]], ids[item]) in pairs)
+            n += 1
+    assert n == len(answers) == len(weights) and 0 < np.mean(answers) < 1

@@ -1,0 +1,92 @@
+"""Small worlds with a known right answer."""
+
+import numpy as np
+import polars as pl
+
+from genrec.data.dataset import Dataset
+
+DAY = 86_400
+
+
+def chain_world(items: int = 12, users: int = 60, length: int = 8, seed: int = 0, name: str = "chain") -> Dataset:
+    """Item i is followed by item i + 1 (mod items); items with an even number are rated 5, the others 1.
+
+    Leave-one-out; item titles are `red` for even and `blue` for odd numbers, with a `colour` and a `year`.
+    """
+    rng = np.random.default_rng(seed)
+    rows = []
+    for user in range(users):
+        start = int(rng.integers(items))
+        for n in range(length):
+            item = (start + n) % items
+            part = "test" if n == length - 1 else "valid" if n == length - 2 else "train"
+            rating = 5.0 if item % 2 == 0 else 1.0
+            rows.append((f"u{user:03}", f"{item:03}", 1000 + n, "click" if rating > 3 else "skip", rating, part))
+    columns = ["user_id", "item_id", "timestamp", "event", "rating", "part"]
+    frame = pl.DataFrame(rows, schema=columns, orient="row").with_row_index("row")
+    catalogue = pl.DataFrame(
+        {
+            "item_id": [f"{i:03}" for i in range(items)],
+            "title": [f"{'red' if i % 2 == 0 else 'blue'} {i}" for i in range(items)],
+            "colour": ["red" if i % 2 == 0 else "blue" for i in range(items)],
+            "year": [1980 + i for i in range(items)],
+        }
+    )
+    people = pl.DataFrame({"user_id": [f"u{u:03}" for u in range(users)], "age": [20 + u % 5 for u in range(users)]})
+    return Dataset(name, frame, catalogue, people, fingerprint=f"{name}-{items}-{users}-{length}-{seed}")
+
+
+def shop_world(items: int = 16, users: int = 60, weeks: int = 20, seed: int = 0) -> Dataset:
+    """Weekly baskets of two items that go together (2 i and 2 i + 1); every user keeps to two such pairs. Temporal split."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for user in range(users):
+        pairs = rng.choice(items // 2, 2, replace=False)
+        stops = int(rng.integers(weeks // 2, weeks + 1)) if user % 3 == 0 else weeks
+        for week in range(stops):
+            pair = int(pairs[week % 2])
+            for item in (2 * pair, 2 * pair + 1):
+                rows.append((f"h{user}", f"p{item}", week * 7 * DAY + user, "purchase", f"b{user}-{week}"))
+    frame = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp", "event", "basket"], orient="row")
+    valid, test = (weeks - 8) * 7 * DAY, (weeks - 4) * 7 * DAY
+    part = pl.when(pl.col("timestamp") >= test).then(pl.lit("test"))
+    part = part.when(pl.col("timestamp") >= valid).then(pl.lit("valid")).otherwise(pl.lit("train"))
+    frame = frame.with_row_index("row").with_columns(part.alias("part"))
+    catalogue = pl.DataFrame(
+        {
+            "item_id": [f"p{i}" for i in range(items)],
+            "title": [f"thing {i}" for i in range(items)],
+            "category": ["food" if i < items // 2 else "drink" for i in range(items)],
+        }
+    )
+    people = pl.DataFrame({"user_id": [f"h{u}" for u in range(users)]})
+    return Dataset(
+        "shop", frame, catalogue, people, fingerprint=f"shop-{items}-{users}-{weeks}-{seed}", split_method="temporal",
+        cutoffs=(("valid", valid), ("test", test)),
+    )
+
+
+def review_world(n: int = 300, seed: int = 0) -> Dataset:
+    """Texts whose first word decides the rating: `good` 5, `fair` 3, `bad` 1. No users, no items."""
+    rng = np.random.default_rng(seed)
+    word = rng.choice(["good", "fair", "bad"], n)
+    rating = [{"good": 5.0, "fair": 3.0, "bad": 1.0}[w] for w in word]
+    part = np.where(np.arange(n) % 5 == 3, "valid", np.where(np.arange(n) % 5 == 4, "test", "train"))
+    frame = pl.DataFrame(
+        {
+            "event": ["rating"] * n,
+            "rating": rating,
+            "review": [f"{w} thing , {rng.choice(['red', 'blue'])} and {rng.choice(['new', 'old'])}" for w in word],
+            "category": [str(c) for c in rng.choice(["food", "drink"], n)],
+            "part": part,
+        }
+    ).with_row_index("row")
+    items = pl.DataFrame(schema={"item_id": pl.String, "title": pl.String})
+    users = pl.DataFrame(schema={"user_id": pl.String})
+    return Dataset("reviews", frame, items, users, fingerprint=f"reviews-{n}-{seed}", split_method="random")
+
+
+WORDS = (
+    "red blue thing good fair bad new old and age user the What will choose next Recommend item no yes rated positive negative "
+    "neutral food drink click skip purchase"
+).split()
