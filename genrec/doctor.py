@@ -10,6 +10,7 @@ from typing import NamedTuple
 import psutil
 
 from . import __version__
+from .data.fetch import cache_folder
 
 CORE = ("torch", "transformers", "peft", "datasets", "polars", "sqlalchemy")
 OPTIONAL = (
@@ -45,7 +46,7 @@ def report() -> list[Finding]:
         Finding("accelerator", backbone.describe_accelerator(), True),
         Finding("precision", backbone.describe_precision(device), True),
         *(Finding(name, _version(name) or "missing", _version(name) is not None) for name in CORE),
-        _cache(backbone.cache_folder()),
+        _cache(cache_folder()),
     ]
     for name, feature, remedy in OPTIONAL:
         version = _version(name)

