@@ -157,7 +157,7 @@ def load_data(config: FinetuneConfig) -> tuple[Dataset, ...]:
     )
     if config.interactions:
         return (load_dataset(None, replace(options, interactions=Path(config.interactions))),)
-    return tuple(load_dataset(name, own) for name, own in expand(config.names, options))
+    return tuple(load_dataset(name, replace(options, cut=cut)) for name, cut in expand(config.names))
 
 
 def chosen_tasks(config: FinetuneConfig) -> dict[str, Task]:

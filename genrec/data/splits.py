@@ -1,0 +1,110 @@
+"""One split per data set: every interaction belongs to train, valid or test, and all tasks read it."""
+
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from ..errors import DataError
+from .dataset import Dataset
+
+Method = Literal["auto", "leave_one_out", "temporal", "k_fold", "random", "given"]
+METHODS = ("auto", "leave_one_out", "temporal", "k_fold", "random", "given")
+DAY = 86_400
+LEAST_HISTORY = 3  # users with fewer interactions train only
+
+
+def split(
+    dataset: Dataset, method: Method = "auto", *, seed: int = 0, folds: int = 5, fold: int = 0, days: int = 28
+) -> Dataset:
+    """The data set with `part` on every interaction.
+
+    auto: temporal where there are baskets and times, leave_one_out where there are users and items, else random.
+    leave_one_out: a user's last interaction is test, the one before it valid. temporal: the last `days` days are test,
+    as many before them valid; `cutoffs` holds the first timestamps. k_fold: fold number `fold` of `folds` is test, a tenth
+    of the rest valid. random: 80, 10 and 10 percent. given: the `part` column of the file.
+    """
+    frame = dataset.interactions
+    if method == "auto":
+        method = choose(frame)
+    if method == "given":
+        return _given(dataset)
+    needs = {"leave_one_out": ("user_id",), "temporal": ("timestamp",)}.get(method, ())
+    if missing := [c for c in needs if c not in frame.columns]:
+        raise DataError(
+            f"{dataset.name}: --split {method} needs a {missing[0]} column; there are {', '.join(frame.columns)}"
+        )
+    cutoffs: tuple[tuple[str, int], ...] = ()
+    if method == "leave_one_out":
+        size = pl.len().over("user_id")
+        from_end = size - pl.int_range(pl.len()).over("user_id")
+        enough = size >= LEAST_HISTORY
+        part = _parts((from_end == 2) & enough, (from_end == 1) & enough)
+    elif method == "temporal":
+        last = _latest(frame)
+        cutoffs = (("valid", last + 1 - 2 * days * DAY), ("test", last + 1 - days * DAY))
+        part = _parts(pl.col("timestamp") >= cutoffs[0][1], pl.col("timestamp") >= cutoffs[1][1])
+    else:
+        part = pl.lit(_drawn(frame.height, method, seed, folds, fold))
+    found = frame.with_columns(part.alias("part"))
+    counts = dict(found["part"].value_counts().iter_rows())
+    note = f"split {method}: " + ", ".join(f"{counts.get(p, 0):,} {p}" for p in ("train", "valid", "test"))
+    if not counts.get("train"):
+        raise DataError(f"{dataset.name}: --split {method} leaves nothing to train on ({frame.height} interactions)")
+    notes = [note, *_ties(frame, method)]
+    return replace(dataset, interactions=found, notes=(*dataset.notes, *notes), split_method=method, cutoffs=cutoffs)
+
+
+def choose(frame: pl.DataFrame) -> Method:
+    """The method that fits the columns."""
+    if "basket" in frame.columns and "timestamp" in frame.columns and "user_id" in frame.columns:
+        return "temporal"
+    return "leave_one_out" if "user_id" in frame.columns and "item_id" in frame.columns else "random"
+
+
+def _parts(valid: pl.Expr, test: pl.Expr) -> pl.Expr:
+    return pl.when(test).then(pl.lit("test")).when(valid).then(pl.lit("valid")).otherwise(pl.lit("train"))
+
+
+def _latest(frame: pl.DataFrame) -> int:
+    latest = frame["timestamp"].max()
+    assert isinstance(latest, int)
+    return latest
+
+
+def _drawn(n: int, method: Method, seed: int, folds: int, fold: int) -> pl.Series:
+    """Parts drawn at random, in blocks of equal size."""
+    rng = np.random.default_rng([seed, 11])
+    place = rng.permutation(n)
+    if method == "k_fold":
+        if folds < 2 or not 0 <= fold < folds:
+            raise DataError(
+                f"--fold {fold} of --folds {folds}: at least 2 folds, counted from 0 to {max(folds - 1, 1)}"
+            )
+        test = place % folds == fold
+        valid = ~test & (rng.permutation(n) < n // 10)
+    else:
+        test, valid = place < n // 10, (place >= n // 10) & (place < n // 5)
+    return pl.Series("part", np.where(test, "test", np.where(valid, "valid", "train")))
+
+
+def _given(dataset: Dataset) -> Dataset:
+    frame = dataset.interactions
+    if "part" not in frame.columns:
+        raise DataError(f"{dataset.name}: --split given needs a `part` column that says train, valid or test")
+    wrong = frame.filter(~pl.col("part").is_in(["train", "valid", "test"]) | pl.col("part").is_null())
+    if wrong.height:
+        raise DataError(
+            f"{dataset.name}: part {wrong['part'][0]!r} in row {wrong['row'][0] + 1}; allowed: train, valid, test"
+        )
+    return replace(dataset, split_method="given")
+
+
+def _ties(frame: pl.DataFrame, method: Method) -> list[str]:
+    """How many users have a tie at the moment that the split cuts."""
+    if method != "leave_one_out" or "timestamp" not in frame.columns:
+        return []
+    last = frame.group_by("user_id").agg((pl.col("timestamp") == pl.col("timestamp").max()).sum().alias("n"))
+    tied = last.filter(pl.col("n") > 1).height
+    return [f"{tied:,} of {last.height:,} users have a tied last timestamp; file order decides"] if tied else []
