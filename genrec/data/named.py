@@ -101,7 +101,7 @@ def load_raw(name: str, cache: Path, *, cut: bool = False, seed: int = 0) -> Raw
         return _ml_100k(cache)
     if name == "clothing-reviews":
         return _clothing(cache, cut, seed)
-    return _complete_journey(cache, cut, seed)
+    return _complete_journey(cache, cut)
 
 
 def _members(name: str, cache: Path) -> list[Path]:
@@ -189,7 +189,7 @@ def _clothing(cache: Path, cut: bool, seed: int) -> Raw:
     return Raw(interactions, _no_items(), _no_users(), tuple(notes))
 
 
-def _complete_journey(cache: Path, cut: bool, seed: int) -> Raw:
+def _complete_journey(cache: Path, cut: bool) -> Raw:
     """Items are product types within a category (`yogurt not multi-packs`), not the 92,331 packages: one row buys what it says."""
     transactions, products, demographics = (pl.read_parquet(p) for p in _members("complete-journey", cache))
     tidy = [
@@ -217,7 +217,7 @@ def _complete_journey(cache: Path, cut: bool, seed: int) -> Raw:
         f"items are the {key.height:,} product types within a category; {total:,} purchases of a type in a basket",
     ]
     if cut:
-        households = bought["household_id"].unique().sort().sample(DEMO_HOUSEHOLDS, seed=seed)
+        households = bought["household_id"].unique().sort().head(DEMO_HOUSEHOLDS)
         bought = bought.filter(pl.col("household_id").is_in(households.implode()))
         common = (
             bought["item_id"]
@@ -227,7 +227,7 @@ def _complete_journey(cache: Path, cut: bool, seed: int) -> Raw:
         )
         bought = bought.filter(pl.col("item_id").is_in(common.implode()))
         notes.append(
-            f"cut to {DEMO_HOUSEHOLDS} households, drawn at random, and their {DEMO_ITEMS} most frequent items: {bought.height:,} purchases"
+            f"cut to {DEMO_HOUSEHOLDS} households, those of the lowest numbers, and their {DEMO_ITEMS} most frequent items: {bought.height:,} purchases"
         )
     interactions = bought.select(
         pl.col("household_id").cast(pl.String).alias("user_id"),

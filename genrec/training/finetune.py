@@ -30,69 +30,15 @@ from ..model.backbone import Backbone, cache_folder, choose_precision, describe_
 from ..model.batching import Batch
 from ..model.item_rows import ItemRows, collaborative_vectors, item_texts, mean_norm, text_vectors
 from ..model.recmodel import SAMPLED_ABOVE, RecModel, TaskHead
-from ..options import option
 from ..tasks.questions import RowOptions
 from ..tasks.rows import Corpus, build_corpus, header_columns, offered_tasks, plain_encoder, select, vocabulary_of
-from ..tasks.rowstore import load_rows
+from ..tasks.rowstore import load_rows, read_row, spell, text_examples
 from ..tasks.task import Task, load_tasks
 from ..tasks.vocabulary import Vocabulary
+from .config import BLOCKS, FinetuneConfig, config_yaml, pairs, run_folder
 from .plan import PlannedBatches, RowIndex, index_rows, plan_epoch
 
 logger = logging.getLogger(__name__)
-BLOCKS = 6  # of the backbone, unless --layers says otherwise: on rankings more blocks cost time and gain nothing (docs)
-
-
-@dataclass(frozen=True)
-class FinetuneConfig:
-    """Every option of `genrec finetune`; the run's config.yaml holds the same names."""
-
-    names: tuple[str, ...] = option((), "named data sets (see `genrec data list`)", positional=True)
-    out: str | None = option(None, "run folder to write (default: runs/NAME)", metavar="DIR")
-    interactions: str | None = option(
-        None, "your own interactions: CSV, TSV, JSON lines, Parquet or RecBole .inter", metavar="FILE"
-    )
-    items: str | None = option(None, "your own catalogue", metavar="FILE")
-    users: str | None = option(None, "your own users' attributes", metavar="FILE")
-    column: tuple[str, ...] = option((), "what a column means, as user_id=customer", metavar="NAME=COLUMN")
-    title: str | None = option(None, 'compose titles from columns, as "{brand} {size}"', metavar="TEMPLATE")
-    bad_rows: Literal["error", "skip"] = option("error", "rows that cannot be parsed: stop, or drop and count them")
-    missing: tuple[str, ...] = option(
-        (), "missing values of a column: COLUMN=drop|mean|median|nearest|interpolate", metavar="COLUMN=HOW"
-    )
-    duplicates: Literal["keep", "drop"] = option("keep", "equal interactions")
-    k_core: int = option(0, "drop users and items with fewer interactions, repeatedly")
-    split: Literal["auto", "leave_one_out", "temporal", "k_fold", "random", "given"] = option(
-        "auto", "how interactions are held out"
-    )
-    folds: int = option(5, "folds of --split k_fold")
-    fold: int = option(0, "the fold held out by --split k_fold")
-    days: int = option(28, "days of each held-out part of --split temporal")
-    task: tuple[str, ...] = option((), "train only these tasks (default: all that the data can feed)", metavar="TASK")
-    tasks: tuple[str, ...] = option((), "your own task files", metavar="FILE")
-    task_weights: str = option("fixed", "fixed (each task's own), learned, or rating=2,click=0.5")
-    model: str = option("smollm2-135m", "hub id, local folder, GGUF file or short name")
-    layers: int | None = option(None, f"keep the first n blocks of the backbone (default: {BLOCKS})")
-    quantize: Literal["none", "nf4"] = option("none", "quantize the frozen backbone")
-    lora_r: int = option(16, "LoRA rank")
-    lora_alpha: int = option(32, "LoRA alpha")
-    epochs: int = option(8, "passes over the rows at most; validation may stop earlier")
-    minutes: float | None = option(None, "fit blocks and epochs to this many minutes of training")
-    lr: float = option(1e-3, "learning rate of LoRA")
-    row_lr: float = option(2e-3, "learning rate of item and outcome rows")
-    weight_decay: float = option(0.01, "weight decay (lambda)")
-    warmup: float = option(0.05, "share of the steps in which the learning rate rises")
-    dropout: float = option(0.3, "dropout of rows and last hidden states")
-    row_dropout: float = option(0.1, "share of items per step that must do without their learned part")
-    batch_tokens: int = option(2048, "padded tokens per batch")
-    max_events: int = option(150, "longest history of a row, in events")
-    stride: int = option(150, "events between the windows of a longer history")
-    question_share: float = option(0.15, "question tokens per history token")
-    collaborative: bool = option(True, "start item rows from co-occurrence as well as from text")
-    valid_users: int = option(500, "users of each validation at most")
-    patience: int = option(2, "validations without improvement before stopping")
-    seed: int = option(0, "of every random draw")
-    report_to: str = option("none", "logger of the transformers Trainer: tensorboard, wandb, mlflow, trackio")
-    dry_run: bool = option(False, "print what would be trained, and train nothing")
 
 
 @dataclass(frozen=True)
@@ -110,26 +56,6 @@ class Prepared:
 
 
 Say = Callable[[str], None]
-
-
-def run_folder(config: FinetuneConfig) -> Path:
-    """Where the run goes."""
-    if config.out:
-        return Path(config.out)
-    if config.names:
-        return Path("runs") / "-".join(config.names)
-    return Path("runs") / Path(config.interactions or "run").stem
-
-
-def pairs(values: Sequence[str], flag: str) -> dict[str, str]:
-    """`NAME=VALUE` options as a mapping."""
-    found = {}
-    for value in values:
-        name, equals, rest = value.partition("=")
-        if not equals or not name or not rest:
-            raise DataError(f"--{flag} {value!r}: NAME=VALUE is expected")
-        found[name] = rest
-    return found
 
 
 def load_data(config: FinetuneConfig) -> tuple[Dataset, ...]:
@@ -489,14 +415,6 @@ def finetune(
     return out
 
 
-def config_yaml(config: FinetuneConfig) -> str:
-    """Every option as YAML, as it can be passed back in."""
-    value = {
-        k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items() if k not in ("out", "dry_run")
-    }
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
-
-
 @contextmanager
 def disk_errors(out: Path) -> Iterator[None]:
     """A full disk is the user's to mend."""
@@ -664,3 +582,72 @@ def model_card(manifest: Manifest) -> str:
         if k.endswith(("@10", "/rmse", "/mae", "/auc", "/accuracy", "/macro_f1", "/n"))
     ]
     return "\n".join(lines) + "\n"
+
+
+# --- looking before training --------------------------------------------------------------------------------------
+
+
+def dry_run(config: FinetuneConfig, say: Say) -> list[str]:
+    """Row counts, three rendered rows, tokens per event, memory and time; trains nothing."""
+    prepared = prepare(config, say)
+    plan = make_plan(config, prepared)
+    index = prepared.index
+    lines = [describe_plan(plan, prepared)]
+    for number, corpus in enumerate(prepared.corpora):
+        own = index.dataset == number
+        targets = index.targets[own].sum(0)
+        counts = ", ".join(f"{t.name} {int(targets[n]):,}" for n, t in enumerate(prepared.all_tasks) if targets[n])
+        events = int((corpus.events.part == 0).sum()) if corpus.events is not None else 0
+        per_event = f", {index.length[own].sum() / events:.2f} tokens per training event" if events else ""
+        lines.append(f"{corpus.dataset.name}: {int(own.sum()):,} rows{per_event}; targets: {counts}")
+    lines.append(f"memory: about {memory_estimate(config, prepared) / 2**30:.1f} GiB")
+    decode = decoder(prepared.backbone)
+    corpora = {c.dataset.name: c for c in prepared.corpora}
+    for number in np.linspace(0, len(index.length) - 1, min(3, len(index.length))).astype(int).tolist():
+        row = read_row(prepared.rows[number])
+        text = spell(corpora[row.dataset], row.tokens, decode)
+        lines.append(f"row {number} ({row.dataset}, {len(row.tokens)} tokens, {len(row.target_at)} targets): {text}")
+    return lines
+
+
+def decoder(backbone: Backbone) -> Callable[[list[int]], str]:
+    """Token ids to text."""
+    return lambda tokens: str(backbone.tokenizer.decode(tokens))
+
+
+def memory_estimate(config: FinetuneConfig, prepared: Prepared) -> int:
+    """Bytes of weights, row optimizer state and the activations of one batch; an estimate."""
+    weights = sum(p.numel() * p.element_size() for p in prepared.backbone.model.parameters())
+    width = prepared.backbone.source.hidden_size
+    items = sum(c.dataset.items.height for c in prepared.corpora)
+    scores = config.batch_tokens * max(c.dataset.items.height for c in prepared.corpora) * 4 * 3
+    activations = config.batch_tokens * width * prepared.backbone.source.blocks * 40 * 4
+    return weights + items * width * 4 * 6 + scores + activations + 2**30
+
+
+def export_rows(config: FinetuneConfig, out: Path, text: bool, say: Say) -> str:
+    """Write the training rows to a folder: an Arrow dataset, or prompt/completion JSON lines; returns what was written."""
+    if out.exists() and any(out.iterdir()):
+        raise RunError(f"{out} is not empty; give another --out")
+    prepared = prepare(replace(config, out=None), say)
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    if text:
+        partial.mkdir(parents=True)
+        corpora = {c.dataset.name: c for c in prepared.corpora}
+        decode = decoder(prepared.backbone)
+        n = 0
+        with (partial / "train.jsonl").open("w", encoding="utf-8") as file:
+            for record in prepared.rows:
+                row = read_row(record)
+                for example in text_examples(corpora[row.dataset], row, decode):
+                    file.write(json.dumps(example, ensure_ascii=False) + "\n")
+                    n += 1
+        what = f"{n:,} examples in {out / 'train.jsonl'}"
+    else:
+        prepared.rows.save_to_disk(str(partial))
+        what = f"{len(prepared.rows):,} rows in {out} (datasets.load_from_disk)"
+    if out.exists():
+        out.rmdir()
+    os.replace(partial, out)
+    return what
