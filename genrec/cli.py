@@ -140,6 +140,7 @@ def run_options(parser: Parser) -> None:
     parser.add_argument(
         "--allow-backbone-mismatch", action="store_true", help="load on other weights of the same architecture"
     )
+    parser.add_argument("--model", help="where the backbone is, if it is a folder or file that has moved")
     parser.add_argument("--json", action="store_true", help="the answer as JSON")
 
 
@@ -147,7 +148,9 @@ def load_run(args: argparse.Namespace) -> "Recommender":
     """The run of the arguments."""
     from .recommender import Recommender
 
-    return Recommender.load(args.run, quantize=args.quantize, allow_mismatch=args.allow_backbone_mismatch)
+    return Recommender.load(
+        args.run, quantize=args.quantize, allow_mismatch=args.allow_backbone_mismatch, model=args.model
+    )
 
 
 def split_ids(value: str) -> list[str]:

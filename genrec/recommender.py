@@ -65,12 +65,13 @@ class Recommender:
         quantize: Literal["none", "nf4"] = "none",
         device: str | None = None,
         allow_mismatch: bool = False,
+        model: str | None = None,
     ) -> "Recommender":
         """Load a run folder.
 
-        quantize: `none` or `nf4` for the backbone. Raises RunError where the run is incomplete, damaged, newer, or
-        its backbone
-        differs and `allow_mismatch` is not set.
+        quantize: `none` or `nf4` for the backbone. model: where the backbone is, if it is a folder or file that has
+        moved. Raises RunError where the run is incomplete, damaged, newer, or its backbone differs and `allow_mismatch`
+        is not set.
         """
         folder = Path(run)
         if not folder.is_dir():
@@ -86,7 +87,10 @@ class Recommender:
         from .inference.engine import Engine
         from .model.adapter import load_adapter
 
-        adapter = load_adapter(folder / "adapter", quantize=quantize, device=device, allow_mismatch=allow_mismatch)
+        place = model or local_backbone(folder)
+        adapter = load_adapter(
+            folder / "adapter", quantize=quantize, device=device, allow_mismatch=allow_mismatch, place=place
+        )
         return Recommender(adapter, Engine(adapter.model), stores.open_store(folder / "store.db"))
 
     # --- what the run holds ---------------------------------------------------------------------------------------
@@ -555,6 +559,15 @@ RECOMMENDATION_SCHEMA = {
     "probability": pl.Float64,
 }
 BRANCHES = 256  # questions on one row
+
+
+def local_backbone(run: Path) -> str | None:
+    """Where a run's backbone is, if it is a folder or file: the run's config.yaml knows, the adapter must not."""
+    import yaml
+
+    config = run / "config.yaml"
+    model = yaml.safe_load(config.read_text(encoding="utf-8")).get("model") if config.is_file() else None
+    return model if model and Path(model).exists() else None
 
 
 def as_list(value: str | Sequence[str] | None) -> list[str] | None:

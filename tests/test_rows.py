@@ -40,7 +40,9 @@ def model_of(corpus: Corpus, backbone) -> RecModel:
     rows = {}
     if n:
         rows = {corpus.dataset.name: ItemRows(torch.randn(n, width), torch.randn(n, width), torch.ones(n, dtype=bool))}
-    return RecModel(add_lora(backbone.model, 4, 8), corpus.vocabulary, rows, torch.randn(corpus.vocabulary.n_outcomes, width))
+    return RecModel(
+        add_lora(backbone.model, 4, 8), corpus.vocabulary, rows, torch.randn(corpus.vocabulary.n_outcomes, width)
+    )
 
 
 WORLDS = {"leave_one_out": chain_world, "temporal": shop_world, "random": review_world}
@@ -65,7 +67,9 @@ def test_training_rows_do_not_depend_on_what_is_held_out(world: str, backbone) -
     held = pl.col("part") != "train"
     changed = {"item_id": pl.col("item_id").first(), "rating": pl.lit(3.0), "review": pl.lit("new new new")}
     scrambled = frame.with_columns(
-        pl.when(held).then(value).otherwise(pl.col(name)).alias(name) for name, value in changed.items() if name in frame.columns
+        pl.when(held).then(value).otherwise(pl.col(name)).alias(name)
+        for name, value in changed.items()
+        if name in frame.columns
     )
     if world == "leave_one_out":  # a rating of 3 would be a new answer; use one that exists
         scrambled = scrambled.with_columns(pl.when(held).then(pl.lit(1.0)).otherwise("rating").alias("rating"))
@@ -80,7 +84,9 @@ def test_every_item_and_outcome_of_a_history_is_a_target(backbone) -> None:
     corpus = corpus_of(dataset, backbone)
     row = next(iter(training_rows(corpus, RowOptions(question_share=0.0))))
     asked = [corpus.all_tasks[t] for t in row.target_task]
-    assert asked.count("next_item") == asked.count("rating") == asked.count("click") == 6  # 8 events, 2 of them held out
+    assert (
+        asked.count("next_item") == asked.count("rating") == asked.count("click") == 6
+    )  # 8 events, 2 of them held out
     first = corpus.items.first
     for at, task, answer in zip(row.target_at, row.target_task, row.target_id, strict=True):
         if corpus.all_tasks[task] == "next_item":
@@ -97,7 +103,12 @@ def test_a_branch_reads_the_same_alone_and_beside_others(backbone) -> None:
     branches = [
         Branch(corpus.encode("What will the user choose next ?"), 3, [("next_item", 0, 1.0, -1)]),
         Branch([item + 4], 5, [("rating", 0, 1.0, -1)]),
-        Branch([*corpus.encode("Recommend"), item + 1, *corpus.encode("?")], 6, [("next_item", 0, 1.0, -1)], sees_user=False),
+        Branch(
+            [*corpus.encode("Recommend"), item + 1, *corpus.encode("?")],
+            6,
+            [("next_item", 0, 1.0, -1)],
+            sees_user=False,
+        ),
     ]
     events = corpus.events
     together = engine.states([assemble(corpus, "u000", 0, 6, branches, False, False, events)])
@@ -107,7 +118,9 @@ def test_a_branch_reads_the_same_alone_and_beside_others(backbone) -> None:
     whole = assemble(corpus, "u000", 0, 6, [], True, True, events)
     rating = corpus.all_tasks.index("rating")
     at = [a for a, t in zip(whole.target_at, whole.target_task, strict=True) if t == rating][5]
-    dense = engine.states([replace(whole, target_at=[at], target_task=[0], target_id=[0], target_weight=[1.0], target_allowed=[-1])])
+    dense = engine.states(
+        [replace(whole, target_at=[at], target_task=[0], target_id=[0], target_weight=[1.0], target_allowed=[-1])]
+    )
     candidate = Branch([item + int(events.item[5])], 5, [("rating", 0, 1.0, -1)])
     asked = engine.states([assemble(corpus, "u000", 0, 6, [candidate], False, False, events)])
     torch.testing.assert_close(dense, asked, atol=1e-5, rtol=1e-5)

@@ -61,7 +61,12 @@ def shop_world(items: int = 16, users: int = 60, weeks: int = 20, seed: int = 0)
     )
     people = pl.DataFrame({"user_id": [f"h{u}" for u in range(users)]})
     return Dataset(
-        "shop", frame, catalogue, people, fingerprint=f"shop-{items}-{users}-{weeks}-{seed}", split_method="temporal",
+        "shop",
+        frame,
+        catalogue,
+        people,
+        fingerprint=f"shop-{items}-{users}-{weeks}-{seed}",
+        split_method="temporal",
         cutoffs=(("valid", valid), ("test", test)),
     )
 

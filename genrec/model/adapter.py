@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -68,8 +69,15 @@ class Adapter:
 
 def add_lora(backbone: torch.nn.Module, r: int, alpha: int) -> PeftModel:
     """LoRA on every linear layer of the backbone (Hu et al. 2021), its weights in float32."""
-    config = LoraConfig(r=r, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear", bias="none")
-    return get_peft_model(backbone, config)
+    # peft asks an attribute that transformers renames in v6
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        return get_peft_model(backbone, lora_config(r, alpha))
+
+
+def lora_config(r: int, alpha: int) -> LoraConfig:
+    """LoRA without dropout: its masks cost a CPU more time than they are worth (measured)."""
+    return LoraConfig(r=r, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear", bias="none")
 
 
 def own_state(model: RecModel) -> dict[str, Tensor]:
@@ -199,16 +207,18 @@ def load_adapter(
     device: str | None = None,
     cache: Path | None = None,
     allow_mismatch: bool = False,
+    place: str | None = None,
 ) -> Adapter:
     """Load an adapter onto the backbone it was trained on.
 
-    Raises RunError where files are missing, damaged or newer, or the backbone differs and `allow_mismatch` is not set.
+    Raises RunError where files are missing, damaged or newer, or the backbone differs and `allow_mismatch` is not
+    set. place: where the backbone is, for one that is a folder or file of the user's: an adapter holds no path.
     """
     manifest = read_manifest(folder)
     check_files(folder, manifest)
     source = manifest.backbone
     backbone: Backbone = load_backbone(
-        source.model,
+        place or source.model,
         layers=source.blocks,
         quantize=quantize,
         device=device,
@@ -216,7 +226,9 @@ def load_adapter(
         expected=source,
         allow_mismatch=allow_mismatch,
     )
-    peft = PeftModel.from_pretrained(backbone.model, str(folder), is_trainable=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        peft = PeftModel.from_pretrained(backbone.model, str(folder), is_trainable=False)
     try:
         state = load_file(folder / ROWS)
     except SafetensorError as error:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -13,6 +13,7 @@ from .rows import DAY, Branch, Corpus, Events, Row, assemble, choice_index, ques
 from .task import Task, labels, task_rows
 
 NEAR = 5  # "like X": X is at most this many events before the target
+BARE = 0.15  # share of histories shown without their outcomes: callers give lists of item ids, too
 AHEAD = 10  # a condition is drawn from the attributes of one of the next so many items
 REVIEW_TOKENS = 256  # a longer text keeps its first and last halves of this
 
@@ -51,14 +52,16 @@ def training_rows(corpus: Corpus, options: RowOptions) -> Iterator[Row]:
     """Every training row of a data set: one history is one row, long histories become overlapping windows."""
     if corpus.events is not None and any(t.unit != "text" for t in corpus.tasks):
         events = select(corpus.events, corpus.events.part == 0)
+        bare = replace(events, outcome=np.full_like(events.outcome, -1))
         sampler = ItemSampler(events, corpus.items.size)
         for user, name in enumerate(events.users):
             lo, hi = int(events.offsets[user]), int(events.offsets[user + 1])
             for start in window_starts(lo, hi, options):
-                window = Window(events, user, start, min(start + options.max_events, hi))
                 rng = np.random.default_rng([options.seed, 2, user, start - lo])
+                shown = bare if rng.random() < BARE else events
+                window = Window(shown, user, start, min(start + options.max_events, hi))
                 branches = draw_branches(corpus, window, sampler, rng, options)
-                row = assemble(corpus, name, window.lo, window.hi, branches, True, start == lo, events)
+                row = assemble(corpus, name, window.lo, window.hi, branches, True, start == lo, shown)
                 if row.target_at:
                     yield row
     for task in corpus.tasks:

@@ -10,6 +10,13 @@ import yaml
 from ..errors import DataError
 from ..options import option
 
+LOCAL = (
+    "interactions",
+    "items",
+    "users",
+    "tasks",
+    "model",
+)  # options that name local files: they stay out of the adapter
 BLOCKS = 6  # of the backbone, unless --layers says otherwise
 
 

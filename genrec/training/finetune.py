@@ -35,7 +35,7 @@ from ..tasks.rows import Corpus, build_corpus, header_columns, offered_tasks, pl
 from ..tasks.rowstore import load_rows, read_row, spell, text_examples
 from ..tasks.task import Task, load_tasks
 from ..tasks.vocabulary import Vocabulary
-from .config import BLOCKS, FinetuneConfig, config_yaml, pairs, run_folder
+from .config import BLOCKS, LOCAL, FinetuneConfig, config_yaml, pairs, run_folder
 from .plan import PlannedBatches, RowIndex, index_rows, plan_epoch
 
 logger = logging.getLogger(__name__)
@@ -540,7 +540,7 @@ def finish(config: FinetuneConfig, prepared: Prepared, model: RecModel, out: Pat
         calibration=calibration,
         metrics=found,
         fingerprints={d.name: d.fingerprint for d in prepared.datasets},
-        options=yaml.safe_load(config_yaml(config)),
+        options={k: v for k, v in yaml.safe_load(config_yaml(config)).items() if k not in LOCAL},
         files={},
     )
     catalogues = {c.dataset.name: with_popularity(c) for c in prepared.corpora if c.dataset.items.height}

@@ -78,6 +78,7 @@ class RowTrainer(Trainer):
         super().__init__(
             model=model, args=args, train_dataset=batches, data_collator=first, callbacks=[stopper, *callbacks]
         )
+        self.remove_callback(PrinterCallback)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW with our parameter groups."""
@@ -129,6 +130,9 @@ class RowTrainer(Trainer):
         folder.mkdir(parents=True, exist_ok=True)
         save_file(trainable_state(self.accelerator.unwrap_model(self.model)), folder / WEIGHTS)
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        load_trainable(self.accelerator.unwrap_model(model or self.model), Path(resume_from_checkpoint))
+
     def _get_output_dir(self, trial: Any) -> str:
         return str(self.root / ".partial")
 
@@ -154,9 +158,9 @@ def checkpoints(root: Path) -> list[tuple[int, Path]]:
 
 
 def best_step(history: list[dict[str, Any]]) -> int:
-    """The step with the best validation criterion; 0 before the first validation."""
-    scored = [(entry["eval/criterion"], -entry["step"]) for entry in history if "eval/criterion" in entry]
-    return -max(scored)[1] if scored else 0
+    """The step with the best validation criterion, the latest of equals; 0 before the first validation."""
+    scored = [(entry["eval/criterion"], entry["step"]) for entry in history if "eval/criterion" in entry]
+    return max(scored)[1] if scored else 0
 
 
 def load_trainable(model: nn.Module, folder: Path) -> None:

@@ -1,0 +1,266 @@
+"""From files to answers through the command, in worlds with a known right answer."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from conftest import USERS, toy_command
+from safetensors.torch import load_file
+from worlds import chain_world
+
+from genrec.cli import main
+from genrec.recommender import Recommender
+
+ITEMS = 12
+
+
+@pytest.fixture(scope="module")
+def recommender(toy_run: Path) -> Recommender:
+    return Recommender.load(toy_run)
+
+
+def expected_next() -> dict[str, str]:
+    last = chain_world(users=USERS).interactions.group_by("user_id", maintain_order=True).last()
+    return {u: f"{(int(i) + 1) % ITEMS:03}" for u, i in zip(last["user_id"], last["item_id"], strict=True)}
+
+
+def test_the_next_item_is_learned(recommender: Recommender) -> None:
+    """Asked two events beyond the longest history of the training."""
+    found = recommender.recommend(recommender.all_users(), k=1).frame
+    right = expected_next()
+    assert np.mean([right[u] == i for u, i in zip(found["user_id"], found["item_id"], strict=True)]) >= 0.9
+
+
+def test_outcomes_are_learned_and_probabilities_sum_to_one(recommender: Recommender) -> None:
+    users = [u for u in recommender.all_users() for _ in range(2)]
+    items = ["004", "007"] * (len(users) // 2)
+    found = recommender.predict("rating", users=users, items=items)
+    truth = np.tile([5.0, 1.0], len(users) // 2)
+    assert np.abs(found.frame["value"].to_numpy() - truth).mean() < 0.5
+    assert found.frame["probabilities"].list.sum().to_list() == pytest.approx([1.0] * len(users))
+    assert found.choices == ("1", "5")
+
+
+def test_many_users_get_what_each_gets_alone(recommender: Recommender) -> None:
+    users = recommender.all_users()[:7]
+    together = recommender.recommend(users, k=4).frame
+    alone = pl.concat([recommender.recommend(u, k=4).frame for u in users])
+    assert together["item_id"].to_list() == alone["item_id"].to_list()
+    assert together["score"].to_list() == pytest.approx(alone["score"].to_list(), abs=1e-4)
+    pairs = recommender.predict("rating", users=users, items=["003"] * 7).frame["value"].to_list()
+    assert pairs == pytest.approx(
+        [recommender.predict("rating", users=u, items="003").frame["value"][0] for u in users], abs=1e-4
+    )
+
+
+def test_filters_hold_and_ranking_is_sorting(recommender: Recommender) -> None:
+    user = "u001"
+    seen = set(chain_world(users=USERS).interactions.filter(pl.col("user_id") == user)["item_id"])
+    everything = recommender.recommend(user, k=ITEMS, include_seen=True).frame
+    assert sorted(everything["item_id"]) == [f"{i:03}" for i in range(ITEMS)]
+    assert everything["score"].to_list() == sorted(everything["score"], reverse=True)
+    assert everything["probability"].sum() == pytest.approx(1.0)
+    unseen = recommender.recommend(user, k=ITEMS)
+    assert unseen.frame["item_id"].to_list() == [i for i in everything["item_id"] if i not in seen]
+    assert unseen.warnings and "fewer than 12" in unseen.warnings[0]
+    assert unseen.frame["probability"].sum() == pytest.approx(1.0)
+    chosen = recommender.recommend(user, k=3, candidates=["001", "002", "003"], include_seen=True).frame
+    assert chosen["item_id"].to_list() == [i for i in everything["item_id"] if i in ("001", "002", "003")]
+    best = everything["item_id"][0]
+    assert best not in set(recommender.recommend(user, k=ITEMS, exclude=[best], include_seen=True).frame["item_id"])
+    red = recommender.recommend(
+        user, k=ITEMS, where="colour = 'red' and year between 1982 and 1990", include_seen=True
+    ).frame
+    assert set(red["item_id"]) == {f"{i:03}" for i in range(2, 11, 2)}
+    # the probability is that of the whole catalogue, whatever the filter
+    shared = everything.join(red, on="item_id", suffix="_red")
+    assert shared["probability"].to_list() == pytest.approx(shared["probability_red"].to_list())
+
+
+def test_loading_twice_gives_the_same_scores_bit_for_bit(recommender: Recommender, toy_run: Path) -> None:
+    again = Recommender.load(toy_run)
+    one = recommender.recommend(recommender.all_users(), k=ITEMS, include_seen=True).frame
+    assert one.equals(again.recommend(recommender.all_users(), k=ITEMS, include_seen=True).frame)
+
+
+def test_merging_lora_keeps_the_scores(toy_run: Path) -> None:
+    plain, merged = Recommender.load(toy_run), Recommender.load(toy_run)
+    merged.engine.model.backbone = merged.engine.model.backbone.merge_and_unload()
+    assert not any("lora" in name for name, _ in merged.engine.model.named_parameters())
+    one = plain.recommend(plain.all_users(), k=ITEMS, include_seen=True).frame.sort("user_id", "item_id")
+    two = merged.recommend(plain.all_users(), k=ITEMS, include_seen=True).frame.sort("user_id", "item_id")
+    spread = float(one["score"].std())
+    assert float((one["score"] - two["score"]).abs().max()) < 1e-4 * spread
+
+
+def test_nf4_keeps_most_of_the_list(recommender: Recommender, toy_run: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    small = Recommender.load(toy_run, quantize="nf4")
+    users = recommender.all_users()
+    one, two = (
+        r.recommend(users, k=3).frame.group_by("user_id").agg("item_id").sort("user_id")["item_id"].to_list()
+        for r in (recommender, small)
+    )
+    assert np.mean([len(set(a) & set(b)) / 3 for a, b in zip(one, two, strict=True)]) > 0.7
+
+
+def test_vectors(recommender: Recommender) -> None:
+    items = recommender.embed_items()
+    assert items["item_id"].to_list() == [f"{i:03}" for i in range(ITEMS)]
+    users = recommender.embed_users(["u003", "u001"])
+    assert users["user_id"].to_list() == ["u003", "u001"]
+    assert np.stack(users["vector"].to_list()).shape == (2, 64)
+    near = recommender.similar("003", k=20).frame
+    assert near.height == ITEMS - 1 and "003" not in set(near["item_id"])
+    assert near["score"].is_sorted(descending=True)
+
+
+def test_the_run_folder_is_data_only_and_names_no_path(toy_run: Path, toy_files: Path) -> None:
+    files = {p.name for p in (toy_run / "adapter").rglob("*") if p.is_file()}
+    assert {
+        "adapter_model.safetensors",
+        "adapter_config.json",
+        "item_rows.safetensors",
+        "catalogue.parquet",
+        "genrec.json",
+        "README.md",
+    } <= files
+    assert not [f for f in files if f.endswith((".bin", ".pkl", ".pt", ".py"))]
+    for path in (toy_run / "adapter").rglob("*.json"):
+        assert str(toy_files) not in path.read_text(), path.name
+    assert oct((toy_run / "store.db").stat().st_mode)[-3:] == "600"
+    assert not (toy_run / "checkpoints").exists()
+    lines = [json.loads(line) for line in (toy_run / "metrics.jsonl").read_text().splitlines()]
+    assert any("eval/criterion" in line for line in lines)
+
+
+def test_json_answers_have_the_documented_keys(toy_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def answer(*command: str) -> dict:
+        capsys.readouterr()
+        assert main([*command, "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    run = str(toy_run)
+    found = answer("recommend", run, "--user", "u001", "-k", "2")
+    assert list(found) == ["dataset", "user_id", "strategy", "items", "warnings"]
+    assert list(found["items"][0]) == ["rank", "item_id", "title", "score", "probability"]
+    found = answer("predict", run, "--task", "rating", "--user", "u001", "--item", "004")
+    assert list(found) == ["dataset", "task", "value", "probabilities", "user_id", "item_id"]
+    found = answer("ask", "top 3 for user u001", "--run", run)
+    assert found["task"] == "next_item" and len(found["items"]) == 3 and found["understood"]["user_id"] == "u001"
+    found = answer("ask", "what would user u001 rate red 4?", "--run", run)
+    assert found["task"] == "rating" and found["understood"]["items"] == ["004"]
+    found = answer("ask", "recommend for user nobody", "--run", run)
+    assert "unknown" in found["answer"] and "popular" in found["warnings"][0]
+    found = answer("ask", "what is the weather?", "--run", run)
+    assert found["task"] is None and "recommend for user" in found["answer"]
+
+
+def test_batches_from_and_to_files(toy_run: Path, tmp_path: Path) -> None:
+    pl.DataFrame({"user_id": ["u001", "u002"], "item_id": ["004", "005"]}).write_csv(tmp_path / "pairs.csv")
+    assert (
+        main(
+            [
+                "predict",
+                str(toy_run),
+                "--task",
+                "rating",
+                "--file",
+                str(tmp_path / "pairs.csv"),
+                "--out",
+                str(tmp_path / "p.parquet"),
+            ]
+        )
+        == 0
+    )
+    assert pl.read_parquet(tmp_path / "p.parquet")["item_id"].to_list() == ["004", "005"]
+    assert main(["recommend", str(toy_run), "--users", "all", "-k", "2", "--out", str(tmp_path / "r.jsonl")]) == 0
+    assert pl.read_ndjson(tmp_path / "r.jsonl").height == 2 * USERS
+
+
+def test_only_lora_and_rows_are_trained(toy_files: Path, tmp_path: Path) -> None:
+    """The backbone of the adapter is the one it started from; every LoRA matrix and every row of a seen item has moved."""
+    out = tmp_path / "run"
+    assert main(toy_command(toy_files, out, "--epochs", "1")) == 0
+    rows = load_file(out / "adapter" / "item_rows.safetensors")
+    assert (rows["catalogues.0.residual"].abs().sum(1) > 0).all()
+    assert not any("layers" in name for name in rows)
+    lora = load_file(out / "adapter" / "adapter_model.safetensors")
+    assert lora and all("lora_" in name for name in lora)
+    assert all(value.abs().sum() > 0 for value in lora.values())
+
+
+def start(command: list[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "genrec", *command],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=os.environ.copy(),
+    )
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_the_same_command_resumes_to_the_same_weights(
+    toy_files: Path, toy_run: Path, tmp_path: Path, how: signal.Signals
+) -> None:
+    out = tmp_path / "run"
+    command = toy_command(toy_files, out)
+    process = start(command)
+    while not list((out / "checkpoints").glob("checkpoint-*")) and process.poll() is None:
+        time.sleep(0.02)
+    time.sleep(0.3)  # somewhere inside a step or a checkpoint
+    process.send_signal(how)
+    _, said = process.communicate()
+    assert process.returncode in ((-9,) if how == signal.SIGKILL else (130,)), said.decode()
+    assert not (out / "adapter").exists()
+    assert main(command) == 0
+    for name in ("item_rows.safetensors", "adapter_model.safetensors"):
+        one, two = load_file(toy_run / "adapter" / name), load_file(out / "adapter" / name)
+        assert one.keys() == two.keys()
+        assert all(torch.equal(one[key], two[key]) for key in one), name
+
+
+@pytest.fixture(scope="module")
+def unrated(toy_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Recommender:
+    """The chain world without ratings, with two items that nobody has had: `n1` is red, `n2` blue."""
+    folder = tmp_path_factory.mktemp("unrated")
+    known = pl.read_csv(toy_files / "items.csv", infer_schema=False).select("item_id", pl.col("colour").alias("title"))
+    new = pl.DataFrame({"item_id": ["n1", "n2"], "title": ["red", "blue"]})
+    pl.concat([known, new]).write_csv(folder / "items.csv")
+    pl.read_csv(toy_files / "chain.csv", infer_schema=False).drop("rating").write_csv(folder / "chain.csv")
+    files = ["--interactions", str(folder / "chain.csv"), "--items", str(folder / "items.csv")]
+    options = ["--row-dropout", "0.2", "--no-collaborative", "--epochs", "30"]
+    assert main(toy_command(toy_files, folder / "run", *files, *options)) == 0
+    return Recommender.load(folder / "run")
+
+
+def test_a_history_of_ids_needs_no_user(unrated: Recommender) -> None:
+    right = 0
+    for start in range(ITEMS):
+        history = [f"{(start + n) % ITEMS:03}" for n in range(3)]
+        found = unrated.recommend(history=history, k=2).frame
+        assert found["strategy"][0] == "model"
+        right += found["item_id"][0] == f"{(start + 3) % ITEMS:03}"
+    assert right >= 0.8 * ITEMS
+    popular = unrated.recommend(history=[], k=3).frame
+    assert popular["strategy"].to_list() == ["popular"] * 3
+    assert popular["score"].is_sorted(descending=True)
+
+
+def test_an_item_known_only_by_its_text_is_ranked_by_it(unrated: Recommender) -> None:
+    """After a red item comes a blue one: of two items that nobody has had, the blue one must rank higher then."""
+    lead = {"red": [], "blue": []}
+    for last in range(ITEMS):
+        history = [f"{(last - n) % ITEMS:03}" for n in (2, 1, 0)]
+        found = unrated.recommend(history=history, candidates=["n1", "n2"]).frame
+        score = dict(zip(found["title"], found["score"], strict=True))
+        lead["red" if last % 2 == 0 else "blue"].append(score["blue"] - score["red"])
+    assert np.mean(lead["red"]) > 0 > np.mean(lead["blue"])
