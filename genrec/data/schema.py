@@ -1,8 +1,11 @@
 """Columns: which name means what, which type it has, and what is wrong with a value."""
 
+import difflib
 import re
 import string
+import unicodedata
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Literal
 
 import polars as pl
@@ -12,75 +15,51 @@ from ..errors import DataError, unknown_name
 Role = Literal["interactions", "items", "users"]
 BadRows = Literal["error", "skip"]
 
+# As `squeezed` writes them; the first that a file has is taken.
 ALIASES: dict[str, tuple[str, ...]] = {
-    "user_id": (
-        "user_id",
-        "userid",
-        "user",
-        "uid",
-        "customer_id",
-        "customerid",
-        "customer",
-        "household_id",
-        "reviewerid",
-        "reviewer_id",
-        "visitor_id",
-        "session_id",
-    ),
+    "user_id": tuple("userid user uid customerid customer householdid reviewerid visitorid sessionid".split()),
     "item_id": (
-        "item_id",
-        "itemid",
-        "item",
-        "iid",
-        "movieid",
-        "movie_id",
-        "asin",
-        "parent_asin",
-        "product_id",
-        "productid",
-        "product",
-        "stockcode",
-        "sku",
-        "article_id",
-        "isbn",
-        "book_id",
-        "clothing_id",
+        *"itemid item iid movieid parentasin asin productid product".split(),
+        *"stockcode sku articleid isbn bookid clothingid".split(),
     ),
-    "timestamp": (
-        "timestamp",
-        "ts",
-        "time",
-        "unixreviewtime",
-        "unix_review_time",
-        "date",
-        "datetime",
-        "invoicedate",
-        "created_at",
-        "event_time",
-        "transaction_timestamp",
+    "timestamp": tuple(
+        "timestamp ts time unixreviewtime date datetime invoicedate createdat eventtime transactiontimestamp".split()
     ),
-    "rating": ("rating", "stars", "overall", "score", "rate"),
-    "event": ("event", "event_type", "action", "behavior_type", "interaction_type"),
-    "review": ("review", "reviewtext", "review_text", "text", "review_body", "comment"),
-    "basket": ("basket", "basket_id", "invoiceno", "invoice", "order_id", "orderid", "transaction_id"),
-    "title": ("title", "name", "movie_title", "product_title", "item_name", "product_name", "description"),
-    "category": ("category", "main_category", "department", "class_name", "categories"),
+    "rating": tuple("rating stars overall score rate bookrating".split()),
+    "event": tuple("event eventtype action behaviortype interactiontype".split()),
+    "review": tuple("review reviewtext text reviewbody comment".split()),
+    "basket": tuple("basket basketid invoiceno invoice orderid transactionid".split()),
+    "title": tuple("title name movietitle producttitle itemname productname booktitle description".split()),
+    "category": tuple("category maincategory department classname categories".split()),
     "genre": ("genre", "genres"),
-    "year": ("year", "release_year"),
+    "year": tuple("year releaseyear yearofpublication".split()),
     "part": ("part", "split"),
 }
 WANTED: dict[Role, tuple[str, ...]] = {
-    "interactions": ("user_id", "item_id", "timestamp", "rating", "event", "review", "basket", "category", "part"),
+    "interactions": (
+        *("user_id", "item_id", "timestamp", "rating", "event", "review"),
+        *("basket", "title", "category", "part"),
+    ),
     "items": ("item_id", "title", "category", "genre", "year"),
     "users": ("user_id",),
 }
-NEEDED: dict[Role, tuple[str, ...]] = {"interactions": (), "items": ("item_id",), "users": ("user_id",)}
-ROW = "row"
+KEY: dict[Role, str] = {"items": "item_id", "users": "user_id"}
+IDS = ("user_id", "item_id", "basket")
+LISTS = ("genre", "tags", "keywords", "categories")  # split at | even if few values have one
+ROW = "row"  # the place in the file, from 0; ours alone
+NO_VALUE = ("", "nan", "na", "n/a", "null", "none", "\\n")  # in a column of numbers or times
+RECBOLE = re.compile(r":(token|token_seq|float|float_seq)$")
+SHOWN = 5
 
 
 def plain(name: str) -> str:
-    """A column name as it is compared: `userId`, `User Id` and `user_id` are near each other."""
-    return re.sub(r"[\s\-.]+", "_", name.strip()).lower()
+    """A column name as tasks and conditions write it: `Release Year` is `release_year`."""
+    return re.sub(r"[\s\-.]+", "_", RECBOLE.sub("", name).strip()).lower()
+
+
+def squeezed(name: str) -> str:
+    """A column name as it is compared: `userId`, `User Id` and `user_id` are the same."""
+    return re.sub(r"[\W_]+", "", RECBOLE.sub("", name)).lower()
 
 
 def canonical(
@@ -95,86 +74,124 @@ def canonical(
     """The frame with standard names and types, and notes on what was recognised.
 
     mapping: standard name -> column of the file, before any guess. title: template that composes titles from columns.
-    Raises DataError for a missing item or user column, a rating that is no number, a timestamp that is no time, and an id that
-    occurs twice in a catalogue; `bad_rows="skip"` drops and counts the rows instead.
+    Raises DataError for a missing item or user column, an id that a catalogue has twice, and rows with a rating that is no
+    number, a timestamp that is no time or no item; `bad_rows="skip"` drops and counts these rows instead.
     """
-    columns = recognise(frame.columns, role, file, mapping or {})
-    notes = (
-        [f"{file}: {', '.join(f'{c} is {s}' for s, c in columns.items() if c != s)}"]
-        if any(c != s for s, c in columns.items())
-        else []
-    )
-    if title is not None and role == "items":
-        frame = frame.with_columns(composed(frame, title, file).alias("_title"))
-        columns["title"] = "_title"
-    taken = set(columns.values())
-    rest = [c for c in frame.columns if c not in taken]
-    found = frame.select(
-        *(pl.col(c).alias(s) for s, c in columns.items()),
-        *(pl.col(c).alias(plain(c)) for c in rest if plain(c) not in columns),
-    )
-    if ROW not in found.columns:
-        found = found.with_row_index(ROW)
+    columns = recognise(frame, role, file, mapping or {})
+    renamed = [f"{c} is {s}" for s, c in columns.items() if plain(c) != s]
+    notes = [f"{file}: {', '.join(renamed)}"] if renamed else []
+    if title is not None and (role == "items" or (role == "interactions" and _has_fields(frame, title))):
+        frame = frame.with_columns(composed(frame, title, file).alias("\0title"))
+        columns["title"] = "\0title"
+    rest, unused = others(frame, columns)
+    if unused:
+        notes.append(f"{file}: {', '.join(unused)} not used: no text, number or list of these")
+    found = frame.select(*(pl.col(c).alias(s) for s, c in columns.items()), *(pl.col(c).alias(s) for s, c in rest))
+    found = found.with_row_index(ROW)
     found, dropped = typed(found, role, file, bad_rows)
     if dropped:
-        notes.append(f"{file}: {dropped:,} rows that cannot be parsed were dropped")
+        notes.append(f"{file}: {dropped:,} rows with values that cannot be used were dropped")
+    if role == "interactions":
+        return found, tuple(notes)
     if role == "items" and "title" not in found.columns:
         found = found.with_columns(pl.lit(None, dtype=pl.String).alias("title"))
-    if role != "interactions":
-        key = NEEDED[role][0]
-        found = found.filter(pl.col(key).is_not_null()).drop(ROW)
-        twice = found.filter(pl.col(key).is_duplicated())
-        if twice.height:
-            names = twice[key].unique(maintain_order=True)
-            raise DataError(
-                f"{file}: {key} {names[0]!r} occurs {twice.filter(pl.col(key) == names[0]).height} times ({len(names)} such ids); each id may occur once"
-            )
-    return found, tuple(notes)
+    return _catalogue(found, KEY[role], file, notes), tuple(notes)
 
 
-def recognise(columns: list[str], role: Role, file: str, mapping: Mapping[str, str]) -> dict[str, str]:
-    """Standard name -> column of the file."""
+def _catalogue(frame: pl.DataFrame, key: str, file: str, notes: list[str]) -> pl.DataFrame:
+    """One row per id."""
+    without = frame[key].null_count()
+    if without:
+        notes.append(f"{file}: {without:,} rows without {key} were dropped")
+        frame = frame.filter(pl.col(key).is_not_null())
+    twice = frame.filter(pl.col(key).is_duplicated())
+    if twice.height:
+        rows = twice.group_by(key, maintain_order=True).agg(pl.col(ROW) + 1)
+        shown = "; ".join(f"{i!r} in rows {', '.join(map(str, r[:SHOWN]))}" for i, r in rows.head(SHOWN).iter_rows())
+        raise DataError(f"{file}: {rows.height:,} {key}s occur more than once ({shown}); each may occur once")
+    return frame.drop(ROW)
+
+
+def recognise(frame: pl.DataFrame, role: Role, file: str, mapping: Mapping[str, str]) -> dict[str, str]:
+    """Standard name -> column of the file: what `mapping` says, else the first alias that the file has."""
+    columns = frame.columns
     found: dict[str, str] = {}
     for standard, column in mapping.items():
         if standard not in ALIASES:
             raise DataError(unknown_name("column meaning", standard, ALIASES, f"in --column {standard}={column}"))
-        if standard in WANTED[role]:
-            if column not in columns:
-                if role != "interactions" or standard in WANTED["items"] or standard in WANTED["users"]:
-                    continue
-                raise DataError(
-                    f"{file}: " + unknown_name("column", column, columns, f"in --column {standard}={column}")
-                )
+        if standard in WANTED[role] and column in columns:
             found[standard] = column
-    by_plain = {plain(c): c for c in reversed(columns)}
+    by_name = {squeezed(c): c for c in reversed(columns)}
     for standard in WANTED[role]:
-        for alias in ALIASES[standard]:
-            named = by_plain.get(alias)
-            if standard not in found and named is not None and named not in found.values():
+        names = ALIASES[standard]
+        if standard == "genre" and PurePath(file).suffix == ".item":
+            names = (*names, "class")  # RecBole's MovieLens files
+        if standard == "title" and role == "interactions" and ("review" in found or "item_id" not in found):
+            continue  # the review's own heading
+        for alias in names:
+            named = by_name.get(alias)
+            if standard in found or named is None or named in found.values():
+                continue
+            if standard != "category" or _single_valued(frame[named]):
                 found[standard] = named
-    for needed in NEEDED[role]:
-        if needed not in found:
-            raise DataError(missing_column(needed, columns, file))
-    if role == "interactions":
-        for standard, column in mapping.items():
-            if standard in ("user_id", "item_id") and standard not in found:
-                raise DataError(
-                    f"{file}: " + unknown_name("column", column, columns, f"in --column {standard}={column}")
-                )
-        if "item_id" not in found and "review" not in found:
-            raise DataError(missing_column("item_id", columns, file))
+    for standard, column in mapping.items():  # one option serves all files: what another file may have is no error here
+        shared = ("title", "category") if role == "interactions" else ("category",)
+        if standard in WANTED[role] and standard not in (*found, *shared):
+            raise DataError(f"{file}: " + unknown_name("column", column, columns, f"in --column {standard}={column}"))
+    if role in KEY and KEY[role] not in found:
+        raise DataError(missing_column(KEY[role], columns, found, file))
+    if role == "interactions" and "review" not in found:
+        for needed in ("item_id", "user_id"):
+            if needed not in found:
+                raise DataError(missing_column(needed, columns, found, file))
     return found
 
 
-def missing_column(needed: str, columns: list[str], file: str) -> str:
-    """`FILE has no item_id column. It has a, b. ...`"""
-    import difflib
+def _single_valued(values: pl.Series) -> bool:
+    if values.dtype != pl.String:
+        return not values.dtype.is_nested()
+    return not values.str.contains("|", literal=True).any()
 
-    near = difflib.get_close_matches(needed, [plain(c) for c in columns], n=1, cutoff=0.4)
-    column = next((c for c in columns if near and plain(c) == near[0]), None)
-    hint = f"--column {needed}={column}" if column else f"--column {needed}=NAME"
-    nearest = f" The nearest name is {column!r}." if column else ""
-    return f"{file} has no {needed} column. It has: {', '.join(columns)}.{nearest} Say which it is with {hint}"
+
+def others(frame: pl.DataFrame, columns: Mapping[str, str]) -> tuple[list[tuple[str, str]], list[str]]:
+    """(name, column of the file) of the columns that no standard name took, and the columns that are no attribute."""
+    taken = {*columns, ROW}
+    rest: list[tuple[str, str]] = []
+    unused: list[str] = []
+    for column, dtype in frame.schema.items():
+        inner: pl.DataType = dtype
+        while isinstance(inner, pl.List):
+            assert isinstance(inner.inner, pl.DataType)
+            inner = inner.inner
+        if column in columns.values():
+            continue
+        if inner.is_nested() or inner in (pl.Binary, pl.Object) or dtype == pl.Null:
+            unused.append(column)
+            continue
+        base = plain(column) or "column"
+        name = next(n for n in (base, *(f"{base}_{i}" for i in range(2, len(frame.columns) + 3))) if n not in taken)
+        taken.add(name)
+        rest.append((name, column))
+    return rest, unused
+
+
+def missing_column(needed: str, columns: list[str], found: Mapping[str, str], file: str) -> str:
+    """`FILE has no item_id column. It has: a, b. The nearest name is 'b'. ...`"""
+    free = [c for c in columns if c not in found.values()]
+    likeness = {
+        c: max(difflib.SequenceMatcher(None, squeezed(c), alias).ratio() for alias in ALIASES[needed]) for c in free
+    }
+    best = max(likeness, key=lambda c: likeness[c], default=None)
+    near = best if best is not None and likeness[best] >= 0.6 else None
+    nearest = f" The nearest name is {near!r}." if near else ""
+    return (
+        f"{file} has no {needed} column. It has: {', '.join(columns)}.{nearest} "
+        f"Say which it is with --column {needed}={near or 'NAME'}"
+    )
+
+
+def _has_fields(frame: pl.DataFrame, template: str) -> bool:
+    return all(name in (None, *frame.columns) for _, name, _, _ in string.Formatter().parse(template))
 
 
 def composed(frame: pl.DataFrame, template: str, file: str) -> pl.Expr:
@@ -196,109 +213,140 @@ def composed(frame: pl.DataFrame, template: str, file: str) -> pl.Expr:
 def typed(frame: pl.DataFrame, role: Role, file: str, bad_rows: BadRows) -> tuple[pl.DataFrame, int]:
     """Standard columns with their types, the rest guessed; and how many rows were dropped."""
     before = frame.height
-    for column in ("user_id", "item_id", "basket"):
-        if column in frame.columns:
-            frame = frame.with_columns(as_id(frame[column]).alias(column))
+    frame = frame.with_columns(as_id(frame[c]).alias(c) for c in IDS if c in frame.columns)
     if role == "interactions":
-        for column, parse, what in (
-            ("rating", as_number, "a number"),
-            ("timestamp", as_seconds, "seconds, milliseconds or an ISO date"),
-        ):
-            if column in frame.columns:
-                parsed = parse(frame[column])
-                wrong = (
-                    parsed.is_null()
-                    & frame[column].is_not_null()
-                    & (frame[column].cast(pl.String).str.strip_chars() != "")
-                )
-                frame = checked(frame, parsed, wrong, column, what, file, bad_rows)
-        if "item_id" in frame.columns:
-            empty = frame["item_id"].is_null()
-            frame = checked(frame, frame["item_id"], empty, "item_id", "an id", file, bad_rows)
-        if "event" not in frame.columns:
-            frame = frame.with_columns(pl.lit("rating" if "rating" in frame.columns else "interaction").alias("event"))
-        frame = frame.with_columns(pl.col("event").cast(pl.String).fill_null("interaction"))
-    known = {"user_id", "item_id", "basket", "rating", "timestamp", "event", "review", "title", "part", ROW}
-    for column in frame.columns:
-        if column in known:
-            if column in ("review", "title", "part"):
-                frame = frame.with_columns(pl.col(column).cast(pl.String))
-            continue
-        frame = frame.with_columns(guessed(frame[column], column).alias(column))
+        if "rating" in frame.columns:
+            frame = checked(frame, as_number(frame["rating"]), "rating", "a number", file, bad_rows)
+        if "timestamp" in frame.columns:
+            what = "a time: seconds, milliseconds or an ISO date"
+            frame = checked(frame, as_seconds(frame["timestamp"]), "timestamp", what, file, bad_rows)
+        if "item_id" in frame.columns and "review" not in frame.columns:
+            frame = checked(frame, frame["item_id"], "item_id", "there", file, bad_rows, pl.col("item_id").is_null())
+        default = pl.lit("rating" if "rating" in frame.columns else "interaction")
+        if "event" in frame.columns:
+            event = pl.col("event").cast(pl.String).str.strip_chars().replace("", None).fill_null(default)
+        else:
+            event = default
+        frame = frame.with_columns(event.alias("event"))
+    texts = [c for c in ("review", "title", "part") if c in frame.columns]
+    frame = frame.with_columns(pl.col(c).cast(pl.String).str.strip_chars().replace("", None) for c in texts)
+    known = {*IDS, "rating", "timestamp", "event", *texts, ROW} if role == "interactions" else {*IDS, *texts, ROW}
+    frame = frame.with_columns(guessed(frame[c]) for c in frame.columns if c not in known)
     return frame, before - frame.height
 
 
 def checked(
-    frame: pl.DataFrame, parsed: pl.Series, wrong: pl.Series, column: str, what: str, file: str, bad_rows: BadRows
+    frame: pl.DataFrame,
+    parsed: pl.Series,
+    column: str,
+    what: str,
+    file: str,
+    bad_rows: BadRows,
+    wrong: pl.Expr | None = None,
 ) -> pl.DataFrame:
-    """The frame with the parsed column; rows with a wrong value are an error that shows five of them, or dropped."""
-    if wrong.any():
-        if bad_rows == "error":
-            shown = frame.filter(wrong).head(5)
-            values = "; ".join(
-                f"row {r + 1}: {v!r}" for r, v in zip(shown[ROW].to_list(), shown[column].to_list(), strict=True)
-            )
-            raise DataError(
-                f"{file}: {column} must be {what}; {int(wrong.sum()):,} rows are not ({values}). Mend them, or give --bad-rows skip"
-            )
-        keep = ~wrong
-        return frame.with_columns(parsed.alias(column)).filter(keep)
-    return frame.with_columns(parsed.alias(column))
+    """The frame with the parsed column; rows with a wrong value are an error that shows five of them, or dropped.
+
+    wrong: default: there is a value, and it could not be parsed.
+    """
+    if wrong is None:
+        is_wrong = parsed.is_null() & frame[column].is_not_null()
+        if is_wrong.any():
+            is_wrong &= ~frame[column].cast(pl.String).str.strip_chars().str.to_lowercase().is_in(NO_VALUE)
+    else:
+        is_wrong = frame.select(wrong).to_series()
+    if not is_wrong.any():
+        return frame.with_columns(parsed.alias(column))
+    if bad_rows == "skip":
+        return frame.with_columns(parsed.alias(column)).filter(~is_wrong)
+    shown = frame.filter(is_wrong).head(SHOWN).select(ROW, column)
+    values = "; ".join(f"row {row + 1}: {'nothing' if v is None else repr(v)}" for row, v in shown.iter_rows())
+    raise DataError(
+        f"{file}: {column} must be {what}; {int(is_wrong.sum()):,} rows are not ({values}). "
+        "Mend them, or give --bad-rows skip"
+    )
 
 
 def as_id(values: pl.Series) -> pl.Series:
-    """Ids as text: 7.0 read from a float column is `7`, text stays as it is."""
+    """Ids as text in Unicode's composed form (NFC), trimmed: `007` stays, 7.0 read from a float column is `7`."""
     if values.dtype.is_float():
-        whole = values.is_null() | (values == values.floor())
-        values = values.cast(pl.Int64) if whole.all() else values
-    return values.cast(pl.String).str.strip_chars().replace("", None)
+        values = values.fill_nan(None)
+        whole = (values == values.floor()).all()
+        values = values.cast(pl.Int64) if whole else values
+    text = values.cast(pl.String).str.strip_chars()
+    beyond_ascii = text.filter(text.str.len_bytes() != text.str.len_chars()).unique()
+    if len(beyond_ascii):
+        composed = {v: unicodedata.normalize("NFC", v) for v in beyond_ascii}
+        text = text.replace({v: c for v, c in composed.items() if v != c})
+    return text.replace("", None)
 
 
 def as_number(values: pl.Series) -> pl.Series:
-    """Numbers; null where the text is none."""
-    if values.dtype.is_numeric():
-        return values.cast(pl.Float64)
-    return values.cast(pl.String).str.strip_chars().cast(pl.Float64, strict=False)
+    """Finite numbers; null where the value is none."""
+    if not values.dtype.is_numeric():
+        values = values.cast(pl.String).str.strip_chars().cast(pl.Float64, strict=False)
+    values = values.cast(pl.Float64)
+    return values if values.is_finite().all() else values.set(~values.is_finite(), None)
 
 
 def as_seconds(values: pl.Series) -> pl.Series:
-    """Seconds since 1970 from seconds, milliseconds, dates or ISO texts; null where it is none of them."""
-    if values.dtype.is_temporal():
-        return values.cast(pl.Datetime("us")).dt.epoch("s")
+    """Seconds since 1970 from seconds, milliseconds, dates or ISO texts (UTC where they say nothing), else null."""
+    if values.dtype in (pl.Date, pl.Datetime):
+        return values.dt.epoch("s")
+    if values.dtype.is_numeric():
+        return to_seconds(as_number(values))
+    if values.dtype != pl.String:
+        return pl.Series(values.name, [None] * len(values), dtype=pl.Int64)
     number = as_number(values)
-    if number.null_count() > values.null_count() and values.dtype == pl.String:
-        text = values.str.strip_chars().str.replace("T", " ", literal=True).str.replace(r"(Z|\+00:00)$", "")
-        found = pl.Series([None] * len(text), dtype=pl.Int64)
-        for pattern in ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d", "%m/%d/%Y %H:%M", "%d.%m.%Y"):
-            parsed = text.str.to_datetime(pattern, strict=False, time_unit="us").dt.epoch("s")
-            found = found.fill_null(parsed) if len(found) else parsed
-        return found.fill_null(to_seconds(number))
-    return to_seconds(number)
+    if number.null_count() == values.null_count():
+        return to_seconds(number)
+    text = values.str.strip_chars().str.replace(r"^(\d{4}-\d\d-\d\d)T", "$1 ").str.replace("Z$", "+00:00")
+    found = to_seconds(number)
+    for pattern in ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S%.f%z"):
+        if found.null_count() > values.null_count():
+            found = found.fill_null(text.str.to_datetime(pattern, strict=False, time_unit="us").dt.epoch("s"))
+    for pattern in ("%m/%d/%Y %H:%M", "%d.%m.%Y %H:%M"):  # only where they explain the whole column
+        parsed = text.str.to_datetime(pattern, strict=False, time_unit="us").dt.epoch("s")
+        if parsed.null_count() == values.null_count():
+            return parsed
+    return found
 
 
 def to_seconds(number: pl.Series) -> pl.Series:
-    """Numbers beyond the year 5000 in seconds are milliseconds."""
-    largest = number.abs().max()
-    return (number / 1000 if isinstance(largest, float) and largest > 1e11 else number).cast(pl.Int64, strict=False)
-
-
-def guessed(values: pl.Series, column: str) -> pl.Series:
-    """An attribute as whole number, number, list of text (split at |) or text."""
-    if isinstance(values.dtype, pl.List):
-        flat = values.list.eval(pl.element().cast(pl.String))
-        return flat.list.first() if column == "category" else flat
-    if values.dtype.is_numeric() or values.dtype == pl.Boolean:
-        return (
-            values.cast(pl.Int64)
-            if values.dtype.is_integer() or values.dtype == pl.Boolean
-            else values.cast(pl.Float64)
-        )
-    text = values.cast(pl.String).str.strip_chars().replace("", None)
-    if column == "genre" or (text.str.contains("|", literal=True).any() and column != "category"):
-        return text.str.split("|")
-    number = text.cast(pl.Float64, strict=False)
-    if number.null_count() > text.null_count() or text.null_count() == len(text) or text.str.contains(r"^0\d").any():
-        return text
-    if column == "year" or (number.drop_nulls() == number.drop_nulls().floor()).all():
+    """Seconds; a column that reaches beyond the year 5000 is in milliseconds, one of eight-digit dates is YYYYMMDD."""
+    low, high = number.min(), number.max()
+    if not isinstance(low, float) or not isinstance(high, float):
         return number.cast(pl.Int64)
-    return number
+    if 19_000_101 <= low and high <= 21_001_231:
+        dates = number.cast(pl.Int64).cast(pl.String).str.to_date("%Y%m%d", strict=False)
+        if dates.null_count() == number.null_count():
+            return dates.dt.epoch("s")
+    return (number / 1000 if high > 1e11 else number).floor().cast(pl.Int64, strict=False)
+
+
+def guessed(values: pl.Series) -> pl.Series:
+    """An attribute as Int64, Float64, List(String) or String."""
+    name, dtype = values.name, values.dtype
+    if isinstance(dtype, pl.List):
+        while isinstance(values.dtype, pl.List) and isinstance(values.dtype.inner, pl.List):
+            values = values.list.eval(pl.element().explode())
+        return values.list.eval(pl.element().cast(pl.String))
+    if name == "year":
+        number = as_number(values).cast(pl.Int64)
+        first = values.cast(pl.String).str.extract(r"^\s*(\d{4})").cast(pl.Int64)
+        return number.fill_null(first)
+    if dtype.is_integer() or dtype == pl.Boolean:
+        return values.cast(pl.Int64)
+    if dtype.is_numeric():
+        return as_number(values)
+    text = values.cast(pl.String).str.strip_chars().replace("", None)
+    n = len(text) - text.null_count()
+    barred = text.str.contains("|", literal=True).sum()
+    if name in LISTS or (name != "category" and n and barred >= n / 5):
+        return text.str.split("|")
+    if not n or text.str.contains(r"^[+-]?0\d").any():  # a code, such as a postal one
+        return text
+    whole = text.cast(pl.Int64, strict=False)
+    if whole.null_count() == text.null_count():
+        return whole
+    number = as_number(text)
+    return number if number.null_count() == text.null_count() else text
