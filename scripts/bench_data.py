@@ -63,7 +63,7 @@ def run(rows: int, folder: Path) -> dict[str, float]:
     try:
         seconds, loaded, peak = here.recv()
     except EOFError:
-        raise SystemExit(f"loading {rows:,} rows failed (exit code {loader.exitcode})") from None
+        raise SystemExit(f"loading {rows:,} rows failed") from None
     finally:
         loader.join()
     size = path.stat().st_size

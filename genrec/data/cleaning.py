@@ -1,16 +1,17 @@
 """Cleaning, explicit and reported: every change is a note. Same input, same result."""
 
-import unicodedata
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 import polars as pl
 
-from ..errors import DataError, unknown_name
+from ..errors import DataError, UnknownNameError
+from .schema import IDS, as_id
 
 Missing = Literal["drop", "mean", "median", "nearest", "interpolate"]
-HOW = ("drop", "mean", "median", "nearest", "interpolate")
-CONTROL = r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028\u2029\ufeff]"
+HOW = get_args(Missing)
+# Controls (line ends and tabs too), and marks that reorder or hide text; joiners that scripts need stay.
+CONTROL = r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]"
 
 
 def clean(
@@ -18,110 +19,155 @@ def clean(
     items: pl.DataFrame,
     users: pl.DataFrame,
     *,
-    missing: Mapping[str, str],
-    duplicates: str = "keep",
+    missing: Mapping[str, str] | None = None,
+    duplicates: Literal["keep", "drop"] = "keep",
     k_core: int = 0,
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, tuple[str, ...]]:
-    """Canonical frames cleaned: ids normalised, missing values filled, duplicates, k-core, unknown items added, rows sorted.
+    """Canonical frames cleaned: texts and ids normalised, missing values, duplicates, k-core, unknown items, order.
 
-    missing: column -> drop, mean, median, nearest or interpolate; a column not named stays as it is, and a note counts its gaps.
-    duplicates: `drop` removes interactions equal in everything but their place in the file.
+    Interactions come back sorted by user (first appearance), timestamp and `row`, the place in the file, which they
+    must have. missing: column -> drop, mean, median, nearest or interpolate (the last two along a user's time); of a
+    column not named, a note counts the gaps. duplicates: `drop` removes interactions equal in everything but `row`.
+    k_core: users and items keep at least so many interactions. Raises DataError where nothing is left.
     """
     notes: list[str] = []
-    interactions, items, users = (normalised(f) for f in (interactions, items, users))
-    interactions = filled(interactions, missing, notes)
-    content = [c for c in interactions.columns if c != "row"]
-    twice = interactions.height - interactions.select(content).n_unique()
-    if twice and duplicates == "drop":
-        interactions = interactions.unique(content, keep="first", maintain_order=True)
-    if twice:
-        notes.append(f"{twice:,} interactions equal an earlier one: {'dropped' if duplicates == 'drop' else 'kept'}")
+    interactions, items, users = (_normalised(f) for f in (interactions, items, users))
+    interactions = _with_ids(interactions, notes)
+    interactions = _ordered(interactions)
+    interactions, items, users = _filled((interactions, items, users), missing or {}, notes)
+    interactions = _without_duplicates(interactions, duplicates, notes)
     if k_core > 0:
-        interactions = core(interactions, k_core, notes)
+        interactions = _core(interactions, k_core, notes)
+    if not interactions.height:
+        raise DataError("no interaction is left after cleaning: " + "; ".join(notes))
     if "item_id" in interactions.columns:
-        interactions = interactions.filter(pl.col("item_id").is_not_null())
-        items = with_unknown_items(interactions, items, notes)
+        interactions, items = _with_unknown_items(interactions, items, notes)
     if "user_id" in interactions.columns:
-        gone = interactions["user_id"].null_count()
-        if gone:
-            interactions = interactions.filter(pl.col("user_id").is_not_null())
-            notes.append(f"{gone:,} interactions without a user were dropped")
         once = interactions.group_by("user_id").len().filter(pl.col("len") == 1).height
         if once:
-            notes.append(f"{once:,} users have a single interaction; they train and are not evaluated")
-        first = pl.col("row").min().over("user_id")
-        keys = ["_first", "timestamp", "row"] if "timestamp" in interactions.columns else ["_first", "row"]
-        interactions = interactions.with_columns(first.alias("_first")).sort(keys).drop("_first")
-    else:
-        interactions = interactions.sort("row")
-    if not interactions.height:
-        raise DataError("no interaction is left after cleaning")
+            notes.append(f"{once:,} users have a single interaction: they train and are not evaluated")
     return interactions, items, users, tuple(notes)
 
 
-def normalised(frame: pl.DataFrame) -> pl.DataFrame:
-    """Ids in Unicode's composed form (NFC), control characters in texts as spaces."""
-    changed = []
+def _normalised(frame: pl.DataFrame) -> pl.DataFrame:
+    """Ids trimmed and in Unicode's composed form (NFC); control characters in texts as spaces."""
+    changed: list[pl.Series | pl.Expr] = []
     for column, dtype in frame.schema.items():
-        if dtype != pl.String:
-            continue
-        if column in ("user_id", "item_id", "basket"):
-            if not frame[column].str.contains(r"^[\x00-\x7f]*$").all():
-                composed = {v: unicodedata.normalize("NFC", v) for v in frame[column].drop_nulls().unique()}
-                changed.append(pl.col(column).replace_strict(composed, default=pl.col(column)).alias(column))
-        else:
-            changed.append(pl.col(column).str.replace_all(CONTROL, " ").alias(column))
+        if column in IDS:
+            changed.append(as_id(frame[column]))
+        elif dtype == pl.String and frame[column].str.contains(CONTROL).any():
+            changed.append(pl.col(column).str.replace_all(CONTROL, " ").str.strip_chars())
+        elif dtype == pl.List(pl.String):
+            changed.append(pl.col(column).list.eval(pl.element().str.replace_all(CONTROL, " ")))
     return frame.with_columns(changed)
 
 
-def filled(frame: pl.DataFrame, missing: Mapping[str, str], notes: list[str]) -> pl.DataFrame:
-    """Missing values dropped or filled, column by column."""
-    for column, how in missing.items():
-        if column not in frame.columns:
-            raise DataError(unknown_name("column", column, frame.columns, f"in --missing {column}={how}"))
-        if how not in HOW:
-            raise DataError(unknown_name("treatment of missing values", how, HOW, f"in --missing {column}={how}"))
-        gaps = frame[column].null_count()
-        if not gaps:
-            continue
-        if how == "drop":
+def _with_ids(frame: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
+    """Interactions that say whose they are and of what, where the data has such a column at all."""
+    for column, what in (("item_id", "an item"), ("user_id", "a user")):
+        gaps = frame[column].null_count() if column in frame.columns else 0
+        if gaps:
             frame = frame.filter(pl.col(column).is_not_null())
-        elif not frame.schema[column].is_numeric():
-            raise DataError(
-                f"--missing {column}={how}: {column} is {frame.schema[column]}, not a number; allowed: drop"
-            )
-        else:
-            frame = frame.with_columns(_value(column, how, frame).cast(frame.schema[column]).alias(column))
-            left = frame[column].null_count()
-            if left:
-                frame = frame.filter(pl.col(column).is_not_null())
-                gaps_note = f" ({left:,} had no neighbour and were dropped)"
-                notes.append(f"{column}: {gaps:,} missing values, {how}{gaps_note}")
-                continue
-        notes.append(f"{column}: {gaps:,} missing values, {how}")
-    named = set(missing)
-    for column in frame.columns:
-        gaps = frame[column].null_count()
-        if gaps and column not in named:
-            notes.append(f"{column}: {gaps:,} missing values, left as they are (--missing {column}=HOW)")
+            notes.append(f"{gaps:,} interactions without {what} were dropped")
     return frame
 
 
-def _value(column: str, how: str, frame: pl.DataFrame) -> pl.Expr:
-    """The filled column; nearest and interpolate go along a user's own rows in file order."""
+def _ordered(frame: pl.DataFrame) -> pl.DataFrame:
+    """Sorted by user (first appearance), timestamp (unknown ones first), place in the file."""
+    frame = frame.sort("row") if not frame["row"].is_sorted() else frame
+    if "user_id" not in frame.columns:
+        return frame
+    first = frame.select(pl.col("user_id").unique(maintain_order=True)).with_row_index("\0user")
+    place = frame.select("user_id").join(first, on="user_id", how="left", maintain_order="left")["\0user"]
+    keys = pl.DataFrame([place, *(frame[c] for c in ("timestamp",) if c in frame.columns)])
+    # Equal keys keep the order they have, which is that of the file.
+    return frame[keys.select(pl.arg_sort_by(keys.columns, maintain_order=True)).to_series()]
+
+
+# --- missing values -----------------------------------------------------------------------------------------------
+
+
+def _filled(
+    frames: tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame], missing: Mapping[str, str], notes: list[str]
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """Missing values dropped or filled, each column in the first of interactions, items, users that has it."""
+    found = list(frames)
+    for column, how in missing.items():
+        option = f"in --missing {column}={how}"
+        if how not in HOW:
+            raise UnknownNameError("treatment of missing values", how, HOW, option)
+        where = next((n for n, f in enumerate(found) if column in f.columns), None)
+        if where is None:
+            raise UnknownNameError("column", column, dict.fromkeys(c for f in found for c in f.columns), option)
+        if where > 0 and how in ("nearest", "interpolate"):
+            raise DataError(f"--missing {column}={how}: {column} has no time to go along; allowed: drop, mean, median")
+        found[where] = _without_gaps(found[where], column, how, notes)
+    for column in found[0].columns:
+        gaps = found[0][column].null_count()
+        if gaps and column not in missing:
+            notes.append(f"{column}: {gaps:,} missing values, left as they are (--missing {column}=HOW)")
+    return found[0], found[1], found[2]
+
+
+def _without_gaps(frame: pl.DataFrame, column: str, how: str, notes: list[str]) -> pl.DataFrame:
+    gaps = frame[column].null_count()
+    if not gaps:
+        return frame
+    if how == "drop":
+        notes.append(f"{column}: {gaps:,} rows without a value were dropped")
+        return frame.filter(pl.col(column).is_not_null())
+    dtype = frame.schema[column]
+    if not dtype.is_numeric():
+        raise DataError(f"--missing {column}={how}: {column} holds {dtype}, not numbers; allowed: drop")
     value = pl.col(column).cast(pl.Float64)
-    if how == "mean":
-        return value.fill_null(value.mean())
-    if how == "median":
-        return value.fill_null(value.median())
-    if how == "nearest":
-        found = value.interpolate("nearest").forward_fill().backward_fill()
+    if how in ("mean", "median"):
+        value = value.fill_null(value.mean() if how == "mean" else value.median())
     else:
-        found = value.interpolate("linear").forward_fill().backward_fill()
-    return found.over("user_id") if "user_id" in frame.columns else found
+        value = _along_time(frame, column, how)
+    frame = frame.with_columns((value.round() if dtype.is_integer() else value).cast(dtype).alias(column))
+    left = frame[column].null_count()
+    notes.append(
+        f"{column}: {gaps - left:,} of {gaps:,} missing values filled ({how})"
+        + (f", {left:,} rows without a neighbour dropped" if left else "")
+    )
+    return frame.filter(pl.col(column).is_not_null())
 
 
-def core(frame: pl.DataFrame, k: int, notes: list[str]) -> pl.DataFrame:
+def _along_time(frame: pl.DataFrame, column: str, how: str) -> pl.Expr:
+    """From the same user's rows before and after, by time where it is known, else by place in the file."""
+    has_time = column != "timestamp" and "timestamp" in frame.columns and not frame["timestamp"].null_count()
+    time = pl.col("timestamp" if has_time else "row").cast(pl.Float64)
+    value = pl.col(column).cast(pl.Float64)
+    known = pl.when(value.is_not_null()).then(time)
+    before, after = value.forward_fill(), value.backward_fill()
+    since, until = time - known.forward_fill(), known.backward_fill() - time
+    if how == "nearest":
+        between = pl.when(since <= until).then(before).otherwise(after)
+    else:
+        span = since + until
+        between = pl.when(span > 0).then(before + (after - before) * since / span).otherwise(before)
+    whole = pl.coalesce(pl.when(before.is_not_null() & after.is_not_null()).then(between), before, after)
+    return whole.over("user_id") if "user_id" in frame.columns else whole
+
+
+# --- duplicates, k-core, the catalogue ----------------------------------------------------------------------------
+
+
+def _without_duplicates(frame: pl.DataFrame, duplicates: str, notes: list[str]) -> pl.DataFrame:
+    content = frame.select(pl.exclude("row"))
+    twice = frame.height - content.hash_rows().n_unique()
+    if not twice:
+        return frame
+    if duplicates == "drop":
+        frame = frame.unique(content.columns, keep="first", maintain_order=True)
+    notes.append(
+        f"{twice:,} interactions equal an earlier one: "
+        + ("dropped" if duplicates == "drop" else "kept (--duplicates drop)")
+    )
+    return frame
+
+
+def _core(frame: pl.DataFrame, k: int, notes: list[str]) -> pl.DataFrame:
     """Users and items with at least k interactions each, repeatedly."""
     before = frame.height
     columns = [c for c in ("user_id", "item_id") if c in frame.columns]
@@ -133,20 +179,27 @@ def core(frame: pl.DataFrame, k: int, notes: list[str]) -> pl.DataFrame:
             break
         frame = kept
     if before != frame.height:
-        notes.append(f"{k}-core: {before - frame.height:,} of {before:,} interactions dropped")
+        notes.append(f"{k}-core: {before - frame.height:,} of {before:,} interactions were dropped")
     if not frame.height:
-        raise DataError(f"--k-core {k} leaves nothing: no user and item have {k} interactions each")
+        raise DataError(f"--k-core {k} leaves nothing: no users and items have {k} interactions each")
     return frame
 
 
-def with_unknown_items(interactions: pl.DataFrame, items: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
-    """The catalogue with the items that only interactions name; they have no title."""
+def _with_unknown_items(
+    interactions: pl.DataFrame, items: pl.DataFrame, notes: list[str]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The catalogue with the items that only interactions name, titled where the interactions carry titles."""
     named = interactions.select(pl.col("item_id").unique(maintain_order=True))
     unknown = named.join(items.select("item_id"), on="item_id", how="anti", maintain_order="left")
+    if "title" in interactions.columns and "review" not in interactions.columns:  # there it is the review's own heading
+        titles = interactions.drop_nulls("title").sort("row").group_by("item_id").agg(pl.col("title").first())
+        unknown = unknown.join(titles, on="item_id", how="left", maintain_order="left")
+        interactions = interactions.drop("title")
     if not unknown.height:
-        return items
+        return interactions, items
+    bare = unknown["title"].null_count() if "title" in unknown.columns else unknown.height
     if items.height:
-        notes.append(
-            f"{unknown.height:,} items of the interactions are not in the catalogue; they are ranked without a text"
-        )
-    return pl.concat([items, unknown.cast({"item_id": pl.String})], how="diagonal")
+        notes.append(f"{unknown.height:,} items of the interactions are not in the catalogue, {bare:,} have no title")
+    elif bare:
+        notes.append(f"{bare:,} of {unknown.height:,} items have no title: they are ranked without a text")
+    return interactions, pl.concat([items, unknown], how="diagonal")

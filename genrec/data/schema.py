@@ -74,8 +74,8 @@ def canonical(
     """The frame with standard names and types, and notes on what was recognised.
 
     mapping: standard name -> column of the file, before any guess. title: template that composes titles from columns.
-    Raises DataError for a missing item or user column, an id that a catalogue has twice, and rows with a rating that is no
-    number, a timestamp that is no time or no item; `bad_rows="skip"` drops and counts these rows instead.
+    Raises DataError for a missing item or user column, an id that a catalogue has twice, and rows without an item or
+    with a rating that is no number or a timestamp that is no time. `bad_rows="skip"` drops and counts these rows.
     """
     columns = recognise(frame, role, file, mapping or {})
     renamed = [f"{c} is {s}" for s, c in columns.items() if plain(c) != s]
