@@ -7,10 +7,12 @@ after the
 user's last visible event. Texts: each held-out text.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
+from torch import Tensor
 
 from ..data.dataset import Part
 from ..inference.engine import Engine
@@ -30,6 +32,7 @@ from . import metrics
 from .calibration import TEMPERATURES, item_losses
 
 Progress = Callable[[int], None]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,16 @@ def first_targets(held: HeldOut, user: int) -> np.ndarray:
     return later.item[wanted[:1]]
 
 
-def rank_next_item(
+@dataclass(frozen=True)
+class Reading:
+    """What a model makes of one data set's part: next_item, the outcome tasks by name, and ranks of basket's missing item."""
+
+    ranked: Ranked | None
+    outcomes: Mapping[str, Outcomes]
+    basket_ranks: np.ndarray | None
+
+
+def read_part(
     engine: Engine,
     corpus: Corpus,
     part: Part,
@@ -112,15 +124,102 @@ def rank_next_item(
     max_users: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
-) -> Ranked:
-    """Ranks of each user's next item(s) in the whole catalogue; `max_users` takes a seeded sample."""
-    assert corpus.events is not None
+) -> Reading:
+    """Every task of a data set on a part, one forward pass per user; `max_users` (and as many texts) takes a seeded sample."""
+    outcomes: dict[str, Outcomes] = {}
+    for task in corpus.tasks:
+        if task.unit == "text":
+            rows = sampled(list(text_rows(corpus, task, part, task.seen[:1], seed)), max_users, seed)
+            if rows:
+                cases = [Case(task.name, r.target_id[-1], 1.0) for r in rows]
+                outcomes |= outcomes_of(engine, corpus, engine.states(rows, progress), cases)
+    if corpus.events is None:
+        return Reading(None, outcomes, None)
     held = held_out(corpus.events, part)
-    users = [u for u in range(len(held.visible.users)) if len(first_targets(held, u))]
-    if max_users is not None and len(users) > max_users:
-        users = sorted(np.random.default_rng([seed, 5]).choice(users, max_users, replace=False).tolist())
-    rows = [history_row(corpus, held.visible, u, max_events, [], True) for u in users]
+    users = sampled(list(range(len(held.visible.users))), max_users, seed)
+    rows, cases = user_rows(corpus, part, held, users, max_events, seed)
+    if not rows:
+        return Reading(None, outcomes, None)
     states = engine.states(rows, progress)
+    outcomes |= outcomes_of(engine, corpus, states, cases)
+    next_item = [n for n, c in enumerate(cases) if c.task == NEXT_ITEM]
+    basket = [n for n, c in enumerate(cases) if c.given]
+    ranked = (
+        ranked_of(engine, corpus, held, states[next_item], [cases[n].answer for n in next_item]) if next_item else None
+    )
+    basket_ranks = None
+    if basket:
+        basket_ranks = given_ranks(engine, corpus, states[basket], [cases[n] for n in basket])
+    return Reading(ranked, outcomes, basket_ranks)
+
+
+def sampled(values: list[T], most: int | None, seed: int) -> list[T]:
+    """At most `most` of the values, drawn by seed, in their order."""
+    if most is None or len(values) <= most:
+        return values
+    chosen = np.random.default_rng([seed, 5]).choice(len(values), most, replace=False)
+    return [values[n] for n in np.sort(chosen)]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One read of a row: its task, right answer (for next_item the user) and weight; the items a basket question gives."""
+
+    task: str
+    answer: int
+    weight: float
+    given: tuple[int, ...] = ()
+
+
+NEXT_ITEM = "next_item"
+
+
+def user_rows(
+    corpus: Corpus, part: Part, held: HeldOut, users: list[int], max_events: int, seed: int
+) -> tuple[list[Row], list[Case]]:
+    """One row per user with everything that is asked of the user, and the cases in the order of the reads."""
+    assert corpus.events is not None
+    rows: list[Row] = []
+    cases: list[Case] = []
+    ahead = any(t.horizon_days is not None for t in corpus.tasks)
+    up_to = select(corpus.events, corpus.events.part <= PARTS.index(part)) if ahead else None
+    sampler = ItemSampler(held.visible, corpus.items.size)
+    for user in users:
+        lo, hi = last_window(held.visible, user, max_events)
+        branches: list[Branch] = []
+        own: list[Case] = []
+        for task in corpus.tasks:
+            if task.unit == "basket":
+                question = held_basket(corpus, task, held, user, hi - lo, seed)
+                if question is not None:
+                    given = tuple(t - corpus.items.first for t in question.tokens if t >= corpus.items.first)
+                    branches.append(question)
+                    own.append(Case(task.name, question.targets[0][1], 1.0, given))
+            elif task.unit != "text" and task.answer.kind != "item":
+                more, right, weight = user_cases(corpus, task, part, held, up_to, user, sampler, max_events, seed)
+                branches += more
+                own += [Case(task.name, a, w) for a, w in zip(right, weight, strict=True)]
+        asks_next = any(t.name == NEXT_ITEM for t in corpus.tasks) and len(first_targets(held, user)) > 0
+        if branches or asks_next:
+            rows.append(history_row(corpus, held.visible, user, max_events, branches, asks_next))
+            cases += [Case(NEXT_ITEM, user, 1.0)] * asks_next + own
+    return rows, cases
+
+
+def outcomes_of(engine: Engine, corpus: Corpus, states: Tensor, cases: list[Case]) -> dict[str, Outcomes]:
+    """Scores of the cases whose answers are choices or numbers, by task."""
+    found = {}
+    for task in corpus.tasks:
+        own = [n for n, c in enumerate(cases) if c.task == task.name]
+        if own and task.answer.kind != "item":
+            scores = engine.outcome_scores(states[own], corpus.dataset.name, task.name).cpu().numpy()
+            answer = np.asarray([cases[n].answer for n in own])
+            found[task.name] = Outcomes(scores, answer, np.asarray([cases[n].weight for n in own]))
+    return found
+
+
+def ranked_of(engine: Engine, corpus: Corpus, held: HeldOut, states: Tensor, users: list[int]) -> Ranked:
+    """Ranks of each user's next item(s) in the whole catalogue."""
     targets, removed, kept = [], [], []
     losses = np.zeros(len(TEMPERATURES))
     for start in range(0, len(users), 256):
@@ -135,6 +234,26 @@ def rank_next_item(
             removed.append(ranks_of(without, wanted))
             kept.append(ranks_of(own, wanted))
     return Ranked([held.visible.users[u] for u in users], targets, removed, kept, losses)
+
+
+def held_basket(corpus: Corpus, task: Task, held: HeldOut, user: int, sees: int, seed: int) -> Branch | None:
+    """A question about one of the user's held-out baskets: some of its items are given, another is missing."""
+    lo, hi = int(held.later.offsets[user]), int(held.later.offsets[user + 1])
+    if lo == hi:
+        return None
+    rng = np.random.default_rng([seed, 8, user])
+    question = basket_question(corpus, replace(task, seen=task.seen[:1]), Window(held.later, user, lo, hi), rng)
+    return None if question is None else replace(question, sees=sees)
+
+
+def given_ranks(engine: Engine, corpus: Corpus, states: Tensor, cases: list[Case]) -> np.ndarray:
+    """Ranks of the missing items, the given ones removed."""
+    ranks = []
+    for state, case in zip(states, cases, strict=True):
+        scores = engine.item_scores(state[None], corpus.dataset.name)[0].cpu().numpy()
+        scores[list(case.given)] = -np.inf
+        ranks.append(int(ranks_of(scores, np.asarray([case.answer]))[0]))
+    return np.asarray(ranks)
 
 
 def ranks_of(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -152,46 +271,6 @@ def next_item_metrics(ranked: Ranked) -> dict[str, float]:
             values |= {f"ndcg@{k}": metrics.set_ndcg(ranks, k) for k in metrics.KS}
         found |= {f"{protocol}/{name}": value for name, value in values.items()}
     return found
-
-
-def read_outcomes(
-    engine: Engine, corpus: Corpus, task: Task, part: Part, max_events: int, max_users: int | None = None, seed: int = 0
-) -> Outcomes | None:
-    """Scores of a choice or number task on a part; None where nothing of it is held out."""
-    rows, answers, weights = outcome_cases(corpus, task, part, max_events, max_users, seed)
-    if not rows:
-        return None
-    states = engine.states(rows)
-    scores = engine.outcome_scores(states, corpus.dataset.name, task.name).cpu().numpy()
-    return Outcomes(scores, np.asarray(answers), np.asarray(weights, dtype=np.float64))
-
-
-def outcome_cases(
-    corpus: Corpus, task: Task, part: Part, max_events: int, max_users: int | None, seed: int
-) -> tuple[list[Row], list[int], list[float]]:
-    """Rows that read a task's held-out cases, their right answers and weights."""
-    if task.unit == "text":
-        rows = list(text_rows(corpus, task, part, task.seen[:1], seed))
-        if max_users is not None and len(rows) > max_users:
-            rows = [
-                rows[n] for n in sorted(np.random.default_rng([seed, 6]).choice(len(rows), max_users, replace=False))
-            ]
-        return rows, [r.target_id[-1] for r in rows], [1.0] * len(rows)
-    assert corpus.events is not None
-    held = held_out(corpus.events, part)
-    users = np.arange(len(held.visible.users))
-    if max_users is not None and len(users) > max_users:
-        users = np.sort(np.random.default_rng([seed, 5]).choice(users, max_users, replace=False))
-    rows, answers, weights = [], [], []
-    up_to = select(corpus.events, corpus.events.part <= PARTS.index(part)) if task.horizon_days is not None else None
-    sampler = ItemSampler(held.visible, corpus.items.size)
-    for user in users.tolist():
-        branches, right, weight = user_cases(corpus, task, part, held, up_to, user, sampler, max_events, seed)
-        if branches:
-            rows.append(history_row(corpus, held.visible, user, max_events, branches, False))
-            answers += right
-            weights += weight
-    return rows, answers, weights
 
 
 def user_cases(
@@ -241,38 +320,3 @@ def user_cases(
         for i, a in zip(found.items, found.answers, strict=True)
     ]
     return branches, [int(a) for a in found.answers], found.weight.tolist()
-
-
-def rank_basket(
-    engine: Engine, corpus: Corpus, task: Task, part: Part, max_events: int, max_users: int | None = None, seed: int = 0
-) -> np.ndarray | None:
-    """Ranks of a held-out basket's missing item, the given items removed; one basket per user."""
-    assert corpus.events is not None
-    held = held_out(corpus.events, part)
-    users = np.arange(len(held.later.users))
-    if max_users is not None and len(users) > max_users:
-        users = np.sort(np.random.default_rng([seed, 5]).choice(users, max_users, replace=False))
-    rows, targets, given = [], [], []
-    for user in users.tolist():
-        lo, hi = int(held.later.offsets[user]), int(held.later.offsets[user + 1])
-        if lo == hi:
-            continue
-        fixed = replace(task, seen=task.seen[:1])
-        question = basket_question(
-            corpus, fixed, Window(held.later, user, lo, hi), np.random.default_rng([seed, 8, user])
-        )
-        if question is None:
-            continue
-        start, end = last_window(held.visible, user, max_events)
-        rows.append(history_row(corpus, held.visible, user, max_events, [replace(question, sees=end - start)], False))
-        targets.append(question.targets[0][1])
-        given.append([t - corpus.items.first for t in question.tokens if t >= corpus.items.first])
-    if not rows:
-        return None
-    states = engine.states(rows)
-    ranks = []
-    for state, target, items in zip(states, targets, given, strict=True):
-        scores = engine.item_scores(state[None], corpus.dataset.name)[0].cpu().numpy()
-        scores[items] = -np.inf
-        ranks.append(int(ranks_of(scores, np.asarray([target]))[0]))
-    return np.asarray(ranks)

@@ -49,24 +49,43 @@ class Window:
 
 
 def training_rows(corpus: Corpus, options: RowOptions) -> Iterator[Row]:
-    """Every training row of a data set: one history is one row, long histories become overlapping windows."""
+    """Every training row of a data set: one history is one row, long histories become overlapping windows.
+
+    Texts of a data set that also has histories are drawn, up to `question_share` of the histories' tokens, so that they
+    ride along and do not take over; without histories every text is a row.
+    """
+    tokens = 0
     if corpus.events is not None and any(t.unit != "text" for t in corpus.tasks):
-        events = select(corpus.events, corpus.events.part == 0)
-        bare = replace(events, outcome=np.full_like(events.outcome, -1))
-        sampler = ItemSampler(events, corpus.items.size)
-        for user, name in enumerate(events.users):
-            lo, hi = int(events.offsets[user]), int(events.offsets[user + 1])
-            for start in window_starts(lo, hi, options):
-                rng = np.random.default_rng([options.seed, 2, user, start - lo])
-                shown = bare if rng.random() < BARE else events
-                window = Window(shown, user, start, min(start + options.max_events, hi))
-                branches = draw_branches(corpus, window, sampler, rng, options)
-                row = assemble(corpus, name, window.lo, window.hi, branches, True, start == lo, shown)
-                if row.target_at:
-                    yield row
+        for row in history_rows(corpus, options):
+            tokens += len(row.tokens)
+            yield row
     for task in corpus.tasks:
-        if task.unit == "text":
-            yield from text_rows(corpus, task, "train", task.seen, options.seed)
+        if task.unit != "text":
+            continue
+        budget = options.question_share * tokens if tokens else float("inf")
+        for row in text_rows(corpus, task, "train", task.seen, options.seed, shuffle=tokens > 0):
+            budget -= len(row.tokens)
+            if budget < 0:
+                break
+            yield row
+
+
+def history_rows(corpus: Corpus, options: RowOptions) -> Iterator[Row]:
+    """One row per window of each user's training events."""
+    assert corpus.events is not None
+    events = select(corpus.events, corpus.events.part == 0)
+    bare = replace(events, outcome=np.full_like(events.outcome, -1))
+    sampler = ItemSampler(events, corpus.items.size)
+    for user, name in enumerate(events.users):
+        lo, hi = int(events.offsets[user]), int(events.offsets[user + 1])
+        for start in window_starts(lo, hi, options):
+            rng = np.random.default_rng([options.seed, 2, user, start - lo])
+            shown = bare if rng.random() < BARE else events
+            window = Window(shown, user, start, min(start + options.max_events, hi))
+            branches = draw_branches(corpus, window, sampler, rng, options)
+            row = assemble(corpus, name, window.lo, window.hi, branches, True, start == lo, shown)
+            if row.target_at:
+                yield row
 
 
 def window_starts(lo: int, hi: int, options: RowOptions) -> list[int]:
@@ -346,9 +365,13 @@ def look_ahead_candidates(
 # --- texts --------------------------------------------------------------------------------------------------------
 
 
-def text_rows(corpus: Corpus, task: Task, part: Part, templates: Sequence[str], seed: int) -> Iterator[Row]:
+def text_rows(
+    corpus: Corpus, task: Task, part: Part, templates: Sequence[str], seed: int, shuffle: bool = False
+) -> Iterator[Row]:
     """One row per text: the question with the text in it, its answer the target."""
     frame = task_rows(task, corpus.dataset, part)
+    if shuffle:
+        frame = frame.sample(fraction=1.0, shuffle=True, seed=seed)
     answers = choice_index(task, corpus.group_of(task), frame["label"])
     rng = np.random.default_rng([seed, 3])
     for record, answer in zip(frame.iter_rows(named=True), answers.tolist(), strict=True):

@@ -23,7 +23,7 @@ from ..data.store import create_store
 from ..errors import DataError, RunError, UnknownNameError
 from ..evaluation import metrics
 from ..evaluation.calibration import Calibration, fit_items, fit_outcome
-from ..evaluation.protocols import next_item_metrics, rank_basket, rank_next_item, read_outcomes
+from ..evaluation.protocols import next_item_metrics, read_part
 from ..inference.engine import Engine
 from ..model.adapter import Manifest, add_lora, save_adapter
 from ..model.backbone import Backbone, cache_folder, choose_precision, describe_precision, load_backbone
@@ -242,7 +242,7 @@ def validation(
     prepared: Prepared,
     engine: Engine,
     part: Literal["valid", "test"] = "valid",
-    max_users: int | None = None,
+    tokens: int | None = None,
 ) -> dict[str, float]:
     """Every task's metrics on a part, and `criterion`, the number that early stopping maximises.
 
@@ -255,26 +255,21 @@ def validation(
     ranked, losses = [], []
     for corpus in prepared.corpora:
         name = corpus.dataset.name
+        reading = read_part(engine, corpus, part, config.max_events, most_users(corpus, config, tokens), config.seed)
         for task in corpus.tasks:
-            if task.name == "next_item":
-                result = rank_next_item(engine, corpus, part, config.max_events, max_users, config.seed)
-                if not result.targets:
-                    continue
-                values = next_item_metrics(result)
+            if task.name == "next_item" and reading.ranked is not None:
+                values = next_item_metrics(reading.ranked)
                 protocol = "seen_kept" if "basket" in corpus.dataset.interactions.columns else "seen_removed"
                 ranked.append(values[f"{protocol}/ndcg@10"])
-            elif task.unit == "basket":
-                ranks = rank_basket(engine, corpus, task, part, config.max_events, max_users, config.seed)
-                if ranks is None:
-                    continue
-                values = {"n": float(len(ranks)), **metrics.ranking_metrics(ranks)}
-            else:
-                outcomes = read_outcomes(engine, corpus, task, part, config.max_events, max_users, config.seed)
-                if outcomes is None:
-                    continue
+            elif task.unit == "basket" and reading.basket_ranks is not None:
+                values = {"n": float(len(reading.basket_ranks)), **metrics.ranking_metrics(reading.basket_ranks)}
+            elif task.name in reading.outcomes:
+                outcomes = reading.outcomes[task.name]
                 probabilities = Calibration().probabilities(outcomes.scores)
                 values = metrics.outcome_metrics(probabilities, outcomes.answer, task.answer.values, outcomes.weight)
                 losses.append(values["log_loss"])
+            else:
+                continue
             found |= {f"{name}/{task.name}/{k}": v for k, v in values.items()}
     if not ranked and not losses:
         raise DataError(
@@ -285,20 +280,28 @@ def validation(
     return found
 
 
+def most_users(corpus: Corpus, config: FinetuneConfig, tokens: int | None) -> int | None:
+    """How many users (or texts) a validation of at most `tokens` tokens reads."""
+    if tokens is None:
+        return None
+    if corpus.events is None:
+        return tokens // 100
+    events = min(config.max_events, len(corpus.events.item) / max(1, len(corpus.events.users)))
+    return int(tokens / (2 + events * (1 + float((corpus.events.outcome >= 0).mean()))))
+
+
 def calibrate(config: FinetuneConfig, prepared: Prepared, engine: Engine) -> dict[str, Any]:
     """Temperatures and biases of every task, fitted on validation."""
     engine.refresh()
     found: dict[str, Any] = {}
     for corpus in prepared.corpora:
-        for task in corpus.tasks:
-            key = f"{corpus.dataset.name}/{task.name}"
-            if task.name == "next_item":
-                ranked = rank_next_item(engine, corpus, "valid", config.max_events)
-                found[key] = asdict(fit_items(ranked.loss_by_temperature, len(ranked.targets)))
-            elif task.answer.kind != "item":
-                outcomes = read_outcomes(engine, corpus, task, "valid", config.max_events)
-                if outcomes is not None:
-                    found[key] = asdict(fit_outcome(outcomes.scores, outcomes.answer, outcomes.weight))
+        reading = read_part(engine, corpus, "valid", config.max_events)
+        if reading.ranked is not None:
+            fitted = fit_items(reading.ranked.loss_by_temperature, len(reading.ranked.targets))
+            found[f"{corpus.dataset.name}/next_item"] = asdict(fitted)
+        for name, outcomes in reading.outcomes.items():
+            fitted = fit_outcome(outcomes.scores, outcomes.answer, outcomes.weight)
+            found[f"{corpus.dataset.name}/{name}"] = asdict(fitted)
     return found
 
 
@@ -323,7 +326,7 @@ def make_plan(config: FinetuneConfig, prepared: Prepared) -> Plan:
     seconds = seconds_per_step(config, prepared)
     epochs, steps = config.epochs, per_epoch * config.epochs
     if config.minutes is not None:
-        budget = config.minutes * 60 * 0.85 / (1 + validation_share(config, prepared, per_epoch))
+        budget = config.minutes * 60 * 0.85 / (1 + validation_share(config, prepared))
         if budget < 1.5 * per_epoch * seconds and config.layers is None and blocks > 4:
             seconds *= 4 / blocks
             blocks = 4
@@ -332,17 +335,9 @@ def make_plan(config: FinetuneConfig, prepared: Prepared) -> Plan:
     return Plan(blocks, epochs, steps, per_epoch, seconds)
 
 
-def validation_share(config: FinetuneConfig, prepared: Prepared, per_epoch: int) -> float:
-    """Forward tokens of a validation per training token of an epoch, at a third of the cost each."""
-    trained = float(prepared.index.length.sum())
-    read = sum(
-        min(config.valid_users, len(c.events.users))
-        * min(config.max_events, len(c.events.item) / max(1, len(c.events.users)))
-        * 2
-        for c in prepared.corpora
-        if c.events is not None
-    )
-    return read / max(trained, 1) / 3
+def validation_share(config: FinetuneConfig, prepared: Prepared) -> float:
+    """Cost of a validation in epochs: its tokens forward only, at a third of the cost each."""
+    return config.valid_tokens / max(float(prepared.index.length.sum()), 1) / 3
 
 
 def seconds_per_step(config: FinetuneConfig, prepared: Prepared) -> float:
@@ -477,7 +472,7 @@ def train(
         model,
         args,
         planned,
-        lambda: validation(config, prepared, engine, max_users=config.valid_users),
+        lambda: validation(config, prepared, engine, tokens=config.valid_tokens),
         lr=config.lr,
         row_lr=config.row_lr,
         weight_decay=config.weight_decay,
