@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Literal, get_args
 
+import numpy as np
 import polars as pl
 
 from ..errors import DataError, UnknownNameError
@@ -79,9 +80,10 @@ def _ordered(frame: pl.DataFrame) -> pl.DataFrame:
         return frame
     first = frame.select(pl.col("user_id").unique(maintain_order=True)).with_row_index("\0user")
     place = frame.select("user_id").join(first, on="user_id", how="left", maintain_order="left")["\0user"]
-    keys = pl.DataFrame([place, *(frame[c] for c in ("timestamp",) if c in frame.columns)])
-    # Equal keys keep the order they have, which is that of the file.
-    return frame[keys.select(pl.arg_sort_by(keys.columns, maintain_order=True)).to_series()]
+    keys = [place.to_numpy()]
+    if "timestamp" in frame.columns:
+        keys.insert(0, frame["timestamp"].fill_null(np.iinfo(np.int64).min).to_numpy())
+    return frame[np.lexsort(keys)]  # the last key leads; equal ones keep the order of the file
 
 
 # --- missing values -----------------------------------------------------------------------------------------------
