@@ -80,6 +80,11 @@ def canonical(
     columns = recognise(frame, role, file, mapping or {})
     renamed = [f"{c} is {s}" for s, c in columns.items() if plain(c) != s]
     notes = [f"{file}: {', '.join(renamed)}"] if renamed else []
+    notes += [
+        f"{file}: there is no column {c!r} (--column {s}={c}), {columns[s]!r} is taken"
+        for s, c in (mapping or {}).items()
+        if s in columns and c not in frame.columns
+    ]
     if title is not None and (role == "items" or (role == "interactions" and _has_fields(frame, title))):
         frame = frame.with_columns(composed(frame, title, file).alias("\0title"))
         columns["title"] = "\0title"
@@ -134,9 +139,12 @@ def recognise(frame: pl.DataFrame, role: Role, file: str, mapping: Mapping[str, 
                 continue
             if standard != "category" or _single_valued(frame[named]):
                 found[standard] = named
-    for standard, column in mapping.items():  # one option serves all files: what another file may have is no error here
-        shared = ("title", "category") if role == "interactions" else ("category",)
-        if standard in WANTED[role] and standard not in (*found, *shared):
+    # One option serves all files: what another file may have is no mistake here.
+    elsewhere = ("title", "category") if role == "interactions" else ("category",)
+    for standard, column in mapping.items():
+        if standard in WANTED[role] and column not in columns and standard not in elsewhere:
+            if standard in ("user_id", "item_id") and standard in found:
+                continue
             raise DataError(f"{file}: " + unknown_name("column", column, columns, f"in --column {standard}={column}"))
     if role in KEY and KEY[role] not in found:
         raise DataError(missing_column(KEY[role], columns, found, file))
@@ -144,7 +152,7 @@ def recognise(frame: pl.DataFrame, role: Role, file: str, mapping: Mapping[str, 
         for needed in ("item_id", "user_id"):
             if needed not in found:
                 raise DataError(missing_column(needed, columns, found, file))
-    return found
+    return {s: found[s] for s in WANTED[role] if s in found}
 
 
 def _single_valued(values: pl.Series) -> bool:
