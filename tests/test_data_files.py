@@ -250,6 +250,16 @@ def test_reviews_need_neither_user_nor_item() -> None:
     assert found.select("review", "rating", "event").rows() == [("good", 5.0, "rating"), ("bad", 1.0, "rating")]
 
 
+@pytest.mark.parametrize(
+    ("column", "event"), [("rating", "rating"), ("InvoiceNo", "purchase"), ("country", "interaction")]
+)
+def test_rows_without_an_event_are_what_their_columns_say(column: str, event: str) -> None:
+    frame = pl.DataFrame({"user": ["u"], "item": ["i"], column: ["5"]})
+    found, notes = canonical(frame, "interactions", "f.csv")
+    assert found["event"].to_list() == [event]
+    assert f"f.csv: no event column, every row counts as {event}" in notes
+
+
 def test_columns_named_like_ours_do_no_harm() -> None:
     found = interactions({"user": ["u"], "item": ["i"], "row": ["x"], "Row": ["y"], "event": [None]})
     assert found["row"].to_list() == [0]

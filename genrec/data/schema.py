@@ -88,6 +88,8 @@ def canonical(
     if title is not None and (role == "items" or (role == "interactions" and _has_fields(frame, title))):
         frame = frame.with_columns(composed(frame, title, file).alias("\0title"))
         columns["title"] = "\0title"
+    if role == "interactions" and "event" not in columns:
+        notes.append(f"{file}: no event column, every row counts as {unnamed_event([*columns])}")
     rest, unused = others(frame, columns)
     if unused:
         notes.append(f"{file}: {', '.join(unused)} not used: no text, number or list of these")
@@ -230,7 +232,7 @@ def typed(frame: pl.DataFrame, role: Role, file: str, bad_rows: BadRows) -> tupl
             frame = checked(frame, as_seconds(frame["timestamp"]), "timestamp", what, file, bad_rows)
         if "item_id" in frame.columns and "review" not in frame.columns:
             frame = checked(frame, frame["item_id"], "item_id", "there", file, bad_rows, pl.col("item_id").is_null())
-        default = pl.lit("rating" if "rating" in frame.columns else "interaction")
+        default = pl.lit(unnamed_event(frame.columns))
         if "event" in frame.columns:
             event = pl.col("event").cast(pl.String).str.strip_chars().replace("", None).fill_null(default)
         else:
@@ -241,6 +243,11 @@ def typed(frame: pl.DataFrame, role: Role, file: str, bad_rows: BadRows) -> tupl
     known = {*IDS, "rating", "timestamp", "event", *texts, ROW} if role == "interactions" else {*IDS, *texts, ROW}
     frame = frame.with_columns(guessed(frame[c]) for c in frame.columns if c not in known)
     return frame, before - frame.height
+
+
+def unnamed_event(columns: list[str]) -> str:
+    """What an interaction without an event is: with a rating a rating, on an order or invoice a purchase."""
+    return "rating" if "rating" in columns else "purchase" if "basket" in columns else "interaction"
 
 
 def checked(
