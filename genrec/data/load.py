@@ -42,13 +42,15 @@ class DataOptions:
 def load_dataset(name: str | None, options: DataOptions | None = None) -> Dataset:
     """A named data set, or the caller's files where `name` is None.
 
-    Raises DataError for files that cannot be used, UnknownNameError for a name, UnavailableError where it must be fetched and
-    cannot be.
+    Raises DataError for files that cannot be used, UnknownNameError for a name, UnavailableError where it must be
+    fetched and cannot be.
     """
     options = options or DataOptions()
     if name is None:
         if options.interactions is None:
             raise DataError("no interactions: give a file")
+        if options.title is not None and options.items is None:
+            raise DataError("--title composes titles from the columns of --items FILE; there is no such file")
         raw, name, licence = read_files(options), options.interactions.name.split(".")[0], None
     else:
         raw = load_raw(name, cache_folder(), cut=options.cut, seed=options.seed)

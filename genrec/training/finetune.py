@@ -28,6 +28,7 @@ from ..inference.engine import Engine
 from ..model.adapter import Manifest, add_lora, save_adapter
 from ..model.backbone import Backbone, cache_folder, choose_precision, describe_precision, load_backbone
 from ..model.batching import Batch
+from ..model.fused_lora import fuse_lora
 from ..model.item_rows import ItemRows, collaborative_vectors, item_texts, mean_norm, text_vectors
 from ..model.recmodel import SAMPLED_ABOVE, RecModel, TaskHead
 from ..tasks.questions import RowOptions
@@ -203,6 +204,7 @@ def build_model(config: FinetuneConfig, prepared: Prepared, seed: int) -> RecMod
         learned_weights=config.task_weights == "learned",
     )
     model.popularity = popularity
+    fuse_lora(model.backbone)
     for number, corpus in enumerate(prepared.corpora):
         if corpus.conditions:
             model.allowed[number] = torch.as_tensor(np.stack([mask for _, _, mask in corpus.conditions]))
@@ -295,7 +297,8 @@ def calibrate(config: FinetuneConfig, prepared: Prepared, engine: Engine) -> dic
     engine.refresh()
     found: dict[str, Any] = {}
     for corpus in prepared.corpora:
-        reading = read_part(engine, corpus, "valid", config.max_events)
+        most = most_users(corpus, config, config.valid_tokens)
+        reading = read_part(engine, corpus, "valid", config.max_events, most, config.seed)
         if reading.ranked is not None:
             fitted = fit_items(reading.ranked.loss_by_temperature, len(reading.ranked.targets))
             found[f"{corpus.dataset.name}/next_item"] = asdict(fitted)
