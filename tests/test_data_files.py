@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from genrec.data.cleaning import clean
+from genrec.data.cleaning import clean, fill_after_split
 from genrec.data.load import DataOptions, load_dataset
 from genrec.data.schema import canonical
 from genrec.data.sources import read_table
@@ -54,7 +54,8 @@ def cleaned(columns: Mapping[str, Any], **options: Any) -> pl.DataFrame:
     """Cleaned interactions of some columns, without users' and items' files."""
     frame = pl.DataFrame(columns).with_row_index("row")
     items, users = pl.DataFrame(schema={"item_id": pl.String}), pl.DataFrame(schema={"user_id": pl.String})
-    return clean(frame, items, users, **options)[0]
+    found = clean(frame, items, users, **options)[0]
+    return fill_after_split(found, options.get("missing", {}))[0]
 
 
 # --- formats ------------------------------------------------------------------------------------------------------

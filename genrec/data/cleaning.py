@@ -92,9 +92,15 @@ def _ordered(frame: pl.DataFrame) -> pl.DataFrame:
 def _filled(
     frames: tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame], missing: Mapping[str, str], notes: list[str]
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    """Missing values dropped or filled, each column in the first of interactions, items, users that has it."""
+    """Missing values dropped or filled, each column in the first of interactions, items, users that has it.
+
+    What an interaction says (all but its time) is filled after the split, by `fill_after_split`.
+    """
     found = list(frames)
+    late = filled_late(frames[0], missing)
     for column, how in missing.items():
+        if column in late and how in HOW:
+            continue
         option = f"in --missing {column}={how}"
         if how not in HOW:
             raise UnknownNameError("treatment of missing values", how, HOW, option)
@@ -111,6 +117,19 @@ def _filled(
     return found[0], found[1], found[2]
 
 
+def filled_late(interactions: pl.DataFrame, missing: Mapping[str, str]) -> dict[str, str]:
+    """The columns that are filled after the split, so that no held-out value reaches a training row."""
+    return {c: how for c, how in missing.items() if c in interactions.columns and c != "timestamp" and how != "drop"}
+
+
+def fill_after_split(interactions: pl.DataFrame, missing: Mapping[str, str]) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """Interactions with `part`, gaps filled: mean and median of the training part, neighbours of the same part only."""
+    notes: list[str] = []
+    for column, how in filled_late(interactions, missing).items():
+        interactions = _without_gaps(interactions, column, how, notes)
+    return interactions, tuple(notes)
+
+
 def _without_gaps(frame: pl.DataFrame, column: str, how: str, notes: list[str]) -> pl.DataFrame:
     gaps = frame[column].null_count()
     if not gaps:
@@ -123,7 +142,8 @@ def _without_gaps(frame: pl.DataFrame, column: str, how: str, notes: list[str]) 
         raise DataError(f"--missing {column}={how}: {column} holds {dtype}, not numbers; allowed: drop")
     value = pl.col(column).cast(pl.Float64)
     if how in ("mean", "median"):
-        value = value.fill_null(value.mean() if how == "mean" else value.median())
+        known = value.filter(pl.col("part") == "train") if "part" in frame.columns else value
+        value = value.fill_null(known.mean() if how == "mean" else known.median())
     else:
         value = _along_time(frame, column, how)
     frame = frame.with_columns((value.round() if dtype.is_integer() else value).cast(dtype).alias(column))
@@ -149,7 +169,8 @@ def _along_time(frame: pl.DataFrame, column: str, how: str) -> pl.Expr:
         span = since + until
         between = pl.when(span > 0).then(before + (after - before) * since / span).otherwise(before)
     whole = pl.coalesce(pl.when(before.is_not_null() & after.is_not_null()).then(between), before, after)
-    return whole.over("user_id") if "user_id" in frame.columns else whole
+    within = [c for c in ("user_id", "part") if c in frame.columns]
+    return whole.over(within) if within else whole
 
 
 # --- duplicates, k-core, the catalogue ----------------------------------------------------------------------------

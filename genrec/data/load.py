@@ -2,14 +2,14 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import polars as pl
 
 from ..errors import DataError
-from .cleaning import clean
+from .cleaning import clean, fill_after_split
 from .dataset import Dataset
 from .fetch import cache_folder
 from .named import DATASETS, Raw, load_raw
@@ -67,7 +67,9 @@ def load_dataset(name: str | None, options: DataOptions | None = None) -> Datase
     dataset = split(
         dataset, options.split, seed=options.seed, folds=options.folds, fold=options.fold, days=options.days
     )
-    return Dataset(**{**vars(dataset), "fingerprint": fingerprint(dataset)})
+    filled, said = fill_after_split(dataset.interactions, options.missing)
+    dataset = replace(dataset, interactions=filled, notes=(*dataset.notes, *said))
+    return replace(dataset, fingerprint=fingerprint(dataset))
 
 
 def read_files(options: DataOptions) -> Raw:

@@ -12,10 +12,9 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
-from torch import Tensor
 
 from ..data.dataset import Part
-from ..inference.engine import Engine
+from ..inference.engine import Engine, States
 from ..tasks.questions import (
     ItemSampler,
     Window,
@@ -206,7 +205,7 @@ def user_rows(
     return rows, cases
 
 
-def outcomes_of(engine: Engine, corpus: Corpus, states: Tensor, cases: list[Case]) -> dict[str, Outcomes]:
+def outcomes_of(engine: Engine, corpus: Corpus, states: States, cases: list[Case]) -> dict[str, Outcomes]:
     """Scores of the cases whose answers are choices or numbers, by task."""
     found = {}
     for task in corpus.tasks:
@@ -218,7 +217,7 @@ def outcomes_of(engine: Engine, corpus: Corpus, states: Tensor, cases: list[Case
     return found
 
 
-def ranked_of(engine: Engine, corpus: Corpus, held: HeldOut, states: Tensor, users: list[int]) -> Ranked:
+def ranked_of(engine: Engine, corpus: Corpus, held: HeldOut, states: States, users: list[int]) -> Ranked:
     """Ranks of each user's next item(s) in the whole catalogue."""
     targets, removed, kept = [], [], []
     losses = np.zeros(len(TEMPERATURES))
@@ -246,7 +245,7 @@ def held_basket(corpus: Corpus, task: Task, held: HeldOut, user: int, sees: int,
     return None if question is None else replace(question, sees=sees)
 
 
-def given_ranks(engine: Engine, corpus: Corpus, states: Tensor, cases: list[Case]) -> np.ndarray:
+def given_ranks(engine: Engine, corpus: Corpus, states: States, cases: list[Case]) -> np.ndarray:
     """Ranks of the missing items, the given ones removed."""
     ranks = []
     for state, case in zip(states, cases, strict=True):

@@ -11,6 +11,9 @@ from ..model.recmodel import RecModel
 from ..tasks.rows import Row
 
 
+States = Tensor  # hidden states (reads, width), float32
+
+
 class Engine:
     """Scores rows with a model in evaluation mode; item rows are computed once and kept until `refresh`."""
 
@@ -31,7 +34,7 @@ class Engine:
         return self._rows[dataset]
 
     @torch.inference_mode()
-    def states(self, rows: Sequence[Row], progress: Callable[[int], None] | None = None) -> Tensor:
+    def states(self, rows: Sequence[Row], progress: Callable[[int], None] | None = None) -> States:
         """Hidden states (reads, width) float32 at every row's `target_at`, in the order of the rows."""
         self.model.eval()
         counts = np.asarray([len(r.target_at) for r in rows])
@@ -58,7 +61,7 @@ class Engine:
         return out
 
     @torch.inference_mode()
-    def item_scores(self, states: Tensor, dataset: str, index: Tensor | None = None) -> Tensor:
+    def item_scores(self, states: States, dataset: str, index: Tensor | None = None) -> Tensor:
         """Exact scores (n, items) of the whole catalogue, or of the items at `index`."""
         rows, bias = self.item_rows(dataset)
         if index is not None:
@@ -66,6 +69,6 @@ class Engine:
         return self.model.rows_of(dataset).log_scale.exp() * (states @ rows.t()) + bias
 
     @torch.inference_mode()
-    def outcome_scores(self, states: Tensor, dataset: str, task: str) -> Tensor:
+    def outcome_scores(self, states: States, dataset: str, task: str) -> Tensor:
         """Scores (n, answers) of a task's answers."""
         return self.model.group_scores(states, self.model.vocabulary.group(dataset, task))
