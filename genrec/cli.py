@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,13 +68,14 @@ def finetune(args: argparse.Namespace) -> None:
     with training_bar() as progress:
         out = train(config, say, progress)
     print(
-        f'Done. Next:\n  genrec recommend {out} --user USER\n  genrec predict {out} --task TASK ...\n  genrec ask "recommend for user USER" --run {out}'
+        f"Done. Next:\n  genrec recommend {out} --user USER\n  genrec predict {out} --task TASK ...\n"
+        f'  genrec ask "recommend for user USER" --run {out}'
     )
 
 
 @contextlib.contextmanager
 def training_bar() -> Iterator[Callable[[int, int, Mapping[str, float]], None]]:
-    """A progress bar with an ETA on stderr."""
+    """A progress bar with an ETA on stderr; a line every half minute where stderr is no terminal."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -84,25 +86,25 @@ def training_bar() -> Iterator[Callable[[int, int, Mapping[str, float]], None]]:
         TimeRemainingColumn,
     )
 
-    columns = (
-        TextColumn("training"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[loss]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    console = Console(stderr=True)
+    left = (TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[loss]}"))
+    columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), *left)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task: Any = None
+        start = shown = time.monotonic()
+        first = 0
 
         def progress(step: int, steps: int, latest: Mapping[str, float]) -> None:
-            nonlocal task
+            nonlocal task, shown, first
+            loss = f"loss {latest['loss']:.3f}" if "loss" in latest else ""
             if task is None:
-                task = bar.add_task("training", total=steps, loss="")
-            bar.update(task, completed=step)
-            if "loss" in latest:
-                bar.update(task, loss=f"loss {latest['loss']:.3f}")
+                task, first = bar.add_task("training", total=steps, loss=""), step - 1
+            bar.update(task, completed=step, loss=loss)
+            now = time.monotonic()
+            if not console.is_terminal and now - shown > 30:
+                shown = now
+                minutes = (now - start) / (step - first) * (steps - step) / 60
+                say(f"step {step:,} of {steps:,}, about {minutes:.0f} minutes left {loss}")
 
         yield progress
 
@@ -183,9 +185,8 @@ def recommend(args: argparse.Namespace) -> None:
     """The best items for a user, a history or many users."""
     ways = [w for w in ("user", "history", "title", "users") if getattr(args, w) is not None]
     if len(ways) != 1:
-        raise DataError(
-            f"give one of --user, --history, --title and --users ({'none' if not ways else ', '.join('--' + w for w in ways)} given)"
-        )
+        given = ", ".join("--" + w for w in ways) or "none"
+        raise DataError(f"give one of --user, --history, --title and --users ({given} given)")
     if (args.users is None) != (args.out is None):
         raise DataError("--users and --out go together")
     if args.out is not None:
@@ -233,7 +234,8 @@ def recommend(args: argparse.Namespace) -> None:
         say("nothing is known of this user: the most popular items")
     for row in frame.iter_rows(named=True):
         print(
-            f"{row['rank']:3}  {row['title'] or row['item_id']}  (item {row['item_id']}, score {row['score']:.3f}, probability {row['probability']:.4f})"
+            f"{row['rank']:3}  {row['title'] or row['item_id']}  (item {row['item_id']}, "
+            f"score {row['score']:.3f}, probability {row['probability']:.4f})"
         )
 
 
@@ -459,11 +461,13 @@ def data(args: argparse.Namespace) -> None:
         return
     for value in found:
         print(
-            f"{value['name']}: {value['interactions']:,} interactions, {value['users']:,} users, {value['items']:,} items"
+            f"{value['name']}: {value['interactions']:,} interactions, "
+            f"{value['users']:,} users, {value['items']:,} items"
         )
         if value["density"] is not None:
             print(
-                f"  density {value['density']:.4%}, {value['tied_timestamps']:.1%} of the interactions share a user's timestamp"
+                f"  density {value['density']:.4%}, "
+                f"{value['tied_timestamps']:.1%} of the interactions share a user's timestamp"
             )
         for where, columns in value["columns"].items():
             print(

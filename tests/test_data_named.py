@@ -70,7 +70,7 @@ def test_complete_journey_cut_says_so() -> None:
 
 
 def test_the_seed_decides_the_cut() -> None:
-    found = [load_dataset("complete-journey", DataOptions(cut=True, seed=s)) for s in (1, 1, 2)]
+    found = [load_dataset("clothing-reviews", DataOptions(cut=True, seed=s)) for s in (1, 1, 2)]
     assert found[0].fingerprint == found[1].fingerprint != found[2].fingerprint
 
 

@@ -187,7 +187,7 @@ def test_batches_from_and_to_files(toy_run: Path, tmp_path: Path) -> None:
 
 
 def test_only_lora_and_rows_are_trained(toy_files: Path, tmp_path: Path) -> None:
-    """The backbone of the adapter is the one it started from; every LoRA matrix and every row of a seen item has moved."""
+    """No backbone weight is in the adapter; every LoRA matrix and every row of a seen item has moved."""
     out = tmp_path / "run"
     assert main(toy_command(toy_files, out, "--epochs", "1")) == 0
     rows = load_file(out / "adapter" / "item_rows.safetensors")

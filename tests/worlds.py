@@ -37,7 +37,7 @@ def chain_world(items: int = 12, users: int = 60, length: int = 8, seed: int = 0
 
 
 def shop_world(items: int = 16, users: int = 60, weeks: int = 20, seed: int = 0) -> Dataset:
-    """Weekly baskets of two items that go together (2 i and 2 i + 1); every user keeps to two such pairs. Temporal split."""
+    """Weekly baskets of two items that go together (2 i and 2 i + 1); each user keeps to two pairs. Temporal split."""
     rng = np.random.default_rng(seed)
     rows = []
     for user in range(users):
@@ -92,6 +92,6 @@ def review_world(n: int = 300, seed: int = 0) -> Dataset:
 
 
 WORDS = (
-    "red blue thing good fair bad new old and age user the What will choose next Recommend item no yes rated positive negative "
-    "neutral food drink click skip purchase"
+    "red blue thing good fair bad new old and age user the What will choose next Recommend item no yes rated positive "
+    "negative neutral food drink click skip purchase"
 ).split()

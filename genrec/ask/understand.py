@@ -1,4 +1,4 @@
-"""A sentence to a Request: entities first, then which task. The simple form: ids, a count, a task word, a quoted text."""
+"""A sentence to a Request: entities first, then which task. The simple form: ids, count, task word, quoted text."""
 
 import re
 from dataclasses import dataclass

@@ -232,8 +232,8 @@ def _complete_journey(cache: Path, cut: bool, seed: int) -> Raw:
         )
         bought = bought.filter(pl.col("item_id").is_in(common.implode()))
         notes.append(
-            f"cut to {bought['household_id'].n_unique()} of {everyone:,} households, those of the lowest numbers, and their "
-            f"{DEMO_ITEMS} most frequent items: {bought.height:,} purchases"
+            f"cut to {bought['household_id'].n_unique()} of {everyone:,} households, those of the lowest numbers, "
+            f"and their {DEMO_ITEMS} most frequent items: {bought.height:,} purchases"
         )
     interactions = bought.select(
         pl.col("household_id").cast(pl.String).alias("user_id"),

@@ -108,7 +108,7 @@ def first_targets(held: HeldOut, user: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a model makes of one data set's part: next_item, the outcome tasks by name, and ranks of basket's missing item."""
+    """What a model makes of a part: next_item, the outcome tasks by name, and the ranks of baskets' missing items."""
 
     ranked: Ranked | None
     outcomes: Mapping[str, Outcomes]
@@ -124,7 +124,7 @@ def read_part(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Reading:
-    """Every task of a data set on a part, one forward pass per user; `max_users` (and as many texts) takes a seeded sample."""
+    """Every task of a data set on a part, one forward pass per user; `max_users` users and texts are drawn by seed."""
     outcomes: dict[str, Outcomes] = {}
     for task in corpus.tasks:
         if task.unit == "text":
@@ -162,7 +162,7 @@ def sampled(values: list[T], most: int | None, seed: int) -> list[T]:
 
 @dataclass(frozen=True)
 class Case:
-    """One read of a row: its task, right answer (for next_item the user) and weight; the items a basket question gives."""
+    """One read of a row: task, right answer (for next_item the user), weight, and the items a basket question gives."""
 
     task: str
     answer: int

@@ -10,7 +10,6 @@ from ..model.batching import Batch, batches_by_length, collate
 from ..model.recmodel import RecModel
 from ..tasks.rows import Row
 
-
 States = Tensor  # hidden states (reads, width), float32
 
 

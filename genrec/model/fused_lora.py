@@ -1,8 +1,9 @@
 """LoRA layers that train faster on a CPU: one matrix product with the merged weight, small ones for the gradients only.
 
-PEFT adds B(A x) to W x in the forward pass: two thin products, a multiplication and an addition over all activations, per
-layer. Here W + s B A is formed once per step (cheap: it has no batch dimension), and the backward pass computes the gradients
-of A and B without that of W. Only for float32 weights, whose rounding does not swallow the update, and only in training.
+PEFT adds B(A x) to W x in the forward pass: two thin products, a multiplication and an addition over all activations,
+per layer. Here W + s B A is formed once per step (cheap: it has no batch dimension), and the backward pass computes the
+gradients of A and B without that of W. Only for float32 weights, whose rounding does not swallow the update, and only
+in training.
 """
 
 from typing import Any

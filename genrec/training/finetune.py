@@ -624,7 +624,7 @@ def memory_estimate(config: FinetuneConfig, prepared: Prepared) -> int:
 
 
 def export_rows(config: FinetuneConfig, out: Path, text: bool, say: Say) -> str:
-    """Write the training rows to a folder: an Arrow dataset, or prompt/completion JSON lines; returns what was written."""
+    """Write the training rows to a folder, as an Arrow dataset or prompt/completion JSON lines; says what was written."""
     if out.exists() and any(out.iterdir()):
         raise RunError(f"{out} is not empty; give another --out")
     prepared = prepare(replace(config, out=None), say)
