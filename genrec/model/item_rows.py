@@ -103,24 +103,25 @@ def collaborative_vectors(
 class ItemRows(nn.Module):
     """Vectors and biases of one catalogue's items, and the scale of its scores.
 
-    row = (text + P text + c m collaborative) / sqrt(1 + c m) + m residual, bias = <text, q> + m residual bias, where
-    c marks items
-    that have a collaborative vector and m is 0 for the items whose learned part is dropped in this step, else 1. P
-    has low rank.
+    row = (text + P text + c m collaborative) / sqrt(1 + c m) + m residual, bias = <text, q> + m residual bias, where c
+    marks items that have a collaborative vector and m is 0 for the items whose learned part is dropped in this step, else
+    1. P has low rank. The residual bias starts from the item's training interactions, log(1 + count).
     """
 
     text: Tensor
     collaborative: Tensor
     known: Tensor
 
-    def __init__(self, text: Tensor, collaborative: Tensor, known: Tensor, rank: int = 64) -> None:
+    def __init__(
+        self, text: Tensor, collaborative: Tensor, known: Tensor, counts: Tensor | None = None, rank: int = 64
+    ) -> None:
         super().__init__()
         n, width = text.shape
         self.register_buffer("text", text)
         self.register_buffer("collaborative", collaborative)
         self.register_buffer("known", known)
         self.residual = nn.Parameter(torch.zeros(n, width))
-        self.bias = nn.Parameter(torch.zeros(n))
+        self.bias = nn.Parameter(torch.zeros(n) if counts is None else torch.log1p(counts.float()))
         self.down = nn.Parameter(torch.randn(width, rank) / width**0.5)
         self.up = nn.Parameter(torch.zeros(rank, width))
         self.text_bias = nn.Parameter(torch.zeros(width))

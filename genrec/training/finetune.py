@@ -170,16 +170,17 @@ def build_model(config: FinetuneConfig, prepared: Prepared, seed: int) -> RecMod
         text = text_vectors(texts, [encode(t) if t else [] for t in texts], words, seed)
         n = len(texts)
         collaborative, known = torch.zeros(n, words.shape[1]), torch.zeros(n, dtype=torch.bool)
+        counts = np.zeros(n, dtype=np.int64)
         if corpus.events is not None:
             train = select(corpus.events, corpus.events.part == 0)
+            counts = np.bincount(train.item[train.item >= 0], minlength=n)
             if config.collaborative:
                 norm = float(mean_norm(words))
                 collaborative, known = collaborative_vectors(train.item, train.offsets, n, words.shape[1], norm, seed)
             if n > SAMPLED_ABOVE:
-                counts = np.bincount(train.item[train.item >= 0], minlength=n) ** 0.75
-                q = 0.5 * counts / counts.sum() + 0.5 / n
+                q = 0.5 * counts**0.75 / (counts**0.75).sum() + 0.5 / n
                 popularity[corpus.dataset.name] = torch.as_tensor(np.log(q), dtype=torch.float32)
-        item_rows[corpus.dataset.name] = ItemRows(text, collaborative, known)
+        item_rows[corpus.dataset.name] = ItemRows(text, collaborative, known, torch.as_tensor(counts))
     heads = [
         TaskHead(
             dataset=number,
@@ -624,7 +625,7 @@ def memory_estimate(config: FinetuneConfig, prepared: Prepared) -> int:
 
 
 def export_rows(config: FinetuneConfig, out: Path, text: bool, say: Say) -> str:
-    """Write the training rows to a folder, as an Arrow dataset or prompt/completion JSON lines; says what was written."""
+    """Write the training rows to a folder, as Arrow or prompt/completion JSON lines; says what was written."""
     if out.exists() and any(out.iterdir()):
         raise RunError(f"{out} is not empty; give another --out")
     prepared = prepare(replace(config, out=None), say)

@@ -24,6 +24,7 @@ from .plan import PlannedBatches
 
 logger = logging.getLogger(__name__)
 WEIGHTS = "model.safetensors"
+PLAIN_RATE = 5  # learning rate of scales and biases over that of rows: they must travel far in few steps
 SAVE_SECONDS = 300  # at most this long without a checkpoint
 Validate = Callable[[], Mapping[str, float]]
 
@@ -34,8 +35,7 @@ def first(batch: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
 
 
 def parameter_groups(model: RecModel, lr: float, row_lr: float, weight_decay: float) -> list[dict[str, Any]]:
-    """LoRA matrices at `lr`; item and outcome rows at `row_lr`; scales, biases and learned weights at `row_lr`
-    without decay."""
+    """LoRA matrices at `lr`, item and outcome rows at `row_lr`, scales and biases PLAIN_RATE times faster and undecayed."""
     lora, rows, plain = [], [], []
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
@@ -49,7 +49,7 @@ def parameter_groups(model: RecModel, lr: float, row_lr: float, weight_decay: fl
     return [
         {"params": lora, "lr": lr, "weight_decay": weight_decay},
         {"params": rows, "lr": row_lr, "weight_decay": weight_decay},
-        {"params": plain, "lr": row_lr, "weight_decay": 0.0},
+        {"params": plain, "lr": PLAIN_RATE * row_lr, "weight_decay": 0.0},
     ]
 
 
