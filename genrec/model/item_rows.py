@@ -104,8 +104,8 @@ class ItemRows(nn.Module):
     """Vectors and biases of one catalogue's items, and the scale of its scores.
 
     row = (text + P text + c m collaborative) / sqrt(1 + c m) + m residual, bias = <text, q> + m residual bias, where c
-    marks items that have a collaborative vector and m is 0 for the items whose learned part is dropped in this step, else
-    1. P has low rank. The residual bias starts from the item's training interactions, log(1 + count).
+    marks items that have a collaborative vector and m is 0 for the items whose learned part is dropped in this step,
+    else 1. P has low rank. The residual bias starts from the item's training interactions, log(1 + count).
     """
 
     text: Tensor

@@ -35,7 +35,7 @@ def first(batch: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
 
 
 def parameter_groups(model: RecModel, lr: float, row_lr: float, weight_decay: float) -> list[dict[str, Any]]:
-    """LoRA matrices at `lr`, item and outcome rows at `row_lr`, scales and biases PLAIN_RATE times faster and undecayed."""
+    """LoRA matrices at `lr`, rows at `row_lr`, scales and biases PLAIN_RATE times faster and without decay."""
     lora, rows, plain = [], [], []
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
