@@ -1,5 +1,6 @@
 """finetune(config): raw interactions to a run folder."""
 
+import errno
 import json
 import logging
 import os
@@ -15,6 +16,7 @@ import numpy as np
 import polars as pl
 import torch
 import yaml
+from safetensors import SafetensorError
 
 from ..data.dataset import Dataset
 from ..data.load import DataOptions, load_dataset
@@ -416,11 +418,12 @@ def finetune(
 
 @contextmanager
 def disk_errors(out: Path) -> Iterator[None]:
-    """A full disk is the user's to mend."""
+    """A full disk is the user's to mend; torch and safetensors report it as errors of their own."""
     try:
         yield
-    except OSError as error:
-        if error.errno == 28:
+    except (OSError, RuntimeError, SafetensorError) as error:
+        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        if full or shutil.disk_usage(out.parent).free < 2**20:
             raise RunError(
                 f"no space left while writing {out}: free some and run the same command again; "
                 "finished checkpoints are kept"
