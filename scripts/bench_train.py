@@ -60,9 +60,8 @@ def main() -> None:
             tokens.append(int((fields["tokens"] > 0).sum()))
             flops.append(counter.get_total_flops())
             peaks.append(peak)
-        print(
-            f"step {number}: {elapsed:.2f} s, {fields['tokens'].numel()} padded tokens, {counter.get_total_flops() / 1e9:.0f} GFLOP"
-        )
+        padded, giga = fields["tokens"].numel(), counter.get_total_flops() / 1e9
+        print(f"step {number}: {elapsed:.2f} s, {padded} padded tokens, {giga:.0f} GFLOP")
     precision = choose_precision("cpu")
     middle = {str(d).removeprefix("torch."): sorted(p[d] for p in peaks)[len(peaks) // 2] for d in peaks[0]}
     achieved = sum(flops) / sum(seconds)
@@ -77,8 +76,8 @@ def main() -> None:
     if args.json:
         args.json.write_text(json.dumps(found, indent=1))
     print(
-        f"{found['tokens_per_second']:.0f} tokens/s, {achieved / 1e12:.3f} TFLOP/s = {found['share_of_peak']:.2f} of the GEMM peak "
-        f"of {used / 1e12:.3f} TFLOP/s in {precision}"
+        f"{found['tokens_per_second']:.0f} tokens/s, {achieved / 1e12:.3f} TFLOP/s = "
+        f"{found['share_of_peak']:.2f} of the GEMM peak of {used / 1e12:.3f} TFLOP/s in {precision}"
     )
 
 

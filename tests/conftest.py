@@ -49,7 +49,7 @@ def toy_command(files: Path, out: Path, *more: str) -> list[str]:
         "--batch-tokens",
         "512",
         "--epochs",
-        "20",
+        "30",
         "--patience",
         "30",
     ]

@@ -60,7 +60,7 @@ class FinetuneConfig:
     weight_decay: float = option(0.01, "weight decay (lambda)")
     warmup: float = option(0.05, "share of the steps in which the learning rate rises")
     dropout: float = option(0.3, "dropout of rows and last hidden states")
-    row_dropout: float = option(0.1, "share of items per step that must do without their learned part")
+    row_dropout: float = option(0.03, "share of items per step that must do without their learned part")
     batch_tokens: int = option(2048, "padded tokens per batch")
     max_events: int = option(150, "longest history of a row, in events")
     stride: int = option(150, "events between the windows of a longer history")
