@@ -91,16 +91,16 @@ def training_bar() -> Iterator[Callable[[int, int, Mapping[str, float]], None]]:
     columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), *left)
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task: Any = None
-        start = shown = time.monotonic()
+        start = shown = 0.0
         first = 0
 
         def progress(step: int, steps: int, latest: Mapping[str, float]) -> None:
-            nonlocal task, shown, first
+            nonlocal task, start, shown, first
             loss = f"loss {latest['loss']:.3f}" if "loss" in latest else ""
-            if task is None:
-                task, first = bar.add_task("training", total=steps, loss=""), step - 1
-            bar.update(task, completed=step, loss=loss)
             now = time.monotonic()
+            if task is None:
+                task, first, start, shown = bar.add_task("training", total=steps, loss=""), step, now, now
+            bar.update(task, completed=step, loss=loss)
             if not console.is_terminal and now - shown > 30:
                 shown = now
                 minutes = (now - start) / (step - first) * (steps - step) / 60

@@ -22,6 +22,7 @@ from ..errors import RunError
 from ..tasks.task import Task, load_task
 from ..tasks.vocabulary import Vocabulary
 from .backbone import Backbone, BackboneSource, Quantize, choose_precision, load_backbone
+from .fused_lora import fuse_lora
 from .item_rows import ItemRows
 from .recmodel import RecModel
 
@@ -229,6 +230,7 @@ def load_adapter(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
         peft = PeftModel.from_pretrained(backbone.model, str(folder), is_trainable=False)
+    fuse_lora(peft)
     try:
         state = load_file(folder / ROWS)
     except SafetensorError as error:

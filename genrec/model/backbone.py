@@ -24,6 +24,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from ..data.fetch import cache_folder as cache_folder
 from ..data.fetch import wheel_members
 from ..errors import GenrecError, RunError, UnavailableError, UnknownNameError
+from .attention import chunk_attention
 
 log = logging.getLogger(__name__)
 
@@ -139,6 +140,7 @@ def load_backbone(
     if expected is not None and not allow_mismatch:
         _check_expected(source, expected)
     body.eval().requires_grad_(False)
+    chunk_attention(body)
     log.info(
         "backbone: %s (%s), %d of %d blocks, %s", source.model, source.kind, blocks, total, describe_precision(where)
     )

@@ -1,9 +1,8 @@
-"""LoRA layers that train faster on a CPU: one matrix product with the merged weight, small ones for the gradients only.
+"""LoRA layers with few passes over the activations: what PEFT computes, in the dtype of the frozen weight.
 
-PEFT adds B(A x) to W x in the forward pass: two thin products, a multiplication and an addition over all activations,
-per layer. Here W + s B A is formed once per step (cheap: it has no batch dimension), and the backward pass computes the
-gradients of A and B without that of W. Only for float32 weights, whose rounding does not swallow the update, and only
-in training.
+PEFT casts the input to float32, multiplies twice, scales and adds, each a pass over all activations of its own, and
+autograd repeats that backwards. Here the update is accumulated into the product by the matrix library itself, and the
+backward pass is written out. Quantized layers keep PEFT's own forward.
 """
 
 from typing import Any
@@ -12,39 +11,40 @@ import torch
 from peft.tuners.lora.layer import Linear as LoraLinear
 from torch import Tensor, nn
 
-LARGEST = 1_000_000_000  # weights beyond which a second copy of them costs more memory than the time is worth
 
-
-class MergedLinear(torch.autograd.Function):
-    """y = x (W + s B A)^T + bias with gradients for x, A (r, in) and B (out, r); W and bias are frozen."""
+class LoraProduct(torch.autograd.Function):
+    """y = x W^T + s (x A^T) B^T + bias with gradients for x, A (r, in) and B (out, r); W and bias are frozen."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float) -> Tensor:
-        """The product with the merged weight, which is kept for the backward pass."""
-        merged = torch.addmm(weight, b, a, alpha=scale)
-        ctx.save_for_backward(x, merged, a, b)
-        ctx.scale = scale
-        return nn.functional.linear(x, merged, bias)
+        """The product (..., out) in the dtype of `weight`."""
+        flat = x.reshape(-1, x.shape[-1]).to(weight.dtype)
+        a, b = a.to(weight.dtype), b.to(weight.dtype)
+        low = flat @ a.t()
+        out = nn.functional.linear(flat, weight, bias).addmm_(low, b.t(), alpha=scale)
+        ctx.save_for_backward(flat, low, weight, a, b)
+        ctx.scale, ctx.shape, ctx.dtype = scale, x.shape, x.dtype
+        return out.reshape(*x.shape[:-1], out.shape[-1])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of x, A and B."""
-        x, merged, a, b = ctx.saved_tensors
-        flat_grad, flat_x = grad.reshape(-1, grad.shape[-1]), x.reshape(-1, x.shape[-1])
-        grad_x = (flat_grad @ merged).reshape(x.shape) if ctx.needs_input_grad[0] else None
-        grad_a = ctx.scale * ((flat_grad @ b).t() @ flat_x)
-        grad_b = ctx.scale * (flat_grad.t() @ (flat_x @ a.t()))
+        flat, low, weight, a, b = ctx.saved_tensors
+        grad = grad.reshape(-1, grad.shape[-1]).to(weight.dtype)
+        grad_low = grad @ b
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            grad_x = (grad @ weight).addmm_(grad_low, a, alpha=ctx.scale).reshape(ctx.shape).to(ctx.dtype)
+        grad_a = (grad_low.t() @ flat).float() * ctx.scale
+        grad_b = (grad.t() @ low).float() * ctx.scale
         return grad_x, None, None, grad_a, grad_b, None
 
 
 def fuse_lora(backbone: nn.Module) -> int:
-    """Let the LoRA layers of a PEFT model train through MergedLinear where they can; returns how many do."""
-    parameters = list(backbone.parameters())
-    if parameters[0].device.type != "cpu" or sum(p.numel() for p in parameters) > LARGEST:
-        return 0
+    """Let the unquantized LoRA layers of a PEFT model run through LoraProduct; returns how many do."""
     fused = 0
     for module in backbone.modules():
-        if isinstance(module, LoraLinear) and module.get_base_layer().weight.dtype == torch.float32:
+        if isinstance(module, LoraLinear) and type(module.get_base_layer()) is nn.Linear:
             _fuse(module)
             fused += 1
     return fused
@@ -57,9 +57,10 @@ def _fuse(module: LoraLinear) -> None:
     scale = module.scaling["default"]
 
     def forward(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        if not module.training:
+        if module.disable_adapters or module.merged:
             return plain(x, *args, **kwargs)
-        found: Tensor = MergedLinear.apply(x, base.weight, base.bias, a.weight, b.weight, scale)
+        with torch.autocast(x.device.type, enabled=False):  # the weight's dtype decides
+            found: Tensor = LoraProduct.apply(x, base.weight, base.bias, a.weight, b.weight, scale)
         return found
 
     module.forward = forward  # type: ignore[method-assign]

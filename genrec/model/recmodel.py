@@ -99,12 +99,13 @@ class RecModel(nn.Module):
 
     def hidden(self, embedded: Tensor, position: Tensor | None, mask: Tensor | None, **kwargs: Any) -> Any:
         """The backbone's output for embedded rows, in the compute precision."""
-        with torch.autocast(
-            embedded.device.type, dtype=self.compute_dtype, enabled=self.compute_dtype != torch.float32
-        ):
-            return self.backbone(
-                inputs_embeds=embedded, position_ids=position, attention_mask=mask, use_cache=False, **kwargs
-            )
+        return self.backbone(
+            inputs_embeds=embedded.to(self.compute_dtype),
+            position_ids=position,
+            attention_mask=mask,
+            use_cache=False,
+            **kwargs,
+        )
 
     def group_scores(self, hidden: Tensor, group: Group) -> Tensor:
         """Scores (n, answers) of an outcome group at hidden states (n, width)."""
