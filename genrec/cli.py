@@ -5,12 +5,14 @@ Heavy imports happen inside the commands, so that `genrec --help` answers at onc
 
 import argparse
 import contextlib
+import errno
 import json
 import logging
 import os
 import signal
 import sys
 import time
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from .recommender import Recommender
+    from .training.config import FinetuneConfig
 
 Parser = argparse.ArgumentParser
 
@@ -51,31 +54,38 @@ def finetune_options(parser: Parser) -> None:
     from .training.config import FinetuneConfig
 
     add_options(parser, FinetuneConfig)
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="options from a run's config.yaml; those given beside it come first"
+    )
+
+
+def finetune_config(args: argparse.Namespace) -> "FinetuneConfig":
+    """The options given, over those of --config."""
+    from .options import from_namespace
+    from .training.config import FinetuneConfig, read_config
+
+    found: FinetuneConfig = from_namespace(FinetuneConfig, args, read_config(args.config) if args.config else None)
+    return found
 
 
 def finetune(args: argparse.Namespace) -> None:
     """Train one adapter on your interactions or on named data sets."""
-    from .options import from_namespace
-    from .training.config import FinetuneConfig
+    config = finetune_config(args)
     from .training.finetune import dry_run
     from .training.finetune import finetune as train
 
-    config: FinetuneConfig = from_namespace(FinetuneConfig, args)
     if config.dry_run:
         for line in dry_run(config, say):
             print(line)
         return
-    with training_bar() as progress:
-        out = train(config, say, progress)
-    print(
-        f"Done. Next:\n  genrec recommend {out} --user USER\n  genrec predict {out} --task TASK ...\n"
-        f'  genrec ask "recommend for user USER" --run {out}'
-    )
+    with progress_bar() as progress:
+        finished = train(config, say, progress)
+    print("\n  ".join((f"Done: {finished.folder}. Next:", *finished.commands)))
 
 
 @contextlib.contextmanager
-def training_bar() -> Iterator[Callable[[int, int, Mapping[str, float]], None]]:
-    """A progress bar with an ETA on stderr; a line every half minute where stderr is no terminal."""
+def progress_bar() -> Iterator[Callable[[str, int, int, Mapping[str, float]], None]]:
+    """A bar with an ETA on stderr for each stage; a line every half minute where stderr is no terminal."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -88,23 +98,26 @@ def training_bar() -> Iterator[Callable[[int, int, Mapping[str, float]], None]]:
 
     console = Console(stderr=True)
     left = (TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[loss]}"))
-    columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), *left)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), *left)
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task: Any = None
-        start = shown = 0.0
-        first = 0
+        bars: dict[str, Any] = {}  # the bar, first step and start of each stage that is under way
+        began: dict[str, tuple[int, float]] = {}
+        shown = time.monotonic()
 
-        def progress(step: int, steps: int, latest: Mapping[str, float]) -> None:
-            nonlocal task, start, shown, first
+        def progress(stage: str, done: int, total: int, latest: Mapping[str, float]) -> None:
+            nonlocal shown
             loss = f"loss {latest['loss']:.3f}" if "loss" in latest else ""
             now = time.monotonic()
-            if task is None:
-                task, first, start, shown = bar.add_task("training", total=steps, loss=""), step, now, now
-            bar.update(task, completed=step, loss=loss)
-            if not console.is_terminal and now - shown > 30:
+            if stage not in bars:
+                bars[stage], began[stage] = bar.add_task(stage, total=total, loss=""), (done, now)
+            bar.update(bars[stage], completed=done, total=total, loss=loss)
+            first, start = began[stage]
+            if not console.is_terminal and now - shown > 30 and done > first:
                 shown = now
-                minutes = (now - start) / (step - first) * (steps - step) / 60
-                say(f"step {step:,} of {steps:,}, about {minutes:.0f} minutes left {loss}")
+                minutes = (now - start) / (done - first) * (total - done) / 60
+                say(f"{stage}: {done:,} of {total:,}, about {minutes:.1f} minutes left {loss}")
+            if done >= total:
+                bar.remove_task(bars.pop(stage))
 
         yield progress
 
@@ -119,11 +132,9 @@ def rows_options(parser: Parser) -> None:
 
 def rows(args: argparse.Namespace) -> None:
     """Write the training rows, for a look or for another trainer."""
-    from .options import from_namespace
-    from .training.config import FinetuneConfig
+    config = finetune_config(args)
     from .training.finetune import export_rows
 
-    config: FinetuneConfig = from_namespace(FinetuneConfig, args)
     if config.out is None:
         raise DataError("--out DIR is needed: where the rows go")
     print(export_rows(config, Path(config.out), args.text, say))
@@ -136,8 +147,13 @@ def run_options(parser: Parser) -> None:
     """The run, and how to load it."""
     parser.add_argument("run", metavar="RUN", help="run folder")
     parser.add_argument("--dataset", help="data set of the run (default: its first that knows the ids)")
+    load_options(parser)
+
+
+def load_options(parser: Parser) -> None:
+    """How to load a run, and how to answer."""
     parser.add_argument(
-        "--quantize", choices=("none", "nf4"), default="none", help="quantize the backbone (default: none)"
+        "--quantize", choices=("none", "nf4"), help="quantize the backbone (default: as the run was trained)"
     )
     parser.add_argument(
         "--allow-backbone-mismatch", action="store_true", help="load on other weights of the same architecture"
@@ -155,22 +171,32 @@ def load_run(args: argparse.Namespace) -> "Recommender":
     )
 
 
+def one_id(value: str) -> str:
+    """An id as the data room writes it: trimmed, in Unicode's composed form."""
+    return unicodedata.normalize("NFC", value.strip())
+
+
 def split_ids(value: str) -> list[str]:
     """`1,2,3` as ids."""
-    return [i.strip() for i in value.split(",") if i.strip()]
+    return [one_id(i) for i in value.split(",") if i.strip()]
 
 
 def recommend_options(parser: Parser) -> None:
     """Options of recommend."""
     run_options(parser)
-    parser.add_argument("--user", help="user id")
+    parser.add_argument("--user", type=one_id, help="user id")
     parser.add_argument("--history", type=split_ids, metavar="ID,ID", help="item ids instead of a user, oldest first")
     parser.add_argument(
         "--title", action="append", metavar="TITLE", help="a title instead of ids as history; may be repeated"
     )
     parser.add_argument("-k", type=int, default=10, help="length of the list (default: 10)")
     parser.add_argument(
-        "--exclude", action="append", default=[], metavar="ID", help="an item that must not appear; may be repeated"
+        "--exclude",
+        action="append",
+        default=[],
+        type=one_id,
+        metavar="ID",
+        help="an item that must not appear; may be repeated",
     )
     parser.add_argument("--include-seen", action="store_true", help="items of the history may appear")
     parser.add_argument("--candidates", type=split_ids, metavar="ID,ID", help="rank these items only")
@@ -201,8 +227,11 @@ def recommend(args: argparse.Namespace) -> None:
         "dataset": args.dataset,
     }
     if args.users is not None:
-        users = recommender.all_users(args.dataset) if args.users == "all" else read_column(Path(args.users), "user_id")
-        found = recommender.recommend(users, **common)
+        users = (
+            recommender.all_users(args.dataset) if args.users == "all" else read_ids(Path(args.users), ["user_id"])[0]
+        )
+        with progress_bar() as progress:
+            found = recommender.recommend(users, **common, progress=lambda n, total: progress("users", n, total, {}))
         warn(found.warnings)
         write_table(found.frame, args.out)
         say(f"{found.frame.height:,} rows for {len(users):,} users in {args.out}")
@@ -210,9 +239,10 @@ def recommend(args: argparse.Namespace) -> None:
     if args.user is not None:
         found = recommender.recommend(args.user, **common)
     else:
-        history = (
-            args.history if args.history is not None else [title_id(recommender, t, args.dataset) for t in args.title]
-        )
+        history = args.history
+        if args.title is not None:
+            common["dataset"] = dataset_of_titles(recommender, args.title, args.dataset)
+            history = [title_id(recommender, t, common["dataset"]) for t in args.title]
         found = recommender.recommend(history=history, **common)
     frame = found.frame
     if args.json:
@@ -239,7 +269,13 @@ def recommend(args: argparse.Namespace) -> None:
         )
 
 
-def title_id(recommender: "Recommender", title: str, dataset: str | None) -> str:
+def dataset_of_titles(recommender: "Recommender", titles: Sequence[str], dataset: str | None) -> str:
+    """The data set that was named, else the first that has all titles, else the run's first."""
+    fits = (d for d in recommender.datasets if all(recommender.find_items(t, d).height for t in titles))
+    return dataset or next(fits, recommender.datasets[0])
+
+
+def title_id(recommender: "Recommender", title: str, dataset: str) -> str:
     """The item a title names."""
     found = recommender.find_items(title, dataset)
     if not found.height:
@@ -255,8 +291,8 @@ def predict_options(parser: Parser) -> None:
     parser.add_argument(
         "--task", required=True, help="rating, click, purchase, sentiment, ... (what the run was trained on)"
     )
-    parser.add_argument("--user", help="user id")
-    parser.add_argument("--item", help="item id")
+    parser.add_argument("--user", type=one_id, help="user id")
+    parser.add_argument("--item", type=one_id, help="item id")
     parser.add_argument("--text", help="the text a text task is asked about")
     parser.add_argument(
         "--file", type=Path, metavar="FILE", help="many: a file with user_id and item_id, user_id, or text columns"
@@ -272,14 +308,9 @@ def predict(args: argparse.Namespace) -> None:
         check_output(args.out)
     users, items, texts = args.user, args.item, args.text
     if args.file is not None:
-        from .data.sources import read_table
-
-        table, _ = read_table(args.file)
-        users, items, texts = (
-            table[c].cast(str_type()).to_list() if c in table.columns else None for c in ("user_id", "item_id", "text")
-        )
+        users, items, texts = read_ids(args.file, [], ["user_id", "item_id", "review"])
         if users is None and texts is None:
-            raise DataError(f"{args.file} has neither a user_id nor a text column; it has: {', '.join(table.columns)}")
+            raise DataError(f"{args.file} has neither a user_id nor a text column")
     recommender = load_run(args)
     found = recommender.predict(args.task, users=users, items=items, texts=texts, dataset=args.dataset)
     if args.out is not None:
@@ -292,6 +323,7 @@ def predict(args: argparse.Namespace) -> None:
         return
     row = found.frame.row(0, named=True)
     probabilities = dict(zip(found.choices, row["probabilities"], strict=True))
+    warn(found.warnings)
     if args.json:
         show_json(
             {
@@ -304,7 +336,6 @@ def predict(args: argparse.Namespace) -> None:
             }
         )
         return
-    warn(found.warnings)
     value = f"{row['value']:.2f}" if isinstance(row["value"], float) else row["value"]
     print(f"{row['task']}: {value}  ({', '.join(f'{c} {p:.3f}' for c, p in probabilities.items())})")
 
@@ -312,7 +343,7 @@ def predict(args: argparse.Namespace) -> None:
 def similar_options(parser: Parser) -> None:
     """Options of similar."""
     run_options(parser)
-    parser.add_argument("--item", required=True, help="item id")
+    parser.add_argument("--item", required=True, type=one_id, help="item id")
     parser.add_argument("-k", type=int, default=10, help="length of the list (default: 10)")
 
 
@@ -355,21 +386,17 @@ def ask_options(parser: Parser) -> None:
     parser.add_argument("sentence", metavar="SENTENCE", help='"recommend for user 42"')
     parser.add_argument("--run", help="run folder (default: the most recent under runs/)")
     parser.add_argument("--dataset", help="data set of the run")
-    parser.add_argument(
-        "--quantize", choices=("none", "nf4"), default="none", help="quantize the backbone (default: none)"
-    )
-    parser.add_argument("--json", action="store_true", help="the answer as JSON")
+    load_options(parser)
 
 
 def ask(args: argparse.Namespace) -> None:
     """Answer a sentence."""
     from .ask.answer import answer
-    from .recommender import Recommender
 
-    run = Path(args.run) if args.run else latest_run()
     if args.run is None:
-        say(f"run: {run}")
-    found = answer(Recommender.load(run, quantize=args.quantize), args.sentence, args.dataset)
+        args.run = latest_run()
+        say(f"run: {args.run}")
+    found = answer(load_run(args), args.sentence, args.dataset)
     if args.json:
         show_json(found.to_json())
         return
@@ -419,9 +446,11 @@ def data_options(parser: Parser) -> None:
     parser.add_argument(
         "what", choices=("list", "show"), help="list the named data sets, or show one or a file of yours"
     )
+    from .options import add_options
+    from .training.config import DATA_OPTIONS, FinetuneConfig
+
     parser.add_argument("name", nargs="?", metavar="NAME|FILE", help="data set name or interactions file")
-    parser.add_argument("--items", type=Path, metavar="FILE", help="catalogue of your own file")
-    parser.add_argument("--column", nargs="+", default=[], metavar="NAME=COLUMN", help="what a column means")
+    add_options(parser, FinetuneConfig, DATA_OPTIONS)
     parser.add_argument("--json", action="store_true", help="as JSON")
 
 
@@ -439,21 +468,16 @@ def data(args: argparse.Namespace) -> None:
     if args.name is None:
         raise DataError("`genrec data show` needs a NAME or FILE")
     from .data.describe import describe
-    from .data.load import DataOptions, load_dataset
-    from .data.named import expand
+    from .options import from_namespace
     from .tasks.rows import offered_tasks
     from .tasks.task import load_tasks
-    from .training.config import pairs
+    from .training.config import FinetuneConfig, load_data
 
     path = Path(args.name)
-    if path.suffix and (path.exists() or args.name not in NAMES):
-        loaded = [
-            load_dataset(None, DataOptions(interactions=path, items=args.items, columns=pairs(args.column, "column")))
-        ]
-    else:
-        loaded = [load_dataset(name, DataOptions(cut=cut)) for name, cut in expand([args.name])]
+    own = path.suffix and (path.exists() or args.name not in NAMES)
+    what: dict[str, object] = {"interactions": args.name} if own else {"names": (args.name,)}
     found = []
-    for dataset in loaded:
+    for dataset in load_data(from_namespace(FinetuneConfig, args, what)):
         offered, why = offered_tasks(dataset, list(load_tasks().values()))
         found.append(describe(dataset) | {"tasks": [t.name for t in offered], "tasks_off": why})
     if args.json:
@@ -501,21 +525,30 @@ def doctor(args: argparse.Namespace) -> None:
 # --- files --------------------------------------------------------------------------------------------------------
 
 
-def str_type() -> Any:
-    """polars' String, imported late."""
-    import polars as pl
+def read_ids(path: Path, needed: Sequence[str], wanted: Sequence[str] | None = None) -> list[Any]:
+    """Columns of a file (default: those needed) by their usual names; None for one that it lacks.
 
-    return pl.String
-
-
-def read_column(path: Path, column: str) -> list[str]:
-    """One column of a file as text."""
+    Ids are read as in the data room. Raises DataError for a needed column that is not there, and a row without an id.
+    """
+    from .data.schema import ALIASES, IDS, as_id, missing_column, squeezed
     from .data.sources import read_table
 
     table, _ = read_table(path)
-    if column not in table.columns:
-        raise DataError(f"{path} has no {column} column; it has: {', '.join(table.columns)}")
-    return [str(v) for v in table[column].to_list()]
+    by_name = {squeezed(c): c for c in reversed(table.columns)}
+    found: list[Any] = []
+    for column in wanted or needed:
+        named = next((by_name[a] for a in ALIASES[column] if a in by_name), None)
+        if named is None:
+            if column in needed:
+                raise DataError(missing_column(column, table.columns, {}, str(path)))
+            found.append(None)
+            continue
+        values = as_id(table[named]) if column in IDS else table[named]
+        if values.null_count():
+            row = int(values.is_null().arg_max() or 0) + 1
+            raise DataError(f"{path}: row {row} has no {named}; every row needs one")
+        found.append([str(v) for v in values.to_list()])
+    return found
 
 
 def check_output(path: Path) -> None:
@@ -531,14 +564,17 @@ def write_table(frame: "pl.DataFrame", path: Path) -> None:
     import polars as pl
 
     partial = path.with_name(f".{path.name}.partial")
-    if path.suffix == ".parquet":
-        frame.write_parquet(partial)
-    elif path.suffix == ".csv":
-        lists = [c for c, t in frame.schema.items() if t.is_nested()]
-        frame.with_columns(pl.col(c).cast(pl.List(pl.String)).list.join(" ") for c in lists).write_csv(partial)
-    else:
-        frame.write_ndjson(partial)
-    os.replace(partial, path)
+    try:
+        if path.suffix == ".parquet":
+            frame.write_parquet(partial)
+        elif path.suffix == ".csv":
+            lists = [c for c, t in frame.schema.items() if t.is_nested()]
+            frame.with_columns(pl.col(c).cast(pl.List(pl.String)).list.join(" ") for c in lists).write_csv(partial)
+        else:
+            frame.write_ndjson(partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 # --- main ---------------------------------------------------------------------------------------------------------
@@ -585,13 +621,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except GenrecError as error:
         say(f"genrec {args.command}: {error}")
         return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        say(f"genrec {args.command}: no space left on the device{f' for {error.filename}' if error.filename else ''}")
+        return 2
     except KeyboardInterrupt:
         again = "; the same command resumes from the last checkpoint" if args.command == "finetune" else ""
         say(f"interrupted{again}")
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
     return 0
 
 

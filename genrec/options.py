@@ -2,7 +2,7 @@
 
 import argparse
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, field, fields
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -16,11 +16,11 @@ def option(default: Any = MISSING, help: str = "", *, metavar: str | None = None
     return field(default=default, metadata=metadata)
 
 
-def add_options(parser: argparse.ArgumentParser, config: type) -> None:
-    """One option per field of a config dataclass."""
+def add_options(parser: argparse.ArgumentParser, config: type, only: Sequence[str] | None = None) -> None:
+    """One option per field of a config dataclass; `only` names the fields wanted."""
     hints = get_type_hints(config)
     for spec in fields(config):
-        if spec.metadata:
+        if spec.metadata and (only is None or spec.name in only):
             add_option(parser, spec, hints[spec.name])
 
 
@@ -50,12 +50,12 @@ def add_option(parser: argparse.ArgumentParser, spec: "Field[Any]", hint: Any) -
         parser.add_argument("--" + spec.name.replace("_", "-"), **kwargs)
 
 
-def from_namespace(config: type, namespace: argparse.Namespace) -> Any:
-    """The config with the options that were given."""
+def from_namespace(config: type, namespace: argparse.Namespace, values: Mapping[str, Any] | None = None) -> Any:
+    """The config with the options that were given, over `values`."""
     given = vars(namespace)
-    values = {}
+    values = dict(values or {})
     for spec in fields(config):
-        if spec.name in given and given[spec.name] is not None:
+        if spec.name in given and given[spec.name] not in (None, []):
             value = given[spec.name]
             values[spec.name] = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
     return config(**values)

@@ -1,6 +1,6 @@
 """Recommender: what every front end knows. Users, items and texts in, data frames out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +13,8 @@ from .data import store as stores
 from .data.dataset import Dataset
 from .errors import DataError, GenrecError, RunError, UnknownNameError
 from .tasks.questions import text_branch
-from .tasks.rows import Branch, Corpus, Events, Row, assemble, plain_encoder, question_tokens, user_headers
-from .tasks.task import Task
+from .tasks.rows import Branch, Corpus, Events, Row, assemble, plain_encoder, question_tokens, shown_from, user_headers
+from .tasks.task import Task, placeholders
 from .tasks.vocabulary import EVENT
 
 if TYPE_CHECKING:
@@ -62,16 +62,16 @@ class Recommender:
     def load(
         run: str | Path,
         *,
-        quantize: Literal["none", "nf4"] = "none",
+        quantize: Literal["none", "nf4"] | None = None,
         device: str | None = None,
         allow_mismatch: bool = False,
         model: str | None = None,
     ) -> "Recommender":
         """Load a run folder.
 
-        quantize: `none` or `nf4` for the backbone. model: where the backbone is, if it is a folder or file that has
-        moved. Raises RunError where the run is incomplete, damaged, newer, or its backbone differs and `allow_mismatch`
-        is not set.
+        quantize: `none` or `nf4` for the backbone; None: as the run was trained. model: where the backbone is, if it is
+        a folder or file that has moved. Raises RunError where the run is incomplete, damaged, newer, or its backbone
+        differs and `allow_mismatch` is not set.
         """
         folder = Path(run)
         if not folder.is_dir():
@@ -85,9 +85,11 @@ class Recommender:
             )
             raise RunError(f"{folder} is not a finished run: {how}")
         from .inference.engine import Engine
-        from .model.adapter import load_adapter
+        from .model.adapter import load_adapter, read_manifest
 
         place = model or local_backbone(folder)
+        if quantize is None:
+            quantize = read_manifest(folder / "adapter").options.get("quantize", "none")
         adapter = load_adapter(
             folder / "adapter", quantize=quantize, device=device, allow_mismatch=allow_mismatch, place=place
         )
@@ -188,7 +190,7 @@ class Recommender:
     def _history(self, shelf: Shelf, users: Sequence[str], histories: Sequence[pl.DataFrame]) -> Corpus:
         """The corpus with these users' histories as its events and their attributes as headers."""
         name, vocabulary = shelf.corpus.dataset.name, shelf.corpus.vocabulary
-        item, outcome, source = [], [], []
+        item, outcome = [], []
         rating = vocabulary.by_key.get((name, "rating"))
         event = vocabulary.by_key.get((name, EVENT))
         for frame in histories:
@@ -201,21 +203,23 @@ class Recommender:
                 words = {w: event.first + n for n, w in enumerate(event.words)}
                 own = np.asarray([words.get(e, -1) for e in frame["event"].to_list()], dtype=np.int32)
             outcome.append(own)
-            source.append(np.arange(frame.height))
         lengths = [len(i) for i in item]
-        total = sum(lengths)
-        zeros = np.zeros(total, dtype=np.int64)
+        empty = np.zeros(0, dtype=np.int32)
+        zeros = np.zeros(sum(lengths), dtype=np.int64)
         events = Events(
             users=tuple(users),
             offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-            item=np.concatenate(item) if item else zeros.astype(np.int32),
-            outcome=np.concatenate(outcome) if outcome else zeros.astype(np.int32),
+            item=np.concatenate([empty, *item]),
+            outcome=np.concatenate([empty, *outcome]),
+            kind=zeros,
             time=zeros,
             basket=zeros - 1,
             part=zeros.astype(np.int8),
+            source=zeros,
             target=zeros.astype(bool),
-            source=np.concatenate(source) if source else zeros,
             labels={},
+            where={},
+            kinds=(),
         )
         known = [u for u in users if u]
         attributes = (
@@ -236,8 +240,8 @@ class Recommender:
     def _row(self, corpus: Corpus, n: int, branches: Sequence[Branch]) -> Row:
         """History n of the corpus cut to what the model was trained on, with branches that see all of it."""
         assert corpus.events is not None
-        hi = int(corpus.events.offsets[n + 1])
-        lo = max(int(corpus.events.offsets[n]), hi - self.adapter.manifest.max_events)
+        lo, hi = int(corpus.events.offsets[n]), int(corpus.events.offsets[n + 1])
+        lo += shown_from(hi - lo, self.adapter.manifest.max_events)
         row = assemble(
             corpus,
             corpus.events.users[n] or None,
@@ -260,10 +264,18 @@ class Recommender:
         )
 
     def _own_history(self, shelf: Shelf, user: str) -> pl.DataFrame:
-        name = shelf.corpus.dataset.name
-        if not stores.has_user(self.store, name, user):
-            raise UnknownNameError("user", user, stores.users(self.store, name), f"in {name}")
-        return stores.history(self.store, name, user)
+        return stores.history(self.store, shelf.corpus.dataset.name, user)
+
+    def _cut(self, histories: Sequence[pl.DataFrame]) -> tuple[str, ...]:
+        """A warning where histories are longer than what the model reads."""
+        most = self.adapter.manifest.max_events
+        dropped = [shown_from(h.height, most) for h in histories]
+        longer = sum(1 for d in dropped if d)
+        if not longer:
+            return ()
+        if len(histories) == 1:
+            return (f"the history has {histories[0].height:,} events; the oldest {dropped[0]:,} are not read",)
+        return (f"{longer:,} histories have more than {most:,} events; their oldest are not read",)
 
     def _given_history(self, shelf: Shelf, items: Sequence[str]) -> pl.DataFrame:
         for item in items:
@@ -286,14 +298,15 @@ class Recommender:
         candidates: Sequence[str] | None = None,
         where: str | None = None,
         dataset: str | None = None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> Recommendations:
         """The k best items for each user, or for a history of item ids (oldest first); exact over the whole catalogue.
 
         Items of the history are left out unless `include_seen`; `exclude`, `candidates` and `where` (SQL over the
         catalogue's columns; `genre = 'Comedy'` asks whether a list holds it) narrow the list. probability: softmax over
         the catalogue after seen-removal and before these filters. Where nothing is known of a user the list is the most
-        popular items, strategy `popular`, with their share of the training interactions as score. Raises
-        UnknownNameError for unknown ids.
+        popular items, strategy `popular`, with their share of the training interactions as score. progress: called with
+        the users done and in all. Raises UnknownNameError for unknown ids.
         """
         if (users is None) == (history is None):
             raise DataError("give either users or a history")
@@ -306,11 +319,17 @@ class Recommender:
             raise GenrecError(
                 f"data set {name} has no catalogue to recommend from; it feeds the tasks {', '.join(self.tasks(name))}"
             )
+        if "next_item" not in self.tasks(name):
+            raise GenrecError(
+                f"data set {name} was not trained on next_item in this run, so nothing ranks its items; "
+                f"it has the tasks {', '.join(self.tasks(name))}"
+            )
         allowed = self._allowed(shelf, exclude, candidates, where)
         if not allowed.any():
             warnings += ("no item of the catalogue meets the conditions",)
         frames = [pl.DataFrame(schema=RECOMMENDATION_SCHEMA)]
         short = 0
+        longer: list[pl.DataFrame] = []
         for start in range(0, len(names), CHUNK):
             part = names[start : start + CHUNK]
             histories = (
@@ -319,6 +338,9 @@ class Recommender:
                 else [self._own_history(shelf, u) for u in part]
             )
             found = self._rank(shelf, part, histories, k, allowed, include_seen)
+            longer += [n for n in histories if n.height > self.adapter.manifest.max_events]
+            if progress is not None:
+                progress(start + len(part), len(names))
             short += sum(1 for f in found if f.height < k)
             frames += found
         if short and allowed.any():
@@ -326,7 +348,7 @@ class Recommender:
                 f"fewer than {k} items are left after what was seen or excluded"
                 + (f", for {short} users" if len(names) > 1 else ""),
             )
-        return Recommendations(pl.concat(frames), warnings)
+        return Recommendations(pl.concat(frames), warnings + self._cut(longer))
 
     def _allowed(
         self, shelf: Shelf, exclude: Sequence[str], candidates: Sequence[str] | None, where: str | None
@@ -423,7 +445,13 @@ class Recommender:
         if own.unit == "text":
             if text_list is None:
                 raise DataError(f"task {task} is asked about a text: give --text")
-            branches = [text_branch(shelf.corpus, own, own.seen[0], {"text": t, "review": t}, 0) for t in text_list]
+            template = next((t for t in own.seen if set(placeholders(t)) <= {"text", "review"}), None)
+            if template is None:
+                raise DataError(f"task {task} shows more than a text ({own.seen[0]!r}), which cannot be given here")
+            for number, text in enumerate(text_list):
+                if not (text or "").strip():
+                    raise DataError(f"the text in row {number + 1} is empty; task {task} is asked about a text")
+            branches = [text_branch(shelf.corpus, own, template, {"text": t, "review": t}, 0) for t in text_list]
             rows = [assemble(shelf.corpus, None, 0, 0, [b], False, False, None) for b in branches]
             order, user_list, item_list = list(range(len(text_list))), None, None
         else:
@@ -436,7 +464,8 @@ class Recommender:
             text_list = None
             if item_list is not None and len(item_list) != len(user_list):
                 raise DataError(f"{len(user_list)} users and {len(item_list)} items: give as many of each")
-            rows, order = self._prediction_rows(shelf, own, user_list, item_list)
+            rows, order, cut = self._prediction_rows(shelf, own, user_list, item_list)
+            warnings += cut
         found = self.engine.outcome_scores(self.engine.states(rows), name, task).double().cpu().numpy()
         scores = np.empty_like(found)
         scores[order] = found
@@ -449,12 +478,13 @@ class Recommender:
 
     def _prediction_rows(
         self, shelf: Shelf, task: Task, users: Sequence[str], items: Sequence[str] | None
-    ) -> tuple[list[Row], list[int]]:
-        """One row per user with a branch per question, and the place in the request of each answer read."""
+    ) -> tuple[list[Row], list[int], tuple[str, ...]]:
+        """One row per user with a branch per question, the place in the request of each answer read, and warnings."""
         of_user: dict[str, list[int]] = {}
         for n, user in enumerate(users):
             of_user.setdefault(user, []).append(n)
-        corpus = self._history(shelf, list(of_user), [self._own_history(shelf, u) for u in of_user])
+        histories = [self._own_history(shelf, u) for u in of_user]
+        corpus = self._history(shelf, list(of_user), histories)
         rows, order = [], []
         for n, places in enumerate(of_user.values()):
             for start in range(0, len(places), BRANCHES):
@@ -465,7 +495,7 @@ class Recommender:
                     )
                 )
                 order += part
-        return rows, order
+        return rows, order, self._cut(histories)
 
     def _question(self, shelf: Shelf, task: Task, item: str | None) -> Branch:
         """The dense reading is the candidate item itself; other tasks ask in words."""
@@ -529,15 +559,21 @@ class Recommender:
         )
         return Recommendations(frame, warnings)
 
+    def _with_catalogue(self, dataset: str | None) -> str:
+        name = self._dataset(dataset)
+        if not self._shelf(name).items.height:
+            raise GenrecError(f"data set {name} has texts only: there are no users and items to give vectors of")
+        return name
+
     def embed_items(self, dataset: str | None = None) -> pl.DataFrame:
         """item_id and vector (the item row) of a whole catalogue."""
-        name = self._dataset(dataset)
+        name = self._with_catalogue(dataset)
         vectors = self.engine.item_rows(name)[0].float().cpu().numpy()
         return self._shelf(name).items.select("item_id").with_columns(pl.Series("vector", vectors))
 
     def embed_users(self, users: Sequence[str] | None = None, dataset: str | None = None) -> pl.DataFrame:
         """user_id and vector (the hidden state after the whole history); all users by default."""
-        name = self._dataset(dataset)
+        name = self._with_catalogue(dataset)
         shelf = self._shelf(name)
         names = self.all_users(name) if users is None else list(users)
         parts = []

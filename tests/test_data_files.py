@@ -4,6 +4,7 @@ import gzip
 import json
 import re
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,8 @@ def cleaned(columns: Mapping[str, Any], **options: Any) -> pl.DataFrame:
     """Cleaned interactions of some columns, without users' and items' files."""
     frame = pl.DataFrame(columns).with_row_index("row")
     items, users = pl.DataFrame(schema={"item_id": pl.String}), pl.DataFrame(schema={"user_id": pl.String})
-    found = clean(frame, items, users, **options)[0]
-    return fill_after_split(found, options.get("missing", {}))[0]
+    found = clean(frame, items, users, **options)[0].with_columns(part=pl.lit("train"))
+    return fill_after_split(found, options.get("missing", {}))[0].drop("part")
 
 
 # --- formats ------------------------------------------------------------------------------------------------------
@@ -282,6 +283,62 @@ def test_titles_of_one_file_data_become_the_catalogue(tmp_path: Path) -> None:
     assert "title" not in found.interactions.columns
 
 
+def test_items_without_a_title_take_that_of_the_interactions(tmp_path: Path) -> None:
+    rows = [("1", "x", "Blue mug"), ("1", "y", "Bowl"), ("2", "x", "Cup")]
+    path = written(tmp_path / "a.csv", rows, ("user", "item", "item_name"))
+    items = written(tmp_path / "i.csv", [("x", None, "5"), ("y", "Own title", "6")], ("item", "title", "price"))
+    found = load_dataset(None, DataOptions(interactions=path, items=items))
+    assert found.items.rows() == [("x", "Blue mug", 5), ("y", "Own title", 6)]
+    assert "1 items without a title in the catalogue take that of the interactions" in found.notes
+
+
+@pytest.mark.parametrize(
+    ("mapping", "title", "rest"),
+    [({}, "Mug", "heading"), ({"title": "title"}, "Loved it", "product_title")],
+)
+def test_beside_reviews_a_title_of_the_product_is_the_title(
+    tmp_path: Path, mapping: dict[str, str], title: str, rest: str
+) -> None:
+    rows = [("1", "x", "Mug", "4", "Loved it", "Five stars from me", "2015-08-31")]
+    names = ("customer_id", "product_id", "product_title", "star_rating", "title", "review_body", "review_date")
+    found = load_dataset(None, DataOptions(interactions=written(tmp_path / "a.csv", rows, names), columns=mapping))
+    assert found.items["title"].to_list() == [title]
+    assert found.interactions.select("rating", "timestamp").row(0) == (4.0, 1440979200)
+    assert rest in found.interactions.columns and "title" not in found.interactions.columns
+
+
+def test_title_template_without_items(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", [("1", "x", "Tea", "20 bags")], ("user", "item", "kind", "size"))
+    found = load_dataset(None, DataOptions(interactions=path, title="{kind} {size}"))
+    assert found.items["title"].to_list() == ["Tea 20 bags"]
+    with pytest.raises(DataError, match="Unknown column 'sizes' in --title"):
+        load_dataset(None, DataOptions(interactions=path, title="{kind} {sizes}"))
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("", "--title '' names no column; write a column as {name}"),
+        ("Tea", "--title 'Tea' names no column"),
+        ("{kind", "--title '{kind' cannot be read (expected '}' before end of string); write a column as {name}"),
+        ("{parts}", "i.csv: column 'parts' in --title '{parts}' holds List(String); allowed: text, numbers or times"),
+    ],
+)
+def test_wrong_title_templates(template: str, said: str) -> None:
+    frame = pl.DataFrame({"item": ["1"], "kind": ["Tea"], "parts": [["bag"]]})
+    with pytest.raises(DataError, match=re.escape(said)):
+        canonical(frame, "items", "i.csv", title=template)
+
+
+@pytest.mark.parametrize(("key", "role"), [("item_id", "items"), ("user_id", "users")])
+def test_a_file_of_other_ids_is_an_error(tmp_path: Path, key: str, role: str) -> None:
+    other = written(tmp_path / "other.csv", [("7", "x"), ("9", "y")], (key, "title"))
+    said = f"other.csv: no {key} in it is one of {tmp_path / 'a.csv'}; here '7', there '"
+    with pytest.raises(DataError, match=re.escape(said)):
+        options: dict[str, Any] = {"interactions": written(tmp_path / "a.csv"), role: other}
+        load_dataset(None, DataOptions(**options))
+
+
 def test_title_template() -> None:
     frame = pl.DataFrame({"item": ["1", "2"], "kind": ["Tea", "Milk"], "size": ["20 bags", None]})
     found, _ = canonical(frame, "items", "i.csv", title="{kind} {size}")
@@ -298,6 +355,8 @@ def test_title_template() -> None:
     [
         (["881250949", "0"], [881250949, 0]),
         (["881250949000", "1000"], [881250949, 1]),
+        (["881250949000000", "881250950000000"], [881250949, 881250950]),
+        (["881250949000000000", "-1000000000"], [881250949, -1]),
         (["2020-01-02", "1970-01-01"], [1577923200, 0]),
         (["2020-01-02T03:04:05", "2020-01-02 03:04:05.5"], [1577934245, 1577934245]),
         (["2020-01-02T03:04:05Z", "2020-01-02T05:04:05+02:00"], [1577934245, 1577934245]),
@@ -316,7 +375,12 @@ def test_times(values: list[str | None], seconds: list[int | None]) -> None:
     [
         ("rating", "good", "f.csv: rating must be a number; 1 rows are not (row 2: 'good')"),
         ("rating", "inf", "row 2: 'inf'"),
-        ("timestamp", "yesterday", "timestamp must be a time: seconds, milliseconds or an ISO date; 1 rows are not"),
+        (
+            "timestamp",
+            "yesterday",
+            "timestamp must be a time of the years 1900 to 2100: seconds, milliseconds or an ISO date; 1 rows are not",
+        ),
+        ("timestamp", "9999-12-31", "(row 2: '9999-12-31')"),
         ("item_id", None, "item_id must be there; 1 rows are not (row 2: nothing)"),
     ],
 )
@@ -327,6 +391,101 @@ def test_wrong_values_name_file_row_and_value(column: str, value: str | None, sa
     with pytest.raises(DataError, match=re.escape(said)):
         interactions(columns)
     assert interactions(columns, bad_rows="skip")["row"].to_list() == [0, 2]
+
+
+def test_a_stray_millisecond_is_a_wrong_second() -> None:
+    columns = {"user": ["1"] * 3, "item": ["a", "b", "c"], "ts": [881250949, 881250950, 881250951000]}
+    with pytest.raises(DataError, match=re.escape("1 rows are not (row 3: 881250951000)")):
+        interactions(columns)
+    assert interactions(columns, bad_rows="skip")["timestamp"].to_list() == [881250949, 881250950]
+
+
+def test_events_are_lower_case() -> None:
+    found = interactions({"user": ["1"] * 3, "item": ["a", "b", "c"], "event": ["Click", " SKIP", ""]})
+    assert found["event"].to_list() == ["click", "skip", "interaction"]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "said"),
+    [
+        (
+            "item",
+            [{"id": 1}],
+            "f.csv: column 'item' is item_id and holds Struct({'id': Int64}); allowed: text, numbers",
+        ),
+        ("item", [["a", "b"]], "f.csv: column 'item' is item_id and holds List(String); allowed: text, numbers"),
+        ("user", [b"\xff"], "f.csv: column 'user' is user_id and holds Binary"),
+        ("time", [timedelta(days=1)], "f.csv: column 'time' is timestamp and holds Duration"),
+        ("rating", [{"rate": 3.9}], "f.csv: column 'rating' is rating and holds Struct"),
+        ("user", [float("inf")], "f.csv: user_id must be text or a number below 2^63; 1 rows are not (row 1: inf)"),
+        ("item", [1e300], "f.csv: item_id must be text or a number below 2^63; 1 rows are not (row 1: 1e+300)"),
+        (
+            "year",
+            [1e300],
+            "f.csv: conversion from `f64` to `i64` failed in column 'year' for 1 out of 1 values: [1.0000e300]",
+        ),
+        (
+            "hash",
+            pl.Series([2**64 - 1], dtype=pl.UInt64),
+            "`u64` to `i64` failed in column 'hash' for 1 out of 1 values: [18446744073709551615]; allowed",
+        ),
+    ],
+)
+def test_types_that_cannot_be_used(column: str, values: Any, said: str) -> None:
+    columns = {"user": ["1"], "item": ["2"], column: values}
+    with pytest.raises(DataError, match=re.escape(said)):
+        interactions(columns)
+
+
+def test_a_list_is_an_attribute_whatever_its_name() -> None:
+    columns = {"user": ["1"], "item": ["2"], "rating": [[1, 2]], "took": [timedelta(days=1)]}
+    frame = pl.DataFrame(columns)
+    found, notes = canonical(frame, "interactions", "f.csv")
+    assert found["rating_2"].to_list() == [["1", "2"]] and "rating" not in found.columns
+    assert "f.csv: took not used: no text, number or list of these" in notes
+    with pytest.raises(DataError, match=re.escape("column 'rating' is rating and holds List(Int64)")):
+        canonical(frame, "interactions", "f.csv", mapping={"rating": "rating"})
+
+
+@pytest.mark.parametrize(
+    ("values", "lists"),
+    [
+        (['["Comedy", "War"]', "[]", "[odd"], [["Comedy", "War"], None, ["[odd"]]),
+        (["Comedy, War", "War", None], [["Comedy", "War"], ["War"], None]),
+        (["Comedy, dark|War", "War", None], [["Comedy, dark", "War"], ["War"], None]),
+        (["Comedy, War", *["War"] * 9], [["Comedy, War"], *[["War"]] * 9]),
+    ],
+)
+@pytest.mark.parametrize("name", ["genres", "tags", "categories"])
+def test_lists_in_texts(values: list[str | None], lists: list[list[str] | None], name: str) -> None:
+    frame = pl.DataFrame({"item": [str(n) for n in range(len(values))], name: values})
+    found = canonical(frame, "items", "i.csv")[0]
+    if name == "categories" and len(values) > 3:  # a text that may have a comma
+        assert found["category"].to_list() == values
+    else:
+        assert found["genre" if name == "genres" else name].to_list() == lists
+
+
+def test_one_kind_of_values_in_a_column_of_json_lines(tmp_path: Path) -> None:
+    lines = '{"user": 1, "item": 2}\n{"user":\n{"user": 4, "item": [5]}\n'
+    path = text(tmp_path / "a.jsonl", lines)
+    with pytest.raises(DataError, match="a.jsonl: the values of column 'item' are of different kinds"):
+        read_table(path, bad_rows="skip")
+
+
+PURCHASES = [("u", i, day, "Purchase") for day in ("2020-01-01", "2020-01-02") for i in ("1", "2", "3")]
+
+
+def test_purchases_of_one_moment_are_a_basket(tmp_path: Path) -> None:
+    names = ("user", "item", "date", "event")
+    found = load_dataset(None, DataOptions(interactions=written(tmp_path / "a.csv", PURCHASES, names)))
+    assert found.interactions["basket"].to_list() == ["1577836800"] * 3 + ["1577923200"] * 3
+    said = "no basket column: a user's purchases of equal timestamp are one basket (100% share theirs)"
+    assert said in found.notes
+    other = [[*PURCHASES, ("u", "1", "2020-01-03", "view")], [("u", str(n), str(n), "purchase") for n in range(6)]]
+    for rows in other:
+        path = written(tmp_path / "b.csv", rows, names)
+        assert "basket" not in load_dataset(None, DataOptions(interactions=path)).interactions.columns
 
 
 def test_missing_values_are_no_wrong_values() -> None:
@@ -410,9 +569,41 @@ def test_missing_values(how: str, expected: list[float]) -> None:
         "user_id": ["a", "a", "a", "a", "b", "b"],
         "item_id": ["1", "2", "3", "4", "1", "2"],
         "timestamp": [0, 10, 90, 100, 0, 1],
-        "rating": [1.0, None, None, 5.0, None, 3.0],
+        "price": [1.0, None, None, 5.0, None, 3.0],
     }
-    assert cleaned(columns, missing={"rating": how})["rating"].to_list() == pytest.approx(expected)
+    assert cleaned(columns, missing={"price": how})["price"].to_list() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("how", "filled"), [("mean", 2.0), ("median", 1.0), ("nearest", 1.0), ("interpolate", 2.0)])
+def test_a_filled_rating_is_one_that_occurs(how: str, filled: float) -> None:
+    columns = {
+        "user_id": ["a"] * 5,
+        "item_id": ["1", "2", "3", "4", "5"],
+        "timestamp": [0, 40, 100, 101, 102],
+        "rating": [1.0, None, 5.0, 2.0, 1.0],
+    }
+    assert cleaned(columns, missing={"rating": how})["rating"].to_list() == [1.0, filled, 5.0, 2.0, 1.0]
+
+
+def test_missing_times_are_filled_before_the_order() -> None:
+    columns = {"user_id": ["a"] * 4, "item_id": ["1", "2", "3", "4"], "timestamp": [10, None, 30, 5]}
+    found = cleaned(columns, missing={"timestamp": "interpolate"})
+    assert found.select("item_id", "timestamp").rows() == [("4", 5), ("1", 10), ("2", 20), ("3", 30)]
+
+
+def test_numbers_of_users_that_hardly_two_share_are_rounded() -> None:
+    ids = [str(n) for n in range(150)]
+    frame = pl.DataFrame({"row": [0], "user_id": ["0"], "item_id": ["1"], "event": ["click"]})
+    income, age, share = (
+        [12_345 + n for n in range(150)],
+        [20 + n % 90 for n in range(150)],
+        [n / 7 for n in range(150)],
+    )
+    users = pl.DataFrame({"user_id": ids, "income": income, "age": age, "share": share})
+    _, _, found, notes = clean(frame, pl.DataFrame(schema={"item_id": pl.String}), users)
+    assert found.schema == users.schema
+    assert (found["income"][0], found["age"].to_list(), found["share"][149]) == (12_000, age, 21.0)
+    assert "income: 150 different values, rounded to two significant digits for prompts" in notes
 
 
 def test_missing_values_of_users_and_items() -> None:

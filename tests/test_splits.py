@@ -108,6 +108,31 @@ def test_given_parts_are_kept_and_counted(tmp_path: Path) -> None:
     assert "split given: 1 train, 1 valid, 1 test" in found.notes
 
 
+def test_auto_takes_the_parts_of_the_file_where_each_row_has_one() -> None:
+    parts = ["train"] * 100 + ["valid"] * 10 + ["test"] * 10
+    found = split(world(part=parts))
+    assert found.split_method == "given" and found.interactions["part"].to_list() == parts
+    said = "the file's part column was not used; --split given reads train, valid and test from it"
+    for other in (parts[:-1] + ["dev"], parts[:-1] + [None]):
+        assert split(world(part=other)).split_method == "leave_one_out"
+        assert said in split(world(part=other)).notes
+    assert said in split(world(part=parts), "random").notes
+    assert said not in split(world(), "random").notes
+
+
+def test_auto_needs_enough_days_to_split_by_time() -> None:
+    basket = [f"b{i // 2}" for i in range(USERS * EVENTS)]
+    found = split(world(basket=basket), days=4)
+    assert found.split_method == "leave_one_out"
+    said = (
+        "the data span 10 days, a split by time with valid and test of 4 days each needs 12 "
+        "(--split temporal --days 3 gives one): leave_one_out instead"
+    )
+    assert said in found.notes
+    assert split(world(basket=basket), days=3).split_method == "temporal"
+    assert split(world(basket=basket), "temporal", days=4).split_method == "temporal"
+
+
 MISTAKES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({}, {"method": "temporal", "days": 0}, "--days 0: the test part of a temporal split lasts at least 1 day"),
     ({}, {"method": "temporal"}, "leaves nothing to train on: valid and test take 28 days each and the data span 10."),

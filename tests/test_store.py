@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -101,6 +102,14 @@ def test_added_events_take_their_place_in_time(store: Store) -> None:
     with pytest.raises(DataError, match="events to add"):
         add_events(store, "shop", "007", pl.DataFrame({"item_id": ["a"], "rating": ["good"]}))
     assert history(store, "shop", "007").height == 6
+
+
+def test_data_without_a_time_is_the_oldest_and_what_is_added_the_latest(tmp_path: Path) -> None:
+    frame = shop().interactions.with_columns(timestamp=pl.Series([None, None, 20, 5], dtype=pl.Int64))
+    store = create_store(tmp_path / "store.db", [replace(shop(), interactions=frame)])
+    add_events(store, "shop", "007", pl.DataFrame({"item_id": ["now"]}))
+    add_events(store, "shop", "007", pl.DataFrame({"item_id": ["timed"], "timestamp": [30]}))
+    assert history(store, "shop", "007")["item_id"].to_list() == ["b", "a", "c", "timed", "now"]
 
 
 def test_writers_at_the_same_time_lose_nothing(store: Store) -> None:

@@ -25,13 +25,14 @@ class Answer:
 
     task: str | None
     answer: str
+    dataset: str | None = None
     content: dict[str, Any] = field(default_factory=dict)
     understood: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
-        base = {"task": self.task, "answer": self.answer}
+        base = {"dataset": self.dataset, "task": self.task, "answer": self.answer}
         return base | self.content | {"understood": self.understood, "warnings": list(self.warnings)}
 
 
@@ -69,7 +70,7 @@ def _answer(recommender: Recommender, request: Request, dataset: str | None) -> 
         return _list(f"For {whom}:", found.frame.to_dicts(), understood, found.warnings)
     warnings: tuple[str, ...] = ()
     if request.title is not None:
-        request, warnings = _with_item(recommender, request, dataset)
+        request, dataset, warnings = _with_item(recommender, request, dataset)
         understood = request.understood()
     predicted = recommender.predict(
         asked,
@@ -84,26 +85,26 @@ def _answer(recommender: Recommender, request: Request, dataset: str | None) -> 
     shown = f"{value:.2f}" if isinstance(value, float) else str(value)
     chances = ", ".join(f"{choice} {p:.2f}" for choice, p in probabilities.items())
     content = {"value": value, "probabilities": probabilities}
-    return Answer(
-        request.task, f"{request.task}: {shown} ({chances})", content, understood, warnings + predicted.warnings
-    )
+    text = f"{request.task}: {shown} ({chances})"
+    return Answer(request.task, text, row["dataset"], content, understood, warnings + predicted.warnings)
 
 
 def _list(head: str, rows: list[dict[str, Any]], understood: dict[str, Any], warnings: tuple[str, ...]) -> Answer:
     items = [{k: r[k] for k in ("rank", "item_id", "title", "score", "probability")} for r in rows]
     lines = [f"{r['rank']:3}  {r['title'] or r['item_id']}  ({r['score']:.3f})" for r in items]
-    return Answer("next_item", "\n".join([head, *lines]), {"items": items}, understood, warnings)
+    dataset = rows[0]["dataset"] if rows else None
+    return Answer("next_item", "\n".join([head, *lines]), dataset, {"items": items}, understood, warnings)
 
 
-def _with_item(recommender: Recommender, request: Request, dataset: str | None) -> tuple[Request, tuple[str, ...]]:
-    """The request with its title as an item id."""
+def _with_item(recommender: Recommender, request: Request, dataset: str | None) -> tuple[Request, str, tuple[str, ...]]:
+    """The request with its title as an item id, and the data set that has it: the first of those with the task."""
     assert request.title is not None
-    for name in [dataset] if dataset else recommender.datasets:
+    for name in [dataset] if dataset else [d for d in recommender.datasets if request.task in recommender.tasks(d)]:
         found = recommender.find_items(request.title, name)
         if found.height:
             several = found.height > 1
             note = (f"{request.title!r} fits {found.height} items; {found['title'][0]!r} is taken",) if several else ()
-            return replace(request, items=(str(found["item_id"][0]),)), note
+            return replace(request, items=(str(found["item_id"][0]),)), name, note
     raise GenrecError(f"no title contains {request.title!r}")
 
 

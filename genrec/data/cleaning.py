@@ -13,6 +13,7 @@ Missing = Literal["drop", "mean", "median", "nearest", "interpolate"]
 HOW = get_args(Missing)
 # Controls (line ends and tabs too), and marks that reorder or hide text; joiners that scripts need stay.
 CONTROL = r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]"
+MANY = 100  # different numbers that a prompt may show as they are
 
 
 def clean(
@@ -34,8 +35,9 @@ def clean(
     notes: list[str] = []
     interactions, items, users = (_normalised(f) for f in (interactions, items, users))
     interactions = _with_ids(interactions, notes)
-    interactions = _ordered(interactions)
     interactions, items, users = _filled((interactions, items, users), missing or {}, notes)
+    interactions = _ordered(interactions)
+    users = _rounded(users, notes)
     interactions = _without_duplicates(interactions, duplicates, notes)
     if k_core > 0:
         interactions = _core(interactions, k_core, notes)
@@ -123,11 +125,27 @@ def filled_late(interactions: pl.DataFrame, missing: Mapping[str, str]) -> dict[
 
 
 def fill_after_split(interactions: pl.DataFrame, missing: Mapping[str, str]) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """Interactions with `part`, gaps filled: mean and median of the training part, neighbours of the same part only."""
+    """Interactions with `part`, gaps of the training part filled from it; a held-out gap stays: there is no truth.
+
+    A rating becomes one that the training part has, so that no answer is invented.
+    """
     notes: list[str] = []
+    frame = interactions.with_row_index("\0place")
     for column, how in filled_late(interactions, missing).items():
-        interactions = _without_gaps(interactions, column, how, notes)
-    return interactions, tuple(notes)
+        train, held_out = frame.filter(pl.col("part") == "train"), frame.filter(pl.col("part") != "train")
+        known = train[column].drop_nulls().unique().sort().to_numpy()
+        said = len(notes)
+        train = _without_gaps(train, column, how, notes)
+        if not train.height:
+            raise DataError(f"--missing {column}={how}: no training row has a value of {column} to fill gaps with")
+        if column == "rating" and len(notes) > said:
+            nearest = known[np.searchsorted((known[1:] + known[:-1]) / 2, train[column].to_numpy())]
+            train = train.with_columns(pl.Series(column, nearest))
+            notes[-1] += ", as the nearest rating of the training part"
+        if gaps := held_out[column].null_count():
+            notes.append(f"{column}: {gaps:,} missing values outside the training part stay missing")
+        frame = pl.concat([train, held_out])
+    return frame.sort("\0place").drop("\0place"), tuple(notes)
 
 
 def _without_gaps(frame: pl.DataFrame, column: str, how: str, notes: list[str]) -> pl.DataFrame:
@@ -142,8 +160,7 @@ def _without_gaps(frame: pl.DataFrame, column: str, how: str, notes: list[str]) 
         raise DataError(f"--missing {column}={how}: {column} holds {dtype}, not numbers; allowed: drop")
     value = pl.col(column).cast(pl.Float64)
     if how in ("mean", "median"):
-        known = value.filter(pl.col("part") == "train") if "part" in frame.columns else value
-        value = value.fill_null(known.mean() if how == "mean" else known.median())
+        value = value.fill_null(value.mean() if how == "mean" else value.median())
     else:
         value = _along_time(frame, column, how)
     frame = frame.with_columns((value.round() if dtype.is_integer() else value).cast(dtype).alias(column))
@@ -169,8 +186,17 @@ def _along_time(frame: pl.DataFrame, column: str, how: str) -> pl.Expr:
         span = since + until
         between = pl.when(span > 0).then(before + (after - before) * since / span).otherwise(before)
     whole = pl.coalesce(pl.when(before.is_not_null() & after.is_not_null()).then(between), before, after)
-    within = [c for c in ("user_id", "part") if c in frame.columns]
-    return whole.over(within) if within else whole
+    return whole.over("user_id") if "user_id" in frame.columns else whole
+
+
+def _rounded(users: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
+    """Numbers of users that hardly two share, with two significant digits: a prompt has words for these."""
+    for column, dtype in users.schema.items():
+        different = users[column].drop_nulls().n_unique() if dtype.is_numeric() else 0
+        if different > MANY:
+            users = users.with_columns(pl.col(column).round_sig_figs(2))
+            notes.append(f"{column}: {different:,} different values, rounded to two significant digits for prompts")
+    return users
 
 
 # --- duplicates, k-core, the catalogue ----------------------------------------------------------------------------
@@ -214,10 +240,16 @@ def _with_unknown_items(
     """The catalogue with the items that only interactions name, titled where the interactions carry titles."""
     named = interactions.select(pl.col("item_id").unique(maintain_order=True))
     unknown = named.join(items.select("item_id"), on="item_id", how="anti", maintain_order="left")
-    if "title" in interactions.columns and "review" not in interactions.columns:  # there it is the review's own heading
+    if "title" in interactions.columns:
         titles = interactions.drop_nulls("title").sort("row").group_by("item_id").agg(pl.col("title").first())
         unknown = unknown.join(titles, on="item_id", how="left", maintain_order="left")
         interactions = interactions.drop("title")
+        bare = items["title"].null_count() if "title" in items.columns else 0
+        if bare:
+            items = items.join(titles, on="item_id", how="left", maintain_order="left", suffix="\0")
+            items = items.with_columns(pl.coalesce("title", "title\0").alias("title")).drop("title\0")
+            if taken := bare - items["title"].null_count():
+                notes.append(f"{taken:,} items without a title in the catalogue take that of the interactions")
     if not unknown.height:
         return interactions, items
     bare = unknown["title"].null_count() if "title" in unknown.columns else unknown.height

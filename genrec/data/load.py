@@ -13,9 +13,11 @@ from .cleaning import clean, fill_after_split
 from .dataset import Dataset
 from .fetch import cache_folder
 from .named import DATASETS, Raw, load_raw
-from .schema import canonical
+from .schema import KEY, canonical, composed
 from .sources import read_table
 from .splits import Method, split
+
+SHARED = 0.2  # purchases that share their user's timestamp, from which on they are baskets
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,6 @@ def load_dataset(name: str | None, options: DataOptions | None = None) -> Datase
     if name is None:
         if options.interactions is None:
             raise DataError("no interactions: give a file")
-        if options.title is not None and options.items is None:
-            raise DataError("--title composes titles from the columns of --items FILE; there is no such file")
         raw, name, licence = read_files(options), options.interactions.name.split(".")[0], None
     else:
         raw = load_raw(name, cache_folder(), cut=options.cut, seed=options.seed)
@@ -63,7 +63,8 @@ def load_dataset(name: str | None, options: DataOptions | None = None) -> Datase
         duplicates=options.duplicates,
         k_core=options.k_core,
     )
-    dataset = Dataset(name, interactions, items, users, (*raw.notes, *notes), licence)
+    interactions, said = with_baskets(interactions)
+    dataset = Dataset(name, interactions, items, users, (*raw.notes, *notes, *said), licence)
     dataset = split(
         dataset, options.split, seed=options.seed, folds=options.folds, fold=options.fold, days=options.days
     )
@@ -81,15 +82,39 @@ def read_files(options: DataOptions) -> Raw:
         if path is None:
             continue
         table, said = read_table(path, bad_rows=options.bad_rows)
+        if role == "interactions" and options.title is not None and options.items is None:
+            composed(table, options.title, str(path))  # raises where a column is not there
         frame, recognised = canonical(
             table, role, str(path), mapping=options.columns, title=options.title, bad_rows=options.bad_rows
         )
         frames[role] = frame
         notes += [*said, *recognised]
     interactions = frames["interactions"]
+    for role, key in KEY.items():
+        if role in frames and key in interactions.columns:
+            theirs, ours = frames[role][key].drop_nulls(), interactions[key].drop_nulls()
+            if len(theirs) and len(ours) and not theirs.is_in(ours.implode()).any():
+                raise DataError(
+                    f"{getattr(options, role)}: no {key} in it is one of {options.interactions}; "
+                    f"here {theirs[0]!r}, there {ours[0]!r}"
+                )
     items = frames.get("items", pl.DataFrame(schema={"item_id": pl.String, "title": pl.String}))
     users = frames.get("users", pl.DataFrame(schema={"user_id": pl.String}))
     return Raw(interactions, items, users, tuple(notes))
+
+
+def with_baskets(frame: pl.DataFrame) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """Interactions with a `basket` where all are purchases and many share their user's timestamp, and a note."""
+    keys = ("user_id", "timestamp")
+    if "basket" in frame.columns or any(k not in frame.columns or frame[k].null_count() for k in keys):
+        return frame, ()
+    if (frame["event"] != "purchase").any():
+        return frame, ()
+    shared = float(frame.select(pl.struct(keys).is_duplicated().mean()).item())
+    if shared < SHARED:
+        return frame, ()
+    note = f"no basket column: a user's purchases of equal timestamp are one basket ({shared:.0%} share theirs)"
+    return frame.with_columns(pl.col("timestamp").cast(pl.String).alias("basket")), (note,)
 
 
 def fingerprint(dataset: Dataset) -> str:

@@ -1,6 +1,7 @@
 """Columns: which name means what, which type it has, and what is wrong with a value."""
 
 import difflib
+import json
 import re
 import string
 import unicodedata
@@ -23,9 +24,10 @@ ALIASES: dict[str, tuple[str, ...]] = {
         *"stockcode sku articleid isbn bookid clothingid".split(),
     ),
     "timestamp": tuple(
-        "timestamp ts time unixreviewtime date datetime invoicedate createdat eventtime transactiontimestamp".split()
+        "timestamp ts time unixreviewtime date datetime invoicedate createdat eventtime transactiontimestamp "
+        "reviewdate".split()
     ),
-    "rating": tuple("rating stars overall score rate bookrating".split()),
+    "rating": tuple("rating stars starrating overall score rate bookrating".split()),
     "event": tuple("event eventtype action behaviortype interactiontype".split()),
     "review": tuple("review reviewtext text reviewbody comment".split()),
     "basket": tuple("basket basketid invoiceno invoice orderid transactionid".split()),
@@ -45,11 +47,13 @@ WANTED: dict[Role, tuple[str, ...]] = {
 }
 KEY: dict[Role, str] = {"items": "item_id", "users": "user_id"}
 IDS = ("user_id", "item_id", "basket")
-LISTS = ("genre", "tags", "keywords", "categories")  # split at | even if few values have one
+HEADINGS = ("title", "name", "description")  # beside a review they are its own, not the item's title
+LISTS = ("genre", "tags", "keywords", "categories")  # lists even if few values show it
 ROW = "row"  # the place in the file, from 0; ours alone
 NO_VALUE = ("", "nan", "na", "n/a", "null", "none", "\\n")  # in a column of numbers or times
 RECBOLE = re.compile(r":(token|token_seq|float|float_seq)$")
 SHOWN = 5
+YEARS = (-2_208_988_800, 4_133_980_799)  # 1900 to 2100 in seconds since 1970
 
 
 def plain(name: str) -> str:
@@ -77,12 +81,23 @@ def canonical(
     Raises DataError for a missing item or user column, an id that a catalogue has twice, and rows without an item or
     with a rating that is no number or a timestamp that is no time. `bad_rows="skip"` drops and counts these rows.
     """
-    columns = recognise(frame, role, file, mapping or {})
+    try:
+        return _canonical(frame, role, file, mapping or {}, title, bad_rows)
+    except pl.exceptions.PolarsError as error:
+        why = str(error).strip().splitlines()[0]
+        allowed = "; allowed: numbers of 64 bits" if why.startswith("conversion") else ""
+        raise DataError(f"{file}: {why}{allowed}") from error
+
+
+def _canonical(
+    frame: pl.DataFrame, role: Role, file: str, mapping: Mapping[str, str], title: str | None, bad_rows: BadRows
+) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    columns = recognise(frame, role, file, mapping)
     renamed = [f"{c} is {s}" for s, c in columns.items() if plain(c) != s]
     notes = [f"{file}: {', '.join(renamed)}"] if renamed else []
     notes += [
         f"{file}: there is no column {c!r} (--column {s}={c}), {columns[s]!r} is taken"
-        for s, c in (mapping or {}).items()
+        for s, c in mapping.items()
         if s in columns and c not in frame.columns
     ]
     if title is not None and (role == "items" or (role == "interactions" and _has_fields(frame, title))):
@@ -127,19 +142,26 @@ def recognise(frame: pl.DataFrame, role: Role, file: str, mapping: Mapping[str, 
         if standard not in ALIASES:
             raise DataError(unknown_name("column meaning", standard, ALIASES, f"in --column {standard}={column}"))
         if standard in WANTED[role] and column in columns:
+            check_type(frame, standard, column, file)
             found[standard] = column
+    lists: dict[str, str] = {}  # columns that only their type keeps from a meaning
     by_name = {squeezed(c): c for c in reversed(columns)}
     for standard in WANTED[role]:
         names = ALIASES[standard]
         if standard == "genre" and PurePath(file).suffix == ".item":
             names = (*names, "class")  # RecBole's MovieLens files
-        if standard == "title" and role == "interactions" and ("review" in found or "item_id" not in found):
-            continue  # the review's own heading
+        if standard == "title" and role == "interactions" and "item_id" not in found:
+            continue
         for alias in names:
             named = by_name.get(alias)
             if standard in found or named is None or named in found.values():
                 continue
-            if standard != "category" or _single_valued(frame[named]):
+            if alias in HEADINGS and role == "interactions" and "review" in found:
+                continue
+            if isinstance(frame.schema[named], pl.List) and standard != "genre":
+                lists[standard] = named
+            elif standard != "category" or _single_valued(frame[named]):
+                check_type(frame, standard, named, file)
                 found[standard] = named
     # One option serves all files: what another file may have is no mistake here.
     elsewhere = ("title", "category") if role == "interactions" else ("category",)
@@ -148,18 +170,42 @@ def recognise(frame: pl.DataFrame, role: Role, file: str, mapping: Mapping[str, 
             if standard in ("user_id", "item_id") and standard in found:
                 continue
             raise DataError(f"{file}: " + unknown_name("column", column, columns, f"in --column {standard}={column}"))
-    if role in KEY and KEY[role] not in found:
-        raise DataError(missing_column(KEY[role], columns, found, file))
-    if role == "interactions" and "review" not in found:
-        for needed in ("item_id", "user_id"):
-            if needed not in found:
-                raise DataError(missing_column(needed, columns, found, file))
+    for needed in (KEY[role],) if role in KEY else () if "review" in found else ("item_id", "user_id"):
+        if needed not in found:
+            if needed in lists:
+                check_type(frame, needed, lists[needed], file)
+            raise DataError(missing_column(needed, columns, found, file))
     return {s: found[s] for s in WANTED[role] if s in found}
+
+
+def check_type(frame: pl.DataFrame, standard: str, column: str, file: str) -> None:
+    """Raises DataError where a column's type cannot carry the meaning."""
+    dtype = frame.schema[column]
+    if unusable(innermost(dtype) if standard == "genre" else dtype):
+        raise DataError(
+            f"{file}: column {column!r} is {standard} and holds {dtype}; allowed: text, numbers or times. "
+            f"Another column: --column {standard}=NAME"
+        )
+
+
+def unusable(dtype: pl.DataType) -> bool:
+    """Whether a type holds neither text nor numbers."""
+    return dtype.is_nested() or dtype in (pl.Binary, pl.Duration, pl.Object)
+
+
+def innermost(dtype: pl.DataType) -> pl.DataType:
+    """What a list of lists holds in the end."""
+    while isinstance(dtype, pl.List):
+        assert isinstance(dtype.inner, pl.DataType)
+        dtype = dtype.inner
+    return dtype
 
 
 def _single_valued(values: pl.Series) -> bool:
     if values.dtype != pl.String:
         return not values.dtype.is_nested()
+    if squeezed(values.name) in LISTS:
+        return not (values.str.starts_with("[").any() or (as_lists(values).list.len() > 1).any())
     return not values.str.contains("|", literal=True).any()
 
 
@@ -169,17 +215,18 @@ def others(frame: pl.DataFrame, columns: Mapping[str, str]) -> tuple[list[tuple[
     rest: list[tuple[str, str]] = []
     unused: list[str] = []
     for column, dtype in frame.schema.items():
-        inner: pl.DataType = dtype
-        while isinstance(inner, pl.List):
-            assert isinstance(inner.inner, pl.DataType)
-            inner = inner.inner
         if column in columns.values():
             continue
-        if inner.is_nested() or inner in (pl.Binary, pl.Object) or dtype == pl.Null:
+        if unusable(innermost(dtype)) or dtype == pl.Null:
             unused.append(column)
             continue
         base = plain(column) or "column"
-        name = next(n for n in (base, *(f"{base}_{i}" for i in range(2, len(frame.columns) + 3))) if n not in taken)
+        if base == "title" and "review" in columns:
+            base = "heading"  # of the review
+        # A list that has the name of a text or a number is neither.
+        not_ours = {*ALIASES} - {"category", "genre"} if dtype == pl.List else set()
+        names = (base, *(f"{base}_{i}" for i in range(2, len(frame.columns) + 3)))
+        name = next(n for n in names if n not in taken and n not in not_ours)
         taken.add(name)
         rest.append((name, column))
     return rest, unused
@@ -200,19 +247,35 @@ def missing_column(needed: str, columns: list[str], found: Mapping[str, str], fi
     )
 
 
+def _fields(template: str) -> list[tuple[str, str | None]]:
+    """The texts of a title template, each with the column that follows it."""
+    try:
+        found = [(literal, name) for literal, name, _, _ in string.Formatter().parse(template)]
+    except ValueError as error:
+        raise DataError(f"--title {template!r} cannot be read ({error}); write a column as {{name}}") from error
+    if all(name is None for _, name in found):
+        raise DataError(f"--title {template!r} names no column; write a column as {{name}}")
+    return found
+
+
 def _has_fields(frame: pl.DataFrame, template: str) -> bool:
-    return all(name in (None, *frame.columns) for _, name, _, _ in string.Formatter().parse(template))
+    return all(name in (None, *frame.columns) for _, name in _fields(template))
 
 
 def composed(frame: pl.DataFrame, template: str, file: str) -> pl.Expr:
     """A title from other columns; missing values leave no gap."""
     parts = []
-    for literal, name, _, _ in string.Formatter().parse(template):
+    for literal, name in _fields(template):
         if literal:
             parts.append(pl.lit(literal))
         if name is not None:
             if name not in frame.columns:
                 raise DataError(f"{file}: " + unknown_name("column", name, frame.columns, f"in --title {template!r}"))
+            if unusable(frame.schema[name]):
+                raise DataError(
+                    f"{file}: column {name!r} in --title {template!r} holds {frame.schema[name]}; "
+                    "allowed: text, numbers or times"
+                )
             parts.append(pl.col(name).cast(pl.String).fill_null(""))
     return pl.concat_str(parts).str.replace_all(r"\s+", " ").str.strip_chars()
 
@@ -223,18 +286,24 @@ def composed(frame: pl.DataFrame, template: str, file: str) -> pl.Expr:
 def typed(frame: pl.DataFrame, role: Role, file: str, bad_rows: BadRows) -> tuple[pl.DataFrame, int]:
     """Standard columns with their types, the rest guessed; and how many rows were dropped."""
     before = frame.height
+    for column in IDS:
+        if column in frame.columns and frame.schema[column].is_float():
+            beyond = (pl.col(column).fill_nan(None).abs() >= 2.0**63).fill_null(False)
+            what = "text or a number below 2^63"
+            frame = checked(frame, frame[column], column, what, file, bad_rows, beyond)
     frame = frame.with_columns(as_id(frame[c]).alias(c) for c in IDS if c in frame.columns)
     if role == "interactions":
         if "rating" in frame.columns:
             frame = checked(frame, as_number(frame["rating"]), "rating", "a number", file, bad_rows)
         if "timestamp" in frame.columns:
-            what = "a time: seconds, milliseconds or an ISO date"
+            what = "a time of the years 1900 to 2100: seconds, milliseconds or an ISO date"
             frame = checked(frame, as_seconds(frame["timestamp"]), "timestamp", what, file, bad_rows)
         if "item_id" in frame.columns and "review" not in frame.columns:
             frame = checked(frame, frame["item_id"], "item_id", "there", file, bad_rows, pl.col("item_id").is_null())
         default = pl.lit(unnamed_event(frame.columns))
         if "event" in frame.columns:
-            event = pl.col("event").cast(pl.String).str.strip_chars().replace("", None).fill_null(default)
+            event = pl.col("event").cast(pl.String).str.strip_chars().str.to_lowercase()
+            event = event.replace("", None).fill_null(default)
         else:
             event = default
         frame = frame.with_columns(event.alias("event"))
@@ -304,7 +373,12 @@ def as_number(values: pl.Series) -> pl.Series:
 
 
 def as_seconds(values: pl.Series) -> pl.Series:
-    """Seconds since 1970 from seconds, milliseconds, dates or ISO texts (UTC where they say nothing), else null."""
+    """Seconds since 1970 from numbers, dates or ISO texts (UTC where they say nothing); null beyond 1900 to 2100."""
+    found = _seconds(values)
+    return found.set(~found.is_between(*YEARS), None)
+
+
+def _seconds(values: pl.Series) -> pl.Series:
     if values.dtype in (pl.Date, pl.Datetime):
         return values.dt.epoch("s")
     if values.dtype.is_numeric():
@@ -327,7 +401,7 @@ def as_seconds(values: pl.Series) -> pl.Series:
 
 
 def to_seconds(number: pl.Series) -> pl.Series:
-    """Seconds; a column that reaches beyond the year 5000 is in milliseconds, one of eight-digit dates is YYYYMMDD."""
+    """Seconds; the median tells milli-, micro- and nanoseconds; a column of eight-digit dates is YYYYMMDD."""
     low, high = number.min(), number.max()
     if not isinstance(low, float) or not isinstance(high, float):
         return number.cast(pl.Int64)
@@ -335,7 +409,28 @@ def to_seconds(number: pl.Series) -> pl.Series:
         dates = number.cast(pl.Int64).cast(pl.String).str.to_date("%Y%m%d", strict=False)
         if dates.null_count() == number.null_count():
             return dates.dt.epoch("s")
-    return (number / 1000 if high > 1e11 else number).floor().cast(pl.Int64, strict=False)
+    middle = number.abs().median()
+    assert isinstance(middle, float)
+    unit = next((unit for unit, least in ((1e9, 1e17), (1e6, 1e14), (1e3, 1e11)) if middle > least), 1.0)
+    return (number / unit).floor().cast(pl.Int64, strict=False)
+
+
+def as_lists(text: pl.Series) -> pl.Series:
+    """Texts as lists: JSON lists and parts between bars, or between commas where a fifth has one and none a bar."""
+    written = text.filter(text.str.starts_with("[")).unique()
+    text = text.replace({v: _bars(v) for v in written})
+    commas = text.str.contains(", ", literal=True).sum()
+    barred = len(written) or text.str.contains("|", literal=True).any()
+    return text.str.split("|" if barred or commas < text.count() / 5 else ", ")
+
+
+def _bars(text: str) -> str | None:
+    """A JSON list with bars between its values; any other text as it is."""
+    try:
+        values = json.loads(text)
+    except ValueError:
+        return text
+    return "|".join(str(v) for v in values if v is not None) or None
 
 
 def guessed(values: pl.Series) -> pl.Series:
@@ -355,8 +450,9 @@ def guessed(values: pl.Series) -> pl.Series:
         return as_number(values)
     text = values.cast(pl.String).str.strip_chars().replace("", None)
     n = len(text) - text.null_count()
-    barred = text.str.contains("|", literal=True).sum()
-    if name in LISTS or (name != "category" and n and barred >= n / 5):
+    if name in LISTS:
+        return as_lists(text)
+    if name != "category" and n and text.str.contains("|", literal=True).sum() >= n / 5:
         return text.str.split("|")
     if not n or text.str.contains(r"^[+-]?0\d").any():  # a code, such as a postal one
         return text

@@ -118,7 +118,22 @@ def _json_lines(path: Path) -> tuple[pl.DataFrame, list[Bad], int]:
                 n_bad += 1
                 if len(bad) < SHOWN:
                     bad.append(Bad(row, line.strip(), why))
-        return pl.DataFrame(good, infer_schema_length=None, strict=False), bad, n_bad
+        return _records(path, good), bad, n_bad
+
+
+def _records(path: Path, rows: list[dict[str, Any]]) -> pl.DataFrame:
+    """Objects as a frame; a column whose values have no common type is an error that names it."""
+    try:
+        return pl.DataFrame(rows, infer_schema_length=None, strict=False)
+    except pl.exceptions.PolarsError as error:
+        for column in dict.fromkeys(c for row in rows for c in row):
+            try:
+                pl.DataFrame([{column: row.get(column)} for row in rows], infer_schema_length=None, strict=False)
+            except pl.exceptions.PolarsError as why:
+                raise DataError(
+                    f"{path}: the values of column {column!r} are of different kinds ({_line(why)}); allowed: one kind"
+                ) from why
+        raise DataError(f"{path} cannot be read: {_line(error)}") from error
 
 
 def _json_array(path: Path) -> pl.DataFrame:

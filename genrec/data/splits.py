@@ -11,6 +11,7 @@ from .dataset import Dataset
 
 Method = Literal["auto", "leave_one_out", "temporal", "k_fold", "random", "given"]
 METHODS = ("auto", "leave_one_out", "temporal", "k_fold", "random", "given")
+PARTS = ("train", "valid", "test")
 DAY = 86_400
 LEAST_HISTORY = 3  # users with fewer interactions train only
 
@@ -20,7 +21,8 @@ def split(
 ) -> Dataset:
     """The data set with `part` on every interaction.
 
-    auto: temporal where there are baskets and times, leave_one_out where there are users and items, else random.
+    auto: given where the file's `part` column says train, valid or test of each row, temporal where there are baskets
+    and times that span enough days, leave_one_out where there are users and items, else random.
     leave_one_out: a user's last interaction is test, the one before it valid. temporal: the last `days` days are test,
     as many before them valid; `cutoffs` holds the first timestamps. k_fold: fold number `fold` of `folds` is test, a
     tenth of the rest valid. random: 80, 10 and 10 percent. given: the `part` column of the file.
@@ -28,10 +30,13 @@ def split(
     frame = dataset.interactions
     if method not in METHODS:
         raise UnknownNameError("split", method, METHODS)
+    notes: list[str] = []
     if method == "auto":
-        method = choose(frame)
+        method, notes = choose(frame, days)
     if method == "given":
         return _given(dataset)
+    if "part" in frame.columns:
+        notes.append("the file's part column was not used; --split given reads train, valid and test from it")
     needs = {"leave_one_out": ("user_id",), "temporal": ("timestamp",)}.get(method, ())
     if missing := [c for c in needs if c not in frame.columns]:
         raise DataError(
@@ -52,18 +57,32 @@ def split(
     else:
         part = pl.lit(_drawn(frame.height, method, seed, folds, fold))
     found = frame.with_columns(part.alias("part"))
-    notes = [_counted(dataset.name, found, method, days), *_ties(frame, method)]
+    notes += [_counted(dataset.name, found, method, days), *_ties(frame, method)]
     if method == "temporal" and (unknown := frame["timestamp"].null_count()):
         notes.append(f"{unknown:,} interactions have no time; they train")
     return replace(dataset, interactions=found, notes=(*dataset.notes, *notes), split_method=method, cutoffs=cutoffs)
 
 
-def choose(frame: pl.DataFrame) -> Method:
-    """The method that fits the columns."""
+def choose(frame: pl.DataFrame, days: int) -> tuple[Method, list[str]]:
+    """The method that fits the columns, and a note where the times are too short for the one that would fit best."""
+    if "part" in frame.columns and frame["part"].is_in(PARTS).fill_null(False).all():
+        return "given", []
+    by_user: Method = "leave_one_out" if "user_id" in frame.columns and "item_id" in frame.columns else "random"
     timed = "timestamp" in frame.columns and frame["timestamp"].count() > 0
-    if timed and "basket" in frame.columns and "user_id" in frame.columns:
-        return "temporal"
-    return "leave_one_out" if "user_id" in frame.columns and "item_id" in frame.columns else "random"
+    if not timed or "basket" not in frame.columns or "user_id" not in frame.columns:
+        return by_user, []
+    span = _span(frame)
+    if span >= 3 * days:
+        return "temporal", []
+    why = f"the data span {span} days, a split by time with valid and test of {days} days each needs {3 * days}"
+    how = f" (--split temporal --days {span // 3} gives one)" if span >= 3 else ""
+    return by_user, [f"{why}{how}: {by_user} instead"]
+
+
+def _span(frame: pl.DataFrame) -> int:
+    """The days from the first time to the last; 0 without times."""
+    first, last = frame["timestamp"].min(), frame["timestamp"].max()
+    return (last - first) // DAY + 1 if isinstance(first, int) and isinstance(last, int) else 0
 
 
 def _parts(valid: pl.Expr, test: pl.Expr) -> pl.Expr:
@@ -76,11 +95,8 @@ def _counted(name: str, frame: pl.DataFrame, method: str, days: int) -> str:
     if not counts.get("train"):
         cause = f" ({frame.height:,} interactions)"
         if method == "temporal":
-            latest, first = _latest(frame, name), frame["timestamp"].min()
-            span = (latest - first) // DAY + 1 if isinstance(first, int) else 0
-            cause = (
-                f": valid and test take {days} days each and the data span {span}. Give fewer --days or another --split"
-            )
+            cause = f": valid and test take {days} days each and the data span {_span(frame)}. "
+            cause += "Give fewer --days or another --split"
         raise DataError(f"{name}: --split {method} leaves nothing to train on{cause}")
     return f"split {method}: " + ", ".join(f"{counts.get(p, 0):,} {p}" for p in ("train", "valid", "test"))
 
@@ -112,7 +128,7 @@ def _given(dataset: Dataset) -> Dataset:
     frame = dataset.interactions
     if "part" not in frame.columns:
         raise DataError(f"{dataset.name}: --split given needs a `part` column that says train, valid or test")
-    wrong = frame.filter(~pl.col("part").is_in(["train", "valid", "test"]) | pl.col("part").is_null())
+    wrong = frame.filter(~pl.col("part").is_in(PARTS) | pl.col("part").is_null())
     if wrong.height:
         raise DataError(
             f"{dataset.name}: part {wrong['part'][0]!r} in row {wrong['row'][0] + 1}; allowed: train, valid, test"

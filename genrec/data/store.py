@@ -146,10 +146,12 @@ def has_user(store: Store, dataset: str, user_id: str) -> bool:
 
 def history(store: Store, dataset: str, user_id: str) -> pl.DataFrame:
     """A user's events, oldest first: item_id, event, rating, timestamp, basket, part; raises UnknownNameError."""
+    # Without a time: what came with the data is the oldest, as in training; what was added is the latest.
+    timeless = sa.case((_events.c.timestamp.is_not(None), 1), (_events.c.part.is_not(None), 0), else_=2)
     query = (
         sa.select(*(_events.c[c] for c in _HISTORY))
         .where(_events.c.dataset == dataset, _events.c.user_id == user_id)
-        .order_by(_events.c.timestamp.is_(None), _events.c.timestamp, _events.c.position)
+        .order_by(timeless, _events.c.timestamp, _events.c.position)
     )
     with store.engine.connect() as connection:
         rows = [tuple(row) for row in connection.execute(query)]

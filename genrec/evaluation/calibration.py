@@ -27,20 +27,25 @@ class Calibration:
 def fit_outcome(scores: np.ndarray, answer: np.ndarray, weight: np.ndarray) -> Calibration:
     """Temperature and, with enough cases, one bias per answer that minimise the weighted log loss (Guo et al. 2017).
 
-    A weak pull towards (1, 0) keeps answers that never occur finite.
+    A pull worth one case holds them near temperature 1 and the biases that give the weighted base rates. Cases of
+    unlike weight stand for a drawn sample, whose rates are not those of the world: then biases are always fitted.
     """
     n, k = scores.shape
     if n < LEAST or len(np.unique(answer)) < 2:
         return Calibration()
-    with_bias = n >= BIAS_LEAST
+    with_bias = n >= BIAS_LEAST or not np.allclose(weight, weight[0])
     weight = weight / weight.mean()
+    rate = (np.bincount(answer, weight, k) + 0.5 / k) / (weight.sum() + 0.5)
+    start = np.log(rate / np.average(softmax(scores, axis=1), axis=0, weights=weight))
+    start = start[:-1] - start[-1] if with_bias else np.zeros(0)
 
     def loss(theta: np.ndarray) -> float:
-        scaled = scores / np.exp(theta[0]) + (np.append(theta[1:], 0) if with_bias else 0)
-        return float(-(log_softmax(scaled, axis=1)[np.arange(n), answer] * weight).mean() + 1e-3 * (theta**2).sum())
+        scaled = scores / np.exp(theta[0]) + (np.append(theta[1:] + start, 0) if with_bias else 0)
+        return float(-(log_softmax(scaled, axis=1)[np.arange(n), answer] * weight).mean() + (theta**2).sum() / n)
 
     found = minimize(loss, np.zeros(k if with_bias else 1), method="L-BFGS-B").x
-    return Calibration(float(np.exp(found[0])), tuple(float(b) for b in np.append(found[1:], 0)) if with_bias else ())
+    bias = tuple(float(b) for b in np.append(found[1:] + start, 0)) if with_bias else ()
+    return Calibration(float(np.exp(found[0])), bias)
 
 
 def fit_items(loss_by_temperature: np.ndarray, cases: int) -> Calibration:
@@ -51,7 +56,8 @@ def fit_items(loss_by_temperature: np.ndarray, cases: int) -> Calibration:
 
 
 def item_losses(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Negative log probability of the targets at each of TEMPERATURES, averaged over them; scores (items,)."""
+    """Negative log probability of the targets at each of TEMPERATURES, averaged over them; scores (items,), minus
+    infinity where an item may not appear."""
     finite = scores[np.isfinite(scores)]
     top = finite.max()
     total = np.log(np.exp((finite[None, :] - top) / TEMPERATURES[:, None]).sum(1))

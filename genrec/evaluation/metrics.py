@@ -7,12 +7,12 @@ KS = (1, 5, 10, 20)
 
 
 def target_ranks(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """1-based rank of each target item among the scores of its row; an equal score of another item counts as above.
+    """1-based rank of each target among the scores of one case; an equal score of another item counts as above.
 
-    scores: (n, items), minus infinity where an item may not appear. targets: (n,) columns.
+    scores: (items,), minus infinity where an item may not appear: such a target ranks last. A score that is not a
+    number counts as above, so that a diverged model never looks good. targets: (n,) items.
     """
-    own = scores[np.arange(len(targets)), targets]
-    return (scores >= own[:, None]).sum(1)
+    return (~(scores[None, :] < scores[targets][:, None])).sum(1)
 
 
 def ranking_metrics(ranks: np.ndarray) -> dict[str, float]:

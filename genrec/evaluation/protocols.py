@@ -1,10 +1,8 @@
 """What is held out, as rows to read, and what the model makes of it.
 
-Every case sees only interactions of earlier parts. next_item: a user's first held-out event (or basket), ranked in
-the whole
-catalogue. Event outcomes: each held-out event as a candidate after the visible history. Look-ahead tasks: asked
-after the
-user's last visible event. Texts: each held-out text.
+Every case sees only interactions of earlier parts. next_item: a user's first held-out event (or basket), ranked in the
+whole catalogue. Event outcomes: each held-out event as a candidate after the visible history. Look-ahead tasks: asked
+after the user's last visible event. Texts: each held-out text.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,28 +19,45 @@ from ..tasks.questions import (
     basket_question,
     candidate_items,
     cutoff,
-    returns_days,
+    days_until_next,
+    look_ahead_answers,
+    look_ahead_event,
     text_rows,
-    user_time_answers,
 )
-from ..tasks.rows import DAY, PARTS, Branch, Corpus, Events, Row, assemble, question_tokens, select
+from ..tasks.rows import (
+    DAY,
+    PARTS,
+    UNDATED,
+    Branch,
+    Corpus,
+    Events,
+    Row,
+    assemble,
+    question_tokens,
+    select,
+    shown_from,
+)
 from ..tasks.task import Task
 from . import metrics
 from .calibration import TEMPERATURES, item_losses
 
-Progress = Callable[[int], None]
+Progress = Callable[[int, int], None]
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """next_item on one data set: each case's user, targets, ranks under both protocols, and the loss by temperature."""
+    """next_item on one data set: each case's user, targets and ranks under both protocols.
+
+    Seen items removed, a target that was seen is a miss: its rank is the size of the catalogue. losses: summed over the
+    cases with unseen targets, by temperature, and how many they are; None where they were not asked for.
+    """
 
     users: list[str]
     targets: list[np.ndarray]
     seen_removed: list[np.ndarray]
     seen_kept: list[np.ndarray]
-    loss_by_temperature: np.ndarray
+    losses: tuple[np.ndarray, int] | None
 
 
 @dataclass(frozen=True)
@@ -69,9 +84,9 @@ def held_out(events: Events, part: Part) -> HeldOut:
 
 
 def last_window(events: Events, user: int, max_events: int) -> tuple[int, int]:
-    """The user's last `max_events` events."""
+    """The user's latest events, at most `max_events`, as the recommender shows them."""
     lo, hi = int(events.offsets[user]), int(events.offsets[user + 1])
-    return max(lo, hi - max_events), hi
+    return lo + shown_from(hi - lo, max_events), hi
 
 
 def history_row(
@@ -123,12 +138,16 @@ def read_part(
     max_users: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
+    with_losses: bool = False,
 ) -> Reading:
-    """Every task of a data set on a part, one forward pass per user; `max_users` users and texts are drawn by seed."""
+    """Every task of a data set on a part, one forward pass per user; `max_users` users and texts are drawn by seed.
+
+    progress: called with the rows read and the rows in all. with_losses: next_item's losses by temperature, too.
+    """
     outcomes: dict[str, Outcomes] = {}
     for task in corpus.tasks:
         if task.unit == "text":
-            rows = sampled(list(text_rows(corpus, task, part, task.seen[:1], seed)), max_users, seed)
+            rows = list(text_rows(corpus, task, part, task.seen[:1], seed, most=max_users))
             if rows:
                 cases = [Case(task.name, r.target_id[-1], 1.0) for r in rows]
                 outcomes |= outcomes_of(engine, corpus, engine.states(rows, progress), cases)
@@ -143,9 +162,10 @@ def read_part(
     outcomes |= outcomes_of(engine, corpus, states, cases)
     next_item = [n for n, c in enumerate(cases) if c.task == NEXT_ITEM]
     basket = [n for n, c in enumerate(cases) if c.given]
-    ranked = (
-        ranked_of(engine, corpus, held, states[next_item], [cases[n].answer for n in next_item]) if next_item else None
-    )
+    ranked = None
+    if next_item:
+        asked = [cases[n].answer for n in next_item]
+        ranked = ranked_of(engine, corpus, held, states[next_item], asked, with_losses)
     basket_ranks = None
     if basket:
         basket_ranks = given_ranks(engine, corpus, states[basket], [cases[n] for n in basket])
@@ -217,22 +237,26 @@ def outcomes_of(engine: Engine, corpus: Corpus, states: States, cases: list[Case
     return found
 
 
-def ranked_of(engine: Engine, corpus: Corpus, held: HeldOut, states: States, users: list[int]) -> Ranked:
+def ranked_of(
+    engine: Engine, corpus: Corpus, held: HeldOut, states: States, users: list[int], with_losses: bool
+) -> Ranked:
     """Ranks of each user's next item(s) in the whole catalogue."""
     targets, removed, kept = [], [], []
-    losses = np.zeros(len(TEMPERATURES))
+    losses, cases = np.zeros(len(TEMPERATURES)), 0
     for start in range(0, len(users), 256):
         scores = engine.item_scores(states[start : start + 256], corpus.dataset.name).cpu().numpy()
         for own, user in zip(scores, users[start : start + 256], strict=True):
             wanted = first_targets(held, user)
             seen = held.visible.item[held.visible.offsets[user] : held.visible.offsets[user + 1]]
-            without = own.copy()
-            without[np.setdiff1d(seen[seen >= 0], wanted)] = -np.inf
-            losses += item_losses(without, wanted)
+            kept.append(metrics.target_ranks(own, wanted))
+            own[seen[seen >= 0]] = -np.inf
+            removed.append(metrics.target_ranks(own, wanted))
             targets.append(wanted)
-            removed.append(ranks_of(without, wanted))
-            kept.append(ranks_of(own, wanted))
-    return Ranked([held.visible.users[u] for u in users], targets, removed, kept, losses)
+            new = wanted[np.isfinite(own[wanted])]
+            if with_losses and len(new):
+                losses, cases = losses + item_losses(own, new), cases + 1
+    names = [held.visible.users[u] for u in users]
+    return Ranked(names, targets, removed, kept, (losses, cases) if with_losses else None)
 
 
 def held_basket(corpus: Corpus, task: Task, held: HeldOut, user: int, sees: int, seed: int) -> Branch | None:
@@ -251,13 +275,8 @@ def given_ranks(engine: Engine, corpus: Corpus, states: States, cases: list[Case
     for state, case in zip(states, cases, strict=True):
         scores = engine.item_scores(state[None], corpus.dataset.name)[0].cpu().numpy()
         scores[list(case.given)] = -np.inf
-        ranks.append(int(ranks_of(scores, np.asarray([case.answer]))[0]))
+        ranks.append(int(metrics.target_ranks(scores, np.asarray([case.answer]))[0]))
     return np.asarray(ranks)
-
-
-def ranks_of(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Ranks of the targets among all scores; equal scores count as above."""
-    return (scores[None, :] >= scores[targets][:, None]).sum(1)
 
 
 def next_item_metrics(ranked: Ranked) -> dict[str, float]:
@@ -301,17 +320,18 @@ def user_cases(
     assert up_to is not None
     if hi == lo:
         return [], [], []
-    following = PARTS[PARTS.index(part) + 1] if part != "test" else ""
-    until = cutoff(corpus, following)
+    until = cutoff(corpus, "test" if part == "valid" else "")
     now = int(held.visible.time[hi - 1])
-    end = min(until, int(up_to.time.max()) + 1)
-    if now + task.horizon_days * DAY > end:
+    end = until if part == "valid" else int(up_to.time.max()) + 1
+    asked = held.visible.where.get(task.name)
+    if now == UNDATED or now + task.horizon_days * DAY > end or not (asked is None or asked[hi - 1]):
         return [], [], []
+    place = int(up_to.offsets[user]) + int(held.visible.offsets[user + 1] - held.visible.offsets[user]) - 1
     if task.unit == "user_time":
-        answer = int(user_time_answers(corpus, task, [returns_days(up_to, user, now, until)])[0])
+        days = days_until_next(up_to, user, place, until, look_ahead_event(task))
+        answer = int(look_ahead_answers(corpus, task, [days])[0])
         question = question_tokens(task.seen[0], {}, {}, corpus.encode)
         return [Branch(question, sees, [(task.name, answer, 1.0, -1)])], [answer], [1.0]
-    place = int(up_to.offsets[user]) + int(held.visible.offsets[user + 1] - held.visible.offsets[user]) - 1
     rng = np.random.default_rng([seed, 7, user])
     found = candidate_items(corpus, task, up_to, user, place, until, sampler, rng, most=10)
     branches = [

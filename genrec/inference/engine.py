@@ -33,13 +33,17 @@ class Engine:
         return self._rows[dataset]
 
     @torch.inference_mode()
-    def states(self, rows: Sequence[Row], progress: Callable[[int], None] | None = None) -> States:
-        """Hidden states (reads, width) float32 at every row's `target_at`, in the order of the rows."""
+    def states(self, rows: Sequence[Row], progress: Callable[[int, int], None] | None = None) -> States:
+        """Hidden states (reads, width) float32 at every row's `target_at`, in the order of the rows.
+
+        progress: called with the rows read so far and the rows in all.
+        """
         self.model.eval()
         counts = np.asarray([len(r.target_at) for r in rows])
         starts = np.concatenate([[0], np.cumsum(counts)])
         width = self.model.outcome_rows.shape[1]
         out = torch.empty(int(starts[-1]), width, device=self.model.device)
+        done = 0
         by_dataset: dict[str, list[int]] = {}
         for n, row in enumerate(rows):
             by_dataset.setdefault(row.dataset, []).append(n)
@@ -55,8 +59,9 @@ class Engine:
                 read = hidden[batch.target_row, batch.target_at].float()
                 places = np.concatenate([np.arange(starts[n], starts[n + 1]) for n in chosen])
                 out[torch.as_tensor(places, device=out.device)] = read
+                done += len(chosen)
                 if progress is not None:
-                    progress(len(chosen))
+                    progress(done, len(rows))
         return out
 
     @torch.inference_mode()

@@ -6,7 +6,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from .. import __version__
 from ..errors import RunError
 from ..tasks.task import Task, load_task
 from ..tasks.vocabulary import Vocabulary
-from .backbone import Backbone, BackboneSource, Quantize, choose_precision, load_backbone
+from .backbone import Backbone, BackboneSource, Quantize, load_backbone
 from .fused_lora import fuse_lora
 from .item_rows import ItemRows
 from .recmodel import RecModel
@@ -114,10 +114,9 @@ def save_adapter(
     model.backbone.save_pretrained(partial)  # type: ignore[operator]
     clean_adapter_config(partial / "adapter_config.json", manifest.backbone.model)
     save_file(own_state(model), partial / ROWS)
-    pl.concat(
-        [frame.with_columns(pl.lit(name).alias("dataset")) for name, frame in catalogues.items()],
-        how="diagonal_relaxed",
-    ).write_parquet(partial / CATALOGUE)
+    empty = pl.DataFrame(schema={"item_id": pl.String, "title": pl.String, "dataset": pl.String})
+    named = [frame.with_columns(pl.lit(name).alias("dataset")) for name, frame in catalogues.items()]
+    pl.concat(named or [empty], how="diagonal_relaxed").write_parquet(partial / CATALOGUE)
     for task in tasks:
         (partial / "tasks" / f"{task.name}.yaml").write_text(task.text, encoding="utf-8")
     tokenizer.save_pretrained(partial)
@@ -151,30 +150,16 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
         found = int(value["format"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path} cannot be read: {error}") from error
-    if found > FORMAT:
-        raise RunError(
-            f"{folder} has format {found}, this genrec ({__version__}) reads up to {FORMAT}; "
-            f"it was written by genrec {value.get('genrec')}"
-        )
-    return Manifest(
-        backbone=BackboneSource(**value["backbone"]),
-        vocabulary=Vocabulary.from_json(value["vocabulary"]),
-        **{
-            k: value[k]
-            for k in (
-                "tasks",
-                "max_events",
-                "header_columns",
-                "calibration",
-                "metrics",
-                "fingerprints",
-                "options",
-                "files",
+        if found > FORMAT:
+            raise RunError(
+                f"{folder} has format {found}, this genrec ({__version__}) reads up to {FORMAT}; "
+                f"it was written by genrec {value.get('genrec')}"
             )
-        },
-    )
+        rest = {f.name: value[f.name] for f in fields(Manifest) if f.name not in ("backbone", "vocabulary")}
+        backbone, vocabulary = BackboneSource(**value["backbone"]), Vocabulary.from_json(value["vocabulary"])
+        return Manifest(backbone=backbone, vocabulary=vocabulary, **rest)
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path} cannot be read: {error!r}") from error
 
 
 def check_files(folder: Path, manifest: Manifest) -> None:
@@ -235,7 +220,7 @@ def load_adapter(
         state = load_file(folder / ROWS)
     except SafetensorError as error:
         raise RunError(f"{folder / ROWS} is damaged: {error}") from error
-    model = empty_model(peft, manifest.vocabulary, state, compute_dtype=choose_precision(str(backbone.model.device)))
+    model = empty_model(peft, manifest.vocabulary, state)
     model.load_state_dict(state, strict=False)
     model.to(backbone.model.device)
     model.eval()
@@ -243,9 +228,7 @@ def load_adapter(
     return Adapter(model, backbone.tokenizer, manifest, tasks, read_catalogues(folder, manifest))
 
 
-def empty_model(
-    backbone: torch.nn.Module, vocabulary: Vocabulary, state: Mapping[str, Tensor], compute_dtype: torch.dtype
-) -> RecModel:
+def empty_model(backbone: torch.nn.Module, vocabulary: Vocabulary, state: Mapping[str, Tensor]) -> RecModel:
     """A model of the shapes that `state` holds."""
     catalogues = {}
     names = [g.dataset for g in vocabulary.groups if g.is_items]
@@ -254,6 +237,6 @@ def empty_model(
         key = f"catalogues.{number}."
         text, known = state[key + "text"], state[key + "known"]
         catalogues[name] = ItemRows(text, state[key + "collaborative"], known, rank=state[key + "down"].shape[1])
-    model = RecModel(backbone, vocabulary, catalogues, state["outcome_rows"], compute_dtype=compute_dtype)
+    model = RecModel(backbone, vocabulary, catalogues, state["outcome_rows"])
     model.log_variance = torch.nn.Parameter(state["log_variance"].clone(), requires_grad=False)
     return model

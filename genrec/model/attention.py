@@ -75,7 +75,12 @@ def chunked_attention(
     What is not plain (dropout, a cache, a position bias, ...) goes to transformers' `sdpa`.
     """
     batch, heads, length, width = query.shape
-    plain = not dropout and key.shape[2] == length and (attention_mask is None or attention_mask.dtype == torch.bool)
+    plain = (
+        not dropout
+        and key.shape[2] == length
+        and value.shape[3] == width
+        and (attention_mask is None or attention_mask.dtype == torch.bool)
+    )
     if not plain or scaling is None or any(kwargs.get(k) is not None for k in ("position_bias", "softcap", "s_aux")):
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs

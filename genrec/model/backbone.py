@@ -103,13 +103,14 @@ def load_backbone(
     model: str = "smollm2-135m",
     *,
     layers: int | None = None,
+    at_most: int | None = None,
     quantize: Quantize = "none",
     device: str | None = None,
     cache: Path | None = None,
     expected: BackboneSource | None = None,
     allow_mismatch: bool = False,
 ) -> Backbone:
-    """The first `layers` blocks (all if None) of a causal model, in eval mode, nothing trainable.
+    """The first `layers` blocks (None: all, or `at_most`) of a causal model, in eval mode, nothing trainable.
 
     expected: the source an adapter was trained on; fetched first, other weights raise RunError unless allow_mismatch.
     Raises UnknownNameError, UnavailableError (nothing cached and no network), RunError (files that cannot be used).
@@ -119,7 +120,7 @@ def load_backbone(
     weights = _weight_files(found.folder)
     config = _config(found.folder, model)
     total = int(config.num_hidden_layers)
-    blocks = total if layers is None else layers
+    blocks = min(total, at_most or total) if layers is None else layers
     if not 1 <= blocks <= total:
         raise GenrecError(f"--layers {layers}: {model} has {total} blocks; allowed: 1 to {total}")
     _keep_blocks(config, blocks)

@@ -31,6 +31,19 @@ class TaskHead:
     numeric: bool
 
 
+@dataclass(frozen=True)
+class Draws:
+    """How items get into a sampled softmax: probability (items,) of each draw, and share (items,) of the events."""
+
+    probability: Tensor
+    share: Tensor
+
+    def log_inclusion(self, index: Tensor, events: int) -> Tensor:
+        """Log probability that the items at `index` are among SAMPLES draws and `events` events of a batch."""
+        missed = SAMPLES * torch.log1p(-self.probability[index]) + events * torch.log1p(-self.share[index])
+        return torch.log(-torch.expm1(missed))
+
+
 class RecModel(nn.Module):
     """Hidden states of rows, and scores of the answers at given places."""
 
@@ -43,7 +56,6 @@ class RecModel(nn.Module):
         *,
         dropout: float = 0.0,
         row_dropout: float = 0.0,
-        compute_dtype: torch.dtype = torch.float32,
         heads: Sequence[TaskHead] = (),
         learned_weights: bool = False,
     ) -> None:
@@ -58,12 +70,9 @@ class RecModel(nn.Module):
         self.outcome_log_scale = nn.Parameter(torch.zeros(len(vocabulary.groups)))
         self.dropout = nn.Dropout(dropout)
         self.row_dropout = row_dropout
-        self.compute_dtype = compute_dtype
         self.heads = {(h.dataset, h.task): n for n, h in enumerate(heads)}
         self.head_list = tuple(heads)
-        self.popularity: dict[
-            str, Tensor
-        ] = {}  # data set -> log probability of drawing each item in the sampled softmax
+        self.draws: dict[str, Draws] = {}  # data set -> how items get into a sampled softmax
         self.allowed: dict[int, Tensor] = {}  # data set -> (conditions, items) bool
         self.expected_targets: dict[int, Tensor] = {}  # data set -> (tasks,) targets per batch, on average
         self.log_variance = nn.Parameter(torch.zeros(max(1, len(self.heads))), requires_grad=learned_weights)
@@ -72,6 +81,12 @@ class RecModel(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.outcome_rows.device
+
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        """The precision of the backbone's activations: that of its word embeddings."""
+        found: torch.dtype = self.backbone.get_input_embeddings().weight.dtype  # type: ignore[operator]
+        return found
 
     def rows_of(self, dataset: str) -> ItemRows:
         """A catalogue's item rows."""
@@ -84,7 +99,7 @@ class RecModel(nn.Module):
         place in them."""
         words = self.backbone.get_input_embeddings()  # type: ignore[operator]
         n_words = self.vocabulary.n_words
-        out = words(tokens.clamp(max=n_words - 1)).float()
+        out = words(tokens.clamp(max=words.num_embeddings - 1)).float()
         first = n_words + self.vocabulary.n_outcomes
         is_outcome = (tokens >= n_words) & (tokens < first)
         is_item = tokens >= first
@@ -122,7 +137,10 @@ class RecModel(nn.Module):
         return product.float() + bias
 
     def forward(self, **fields: Tensor) -> dict[str, Tensor]:
-        """The weighted loss of a batch (the fields of `batching.Batch`), and each task's summed loss and count."""
+        """The weighted loss of a batch (the fields of `batching.Batch`), and each task's summed loss and count.
+
+        Learned weights are those of Kendall, Gal and Cipolla 2018: exp(-s) L + s / 2 for each task.
+        """
         batch = Batch.from_fields(fields)
         dataset = self.names[batch.dataset]
         items = bias = position_of = subset = None
@@ -132,9 +150,12 @@ class RecModel(nn.Module):
             keep = None
             if self.training and self.row_dropout > 0:
                 keep = (torch.rand(n, device=self.device) >= self.row_dropout).float()
+            correction = None
             if self.training and n > SAMPLED_ABOVE:
-                subset, position_of = self.sample_items(batch, dataset, n)
+                subset, position_of, correction = self.sample_items(batch, dataset, n)
             items, bias = catalogue(subset, keep)
+            if correction is not None:
+                bias = bias - correction  # in training only, where every score is a score of the sample
         embedded = self.embed(batch.tokens, dataset, items, position_of)
         output = self.hidden(embedded, batch.position, batch.mask)
         states = self.dropout(output.last_hidden_state[batch.target_row, batch.target_at])
@@ -159,12 +180,13 @@ class RecModel(nn.Module):
             expected = self.expected_targets.get(batch.dataset)
             mean = summed / (expected[number] if expected is not None and self.training else weight.sum())
             learned = self.log_variance[head_number]
-            if self.log_variance.requires_grad:
-                total = total + head.weight * torch.exp(-learned) * mean + 0.5 * learned
-            else:
-                total = total + head.weight * mean
+            total = total + head.weight * torch.exp(-learned) * mean
             report[f"{dataset}/{head.name}/loss"] = summed.detach()
             report[f"{dataset}/{head.name}/count"] = weight.sum()
+        if self.log_variance.requires_grad:  # of every task, also those that a batch happens to lack
+            for number, head in enumerate(self.head_list):
+                if head.dataset == batch.dataset:
+                    total = total + head.weight * 0.5 * self.log_variance[number]
         return {"loss": total, **report}
 
     @torch.no_grad()
@@ -211,25 +233,31 @@ class RecModel(nn.Module):
         items only."""
         answer, allowed = batch.target_id[of_task], batch.target_allowed[of_task]
         scores = self.item_scores(states, dataset, items, bias)
-        if subset is not None and position_of is not None:
-            scores = scores - self.popularity[dataset][subset]
+        if position_of is not None:
             answer = position_of[answer]
         limited = allowed >= 0
-        if limited.any():
-            masks = self.allowed[batch.dataset]
-            masks = masks if subset is None else masks[:, subset]
-            blocked = ~masks[allowed.clamp(min=0)] & limited[:, None]
-            scores = scores.masked_fill(blocked, float("-inf"))
-        return nn.functional.cross_entropy(scores, answer, reduction="none")
+        if not limited.any():
+            return nn.functional.cross_entropy(scores, answer, reduction="none")
+        masks = self.allowed[batch.dataset]
+        masks = masks if subset is None else masks[:, subset]
+        plain, under = torch.nonzero(~limited)[:, 0], torch.nonzero(limited)[:, 0]
+        inside = scores[under].masked_fill(~masks[allowed[under]], float("-inf"))
+        losses = scores.new_empty(len(scores))
+        losses = losses.index_put((plain,), nn.functional.cross_entropy(scores[plain], answer[plain], reduction="none"))
+        return losses.index_put((under,), nn.functional.cross_entropy(inside, answer[under], reduction="none"))
 
-    def sample_items(self, batch: Batch, dataset: str, n: int) -> tuple[Tensor, Tensor]:
-        """Items of the batch and SAMPLES drawn ones: their catalogue indices, and the map from index to place."""
+    def sample_items(self, batch: Batch, dataset: str, n: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Items of the batch and SAMPLES drawn ones: their catalogue indices, the map from index to place, and the log
+        probability that each is among them (logQ correction; Yi et al. 2019)."""
         group = self.vocabulary.group(dataset, ITEMS)
         heads = [h for h in self.head_list if h.dataset == batch.dataset and self.vocabulary.groups[h.group].is_items]
         is_item_task = torch.isin(batch.target_task, torch.tensor([h.task for h in heads], device=self.device))
         shown = batch.tokens[batch.tokens >= group.first] - group.first
-        drawn = torch.multinomial(self.popularity[dataset].exp(), SAMPLES, replacement=True)
-        subset = torch.cat([shown, batch.target_id[is_item_task], drawn]).unique()
+        asked = batch.target_id[is_item_task]
+        draws = self.draws[dataset]
+        drawn = torch.multinomial(draws.probability, SAMPLES, replacement=True)
+        subset = torch.cat([shown, asked, drawn]).unique()
         position_of = torch.full((n,), -1, device=self.device)
         position_of[subset] = torch.arange(len(subset), device=self.device)
-        return subset, position_of
+        # an event is both shown and asked: the share of the events in the batch counts once
+        return subset, position_of, draws.log_inclusion(subset, max(len(shown), len(asked)))

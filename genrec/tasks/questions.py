@@ -1,6 +1,5 @@
 """The rows of a data set: histories with their branches, texts with their questions, and what is held out."""
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -9,11 +8,12 @@ import numpy as np
 import polars as pl
 
 from ..data.dataset import Part
-from .rows import DAY, Branch, Corpus, Events, Row, assemble, choice_index, question_tokens, select
-from .task import Task, labels, task_rows
+from .rows import DAY, UNDATED, Branch, Corpus, Events, Row, assemble, choice_index, question_tokens, select
+from .task import Task, labels, placeholders, task_columns, task_rows
+from .units import NEXT_EVENT, is_lookahead
 
 NEAR = 5  # "like X": X is at most this many events before the target
-BARE = 0.15  # share of histories shown without their outcomes: callers give lists of item ids, too
+BARE = 0.15  # share of histories shown as plain lists of items: callers give these, too
 AHEAD = 10  # a condition is drawn from the attributes of one of the next so many items
 REVIEW_TOKENS = 256  # a longer text keeps its first and last halves of this
 
@@ -71,7 +71,7 @@ def training_rows(corpus: Corpus, options: RowOptions) -> Iterator[Row]:
 
 
 def history_rows(corpus: Corpus, options: RowOptions) -> Iterator[Row]:
-    """One row per window of each user's training events."""
+    """One row per window of each user's training events; some show neither outcomes nor who the user is."""
     assert corpus.events is not None
     events = select(corpus.events, corpus.events.part == 0)
     bare = replace(events, outcome=np.full_like(events.outcome, -1))
@@ -80,17 +80,18 @@ def history_rows(corpus: Corpus, options: RowOptions) -> Iterator[Row]:
         lo, hi = int(events.offsets[user]), int(events.offsets[user + 1])
         for start in window_starts(lo, hi, options):
             rng = np.random.default_rng([options.seed, 2, user, start - lo])
-            shown = bare if rng.random() < BARE else events
+            is_bare = rng.random() < BARE
+            shown = bare if is_bare else events
             window = Window(shown, user, start, min(start + options.max_events, hi))
             branches = draw_branches(corpus, window, sampler, rng, options)
-            row = assemble(corpus, name, window.lo, window.hi, branches, True, start == lo, shown)
+            row = assemble(corpus, None if is_bare else name, window.lo, window.hi, branches, True, start == lo, shown)
             if row.target_at:
                 yield row
 
 
 def window_starts(lo: int, hi: int, options: RowOptions) -> list[int]:
     """First events of the windows that cover lo..hi; the last window ends at hi."""
-    if hi - lo < 2:
+    if hi == lo:
         return []
     if hi - lo <= options.max_events:
         return [lo]
@@ -210,12 +211,18 @@ def event_question(corpus: Corpus, task: Task, window: Window, rng: np.random.Ge
     return Branch(tokens, place, [(task.name, int(index[place]), 1.0, -1)])
 
 
+def kept(task: Task, window: Window) -> np.ndarray:
+    """Which events of the window the task's `where` keeps."""
+    mask = window.events.where.get(task.name)
+    return np.ones(window.hi - window.lo, dtype=bool) if mask is None else mask[window.lo : window.hi]
+
+
 def basket_question(corpus: Corpus, task: Task, window: Window, rng: np.random.Generator) -> Branch | None:
     """`What goes with these?`: some items of a basket are given, another of it is the target."""
     events = window.events
     basket = events.basket[window.lo : window.hi]
     place = int(rng.integers(len(basket)))
-    inside = np.nonzero((basket == basket[place]) & (basket >= 0))[0]
+    inside = np.nonzero((basket == basket[place]) & (basket >= 0) & kept(task, window))[0]
     items = list(dict.fromkeys(int(i) for i in events.item[window.lo + inside] if i >= 0))
     if len(items) < 2:
         return None
@@ -227,29 +234,39 @@ def basket_question(corpus: Corpus, task: Task, window: Window, rng: np.random.G
 
 def user_question(corpus: Corpus, task: Task, window: Window, rng: np.random.Generator) -> Branch | None:
     """`Will they be back?`, asked after one of the user's visits whose horizon ends before the cut-off."""
-    events, until = window.events, cutoff(corpus, "valid")
-    horizon = (task.horizon_days or 0) * DAY
-    time = events.time[window.lo : window.hi]
-    ends = window.ends[time[window.ends] + horizon <= until]
+    until = cutoff(corpus, "valid")
+    ends = asked_ends(task, window, until)
     if not len(ends):
         return None
     end = int(rng.choice(ends))
-    answer = user_time_answers(corpus, task, [returns_days(events, window.user, int(time[end]), until)])[0]
+    days = days_until_next(window.events, window.user, window.lo + end, until, look_ahead_event(task))
+    answer = int(look_ahead_answers(corpus, task, [days])[0])
     tokens = question_tokens(pick(rng, task.seen), {}, {}, corpus.encode)
-    return Branch(tokens, end + 1, [(task.name, int(answer), 1.0, -1)]) if answer >= 0 else None
+    return Branch(tokens, end + 1, [(task.name, answer, 1.0, -1)]) if answer >= 0 else None
 
 
-def user_time_answers(corpus: Corpus, task: Task, days: Sequence[float]) -> np.ndarray:
-    """Answers of a user_time task from the days until each user's next event (infinite: never)."""
-    frame = pl.DataFrame({"returns_days": list(days)}, schema={"returns_days": pl.Float64})
+def asked_ends(task: Task, window: Window, until: int) -> np.ndarray:
+    """Moments of the window that a look-ahead task may be asked after: their horizon ends before the cut-off."""
+    ends = window.ends
+    time = window.events.time[window.lo + ends]
+    return ends[(time > UNDATED) & (time + (task.horizon_days or 0) * DAY <= until) & kept(task, window)[ends]]
+
+
+def look_ahead_answers(corpus: Corpus, task: Task, days: Sequence[float]) -> np.ndarray:
+    """Answers of a look-ahead task from the days until what it asks about (infinite: never)."""
+    column = next(c for c in task_columns(task) if is_lookahead(c))
+    frame = pl.DataFrame({column: list(days)}, schema={column: pl.Float64})
     return choice_index(task, corpus.group_of(task), labels(task, frame))
 
 
-def returns_days(events: Events, user: int, after: int, until: int) -> float:
-    """Days from `after` to the user's next event before `until`; infinite where there is none."""
-    time = events.time[events.offsets[user] : events.offsets[user + 1]]
-    later = time[(time > after) & (time < until)]
-    return float(later.min() - after) / DAY if len(later) else float("inf")
+def days_until_next(events: Events, user: int, place: int, until: int, event: str | None) -> float:
+    """Days from event `place` to the user's next event at a later time (of one kind, if named) before `until`;
+    infinite where there is none."""
+    now = int(events.time[place])
+    own = slice(int(events.offsets[user]), int(events.offsets[user + 1]))
+    time = events.time[own]
+    later = time[(time > now) & (time < until) & is_kind(events, own, event)]
+    return float(later.min() - now) / DAY if len(later) else float("inf")
 
 
 def cutoff(corpus: Corpus, part: str) -> int:
@@ -267,11 +284,13 @@ class ItemSampler:
         counts = np.bincount(events.item[events.item >= 0], minlength=n_items).astype(np.float64) + 0.5
         self.popularity = counts / counts.sum()
         self.uniform = np.full(n_items, 1 / n_items)
+        self.below = np.cumsum(self.popularity)
 
     def draw(self, how: str, size: int, rng: np.random.Generator) -> np.ndarray:
         """`size` items with repetition."""
-        weights = self.popularity if how == "popularity" else self.uniform
-        return rng.choice(len(weights), size=size, p=weights)
+        if how == "uniform":
+            return rng.integers(len(self.uniform), size=size)
+        return np.minimum(np.searchsorted(self.below, rng.random(size), side="right"), len(self.below) - 1)
 
 
 @dataclass(frozen=True)
@@ -300,9 +319,10 @@ def candidate_items(
     several kinds of events, the item of the event itself.
     """
     hi = int(events.offsets[user + 1])
-    event, horizon, now = look_ahead_event(task), (task.horizon_days or 0) * DAY, int(events.time[place])
-    later = np.arange(place + 1, hi)
-    later = later[(events.time[later] > now) & (events.time[later] < until) & event_is(corpus, events, later, event)]
+    horizon, now = (task.horizon_days or 0) * DAY, int(events.time[place])
+    ahead = slice(place + 1, hi)
+    time = events.time[ahead]
+    later = place + 1 + np.nonzero((time > now) & (time < until) & is_kind(events, ahead, look_ahead_event(task)))[0]
     first_time: dict[int, int] = {}
     for n in later.tolist():
         first_time.setdefault(int(events.item[n]), int(events.time[n]))
@@ -320,33 +340,29 @@ def candidate_items(
         chosen = np.asarray([events.item[place]])
         weight = np.ones(1)
     days = [(first_time[int(i)] - now) / DAY if int(i) in first_time else float("inf") for i in chosen]
-    column = f"next_{event}_days"
-    frame = pl.DataFrame({column: days}, schema={column: pl.Float64})
-    answers = choice_index(task, corpus.group_of(task), labels(task, frame))
-    return Candidates(chosen, answers, weight)
+    return Candidates(chosen, look_ahead_answers(corpus, task, days), weight)
 
 
-def look_ahead_event(task: Task) -> str:
-    """The event word in a label such as `next_purchase_days <= 28`."""
-    found = re.search(r"next_(\w+?)_days", task.label or "")
-    return found.group(1) if found else "purchase"
+def look_ahead_event(task: Task) -> str | None:
+    """The event in a label such as `next_purchase_days <= 28`; None where any event counts."""
+    found = next((m for c in task_columns(task) if (m := NEXT_EVENT.fullmatch(c))), None)
+    return found[1] if found else None
 
 
-def event_is(corpus: Corpus, events: Events, places: np.ndarray, event: str) -> np.ndarray:
-    """Which events are of one kind; data with a single kind is all of it."""
-    key = (corpus.dataset.name, "event")
-    if key not in corpus.vocabulary.by_key:
-        return np.ones(len(places), dtype=bool)
-    group = corpus.vocabulary.by_key[key]
-    return events.outcome[places] == group.first + group.words.index(event)
+def is_kind(events: Events, where: slice, event: str | None) -> np.ndarray:
+    """Which of the events are of one kind; all of them where none is named."""
+    kind = events.kind[where]
+    if event is None:
+        return np.ones(len(kind), dtype=bool)
+    return kind == (events.kinds.index(event) if event in events.kinds else -1)
 
 
 def look_ahead_candidates(
     corpus: Corpus, task: Task, window: Window, sampler: ItemSampler, rng: np.random.Generator, moments: int = 3
 ) -> list[Branch]:
     """Candidate branches at a few moments of a window, and one of them asked in words."""
-    until, horizon = cutoff(corpus, "valid"), (task.horizon_days or 0) * DAY
-    ends = window.ends[window.events.time[window.lo + window.ends] + horizon <= until]
+    until = cutoff(corpus, "valid")
+    ends = asked_ends(task, window, until)
     if not len(ends):
         return []
     branches = []
@@ -366,17 +382,28 @@ def look_ahead_candidates(
 
 
 def text_rows(
-    corpus: Corpus, task: Task, part: Part, templates: Sequence[str], seed: int, shuffle: bool = False
+    corpus: Corpus,
+    task: Task,
+    part: Part,
+    templates: Sequence[str],
+    seed: int,
+    shuffle: bool = False,
+    most: int | None = None,
 ) -> Iterator[Row]:
-    """One row per text: the question with the text in it, its answer the target."""
+    """One row per text: the question with the text in it, its answer the target; a text that lacks what a template
+    shows is left out. shuffle: in drawn order. most: so many texts, drawn by seed, in their order."""
     frame = task_rows(task, corpus.dataset, part)
     if shuffle:
         frame = frame.sample(fraction=1.0, shuffle=True, seed=seed)
     answers = choice_index(task, corpus.group_of(task), frame["label"])
+    known = answers >= 0
+    for name in {n for template in templates for n in placeholders(template)}:
+        known &= frame[name].is_not_null().to_numpy()
+    places = np.nonzero(known)[0]
+    if most is not None and len(places) > most:
+        places = np.sort(np.random.default_rng([seed, 5]).choice(places, most, replace=False))
     rng = np.random.default_rng([seed, 3])
-    for record, answer in zip(frame.iter_rows(named=True), answers.tolist(), strict=True):
-        if answer < 0:
-            continue
+    for record, answer in zip(frame[places].iter_rows(named=True), answers[places].tolist(), strict=True):
         branch = text_branch(corpus, task, pick(rng, templates), record, int(answer))
         row = assemble(corpus, None, 0, 0, [branch], False, False, None)
         if record.get("row") is not None:

@@ -1,12 +1,9 @@
 """Histories x tasks x templates -> rows.
 
 A row is one user's history followed by branches. History: what is known of the user, then an item token and, where
-events
-end differently, an outcome token per event. Every item and every outcome in it is a target. A branch is a question
-(text
-that may hold item tokens) or a single candidate item; it sees the history up to its event and itself only, its
-positions
-restart there, so it reads the same alone and beside others.
+events end differently, an outcome token per event. Every item and every outcome in it is a target. A branch is a
+question (text that may hold item tokens) or a single candidate item; it sees the history up to its event and itself
+only, its positions restart there, so it reads the same alone and beside others.
 
     tokens    <bos> age 24, technician  <item 302> <rated 3> <item 377> <rated 1> | What comes next? | <item 51>
     segment     0    0  0  0     0           0         0          0         0        1   1    1   1       2
@@ -21,12 +18,24 @@ import numpy as np
 import polars as pl
 
 from ..data.dataset import Dataset, Part
-from .task import Placeholder, Task, labels, missing_needs, pieces, resolve_answer, selected
+from .task import (
+    Placeholder,
+    Task,
+    labels,
+    missing_needs,
+    pieces,
+    resolve_answer,
+    selected,
+    task_columns,
+    unknown_answers,
+)
+from .units import with_attributes
 from .vocabulary import EVENT, ITEMS, Group, Vocabulary, build_vocabulary
 
 Encode = Callable[[str], list[int]]
 PARTS: tuple[Part, ...] = ("train", "valid", "test")
 DAY = 86_400
+UNDATED = -(2**62)  # the time of an interaction without one: before all others
 
 
 @dataclass(frozen=True)
@@ -34,21 +43,30 @@ class Events:
     """One data set's interactions as arrays, users contiguous, oldest first.
 
     offsets: (users + 1,); every other array: (events,). item: index in the catalogue or -1. outcome: token id shown
-    after
-    the item, or -1. basket: code or -1. part: 0 train, 1 valid, 2 test. target: whether next_item asks for it.
-    labels: per event task the index of the right answer, or -1. source: file row of the interaction.
+    after the item, or -1. kind: what happened, an index of `kinds`. basket: code or -1. part: 0 train, 1 valid, 2 test.
+    source: file row of the interaction. target: whether next_item asks for it. labels: per event task the index of the
+    right answer, or -1. where: per other task with a `where`, the interactions it keeps.
     """
 
     users: tuple[str, ...]
     offsets: np.ndarray
     item: np.ndarray
     outcome: np.ndarray
+    kind: np.ndarray
     time: np.ndarray
     basket: np.ndarray
     part: np.ndarray
-    target: np.ndarray
     source: np.ndarray
+    target: np.ndarray
     labels: Mapping[str, np.ndarray]
+    where: Mapping[str, np.ndarray]
+    kinds: tuple[str, ...]
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays with one value per event."""
+        names = ("item", "outcome", "kind", "time", "basket", "part", "source", "target")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)
@@ -130,7 +148,13 @@ def offered_tasks(dataset: Dataset, tasks: Sequence[Task]) -> tuple[list[Task], 
         if reason is None and task.unit == "basket" and "basket" not in dataset.interactions.columns:
             reason = "no basket column"
         if reason is None:
-            offered.append(resolve_answer(task, dataset))
+            resolved = resolve_answer(task, dataset)
+            offered.append(resolved)
+            if unknown := unknown_answers(resolved, dataset):
+                why.append(
+                    f"{dataset.name}: task {task.name}: {unknown:,} held-out rows have an answer that training lacks; "
+                    "they are not evaluated"
+                )
         else:
             why.append(f"{dataset.name}: task {task.name} is off: {reason}")
     return offered, why
@@ -147,7 +171,7 @@ def group_specs(
             answer = task.answer
             specs.append((dataset.name, task.name, len(answer.choices), answer.choices, answer.values))
     if "rating" not in {t.name for t in tasks}:
-        kinds = interactions["event"].unique().sort().to_list()
+        kinds = interactions.filter(pl.col("part") == "train")["event"].unique().sort().to_list()
         if len(kinds) > 1 and "item_id" in interactions.columns:
             specs.append((dataset.name, EVENT, len(kinds), tuple(kinds), ()))
     if dataset.items.height:
@@ -165,16 +189,14 @@ def vocabulary_of(datasets: Sequence[Dataset], tasks: Mapping[str, Sequence[Task
 
 def choice_index(task: Task, group: Group, answers: pl.Series) -> np.ndarray:
     """Index of each answer among the group's words; -1 where there is none."""
+    if answers.dtype == pl.Boolean:
+        return answers.cast(pl.Int16).fill_null(-1).to_numpy()
     if group.values:
-        number = {v: i for i, v in enumerate(group.values)}
-        found = [number.get(v, -1) if v is not None else -1 for v in answers.cast(pl.Float64).to_list()]
+        keys, answers = pl.Series(group.values, dtype=pl.Float64), answers.cast(pl.Float64)
     else:
-        words = {w: i for i, w in enumerate(group.words)}
-        if answers.dtype == pl.Boolean:
-            found = [-1 if v is None else int(v) for v in answers.to_list()]
-        else:
-            found = [words.get(str(v), -1) if v is not None else -1 for v in answers.to_list()]
-    return np.asarray(found, dtype=np.int16)
+        keys, answers = pl.Series(group.words, dtype=pl.String), answers.cast(pl.String)
+    places = pl.Series(range(len(keys)), dtype=pl.Int16)
+    return answers.replace_strict(keys, places, default=-1, return_dtype=pl.Int16).fill_null(-1).to_numpy()
 
 
 def build_events(dataset: Dataset, tasks: Sequence[Task], vocabulary: Vocabulary, seed: int) -> Events | None:
@@ -185,75 +207,96 @@ def build_events(dataset: Dataset, tasks: Sequence[Task], vocabulary: Vocabulary
     frame = dataset.interactions
     if "user_id" not in frame.columns or "item_id" not in frame.columns:
         return None
+    if "timestamp" in frame.columns:
+        frame = frame.with_columns(pl.col("timestamp").fill_null(UNDATED))
     if "basket" in frame.columns:
-        rng = np.random.default_rng([seed, 1])
-        frame = frame.with_columns(pl.Series("_shuffle", rng.random(frame.height)))
-        first = pl.col("row").min().over(["user_id", "basket"])
-        user_first = pl.col("row").min().over("user_id")
-        keys = (
-            ["_user", "timestamp", "_basket", "_shuffle"]
-            if "timestamp" in frame.columns
-            else ["_user", "_basket", "_shuffle"]
-        )
-        frame = (
-            frame.with_columns(user_first.alias("_user"), first.alias("_basket"))
-            .sort(keys)
-            .drop("_user", "_basket", "_shuffle")
-        )
-    users = frame["user_id"].unique(maintain_order=True)
-    lengths = frame.group_by("user_id", maintain_order=True).len()["len"].to_numpy()
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        frame = shuffled_baskets(frame, seed)
+    lengths = frame.group_by("user_id", maintain_order=True).len()
+    offsets = np.concatenate([[0], np.cumsum(lengths["len"].to_numpy())]).astype(np.int64)
     items = dataset.items.select("item_id").with_row_index("item")
     item = frame.select("item_id").join(items, on="item_id", how="left", maintain_order="left")["item"]
     name = dataset.name
     outcome = np.full(frame.height, -1, dtype=np.int64)
     dense: dict[str, np.ndarray] = {}
+    where: dict[str, np.ndarray] = {}
+    target = np.zeros(frame.height, dtype=bool)
     for task in tasks:
-        if task.unit != "event" or task.answer.kind == "item" or task.horizon_days is not None:
+        if task.unit == "text":
             continue
-        group = vocabulary.group(name, task.name)
-        index = choice_index(task, group, labels(task, frame))
-        if task.where is not None:
-            index = np.where(selected(task, frame).to_numpy(), index, -1).astype(np.int16)
-        dense[task.name] = index
-        if task.name == "rating":
-            outcome = np.where(index >= 0, group.first + index.astype(np.int64), -1)
+        rows = with_attributes(frame, dataset, task_columns(task))
+        if task.name == "next_item":
+            target = selected(task, rows).to_numpy()
+        elif task.unit != "event" or task.horizon_days is not None:
+            if task.where is not None:
+                where[task.name] = selected(task, rows).to_numpy()
+        else:
+            group = vocabulary.group(name, task.name)
+            index = choice_index(task, group, labels(task, rows))
+            dense[task.name] = np.where(selected(task, rows).to_numpy(), index, -1).astype(np.int16)
+            if task.name == "rating":
+                outcome = np.where(index >= 0, group.first + index.astype(np.int64), -1)
+    kinds = frame["event"].unique().sort()
+    kind = frame["event"].replace_strict(kinds, pl.Series(range(len(kinds)), dtype=pl.Int32)).to_numpy()
     if (name, EVENT) in vocabulary.by_key:
         group = vocabulary.group(name, EVENT)
-        words = {w: i for i, w in enumerate(group.words)}
-        outcome = group.first + np.asarray([words[e] for e in frame["event"].to_list()], dtype=np.int64)
-    next_item = next((t for t in tasks if t.name == "next_item"), None)
-    target = selected(next_item, frame).to_numpy() if next_item is not None else np.zeros(frame.height, dtype=bool)
-    basket = (
-        frame["basket"].cast(pl.Categorical).to_physical().to_numpy().astype(np.int64)
-        if "basket" in frame.columns
-        else np.full(frame.height, -1)
-    )
+        token = [group.first + group.words.index(k) if k in group.words else -1 for k in kinds]
+        outcome = np.asarray(token, dtype=np.int64)[kind]
+    basket = np.full(frame.height, -1)
+    if "basket" in frame.columns:
+        basket = frame["basket"].cast(pl.Categorical).to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
     codes = {"train": 0, "valid": 1, "test": 2}
     return Events(
-        users=tuple(users.to_list()),
+        users=tuple(lengths["user_id"].to_list()),
         offsets=offsets,
-        item=item.fill_null(-1).cast(pl.Int64).to_numpy().astype(np.int32),
+        item=item.cast(pl.Int32).fill_null(-1).to_numpy(),
         outcome=outcome.astype(np.int32),
+        kind=kind,
         time=frame["timestamp"].to_numpy() if "timestamp" in frame.columns else np.zeros(frame.height, dtype=np.int64),
         basket=basket,
         part=frame["part"].replace_strict(codes, return_dtype=pl.Int8).to_numpy(),
-        target=target,
         source=frame["row"].to_numpy(),
+        target=target,
         labels=dense,
+        where=where,
+        kinds=tuple(kinds.to_list()),
     )
+
+
+def shuffled_baskets(frame: pl.DataFrame, seed: int) -> pl.DataFrame:
+    """Interactions with the order inside each basket drawn; one without a basket stays where it is."""
+    rng = np.random.default_rng([seed, 1])
+    together = pl.col("row").min().over("user_id", "basket")
+    place = pl.when(pl.col("basket").is_null()).then(pl.col("row")).otherwise(together)
+    keys = ["_user", *(["timestamp"] if "timestamp" in frame.columns else []), "_basket", "_shuffle"]
+    frame = frame.with_columns(
+        pl.Series("_shuffle", rng.random(frame.height)),
+        place.alias("_basket"),
+        pl.col("row").min().over("user_id").alias("_user"),
+    )
+    return frame.sort(keys).drop("_user", "_basket", "_shuffle")
 
 
 def attribute_words(name: str, value: object) -> str:
     """`age 24`, `occupation technician`; text is used as it is, numbers shortened."""
-    shown = f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, list):
+        shown = ", ".join(str(v) for v in value if v)
+    else:
+        shown = f"{value:g}" if isinstance(value, float) else str(value)
     return f"{name.replace('_', ' ')} {shown}"
 
 
 def header_columns(users: pl.DataFrame) -> list[str]:
-    """The user attributes that prompts show: those with at most 100 different values, so no postal codes and no
-    names."""
-    return [c for c in users.columns if c != "user_id" and users[c].n_unique() <= 100]
+    """The user attributes that prompts show: those that several users share, so no names and no postal codes.
+
+    At most 100 different values, and at most half as many as there are users.
+    """
+    most = min(100, users.height // 2)
+    return [c for c in users.columns if c != "user_id" and users[c].n_unique() <= most]
+
+
+def hidden_columns(users: pl.DataFrame) -> list[str]:
+    """The user attributes that prompts do not show."""
+    return [c for c in users.columns if c not in ("user_id", *header_columns(users))]
 
 
 def user_headers(users: pl.DataFrame, encode: Encode) -> dict[str, list[int]]:
@@ -437,12 +480,14 @@ def select(events: Events, keep: np.ndarray) -> Events:
     return replace(
         events,
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        item=events.item[keep],
-        outcome=events.outcome[keep],
-        time=events.time[keep],
-        basket=events.basket[keep],
-        part=events.part[keep],
-        target=events.target[keep],
-        source=events.source[keep],
         labels={name: index[keep] for name, index in events.labels.items()},
+        where={name: mask[keep] for name, mask in events.where.items()},
+        **{name: array[keep] for name, array in events.arrays.items()},
     )
+
+
+def shown_from(events: int, most: int) -> int:
+    """Where the shown part of a history of so many events begins, at most `most` of them: the oldest are cut a quarter
+    at a time, so that a history that grows by one event mostly begins where it did."""
+    quarter = max(1, most // 4)
+    return max(0, -(-(events - most) // quarter)) * quarter

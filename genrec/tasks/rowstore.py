@@ -1,5 +1,6 @@
 """Rows on disk: a memory-mapped `datasets` Arrow dataset, cached by the fingerprint of data, tasks and options."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -9,7 +10,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import __version__
+from ..errors import DataError
 from .questions import RowOptions, training_rows
 from .rows import Corpus, Row
 
@@ -17,13 +18,14 @@ if TYPE_CHECKING:
     import datasets
 
 ROWS_FILE = "rows.arrow"
+ROWS_VERSION = 2  # of what rows are made of; raised where the same data and options give other rows
 ROW_FIELDS = tuple(f.name for f in fields(Row))
 
 
 def rows_fingerprint(corpora: Sequence[Corpus], options: RowOptions, tokenizer: str) -> str:
     """Hash of everything that training rows depend on."""
     value = {
-        "genrec": __version__,
+        "rows": ROWS_VERSION,
         "tokenizer": tokenizer,
         "options": asdict(options),
         "vocabulary": corpora[0].vocabulary.to_json(),
@@ -32,22 +34,33 @@ def rows_fingerprint(corpora: Sequence[Corpus], options: RowOptions, tokenizer: 
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def load_rows(corpora: Sequence[Corpus], options: RowOptions, tokenizer: str, folder: Path) -> "datasets.Dataset":
-    """All training rows of a run; built once, then read from `folder`."""
+def load_rows(
+    corpora: Sequence[Corpus],
+    options: RowOptions,
+    tokenizer: str,
+    folder: Path,
+    progress: Callable[[int], None] | None = None,
+) -> "datasets.Dataset":
+    """All training rows of a run; built once, then read from `folder`. Raises DataError where there are none.
+
+    progress: called with the rows written so far.
+    """
     import datasets
 
     target = folder / rows_fingerprint(corpora, options, tokenizer)
     if not target.is_dir():
         partial = target.with_name(f".{target.name}.{os.getpid()}")
-        write_rows((r for c in corpora for r in training_rows(c, options)), partial)
-        if target.is_dir():
-            shutil.rmtree(partial)
-        else:
-            os.replace(partial, target)
+        try:
+            if not write_rows((r for c in corpora for r in training_rows(c, options)), partial, progress):
+                raise DataError("no training row: no user has an interaction in the training part that a task asks for")
+            with contextlib.suppress(OSError):  # another process was faster
+                os.rename(partial, target)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
     return datasets.Dataset.from_file(str(target / ROWS_FILE))
 
 
-def write_rows(rows: Iterator[Row], folder: Path) -> int:
+def write_rows(rows: Iterator[Row], folder: Path, progress: Callable[[int], None] | None = None) -> int:
     """Write rows as an Arrow dataset; returns how many. Rows are streamed, never all in memory."""
     import datasets
     from datasets.arrow_writer import ArrowWriter
@@ -69,6 +82,8 @@ def write_rows(rows: Iterator[Row], folder: Path) -> int:
         for row in rows:
             writer.write({name: getattr(row, name) for name in ROW_FIELDS})
             n += 1
+            if progress is not None:
+                progress(n)
     finally:
         if n:
             writer.finalize()

@@ -15,7 +15,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 import genrec
 from genrec.data.dataset import Dataset
 from genrec.errors import TaskError, unknown_name
-from genrec.tasks.units import SCHEMA, Unit, has_reviews, is_lookahead, unit_rows
+from genrec.tasks.units import RETURNS, SCHEMA, Unit, has_reviews, is_lookahead, unit_rows
 
 log = logging.getLogger(__name__)
 Name = TypeVar("Name", bound=str)
@@ -222,7 +222,14 @@ class _Reader:
             raise self.fail(keys["label"], "label: not used where the answer is an item")
         if answer.kind != "item" and label is None:
             raise self.fail(keys["answer"], "label: missing; it is needed for this answer")
+        self.unit_and_answer(keys["answer"], name, unit, answer)
         ahead = [c for c in (_columns(label) if label else ()) if is_lookahead(c)]
+        if label and ahead and len(_columns(label)) > 1:
+            raise self.fail(keys["label"], f"label: {ahead[0]} looks ahead and must be the only column of the label")
+        if label and ahead and unit == "event" and ahead[0] == RETURNS:
+            raise self.fail(keys["label"], f"label: {RETURNS} is for unit: user_time; an event has next_<event>_days")
+        if unit == "user_time" and not ahead:
+            raise self.fail(keys["unit"], "unit: user_time asks what comes later: the label must look ahead")
         if horizon and not ahead:
             raise self.fail(keys["horizon_days"], "horizon_days: the label does not look ahead, so it has no horizon")
         if "negatives" in keys and not ahead:
@@ -256,6 +263,14 @@ class _Reader:
             text=text,
             fingerprint=hashlib.sha256(text.encode()).hexdigest()[:16],
         )
+
+    def unit_and_answer(self, node: Node, name: str, unit: Unit, answer: Answer) -> None:
+        """Which answers a unit can have."""
+        if answer.kind == "text":
+            raise self.fail(node, "answer: free text is not supported yet; allowed: item, choices, number")
+        if (unit == "basket") != (answer.kind == "item") and not (unit == "event" and name == "next_item"):
+            allowed = "item" if unit == "basket" else "choices, number"
+            raise self.fail(node, f"answer: {answer.kind} does not go with unit: {unit} here; allowed: {allowed}")
 
     # YAML nodes
 
@@ -502,8 +517,8 @@ def _word(value: float) -> str:
 def labels(task: Task, unit_rows: pl.DataFrame) -> pl.Series:
     """The answer to each row: a choice's words (String), a number (Float64), a text, the item_id; null where unknown.
 
-    A row whose value in a needed column is null has no label. A label outside the task's choices is a TaskError;
-    choices taken from the data are checked only once `resolve_answer` has filled them in.
+    A row whose value in a needed column is null has no label, nor has one whose answer is none of the choices that
+    `resolve_answer` took from training. A label outside the choices or numbers of the task is a TaskError.
     """
     if task.answer.kind == "item":
         return unit_rows["item_id" if "item_id" in unit_rows.columns else "item_ids"].rename("label")
@@ -513,7 +528,7 @@ def labels(task: Task, unit_rows: pl.DataFrame) -> pl.Series:
     if needed:
         known = unit_rows.select(pl.all_horizontal(pl.col(*needed).is_not_null())).to_series()
         found = unit_rows.select(pl.when(known).then(found)).to_series()
-    return _checked(task, found).rename("label")
+    return _checked(task, found, unit_rows).rename("label")
 
 
 def selected(task: Task, unit_rows: pl.DataFrame) -> pl.Series:
@@ -531,12 +546,16 @@ def task_rows(task: Task, dataset: Dataset, part: Literal["train", "valid", "tes
 
     Of a task that draws negatives: one row per user and time, with the label of some item that the user gets later.
     """
-    columns = [c for sql in (task.label, task.where) if sql for c in _columns(sql)]
     # Where negatives are drawn, positives are too: any item that the user gets later.
     unit: Unit = "user_time" if task.negatives else task.unit
-    rows = unit_rows(dataset, unit, part, [*columns, *task.needs], task.horizon_days)
+    rows = unit_rows(dataset, unit, part, [*task_columns(task), *task.needs], task.horizon_days)
     rows = rows.filter(selected(task, rows))
     return rows.with_columns(labels(task, rows)).filter(pl.col("label").is_not_null())
+
+
+def task_columns(task: Task) -> list[str]:
+    """The columns that the label and the `where` of a task read."""
+    return [c for sql in (task.label, task.where) if sql for c in _columns(sql)]
 
 
 def resolve_answer(task: Task, dataset: Dataset) -> Task:
@@ -554,6 +573,14 @@ def resolve_answer(task: Task, dataset: Dataset) -> Task:
         )
     values = tuple(float(v) for v in found)
     return replace(task, answer=replace(task.answer, choices=tuple(_word(v) for v in values), values=values))
+
+
+def unknown_answers(task: Task, dataset: Dataset) -> int:
+    """How many rows of a task whose choices come from the data have an answer that the training part lacks."""
+    if task.answer.column is None or task.answer.kind != "choices":
+        return 0
+    anything = replace(task, answer=replace(task.answer, choices=()))
+    return task_rows(anything, dataset, None).height - task_rows(task, dataset, None).height
 
 
 def missing_needs(task: Task, dataset: Dataset) -> str | None:
@@ -604,17 +631,21 @@ def _evaluate(task: Task, sql: str, what: str, rows: pl.DataFrame) -> pl.Series:
     return found
 
 
-def _checked(task: Task, found: pl.Series) -> pl.Series:
+def _checked(task: Task, found: pl.Series, rows: pl.DataFrame) -> pl.Series:
     answer, shown = task.answer, f"{task.path}: label: {task.label!r}"
     if answer.kind == "number":
         if not (found.dtype.is_numeric() or found.dtype == pl.Null):
             raise TaskError(f"{shown} gives {found.dtype} values where the answer is a number")
         numbers = found.cast(pl.Float64)
-        outside = (
-            numbers.filter(numbers.is_not_null() & ~numbers.is_in(answer.values)) if answer.values else numbers[:0]
-        )
-        if len(outside):
-            raise TaskError(f"{shown} gives {_word(outside[0])}; allowed: {', '.join(answer.choices)}")
+        outside = numbers.is_not_null() & ~numbers.is_in(answer.values) if answer.values else numbers.is_nan()
+        if answer.values and outside.any():
+            first = outside.arg_max() or 0
+            row = f" in row {rows['row'][first] + 1} of the interactions" if "row" in rows.columns else ""
+            source = " (the values of the training part)" if answer.column else ""
+            raise TaskError(
+                f"{shown} gives {_word(numbers[first])}{row}; allowed: {', '.join(answer.choices)}{source}. "
+                "Mend the row, drop it, or list all numbers in a task file of your own"
+            )
         return numbers
     if found.dtype == pl.Boolean and answer.kind == "choices" and answer.column is None:
         if len(answer.choices) != 2:
@@ -625,6 +656,8 @@ def _checked(task: Task, found: pl.Series) -> pl.Series:
     words = found.cast(pl.String).str.strip_chars().replace("", None)
     if answer.kind == "choices" and answer.choices:
         outside = words.filter(words.is_not_null() & ~words.is_in(answer.choices))
+        if len(outside) and answer.column is not None:  # taken from training: another answer cannot be given
+            return words.set(~words.is_in(answer.choices), None)
         if len(outside):
             raise TaskError(f"{shown} gives {outside[0]!r}; allowed: {', '.join(answer.choices[:MOST_NUMBERS])}")
     return words

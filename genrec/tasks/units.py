@@ -59,6 +59,11 @@ def unit_rows(
     ahead = [c for c in dict.fromkeys(columns) if is_lookahead(c) and c not in rows.columns]
     if ahead or horizon_days:
         rows = _look_ahead(rows, dataset, unit, part, ahead, horizon_days)
+    return with_attributes(rows, dataset, columns)
+
+
+def with_attributes(rows: pl.DataFrame, dataset: Dataset, columns: Collection[str]) -> pl.DataFrame:
+    """The rows with those of `columns` that they lack and the items or the users have."""
     for table, key in ((dataset.items, "item_id"), (dataset.users, "user_id")):
         extra = [c for c in dict.fromkeys(columns) if c in table.columns and c not in rows.columns]
         if extra and key in rows.columns and key in table.columns:

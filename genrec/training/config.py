@@ -1,13 +1,16 @@
 """Every option of a fine-tuning, without the heavy imports."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import yaml
 
-from ..errors import DataError
+from ..data.dataset import Dataset
+from ..data.load import DataOptions, load_dataset
+from ..data.named import expand
+from ..errors import DataError, UnknownNameError
 from ..options import option
 
 LOCAL = (
@@ -17,7 +20,11 @@ LOCAL = (
     "tasks",
     "model",
 )  # options that name local files: they stay out of the adapter
-BLOCKS = 6  # of the backbone, unless --layers says otherwise
+DATA_OPTIONS = (
+    *("items", "users", "column", "title", "bad_rows", "missing", "duplicates", "k_core"),
+    *("split", "folds", "fold", "days", "seed"),
+)  # what decides how data is read
+BLOCKS = 6  # of the backbone at most, unless --layers says otherwise
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,9 @@ class FinetuneConfig:
     tasks: tuple[str, ...] = option((), "your own task files", metavar="FILE")
     task_weights: str = option("fixed", "fixed (each task's own), learned, or rating=2,click=0.5")
     model: str = option("smollm2-135m", "hub id, local folder, GGUF file or short name")
-    layers: int | None = option(None, f"keep the first n blocks of the backbone (default: {BLOCKS})")
+    layers: int | None = option(
+        None, f"keep the first n blocks of the backbone (default: {BLOCKS}, or all of a smaller one)"
+    )
     quantize: Literal["none", "nf4"] = option("none", "quantize the frozen backbone")
     lora_r: int = option(16, "LoRA rank")
     lora_alpha: int = option(32, "LoRA alpha")
@@ -72,6 +81,75 @@ class FinetuneConfig:
     report_to: str = option("none", "logger of the transformers Trainer: tensorboard, wandb, mlflow, trackio")
     dry_run: bool = option(False, "print what would be trained, and train nothing")
 
+    def __post_init__(self) -> None:
+        """Raises DataError for a value that an option cannot take."""
+        least = {"seed": 0, "k_core": 0, "folds": 2, "fold": 0, "days": 1, "layers": 1, "lora_r": 1, "lora_alpha": 1}
+        least |= {"epochs": 1, "batch_tokens": 16, "max_events": 2, "stride": 1, "valid_tokens": 1, "patience": 1}
+        for name, lowest in least.items():
+            value = getattr(self, name)
+            if value is not None and value < lowest:
+                raise DataError(f"{flag(name)} {value}: at least {lowest} is needed")
+        for name in ("dropout", "row_dropout", "warmup"):
+            if not 0 <= getattr(self, name) < 1:
+                raise DataError(f"{flag(name)} {getattr(self, name)}: allowed are 0 up to, not including, 1")
+        for name in ("lr", "row_lr", "weight_decay", "question_share"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise DataError(f"{flag(name)} {getattr(self, name)}: a number of at least 0 is needed")
+        if self.minutes is not None and not 0 < self.minutes < float("inf"):
+            raise DataError(f"--minutes {self.minutes}: a number above 0 is needed")
+        if self.task_weights not in ("fixed", "learned"):
+            task_weights(self.task_weights)
+
+    def data_options(self) -> DataOptions:
+        """The part of the config that reading data depends on."""
+        return DataOptions(
+            items=Path(self.items) if self.items else None,
+            users=Path(self.users) if self.users else None,
+            columns=pairs(self.column, "column"),
+            title=self.title,
+            bad_rows=self.bad_rows,
+            missing=pairs(self.missing, "missing"),
+            duplicates=self.duplicates,
+            k_core=self.k_core,
+            split=self.split,
+            folds=self.folds,
+            fold=self.fold,
+            days=self.days,
+            seed=self.seed,
+        )
+
+
+def flag(name: str) -> str:
+    """The flag of an option."""
+    return "--" + name.replace("_", "-")
+
+
+def task_weights(value: str) -> dict[str, float]:
+    """`rating=2,click=0.5` as weights by task name."""
+    found = {}
+    for name, weight in pairs(value.split(","), "task-weights").items():
+        try:
+            found[name] = float(weight)
+        except ValueError:
+            found[name] = -1.0
+        if not 0 <= found[name] < float("inf"):
+            raise DataError(f"--task-weights {name}={weight}: a number of at least 0 is needed")
+    return found
+
+
+def load_data(config: FinetuneConfig) -> tuple[Dataset, ...]:
+    """The data sets of a run: named ones, or the caller's files."""
+    if bool(config.names) == bool(config.interactions):
+        raise DataError(
+            "give either named data sets or --interactions FILE"
+            if config.names
+            else "nothing to train on: name a data set, or give --interactions FILE"
+        )
+    options = config.data_options()
+    if config.interactions:
+        return (load_dataset(None, replace(options, interactions=Path(config.interactions))),)
+    return tuple(load_dataset(name, replace(options, cut=cut)) for name, cut in expand(config.names))
+
 
 def run_folder(config: FinetuneConfig) -> Path:
     """Where the run goes."""
@@ -91,6 +169,33 @@ def pairs(values: Sequence[str], flag: str) -> dict[str, str]:
             raise DataError(f"--{flag} {value!r}: NAME=VALUE is expected")
         found[name] = rest
     return found
+
+
+def read_config(path: Path) -> dict[str, object]:
+    """The options of a run's config.yaml, as they can be given again; raises DataError for anything else."""
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"--config {path} cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DataError(f"--config {path} is not YAML: {str(error).splitlines()[0]}") from error
+    hints = get_type_hints(FinetuneConfig)
+    if not isinstance(value, dict):
+        raise DataError(f"--config {path}: option names with values are expected, as in a run's config.yaml")
+    for name, given in value.items():
+        if name not in hints:
+            raise UnknownNameError("option", str(name), hints, f"in --config {path}")
+        hint = hints[name]
+        if get_origin(hint) is tuple:
+            right = isinstance(given, list) and all(isinstance(v, str) for v in given)
+        elif get_origin(hint) is Literal:
+            right = given in get_args(hint)
+        else:
+            kinds = get_args(hint) or (hint,)
+            right = type(given) in kinds or (type(given) is int and float in kinds)
+        if not right:
+            raise DataError(f"--config {path}: {name}: {given!r} is not a value of {flag(name)}")
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in value.items()}
 
 
 def config_yaml(config: FinetuneConfig) -> str:

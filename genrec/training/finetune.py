@@ -4,13 +4,14 @@ import errno
 import json
 import logging
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -19,29 +20,29 @@ import yaml
 from safetensors import SafetensorError
 
 from ..data.dataset import Dataset
-from ..data.load import DataOptions, load_dataset
-from ..data.named import expand
 from ..data.store import create_store
-from ..errors import DataError, RunError, UnknownNameError
+from ..errors import DataError, GenrecError, RunError, UnknownNameError
 from ..evaluation import metrics
 from ..evaluation.calibration import Calibration, fit_items, fit_outcome
-from ..evaluation.protocols import next_item_metrics, read_part
+from ..evaluation.protocols import Reading, next_item_metrics, read_part
 from ..inference.engine import Engine
-from ..model.adapter import Manifest, add_lora, save_adapter
-from ..model.backbone import Backbone, cache_folder, choose_precision, describe_precision, load_backbone
+from ..model.adapter import Manifest, add_lora, read_manifest, save_adapter
+from ..model.backbone import Backbone, cache_folder, describe_precision, load_backbone
 from ..model.batching import Batch
 from ..model.fused_lora import fuse_lora
 from ..model.item_rows import ItemRows, collaborative_vectors, item_texts, mean_norm, text_vectors
-from ..model.recmodel import SAMPLED_ABOVE, RecModel, TaskHead
+from ..model.recmodel import SAMPLED_ABOVE, Draws, RecModel, TaskHead
 from ..tasks.questions import RowOptions
 from ..tasks.rows import Corpus, build_corpus, header_columns, offered_tasks, plain_encoder, select, vocabulary_of
 from ..tasks.rowstore import load_rows, read_row, spell, text_examples
 from ..tasks.task import Task, load_tasks
 from ..tasks.vocabulary import Vocabulary
-from .config import BLOCKS, LOCAL, FinetuneConfig, config_yaml, pairs, run_folder
+from .config import BLOCKS, LOCAL, FinetuneConfig, config_yaml, load_data, run_folder, task_weights
 from .plan import PlannedBatches, RowIndex, index_rows, plan_epoch
 
 logger = logging.getLogger(__name__)
+ROOM = 320  # positions for what is known of the user, and a question or a text
+TRIAL_STEPS = 4  # timed before a training, to say how long it will take
 
 
 @dataclass(frozen=True)
@@ -55,38 +56,25 @@ class Prepared:
     backbone: Backbone
     rows: Any
     index: RowIndex
-    notes: tuple[str, ...]
+    max_events: int  # as asked, or what the backbone's context holds
+
+    @property
+    def fingerprint(self) -> str:
+        """What the training depends on besides its options."""
+        found = [d.fingerprint for d in self.datasets]
+        found += [self.backbone.source.sha256, str(self.backbone.model.dtype), *(t.fingerprint for t in self.all_tasks)]
+        return " ".join(found)
 
 
 Say = Callable[[str], None]
+Progress = Callable[[str, int, int, Mapping[str, float]], None]  # stage, done, in all, latest losses and metrics
 
 
-def load_data(config: FinetuneConfig) -> tuple[Dataset, ...]:
-    """The data sets of a run: named ones, or the caller's files."""
-    if bool(config.names) == bool(config.interactions):
-        raise DataError(
-            "give either named data sets or --interactions FILE"
-            if config.names
-            else "nothing to train on: name a data set, or give --interactions FILE"
-        )
-    options = DataOptions(
-        items=Path(config.items) if config.items else None,
-        users=Path(config.users) if config.users else None,
-        columns=pairs(config.column, "column"),
-        title=config.title,
-        bad_rows=config.bad_rows,
-        missing=pairs(config.missing, "missing"),
-        duplicates=config.duplicates,
-        k_core=config.k_core,
-        split=config.split,
-        folds=config.folds,
-        fold=config.fold,
-        days=config.days,
-        seed=config.seed,
-    )
-    if config.interactions:
-        return (load_dataset(None, replace(options, interactions=Path(config.interactions))),)
-    return tuple(load_dataset(name, replace(options, cut=cut)) for name, cut in expand(config.names))
+class Finished(NamedTuple):
+    """A finished run, and the commands that ask it something."""
+
+    folder: Path
+    commands: tuple[str, ...]
 
 
 def chosen_tasks(config: FinetuneConfig) -> dict[str, Task]:
@@ -98,21 +86,22 @@ def chosen_tasks(config: FinetuneConfig) -> dict[str, Task]:
     if config.task:
         tasks = {n: t for n, t in tasks.items() if n in config.task}
     if config.task_weights not in ("fixed", "learned"):
-        for name, weight in pairs(config.task_weights.split(","), "task-weights").items():
+        for name, weight in task_weights(config.task_weights).items():
             if name not in tasks:
                 raise UnknownNameError("task", name, tasks, "in --task-weights")
-            tasks[name] = replace(tasks[name], weight=float(weight))
+            tasks[name] = replace(tasks[name], weight=weight)
     return tasks
 
 
-def row_options(config: FinetuneConfig) -> RowOptions:
-    """The part of the config that rows depend on."""
-    return RowOptions(config.max_events, config.stride, config.question_share, config.seed)
-
-
-def prepare(config: FinetuneConfig, say: Say, layers: int | None = None) -> Prepared:
-    """Load data, tasks and backbone, and build (or find) the rows."""
-    datasets = load_data(config)
+def prepare(
+    config: FinetuneConfig,
+    say: Say,
+    layers: int | None = None,
+    datasets: tuple[Dataset, ...] | None = None,
+    progress: Progress | None = None,
+) -> Prepared:
+    """Load data (unless given), tasks and backbone, and build (or find) the rows."""
+    datasets = load_data(config) if datasets is None else datasets
     tasks = chosen_tasks(config)
     offered: dict[str, list[Task]] = {}
     notes: list[str] = []
@@ -124,27 +113,66 @@ def prepare(config: FinetuneConfig, say: Say, layers: int | None = None) -> Prep
             raise DataError(f"{dataset.name} can feed none of the tasks:\n" + "\n".join(why))
     for note in notes:
         say(note)
-    backbone = load_backbone(config.model, layers=layers or config.layers or BLOCKS, quantize=config.quantize)
+    if not any((d.interactions["part"] == "valid").any() for d in datasets):
+        raise DataError(
+            "nothing is held out for validation: the data is too small to split; "
+            "give more interactions or --split random"
+        )
+    backbone = load_backbone(config.model, layers=layers or config.layers, at_most=BLOCKS, quantize=config.quantize)
     tokenizer = backbone.tokenizer
-    n_words = max(len(tokenizer), len(word_embeddings(backbone)))
+    n_words = max(len(tokenizer), word_table(backbone).num_embeddings)
     vocabulary = vocabulary_of(datasets, offered, n_words)
     all_tasks = [t for t in tasks.values() if any(t.name in {o.name for o in own} for own in offered.values())]
-    bos = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    bos = first_token(tokenizer)
     names = [t.name for t in all_tasks]
     corpora = tuple(
         build_corpus(d, offered[d.name], vocabulary, plain_encoder(tokenizer), bos, config.seed, names)
         for d in datasets
     )
-    rows = load_rows(corpora, row_options(config), backbone.source.sha256, cache_folder() / "rows")
+    fits = events_that_fit(backbone, vocabulary)
+    if config.max_events > fits:
+        say(f"the backbone's context holds {fits:,} events: longer histories lose their oldest quarter")
+    max_events = min(config.max_events, fits)
+    options = RowOptions(max_events, config.stride, config.question_share, config.seed)
+    users = sum(len(c.events.users) if c.events is not None else c.dataset.interactions.height for c in corpora)
+
+    def written(rows: int) -> None:
+        if progress is not None:
+            progress("rows", min(rows, users), users, {})
+
+    rows = load_rows(corpora, options, backbone.source.sha256, cache_folder() / "rows", written)
     index = index_rows(rows, vocabulary.datasets, len(names))
-    return Prepared(datasets, corpora, tuple(all_tasks), vocabulary, backbone, rows, index, tuple(notes))
+    return Prepared(datasets, corpora, tuple(all_tasks), vocabulary, backbone, rows, index, max_events)
+
+
+def first_token(tokenizer: Any) -> int:
+    """What every row begins with."""
+    found = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    if found is None:
+        raise GenrecError("the model's tokenizer has neither a token that begins a text nor one that ends it")
+    return int(found)
+
+
+def events_that_fit(backbone: Backbone, vocabulary: Vocabulary) -> int:
+    """How many events a row may show beside a header and a question, in the positions that the backbone knows."""
+    positions = getattr(backbone.model.config, "max_position_embeddings", None) or 2**20
+    with_outcomes = any(not g.is_items for g in vocabulary.groups)
+    return max(2, (positions - ROOM) // (2 if with_outcomes else 1))
+
+
+def word_table(backbone: Backbone) -> torch.nn.Embedding:
+    """The backbone's embedding layer."""
+    table = backbone.model.get_input_embeddings()
+    assert isinstance(table, torch.nn.Embedding)
+    return table
 
 
 def word_embeddings(backbone: Backbone) -> torch.Tensor:
-    """The backbone's word embeddings (vocabulary, width) float32."""
-    table = backbone.model.get_input_embeddings()
-    assert isinstance(table, torch.nn.Embedding)
-    return table.weight.detach().float().cpu()
+    """The backbone's word embeddings (vocabulary, width) float32, as its embedding layer gives them."""
+    table = word_table(backbone)
+    with torch.no_grad():
+        found: torch.Tensor = table(torch.arange(table.num_embeddings, device=table.weight.device))
+    return found.float().cpu()
 
 
 def outcome_start(vocabulary: Vocabulary, encode: Callable[[str], list[int]], words: torch.Tensor) -> torch.Tensor:
@@ -164,7 +192,7 @@ def build_model(config: FinetuneConfig, prepared: Prepared, seed: int) -> RecMod
     words = word_embeddings(backbone)
     encode = prepared.corpora[0].encode
     item_rows = {}
-    popularity = {}
+    draws = {}
     for corpus in prepared.corpora:
         if not corpus.dataset.items.height:
             continue
@@ -181,7 +209,9 @@ def build_model(config: FinetuneConfig, prepared: Prepared, seed: int) -> RecMod
                 collaborative, known = collaborative_vectors(train.item, train.offsets, n, words.shape[1], norm, seed)
             if n > SAMPLED_ABOVE:
                 q = 0.5 * counts**0.75 / (counts**0.75).sum() + 0.5 / n
-                popularity[corpus.dataset.name] = torch.as_tensor(np.log(q), dtype=torch.float32)
+                draws[corpus.dataset.name] = Draws(
+                    *(torch.as_tensor(p, dtype=torch.float32) for p in (q, counts / counts.sum()))
+                )
         item_rows[corpus.dataset.name] = ItemRows(text, collaborative, known, torch.as_tensor(counts))
     heads = [
         TaskHead(
@@ -202,16 +232,17 @@ def build_model(config: FinetuneConfig, prepared: Prepared, seed: int) -> RecMod
         outcome_start(vocabulary, encode, words),
         dropout=config.dropout,
         row_dropout=config.row_dropout,
-        compute_dtype=choose_precision(backbone.model.device),
         heads=heads,
         learned_weights=config.task_weights == "learned",
     )
-    model.popularity = popularity
     fuse_lora(model.backbone)
+    device = backbone.model.device
+    model.draws = {name: Draws(d.probability.to(device), d.share.to(device)) for name, d in draws.items()}
     for number, corpus in enumerate(prepared.corpora):
         if corpus.conditions:
-            model.allowed[number] = torch.as_tensor(np.stack([mask for _, _, mask in corpus.conditions]))
-    return model.to(backbone.model.device)
+            masks = np.stack([mask for _, _, mask in corpus.conditions])
+            model.allowed[number] = torch.as_tensor(masks, device=device)
+    return model.to(device)
 
 
 def set_expected_targets(model: RecModel, prepared: Prepared, plan: Sequence[np.ndarray]) -> None:
@@ -248,19 +279,21 @@ def validation(
     engine: Engine,
     part: Literal["valid", "test"] = "valid",
     tokens: int | None = None,
+    calibration: Mapping[str, Calibration] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, float]:
     """Every task's metrics on a part, and `criterion`, the number that early stopping maximises.
 
     The criterion is the mean NDCG@10 of next_item over the data sets that have it (seen items removed, or kept where
-    baskets
-    repeat items); without next_item, minus the mean log loss.
+    baskets repeat items); without next_item, minus the mean log loss. tokens: what is read at most. calibration: by
+    `dataset/task`.
     """
     engine.refresh()
     found: dict[str, float] = {}
     ranked, losses = [], []
     for corpus in prepared.corpora:
         name = corpus.dataset.name
-        reading = read_part(engine, corpus, part, config.max_events, most_users(corpus, config, tokens), config.seed)
+        reading = read(config, prepared, engine, corpus, part, tokens, progress)
         for task in corpus.tasks:
             if task.name == "next_item" and reading.ranked is not None:
                 values = next_item_metrics(reading.ranked)
@@ -270,7 +303,8 @@ def validation(
                 values = {"n": float(len(reading.basket_ranks)), **metrics.ranking_metrics(reading.basket_ranks)}
             elif task.name in reading.outcomes:
                 outcomes = reading.outcomes[task.name]
-                probabilities = Calibration().probabilities(outcomes.scores)
+                fitted = (calibration or {}).get(f"{name}/{task.name}", Calibration())
+                probabilities = fitted.probabilities(outcomes.scores)
                 values = metrics.outcome_metrics(probabilities, outcomes.answer, task.answer.values, outcomes.weight)
                 losses.append(values["log_loss"])
             else:
@@ -285,29 +319,48 @@ def validation(
     return found
 
 
-def most_users(corpus: Corpus, config: FinetuneConfig, tokens: int | None) -> int | None:
+def read(
+    config: FinetuneConfig,
+    prepared: Prepared,
+    engine: Engine,
+    corpus: Corpus,
+    part: Literal["valid", "test"],
+    tokens: int | None,
+    progress: Progress | None,
+    with_losses: bool = False,
+) -> Reading:
+    """What the model makes of a part of one data set, with progress under the data set's name."""
+
+    def shown(done: int, total: int) -> None:
+        if progress is not None:
+            progress(f"reading {part} of {corpus.dataset.name}", done, total, {})
+
+    most = most_users(corpus, prepared.max_events, tokens)
+    return read_part(engine, corpus, part, prepared.max_events, most, config.seed, shown, with_losses)
+
+
+def most_users(corpus: Corpus, max_events: int, tokens: int | None) -> int | None:
     """How many users (or texts) a validation of at most `tokens` tokens reads."""
     if tokens is None:
         return None
     if corpus.events is None:
-        return tokens // 100
-    events = min(config.max_events, len(corpus.events.item) / max(1, len(corpus.events.users)))
-    return int(tokens / (2 + events * (1 + float((corpus.events.outcome >= 0).mean()))))
+        return max(1, tokens // 100)
+    events = min(max_events, len(corpus.events.item) / max(1, len(corpus.events.users)))
+    return max(1, int(tokens / (2 + events * (1 + float((corpus.events.outcome >= 0).mean())))))
 
 
-def calibrate(config: FinetuneConfig, prepared: Prepared, engine: Engine) -> dict[str, Any]:
-    """Temperatures and biases of every task, fitted on validation."""
+def calibrate(
+    config: FinetuneConfig, prepared: Prepared, engine: Engine, progress: Progress | None = None
+) -> dict[str, Calibration]:
+    """Temperatures and biases of every task by `dataset/task`, fitted on validation."""
     engine.refresh()
-    found: dict[str, Any] = {}
+    found: dict[str, Calibration] = {}
     for corpus in prepared.corpora:
-        most = most_users(corpus, config, config.valid_tokens)
-        reading = read_part(engine, corpus, "valid", config.max_events, most, config.seed)
-        if reading.ranked is not None:
-            fitted = fit_items(reading.ranked.loss_by_temperature, len(reading.ranked.targets))
-            found[f"{corpus.dataset.name}/next_item"] = asdict(fitted)
+        reading = read(config, prepared, engine, corpus, "valid", config.valid_tokens, progress, with_losses=True)
+        if reading.ranked is not None and reading.ranked.losses is not None:
+            found[f"{corpus.dataset.name}/next_item"] = fit_items(*reading.ranked.losses)
         for name, outcomes in reading.outcomes.items():
-            fitted = fit_outcome(outcomes.scores, outcomes.answer, outcomes.weight)
-            found[f"{corpus.dataset.name}/{name}"] = asdict(fitted)
+            found[f"{corpus.dataset.name}/{name}"] = fit_outcome(outcomes.scores, outcomes.answer, outcomes.weight)
     return found
 
 
@@ -316,8 +369,12 @@ def calibrate(config: FinetuneConfig, prepared: Prepared, engine: Engine) -> dic
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will do, fixed before its first step and read back when it resumes."""
+    """What a run will do, fixed before its first step and read back when it resumes.
 
+    inputs: data, tasks, backbone and precision, which must be the same then.
+    """
+
+    inputs: str
     blocks: int
     epochs: int
     steps: int
@@ -338,7 +395,7 @@ def make_plan(config: FinetuneConfig, prepared: Prepared) -> Plan:
             blocks = 4
         epochs = int(np.clip(budget / (per_epoch * seconds), 1, config.epochs))
         steps = max(10, min(per_epoch * epochs, int(budget / seconds)))
-    return Plan(blocks, epochs, steps, per_epoch, seconds)
+    return Plan(prepared.fingerprint, blocks, epochs, steps, per_epoch, seconds)
 
 
 def validation_share(config: FinetuneConfig, prepared: Prepared) -> float:
@@ -351,13 +408,15 @@ def seconds_per_step(config: FinetuneConfig, prepared: Prepared) -> float:
     model = build_model(config, prepared, config.seed)
     plan = plan_epoch(prepared.index, config.batch_tokens, config.seed, 0)
     set_expected_targets(model, prepared, plan)
-    batches = PlannedBatches(prepared.rows, prepared.index, plan[: min(6, len(plan))])
+    batches = PlannedBatches(prepared.rows, prepared.index, plan[: TRIAL_STEPS + 1])
     times = []
     for number in range(len(batches)):
         start = time.perf_counter()
         fields = {k: v.to(model.device) for k, v in batches[number].items()}
         model(**fields)["loss"].backward()
         model.zero_grad()
+        if model.device.type == "cuda":
+            torch.cuda.synchronize()
         times.append(time.perf_counter() - start)
     model.backbone.unload()  # type: ignore[operator]
     return float(np.mean(times[1:] or times)) * 1.1
@@ -366,34 +425,38 @@ def seconds_per_step(config: FinetuneConfig, prepared: Prepared) -> float:
 # --- the run ------------------------------------------------------------------------------------------------------
 
 
-def finetune(
-    config: FinetuneConfig,
-    say: Say = logger.info,
-    progress: Callable[[int, int, Mapping[str, float]], None] | None = None,
-) -> Path:
+def finetune(config: FinetuneConfig, say: Say = logger.info, progress: Progress | None = None) -> Finished:
     """Train one adapter and write the run folder; the same call continues an interrupted run.
 
-    say: receives the lines a user should see. progress: called with (step, steps, latest losses and metrics).
+    say: receives the lines a user should see. progress: called with (stage, done, in all, latest losses and metrics).
     Raises DataError, TaskError, RunError, UnavailableError for the user's mistakes, KeyboardInterrupt after a saved
     checkpoint.
     """
     out = run_folder(config)
     written = config_yaml(config)
     checkpoint_root = out / "checkpoints"
-    if (out / "adapter" / "genrec.json").is_file():
-        previous = (out / "config.yaml").read_text() if (out / "config.yaml").is_file() else ""
-        if previous == written:
-            say(f"{out} is finished already; give another --out to train again")
-            return out
-        raise RunError(f"{out} holds a finished run with other options; give another --out, or remove it first")
-    if (out / "config.yaml").is_file() and (out / "config.yaml").read_text() != written:
-        raise RunError(
-            f"{out} holds an interrupted run with other options; "
-            "give the same options to resume it, another --out, or remove it"
-        )
+    if out.exists() and not out.is_dir():
+        raise RunError(f"--out {out} is a file; a run is a folder")
+    previous = (out / "config.yaml").read_text(encoding="utf-8") if (out / "config.yaml").is_file() else None
+    finished = (out / "adapter" / "genrec.json").is_file()
+    if previous != written and (finished or previous is not None):
+        state, remedy = ("a finished", "") if finished else ("an interrupted", "give the same options to resume it, ")
+        raise RunError(f"{out} holds {state} run with other options; {remedy}give another --out, or remove it first")
+    datasets = load_data(config)
+    if finished:
+        manifest = read_manifest(out / "adapter")
+        if {d.name: d.fingerprint for d in datasets} != dict(manifest.fingerprints):
+            raise RunError(f"{out} holds a finished run on other data; give another --out, or remove it first")
+        say(f"{out} is finished already; give another --out to train again")
+        return Finished(out, next_commands(out, datasets, manifest.tasks))
     plan_file = checkpoint_root / "plan.json"
     plan = Plan(**json.loads(plan_file.read_text())) if plan_file.is_file() else None
-    prepared = prepare(config, say, plan.blocks if plan else None)
+    prepared = prepare(config, say, plan.blocks if plan else None, datasets, progress)
+    if plan is not None and plan.inputs != prepared.fingerprint:
+        raise RunError(
+            f"{out} holds an interrupted run on other data, tasks, backbone or precision; give another --out, "
+            "or remove it first"
+        )
     say(
         f"backbone {prepared.backbone.source.model}, {prepared.backbone.source.blocks} of "
         f"{prepared.backbone.source.total_blocks} blocks, "
@@ -402,7 +465,7 @@ def finetune(
     if plan is None:
         plan = make_plan(config, prepared)
         if plan.blocks != prepared.backbone.source.blocks:
-            prepared = prepare(config, lambda _: None, plan.blocks)
+            prepared = prepare(config, lambda _: None, plan.blocks, datasets, progress)
     say(describe_plan(plan, prepared))
     with disk_errors(out):
         checkpoint_root.mkdir(parents=True, exist_ok=True)
@@ -412,8 +475,29 @@ def finetune(
         write_text(out / "config.yaml", written)
         write_text(plan_file, json.dumps(asdict(plan)))
         model = train(config, prepared, plan, out, say, progress)
-        finish(config, prepared, model, out, say)
-    return out
+        manifest = finish(config, prepared, model, out, say, progress)
+    return Finished(out, next_commands(out, datasets, manifest.tasks))
+
+
+def next_commands(out: Path, datasets: Sequence[Dataset], tasks: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """Commands that ask a finished run something, with ids of its own."""
+    found: dict[str, str] = {}
+    run = shlex.quote(str(out))
+    for dataset in datasets:
+        frame, own = dataset.interactions, tasks[dataset.name]
+        which = f" --dataset {shlex.quote(dataset.name)}" if len(datasets) > 1 else ""
+        if "user_id" in frame.columns and "item_id" in frame.columns:
+            user, item = (shlex.quote(frame[c][0]) for c in ("user_id", "item_id"))
+            if "next_item" in own:
+                found.setdefault("recommend", f"genrec recommend {run}{which} --user {user}")
+                sentence = shlex.quote(f"recommend for user {frame['user_id'][0]}")
+                found.setdefault("ask", f"genrec ask {sentence} --run {run}")
+            for name in own:
+                if name in ("rating", "click", "purchase"):
+                    found.setdefault(name, f"genrec predict {run}{which} --task {name} --user {user} --item {item}")
+        if "sentiment" in own:
+            found.setdefault("sentiment", f'genrec predict {run}{which} --task sentiment --text "I love it"')
+    return tuple(found.values())
 
 
 @contextmanager
@@ -437,12 +521,12 @@ def train(
     plan: Plan,
     out: Path,
     say: Say,
-    progress: Callable[[int, int, Mapping[str, float]], None] | None,
+    progress: Progress | None,
 ) -> RecModel:
     """All steps of the plan, from the latest checkpoint if there is one; returns the model of the best validation."""
     from transformers import TrainingArguments
 
-    from .trainer import RowTrainer, Teller, best_step, checkpoints, load_trainable
+    from .trainer import RowTrainer, Teller, best_step, checkpoints, history_of, load_trainable, patience_spent
 
     root = out / "checkpoints"
     model = build_model(config, prepared, config.seed)
@@ -475,11 +559,12 @@ def train(
         remove_unused_columns=False,
         seed=config.seed,
     )
+    args._n_gpu = min(1, args._n_gpu)  # several GPUs: one process each, as accelerate launches them
     trainer = RowTrainer(
         model,
         args,
         planned,
-        lambda: validation(config, prepared, engine, tokens=config.valid_tokens),
+        lambda: validation(config, prepared, engine, tokens=config.valid_tokens, progress=progress),
         lr=config.lr,
         row_lr=config.row_lr,
         weight_decay=config.weight_decay,
@@ -488,10 +573,14 @@ def train(
         callbacks=[Teller(lambda found, step: say(f"step {step}: {headline(found)}"), progress)],
     )
     done = checkpoints(root)
+    history = history_of(done[-1][1]) if done else []
     if done:
         say(f"resuming from step {done[-1][0]} of {plan.steps}")
-    trainer.train(resume_from_checkpoint=str(done[-1][1]) if done else None)
-    best = best_step(trainer.state.log_history)
+    over = bool(done) and (done[-1][0] >= plan.steps or patience_spent(history, config.patience))
+    if not over:  # else it was stopped while the run was being finished
+        trainer.train(resume_from_checkpoint=str(done[-1][1]) if done else None)
+        history = trainer.state.log_history
+    best = best_step(history)
     by_step = dict(checkpoints(root))
     if best in by_step:
         load_trainable(model, by_step[best])
@@ -517,11 +606,13 @@ def describe_plan(plan: Plan, prepared: Prepared) -> str:
     )
 
 
-def finish(config: FinetuneConfig, prepared: Prepared, model: RecModel, out: Path, say: Say) -> None:
+def finish(
+    config: FinetuneConfig, prepared: Prepared, model: RecModel, out: Path, say: Say, progress: Progress | None
+) -> Manifest:
     """Calibrate, measure the held-out test part once, and write store and adapter; the manifest comes last."""
     engine = Engine(model)
-    calibration = calibrate(config, prepared, engine)
-    found = validation(config, prepared, engine, "test")
+    calibration = calibrate(config, prepared, engine, progress)
+    found = validation(config, prepared, engine, "test", calibration=calibration, progress=progress)
     found.pop("criterion")
     say("test: " + headline(found))
     store = out / "store.db"
@@ -537,9 +628,9 @@ def finish(config: FinetuneConfig, prepared: Prepared, model: RecModel, out: Pat
         backbone=prepared.backbone.source,
         vocabulary=prepared.vocabulary,
         tasks=tasks,
-        max_events=config.max_events,
+        max_events=prepared.max_events,
         header_columns={d.name: header_columns(d.users) for d in prepared.datasets},
-        calibration=calibration,
+        calibration={name: asdict(fitted) for name, fitted in calibration.items()},
         metrics=found,
         fingerprints={d.name: d.fingerprint for d in prepared.datasets},
         options={k: v for k, v in yaml.safe_load(config_yaml(config)).items() if k not in LOCAL},
@@ -556,6 +647,7 @@ def finish(config: FinetuneConfig, prepared: Prepared, model: RecModel, out: Pat
         model_card(manifest),
     )
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
+    return manifest
 
 
 def with_popularity(corpus: Corpus) -> pl.DataFrame:

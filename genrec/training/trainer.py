@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
 
 from ..model.adapter import trainable_state
 from ..model.recmodel import RecModel
@@ -163,6 +164,18 @@ def best_step(history: list[dict[str, Any]]) -> int:
     return max(scored)[1] if scored else 0
 
 
+def history_of(checkpoint: Path) -> list[dict[str, Any]]:
+    """The log of a finished checkpoint."""
+    found: list[dict[str, Any]] = json.loads((checkpoint / TRAINER_STATE_NAME).read_text())["log_history"]
+    return found
+
+
+def patience_spent(history: list[dict[str, Any]], patience: int) -> bool:
+    """Whether the last `patience` validations brought no improvement."""
+    best = best_step(history)
+    return sum(1 for e in history if "eval/criterion" in e and e["step"] > best) >= patience
+
+
 def load_trainable(model: nn.Module, folder: Path) -> None:
     """Put a checkpoint's trained tensors into the model."""
     state = load_file(folder / WEIGHTS)
@@ -207,15 +220,13 @@ class Pacer(TrainerCallback):
         if time.monotonic() - self.saved > SAVE_SECONDS or self.interrupted:
             control.should_save = True
         if self.interrupted:
-            control.should_evaluate = False
             control.should_training_stop = True
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self.saved = time.monotonic()
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        since = sum(1 for e in state.log_history if "eval/criterion" in e and e["step"] > best_step(state.log_history))
-        if since >= self.patience:
+        if patience_spent(state.log_history, self.patience):
             control.should_training_stop = True
 
     def on_train_end(
@@ -233,13 +244,14 @@ class Teller(TrainerCallback):
     def __init__(
         self,
         validated: Callable[[Mapping[str, float], int], None],
-        progress: Callable[[int, int, Mapping[str, float]], None] | None,
+        progress: Callable[[str, int, int, Mapping[str, float]], None] | None,
     ) -> None:
         self.validated, self.progress = validated, progress
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self.progress is not None:
-            self.progress(state.global_step, state.max_steps, state.log_history[-1] if state.log_history else {})
+            latest = state.log_history[-1] if state.log_history else {}
+            self.progress("training", state.global_step, state.max_steps, latest)
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         metrics = kwargs.get("metrics") or {}
