@@ -7,17 +7,27 @@ import polars as pl
 import pytest
 import torch
 from tiny import tiny_backbone
-from worlds import WORDS, chain_world, review_world, shop_world
+from worlds import WORDS, chain_world, review_world, shop_world, view_world
 
 from genrec.data.dataset import Dataset
-from genrec.evaluation.protocols import held_out, user_rows
+from genrec.data.splits import split
+from genrec.evaluation.protocols import held_out, read_part, user_rows
 from genrec.inference.engine import Engine
 from genrec.model.adapter import add_lora
 from genrec.model.backbone import load_backbone
-from genrec.model.item_rows import ItemRows
+from genrec.model.item_rows import ItemRows, collaborative_vectors
 from genrec.model.recmodel import RecModel
 from genrec.tasks.questions import RowOptions, training_rows
-from genrec.tasks.rows import Branch, Corpus, assemble, build_corpus, offered_tasks, plain_encoder, vocabulary_of
+from genrec.tasks.rows import (
+    Branch,
+    Corpus,
+    assemble,
+    build_corpus,
+    offered_tasks,
+    plain_encoder,
+    select,
+    vocabulary_of,
+)
 from genrec.tasks.rowstore import load_rows, read_row, spell, text_examples
 from genrec.tasks.task import load_tasks
 
@@ -45,7 +55,23 @@ def model_of(corpus: Corpus, backbone) -> RecModel:
     )
 
 
-WORLDS = {"leave_one_out": chain_world, "temporal": shop_world, "random": review_world}
+def resplit(method: str):
+    """The chain world with another split."""
+
+    def world() -> Dataset:
+        return split(replace(chain_world(), interactions=chain_world().interactions.drop("part")), method)
+
+    return world
+
+
+WORLDS = {
+    "leave_one_out": chain_world,
+    "temporal": shop_world,
+    "temporal, several kinds of events": view_world,
+    "random texts": review_world,
+    "random": resplit("random"),
+    "k_fold": resplit("k_fold"),
+}
 
 
 @pytest.mark.parametrize("world", WORLDS)
@@ -59,24 +85,112 @@ def test_no_held_out_interaction_reaches_a_training_row(world: str, backbone) ->
     assert {corpus.all_tasks[t] for r in rows for t in r.target_task} == {t.name for t in corpus.tasks}
 
 
-@pytest.mark.parametrize("world", WORLDS)
-def test_training_rows_do_not_depend_on_what_is_held_out(world: str, backbone) -> None:
-    """Scramble every held-out interaction: the training rows stay the same, token for token."""
-    dataset = WORLDS[world]()
+def scrambled(dataset: Dataset) -> Dataset:
+    """Every held-out interaction as another: item, rating, text, event, basket, category and time."""
     frame = dataset.interactions
     held = pl.col("part") != "train"
-    changed = {"item_id": pl.col("item_id").first(), "rating": pl.lit(3.0), "review": pl.lit("new new new")}
-    scrambled = frame.with_columns(
-        pl.when(held).then(value).otherwise(pl.col(name)).alias(name)
-        for name, value in changed.items()
-        if name in frame.columns
+    changed = {
+        "item_id": pl.col("item_id").first(),
+        "rating": pl.lit(1.0),
+        "review": pl.lit("new new new"),
+        "event": pl.lit("unheard"),
+        "basket": pl.lit("b"),
+        "category": pl.lit("food"),
+        "timestamp": pl.col("timestamp") + 1,
+    }
+    return replace(
+        dataset,
+        interactions=frame.with_columns(
+            pl.when(held).then(value).otherwise(pl.col(name)).alias(name)
+            for name, value in changed.items()
+            if name in frame.columns
+        ),
     )
-    if world == "leave_one_out":  # a rating of 3 would be a new answer; use one that exists
-        scrambled = scrambled.with_columns(pl.when(held).then(pl.lit(1.0)).otherwise("rating").alias("rating"))
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_training_does_not_depend_on_what_is_held_out(world: str, backbone) -> None:
+    """Rows and vocabulary stay the same, token for token, and so does what item rows start from."""
+    dataset = WORLDS[world]()
     options = RowOptions(question_share=1.0)
-    before = list(training_rows(corpus_of(dataset, backbone), options))
-    after = list(training_rows(corpus_of(replace(dataset, interactions=scrambled), backbone), options))
-    assert before == after
+    one, two = (corpus_of(d, backbone) for d in (dataset, scrambled(dataset)))
+    assert list(training_rows(one, options)) == list(training_rows(two, options))
+    assert one.vocabulary == two.vocabulary
+    if one.events is not None and two.events is not None:
+        trained = [select(e, e.part == 0) for e in (one.events, two.events)]
+        first, second = (collaborative_vectors(e.item, e.offsets, one.items.size, 8, 1.0, 0)[0] for e in trained)
+        assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("world", ["leave_one_out", "temporal", "k_fold"])
+def test_a_prompt_of_a_part_shows_nothing_of_it(world: str, backbone) -> None:
+    """What validation shows of a user is the same whatever the validation and test interactions are; only the
+    candidates asked about differ."""
+    dataset = WORLDS[world]()
+    shown = []
+    for corpus in (corpus_of(d, backbone) for d in (dataset, scrambled(dataset))):
+        held = held_out(corpus.events, "valid")
+        rows, _ = user_rows(corpus, "valid", held, list(range(len(held.visible.users))), 100, 0)
+        shown.append({r.source[0]: r.tokens[: r.segment.count(0)] for r in rows if r.source})
+    assert len(shown[0]) > 20
+    assert all(shown[1].get(user, tokens) == tokens for user, tokens in shown[0].items())
+
+
+@pytest.mark.parametrize("with_rating", [False, True])
+def test_only_purchases_count_as_bought(with_rating: bool, backbone) -> None:
+    """Whatever the other tasks are, and also where the row does not show what happened."""
+    dataset = view_world(with_rating=with_rating)
+    corpus = corpus_of(dataset, backbone)
+    until = dict(dataset.cutoffs)["valid"]
+    frame = dataset.interactions.filter(pl.col("event") == "purchase", pl.col("timestamp") < until)
+    bought: dict[tuple[str, int], list[int]] = {}
+    index = {i: n for n, i in enumerate(dataset.items["item_id"].to_list())}
+    for user, item, time in frame.select("user_id", "item_id", "timestamp").iter_rows():
+        bought.setdefault((user, index[item]), []).append(time)
+    user_of = dict(dataset.interactions.select("row", "user_id").iter_rows())
+    time_of = dict(dataset.interactions.select("row", "timestamp").iter_rows())
+    purchase = corpus.all_tasks.index("purchase")
+    answers = []
+    for row in training_rows(corpus, RowOptions(question_share=0.0)):
+        events = [n for n, t in enumerate(row.tokens) if row.segment[n] == 0 and t >= corpus.items.first]
+        for at, task, answer in zip(row.target_at, row.target_task, row.target_id, strict=True):
+            if task != purchase or row.tokens[at] < corpus.items.first:
+                continue
+            now = time_of[row.source[sum(n < row.limit[at] for n in events) - 1]]
+            times = bought.get((user_of[row.source[0]], row.tokens[at] - corpus.items.first), [])
+            assert answer == any(now < t <= now + 28 * 86_400 for t in times)
+            answers.append(answer)
+    assert 0.05 < np.mean(answers) < 0.8
+
+
+def test_a_single_event_is_a_target(backbone) -> None:
+    corpus = corpus_of(chain_world(length=3), backbone)
+    rows = list(training_rows(corpus, RowOptions(question_share=0.0)))
+    assert len(rows) == 60
+    assert all({corpus.all_tasks[t] for t in r.target_task} == {"next_item", "rating", "click"} for r in rows)
+
+
+def test_an_interaction_without_a_basket_keeps_its_place(backbone) -> None:
+    dataset = shop_world(users=4)
+    half = dataset.interactions["row"] % 2 == 0
+    frame = dataset.interactions.with_columns(pl.when(half).then("basket"), pl.lit(5).alias("timestamp"))
+    events = corpus_of(replace(dataset, interactions=frame, cutoffs=()), backbone).events
+    alone = events.source[events.basket < 0].tolist()
+    assert len(alone) > 50 and alone == sorted(alone)
+
+
+def test_a_target_that_was_seen_is_a_miss_where_seen_items_are_removed(backbone) -> None:
+    corpus = corpus_of(shop_world(), backbone)
+    reading = read_part(Engine(model_of(corpus, backbone)), corpus, "valid", 100, with_losses=True)
+    ranked = reading.ranked
+    held = held_out(corpus.events, "valid")
+    place = {user: n for n, user in enumerate(held.visible.users)}
+    for user, targets, ranks in zip(ranked.users, ranked.targets, ranked.seen_removed, strict=True):
+        lo, hi = held.visible.offsets[place[user] : place[user] + 2]
+        seen = set(held.visible.item[lo:hi].tolist())
+        for target, rank in zip(targets.tolist(), ranks.tolist(), strict=True):
+            assert (rank == corpus.items.size) == (target in seen)
+    assert ranked.losses is not None and ranked.losses[1] < len(ranked.users)
 
 
 def test_every_item_and_outcome_of_a_history_is_a_target(backbone) -> None:

@@ -1,5 +1,7 @@
 """Small worlds with a known right answer."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 
@@ -69,6 +71,20 @@ def shop_world(items: int = 16, users: int = 60, weeks: int = 20, seed: int = 0)
         split_method="temporal",
         cutoffs=(("valid", valid), ("test", test)),
     )
+
+
+def view_world(users: int = 40, weeks: int = 20, with_rating: bool = False, seed: int = 0) -> Dataset:
+    """The shop world where every item is also viewed at each visit, and only some of the viewed ones are bought."""
+    shop = shop_world(users=users, weeks=weeks, seed=seed)
+    rng = np.random.default_rng(seed)
+    bought = shop.interactions.drop("row")
+    other = pl.Series([f"p{i}" for i in rng.integers(16, size=bought.height)])
+    viewed = bought.with_columns(pl.lit("view").alias("event"), other.alias("item_id"))
+    frame = pl.concat([viewed, bought]).sort("user_id", "timestamp", maintain_order=True)
+    if with_rating:
+        rating = pl.when(pl.col("event") == "purchase").then(pl.lit(5.0)).otherwise(pl.lit(2.0))
+        frame = frame.with_columns(rating.alias("rating"))
+    return replace(shop, interactions=frame.with_row_index("row"), fingerprint=f"{shop.fingerprint}-{with_rating}")
 
 
 def review_world(n: int = 300, seed: int = 0) -> Dataset:
