@@ -109,10 +109,10 @@ def test_nf4_keeps_most_of_the_list(recommender: Recommender, toy_run: Path) -> 
     small = Recommender.load(toy_run, quantize="nf4")
     users = recommender.all_users()
     one, two = (
-        r.recommend(users, k=3).frame.group_by("user_id").agg("item_id").sort("user_id")["item_id"].to_list()
+        r.recommend(users, k=3, include_seen=True).frame.group_by("user_id").agg("item_id").sort("user_id")["item_id"]
         for r in (recommender, small)
-    )
-    assert np.mean([len(set(a) & set(b)) / 3 for a, b in zip(one, two, strict=True)]) > 0.7
+    )  # of 12 items; lists drawn at random would share a quarter
+    assert np.mean([len(set(a) & set(b)) / 3 for a, b in zip(one, two, strict=True)]) > 0.85
 
 
 def test_vectors(recommender: Recommender) -> None:

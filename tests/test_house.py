@@ -133,5 +133,8 @@ def test_the_readme_names_every_file() -> None:
         pytest.skip("no README.md yet")
     text = readme.read_text()
     missing = [str(f.relative_to(ROOT)) for f in FILES if f.name != "__init__.py" and f.name not in text]
-    missing += [f"prompts/{f.name}" for f in (ROOT / "prompts").glob("*.yaml") if f.stem not in text]
+    (tasks,) = [line for line in text.splitlines() if line.startswith("prompts/")]
+    missing += [
+        f"prompts/{f.name}" for f in (ROOT / "prompts").glob("*.yaml") if f.stem not in tasks.split(": ")[1].split(", ")
+    ]
     assert not missing

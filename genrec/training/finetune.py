@@ -721,8 +721,8 @@ def memory_estimate(config: FinetuneConfig, prepared: Prepared) -> int:
 
 def export_rows(config: FinetuneConfig, out: Path, text: bool, say: Say) -> str:
     """Write the training rows to a folder, as Arrow or prompt/completion JSON lines; says what was written."""
-    if out.exists() and any(out.iterdir()):
-        raise RunError(f"{out} is not empty; give another --out")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RunError(f"{out} is not an empty folder; give another --out")
     prepared = prepare(replace(config, out=None), say)
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
