@@ -116,12 +116,21 @@ def test_a_run_s_config_can_be_given_again(toy_run: Path, tmp_path: Path, capsys
         (["--minutes", "0"], "--minutes 0"),
         (["--task-weights", "rating=abc"], "--task-weights rating=abc"),
         (["--column", "user_id"], "NAME=VALUE"),
+        (["--report-to", "tensorbored"], "--report-to tensorbored"),
     ],
 )
 def test_options_out_of_range(toy_files: Path, tmp_path: Path, capsys: Said, option: list[str], said: str) -> None:
     assert main(toy_command(toy_files, tmp_path / "run", *option)) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_without_next_item_ranks_nothing(toy_files: Path, tmp_path: Path, capsys: Said) -> None:
+    assert main(toy_command(toy_files, tmp_path / "run", "--task", "rating", "--epochs", "1")) == 0
+    assert "recommend" not in capsys.readouterr().out
+    assert main(["recommend", str(tmp_path / "run"), "--user", "u001"]) == 2
+    assert "not trained on next_item" in capsys.readouterr().err
+    assert main(["predict", str(tmp_path / "run"), "--task", "rating", "--user", "u001", "--item", "003"]) == 0
 
 
 def test_other_data_is_not_the_same_run(toy_files: Path, tmp_path: Path, capsys: Said) -> None:

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 
 from ..data.dataset import Dataset
 from ..data.store import create_store
-from ..errors import DataError, GenrecError, RunError, UnknownNameError
+from ..errors import DataError, GenrecError, RunError, UnavailableError, UnknownNameError
 from ..evaluation import metrics
 from ..evaluation.calibration import Calibration, fit_items, fit_outcome
 from ..evaluation.protocols import Reading, next_item_metrics, read_part
@@ -42,7 +42,7 @@ from .plan import PlannedBatches, RowIndex, index_rows, plan_epoch
 
 logger = logging.getLogger(__name__)
 ROOM = 320  # positions for what is known of the user, and a question or a text
-TRIAL_STEPS = 4  # timed before a training, to say how long it will take
+TRIAL_STEPS = 3  # of each data set, timed before a training to say how long it will take
 
 
 @dataclass(frozen=True)
@@ -404,22 +404,31 @@ def validation_share(config: FinetuneConfig, prepared: Prepared) -> float:
 
 
 def seconds_per_step(config: FinetuneConfig, prepared: Prepared) -> float:
-    """Median time of a few real steps on batches of middling size; the weights of this trial are thrown away."""
+    """Mean time of a step, from a few real ones of each data set; the weights of this trial are thrown away."""
+    index = prepared.index
     model = build_model(config, prepared, config.seed)
-    plan = plan_epoch(prepared.index, config.batch_tokens, config.seed, 0)
+    plan = plan_epoch(index, config.batch_tokens, config.seed, 0)
     set_expected_targets(model, prepared, plan)
-    batches = PlannedBatches(prepared.rows, prepared.index, plan[: TRIAL_STEPS + 1])
-    times = []
-    for number in range(len(batches)):
+    batches = PlannedBatches(prepared.rows, index, plan)
+    padded = np.asarray([len(batch) * index.length[batch].max() for batch in plan])
+    owner = np.asarray([index.dataset[batch[0]] for batch in plan])
+
+    def timed(number: int) -> float:
         start = time.perf_counter()
         fields = {k: v.to(model.device) for k, v in batches[number].items()}
         model(**fields)["loss"].backward()
         model.zero_grad()
         if model.device.type == "cuda":
             torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
+        return time.perf_counter() - start
+
+    timed(0)  # warms up
+    seconds = 0.0
+    for dataset in np.unique(owner):
+        own = np.nonzero(owner == dataset)[0]
+        seconds += sum(timed(n) for n in own[:TRIAL_STEPS]) / padded[own[:TRIAL_STEPS]].sum() * padded[own].sum()
     model.backbone.unload()  # type: ignore[operator]
-    return float(np.mean(times[1:] or times)) * 1.1
+    return float(seconds / len(plan)) * 1.1
 
 
 # --- the run ------------------------------------------------------------------------------------------------------
@@ -442,6 +451,7 @@ def finetune(config: FinetuneConfig, say: Say = logger.info, progress: Progress 
     if previous != written and (finished or previous is not None):
         state, remedy = ("a finished", "") if finished else ("an interrupted", "give the same options to resume it, ")
         raise RunError(f"{out} holds {state} run with other options; {remedy}give another --out, or remove it first")
+    check_logger(config.report_to)
     datasets = load_data(config)
     if finished:
         manifest = read_manifest(out / "adapter")
@@ -477,6 +487,18 @@ def finetune(config: FinetuneConfig, say: Say = logger.info, progress: Progress 
         model = train(config, prepared, plan, out, say, progress)
         manifest = finish(config, prepared, model, out, say, progress)
     return Finished(out, next_commands(out, datasets, manifest.tasks))
+
+
+def check_logger(name: str) -> None:
+    """Raises UnavailableError for a logger that transformers does not know or that is not installed."""
+    from transformers.integrations import get_available_reporting_integrations
+
+    installed = get_available_reporting_integrations()
+    if name not in ("none", *installed):
+        raise UnavailableError(
+            f"--report-to {name}: not installed, or not a logger of transformers; installed: "
+            f"{', '.join(installed) or 'none'}"
+        )
 
 
 def next_commands(out: Path, datasets: Sequence[Dataset], tasks: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
