@@ -28,7 +28,7 @@ class RowOptions:
 
     max_events: int = 200
     stride: int = 100
-    question_share: float = 0.15
+    question_share: float = 0.1
     seed: int = 0
 
 
