@@ -75,7 +75,7 @@ class FinetuneConfig:
     stride: int = option(150, "events between the windows of a longer history")
     question_share: float = option(0.1, "question tokens per history token")
     collaborative: bool = option(True, "start item rows from co-occurrence as well as from text")
-    valid_tokens: int = option(150_000, "tokens that each validation reads at most")
+    valid_tokens: int = option(80_000, "tokens that each validation reads at most")
     patience: int = option(2, "validations without improvement before stopping")
     seed: int = option(0, "of every random draw")
     report_to: str = option("none", "logger of the transformers Trainer: tensorboard, wandb, mlflow, trackio")
