@@ -87,7 +87,7 @@ def test_a_condition_leaves_only_its_items_in_the_softmax(model: RecModel) -> No
     difference = nn.functional.cross_entropy(scores, torch.tensor(7)) - nn.functional.cross_entropy(
         scores[[7, 9]], torch.tensor(0)
     )
-    assert losses["plain"] - losses["under"] == pytest.approx(float(difference), abs=1e-4)
+    assert losses["plain"] - losses["under"] == pytest.approx(difference.item(), abs=1e-4)
 
 
 def test_learned_weights_settle_at_the_loss_however_rare_a_task_is(model: RecModel) -> None:

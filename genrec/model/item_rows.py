@@ -138,9 +138,10 @@ class ItemRows(nn.Module):
             residual, bias = residual[index], bias[index]
             keep = keep[index] if keep is not None else None
         with_neighbours = known.to(text.dtype) if keep is None else known * keep
-        base = text + (text @ self.down) @ self.up + with_neighbours[:, None] * collaborative
-        rows = base * (1 + with_neighbours).rsqrt()[:, None]
+        norm = (1 + with_neighbours).rsqrt()[:, None]
+        start = torch.addcmul(text * norm, with_neighbours[:, None] * norm, collaborative)  # no gradient
+        rows = torch.addmm(start, norm * (text @ self.down), self.up)
         text_bias = text @ self.text_bias
         if keep is None:
             return rows + residual, text_bias + bias
-        return rows + keep[:, None] * residual, text_bias + keep * bias
+        return torch.addcmul(rows, keep[:, None], residual), text_bias + keep * bias

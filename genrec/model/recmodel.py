@@ -134,7 +134,7 @@ class RecModel(nn.Module):
         scale = self.rows_of(dataset).log_scale.exp()
         with torch.autocast(hidden.device.type, dtype=self.compute_dtype, enabled=self.compute_dtype != torch.float32):
             product = (hidden * scale) @ rows.t()
-        return product.float() + bias
+        return product + bias  # float32, like the biases
 
     def forward(self, **fields: Tensor) -> dict[str, Tensor]:
         """The weighted loss of a batch (the fields of `batching.Batch`), and each task's summed loss and count.
@@ -235,15 +235,14 @@ class RecModel(nn.Module):
         scores = self.item_scores(states, dataset, items, bias)
         if position_of is not None:
             answer = position_of[answer]
+        losses = nn.functional.cross_entropy(scores, answer, reduction="none")
         limited = allowed >= 0
         if not limited.any():
-            return nn.functional.cross_entropy(scores, answer, reduction="none")
+            return losses
         masks = self.allowed[batch.dataset]
         masks = masks if subset is None else masks[:, subset]
-        plain, under = torch.nonzero(~limited)[:, 0], torch.nonzero(limited)[:, 0]
+        under = torch.nonzero(limited)[:, 0]
         inside = scores[under].masked_fill(~masks[allowed[under]], float("-inf"))
-        losses = scores.new_empty(len(scores))
-        losses = losses.index_put((plain,), nn.functional.cross_entropy(scores[plain], answer[plain], reduction="none"))
         return losses.index_put((under,), nn.functional.cross_entropy(inside, answer[under], reduction="none"))
 
     def sample_items(self, batch: Batch, dataset: str, n: int) -> tuple[Tensor, Tensor, Tensor]:

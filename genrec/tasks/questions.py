@@ -51,8 +51,8 @@ class Window:
 def training_rows(corpus: Corpus, options: RowOptions) -> Iterator[Row]:
     """Every training row of a data set: one history is one row, long histories become overlapping windows.
 
-    Texts of a data set that also has histories are drawn, up to `question_share` of the histories' tokens, so that they
-    ride along and do not take over; without histories every text is a row.
+    Texts of a data set that also has histories are drawn, up to half of `question_share` of the histories' tokens, so
+    that they ride along and do not take over; without histories every text is a row.
     """
     tokens = 0
     if corpus.events is not None and any(t.unit != "text" for t in corpus.tasks):
@@ -62,7 +62,7 @@ def training_rows(corpus: Corpus, options: RowOptions) -> Iterator[Row]:
     for task in corpus.tasks:
         if task.unit != "text":
             continue
-        budget = options.question_share * tokens if tokens else float("inf")
+        budget = options.question_share / 2 * tokens if tokens else float("inf")
         for row in text_rows(corpus, task, "train", task.seen, options.seed, shuffle=tokens > 0):
             budget -= len(row.tokens)
             if budget < 0:
