@@ -397,8 +397,8 @@ def make_plan(config: FinetuneConfig, prepared: Prepared) -> Plan:
         if budget < 1.5 * per_epoch * seconds and config.layers is None and blocks > 4:
             seconds *= 4 / blocks
             blocks = 4
-        epochs = int(np.clip(budget / (per_epoch * seconds), 1, config.epochs))
-        steps = max(10, min(per_epoch * epochs, int(budget / seconds)))
+        steps = max(10, min(per_epoch * config.epochs, int(budget / seconds)))
+        epochs = -(-steps // per_epoch)
     return Plan(prepared.fingerprint, blocks, epochs, steps, per_epoch, seconds)
 
 
