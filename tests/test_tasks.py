@@ -232,7 +232,7 @@ def test_a_mistake_is_named_with_file_and_line(tmp_path: Path, mistake: str) -> 
             "computed from timestamp, item_id: add it to needs",
         ),
         ('["no", "yes"]', '["no", "yes", "perhaps"]', ":8: negatives: only for unit: event with two choices"),
-        ("draw: popularity", "draw: popular", ":8: Unknown draw 'popular'. Did you mean 'popularity'"),
+        ("draw: uniform", "draw: popular", ":8: Unknown draw 'popular'. Did you mean 'popularity'"),
         ("per_positive: 4", "per_positive: 0", ":8: per_positive: 0 is not a whole number"),
     ],
 )
