@@ -237,6 +237,9 @@ def build_model(config: FinetuneConfig, prepared: Prepared, seed: int) -> RecMod
         learned_weights=config.task_weights == "learned",
     )
     fuse_lora(model.backbone)
+    for module in model.backbone.modules():  # bitsandbytes' packed weights for a CPU, made at the first evaluation,
+        if hasattr(module, "support_avx512bf16_for_cpu"):  # have no gradient: later steps would train on none
+            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
     device = backbone.model.device
     model.draws = {name: Draws(d.probability.to(device), d.share.to(device)) for name, d in draws.items()}
     for number, corpus in enumerate(prepared.corpora):
