@@ -13,7 +13,18 @@ from .data import store as stores
 from .data.dataset import Dataset
 from .errors import DataError, GenrecError, RunError, UnknownNameError
 from .tasks.questions import text_branch
-from .tasks.rows import Branch, Corpus, Events, Row, assemble, plain_encoder, question_tokens, shown_from, user_headers
+from .tasks.rows import (
+    Branch,
+    Corpus,
+    Events,
+    Row,
+    assemble,
+    first_token,
+    plain_encoder,
+    question_tokens,
+    shown_from,
+    user_headers,
+)
 from .tasks.task import Task, placeholders
 from .tasks.vocabulary import EVENT
 
@@ -133,7 +144,6 @@ class Recommender:
             items = self.adapter.catalogues.get(
                 name, pl.DataFrame(schema={"item_id": pl.String, "title": pl.String, "train_count": pl.Int64})
             )
-            bos = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
             tasks = []
             for task_name, answers in manifest.tasks[name].items():
                 task = self.adapter.tasks[task_name]
@@ -148,7 +158,7 @@ class Recommender:
                 events=None,
                 encode=plain_encoder(tokenizer),
                 headers={},
-                bos=bos,
+                bos=first_token(tokenizer),
                 all_tasks=tuple(self.adapter.tasks),
             )
             self._shelves[name] = Shelf(corpus, items, {i: n for n, i in enumerate(items["item_id"].to_list())})

@@ -18,6 +18,7 @@ import numpy as np
 import polars as pl
 
 from ..data.dataset import Dataset, Part
+from ..errors import GenrecError
 from .task import (
     Placeholder,
     Task,
@@ -132,6 +133,14 @@ def plain_encoder(tokenizer: Any) -> Encode:
         return list(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
     return encode
+
+
+def first_token(tokenizer: Any) -> int:
+    """What every row begins with."""
+    found = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    if found is None:
+        raise GenrecError("the model's tokenizer has neither a token that begins a text nor one that ends it")
+    return int(found)
 
 
 # --- which tasks, which tokens ------------------------------------------------------------------------------------
@@ -292,11 +301,6 @@ def header_columns(users: pl.DataFrame) -> list[str]:
     """
     most = min(100, users.height // 2)
     return [c for c in users.columns if c != "user_id" and users[c].n_unique() <= most]
-
-
-def hidden_columns(users: pl.DataFrame) -> list[str]:
-    """The user attributes that prompts do not show."""
-    return [c for c in users.columns if c not in ("user_id", *header_columns(users))]
 
 
 def user_headers(users: pl.DataFrame, encode: Encode) -> dict[str, list[int]]:

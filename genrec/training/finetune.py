@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 
 from ..data.dataset import Dataset
 from ..data.store import create_store
-from ..errors import DataError, GenrecError, RunError, UnavailableError, UnknownNameError
+from ..errors import DataError, RunError, UnavailableError, UnknownNameError
 from ..evaluation import metrics
 from ..evaluation.calibration import Calibration, fit_items, fit_outcome
 from ..evaluation.protocols import Reading, next_item_metrics, read_part
@@ -33,7 +33,16 @@ from ..model.fused_lora import fuse_lora
 from ..model.item_rows import ItemRows, collaborative_vectors, item_texts, mean_norm, text_vectors
 from ..model.recmodel import SAMPLED_ABOVE, Draws, RecModel, TaskHead
 from ..tasks.questions import RowOptions
-from ..tasks.rows import Corpus, build_corpus, header_columns, offered_tasks, plain_encoder, select, vocabulary_of
+from ..tasks.rows import (
+    Corpus,
+    build_corpus,
+    first_token,
+    header_columns,
+    offered_tasks,
+    plain_encoder,
+    select,
+    vocabulary_of,
+)
 from ..tasks.rowstore import load_rows, read_row, spell, text_examples
 from ..tasks.task import Task, load_tasks
 from ..tasks.vocabulary import Vocabulary
@@ -144,14 +153,6 @@ def prepare(
     rows = load_rows(corpora, options, backbone.source.sha256, cache_folder() / "rows", written)
     index = index_rows(rows, vocabulary.datasets, len(names))
     return Prepared(datasets, corpora, tuple(all_tasks), vocabulary, backbone, rows, index, max_events)
-
-
-def first_token(tokenizer: Any) -> int:
-    """What every row begins with."""
-    found = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-    if found is None:
-        raise GenrecError("the model's tokenizer has neither a token that begins a text nor one that ends it")
-    return int(found)
 
 
 def events_that_fit(backbone: Backbone, vocabulary: Vocabulary) -> int:
