@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny import tiny_backbone
 from torch import Tensor
-from transformers import T5Config
+from transformers import BartConfig, BertConfig, PreTrainedConfig, ViTConfig
 
 from genrec.errors import GenrecError, RunError, UnavailableError, UnknownNameError
 from genrec.model.backbone import Backbone, choose_precision, describe_precision, load_backbone
@@ -137,9 +137,10 @@ def test_a_file_that_is_no_gguf(tmp_path: Path) -> None:
     assert not list((tmp_path / "cache").rglob("*.safetensors"))
 
 
-def test_encoder_decoder_models_are_refused(folder: Path) -> None:
-    T5Config(d_model=32, num_layers=2).save_pretrained(folder)
-    with pytest.raises(GenrecError, match="'t5' is not a causal language model; supported"):
+@pytest.mark.parametrize("config", [BartConfig(), BertConfig(architectures=["BertForMaskedLM"]), ViTConfig()])
+def test_other_architectures_are_refused(folder: Path, config: PreTrainedConfig) -> None:
+    config.save_pretrained(folder)
+    with pytest.raises(GenrecError, match=f"'{config.model_type}' is not supported; supported: .*Llama.*t5"):
         load_backbone(str(folder))
 
 

@@ -52,11 +52,9 @@ class Engine:
             lengths = [len(rows[n].tokens) for n in members]
             for group in batches_by_length(lengths, self.batch_tokens):
                 chosen = [members[n] for n in group]
-                fields = collate([rows[n] for n in chosen], self.model.names.index(dataset))
+                fields = collate([rows[n] for n in chosen], self.model.names.index(dataset), self.model.split)
                 batch = Batch.from_fields({k: v.to(self.model.device) for k, v in fields.items()})
-                embedded = self.model.embed(batch.tokens, dataset, items)
-                hidden = self.model.hidden(embedded, batch.position, batch.mask).last_hidden_state
-                read = hidden[batch.target_row, batch.target_at].float()
+                read = self.model.states(batch, items)[batch.target_row, batch.target_at].float()
                 places = np.concatenate([np.arange(starts[n], starts[n + 1]) for n in chosen])
                 out[torch.as_tensor(places, device=out.device)] = read
                 done += len(chosen)

@@ -1,4 +1,4 @@
-"""Find a pretrained causal model (hub id, folder, GGUF file or mirror), keep its first blocks, and load it frozen."""
+"""Find a pretrained model (hub id, folder, GGUF file or mirror), keep its first blocks, and load it frozen."""
 
 import contextlib
 import functools
@@ -25,6 +25,7 @@ from ..data.fetch import cache_folder as cache_folder
 from ..data.fetch import wheel_members
 from ..errors import GenrecError, RunError, UnavailableError, UnknownNameError
 from .attention import chunk_attention
+from .encoder_decoder import ENCODER_DECODERS, bias_by_position
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +111,8 @@ def load_backbone(
     expected: BackboneSource | None = None,
     allow_mismatch: bool = False,
 ) -> Backbone:
-    """The first `layers` blocks (None: all, or `at_most`) of a causal model, in eval mode, nothing trainable.
+    """The first `layers` blocks (None: all, or `at_most`) of a causal model, or of both stacks of a T5, in eval mode,
+    nothing trainable.
 
     expected: the source an adapter was trained on; fetched first, other weights raise RunError unless allow_mismatch.
     Raises UnknownNameError, UnavailableError (nothing cached and no network), RunError (files that cannot be used).
@@ -119,7 +121,7 @@ def load_backbone(
     found = _find(model, cache or cache_folder(), expected)
     weights = _weight_files(found.folder)
     config = _config(found.folder, model)
-    total = int(config.num_hidden_layers)
+    total = _depth(config)
     blocks = min(total, at_most or total) if layers is None else layers
     if not 1 <= blocks <= total:
         raise GenrecError(f"--layers {layers}: {model} has {total} blocks; allowed: 1 to {total}")
@@ -142,6 +144,8 @@ def load_backbone(
         _check_expected(source, expected)
     body.eval().requires_grad_(False)
     chunk_attention(body)
+    if config.is_encoder_decoder:
+        bias_by_position(body)
     log.info(
         "backbone: %s (%s), %d of %d blocks, %s", source.model, source.kind, blocks, total, describe_precision(where)
     )
@@ -425,7 +429,7 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 def _config(folder: Path, model: str) -> transformers.PreTrainedConfig:
-    """The folder's config, refused unless it is a plain causal language model's."""
+    """The folder's config, refused unless it is that of a plain causal language model or of a T5."""
     if not (folder / "config.json").is_file():
         raise RunError(
             f"{folder}: no config.json; a model folder holds config.json, a tokenizer and safetensors weights"
@@ -436,10 +440,12 @@ def _config(folder: Path, model: str) -> transformers.PreTrainedConfig:
         raise RunError(f"{folder / 'config.json'}: cannot be used ({_first_line(error)})") from error
     kind = config.model_type
     masked = any("MaskedLM" in name for name in config.architectures or [])
-    if config.is_encoder_decoder or masked or kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+    known = ENCODER_DECODERS if config.is_encoder_decoder else MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    if masked or kind not in known:
         raise GenrecError(
-            f"--model {model}: architecture '{kind}' is not a causal language model; supported: decoder-only models "
-            "that transformers loads with AutoModelForCausalLM (Llama, SmolLM2, Qwen, Mistral, Gemma, GPT-2, ...)"
+            f"--model {model}: architecture '{kind}' is not supported; supported: decoder-only models that "
+            "transformers loads with AutoModelForCausalLM (Llama, SmolLM2, Qwen, Mistral, Gemma, GPT-2, ...), and of "
+            f"encoder-decoder models {', '.join(ENCODER_DECODERS)} (T5, Flan-T5, mT5)"
         )
     if config.get_text_config() is not config:
         raise GenrecError(
@@ -448,12 +454,21 @@ def _config(folder: Path, model: str) -> transformers.PreTrainedConfig:
     return config
 
 
+def _depth(config: transformers.PreTrainedConfig) -> int:
+    """Blocks of the model; of an encoder-decoder, of its deeper stack."""
+    decoder = config.num_decoder_layers if config.is_encoder_decoder else 0
+    return max(int(config.num_hidden_layers), int(decoder))
+
+
 def _keep_blocks(config: transformers.PreTrainedConfig, blocks: int) -> None:
-    """Cut the config to its first blocks; lists with one entry per block are cut alike."""
+    """Cut the config to its first blocks, both stacks of an encoder-decoder; lists with one entry per block are cut
+    alike."""
     per_block = {
         k: v for k, v in config.to_dict().items() if isinstance(v, list) and len(v) == config.num_hidden_layers
     }
-    config.num_hidden_layers = blocks
+    config.num_hidden_layers = min(config.num_hidden_layers, blocks)
+    if config.is_encoder_decoder:
+        config.num_decoder_layers = min(config.num_decoder_layers, blocks)
     for name, values in per_block.items():
         setattr(config, name, values[:blocks])
 

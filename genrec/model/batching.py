@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..tasks.rows import Row
+from .encoder_decoder import Split, encoder_fields, split_row
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class Batch:
     tokens: (batch, length). position, mask: None where no row has branches; else (batch, length) and (batch, 1,
     length, length),
     true where a token may look. target_*: (targets,) row, place, task, answer in its group, weight, allowed set (-1:
-    all).
+    all). encoder_*: what the encoder of an encoder-decoder reads, with cross_mask (batch, 1, length, encoder length);
+    all else is then of its decoder.
     """
 
     dataset: int
@@ -31,6 +33,9 @@ class Batch:
     target_allowed: Tensor
     position: Tensor | None = None
     mask: Tensor | None = None
+    encoder_tokens: Tensor | None = None
+    encoder_mask: Tensor | None = None
+    cross_mask: Tensor | None = None
 
     @staticmethod
     def from_fields(fields: Mapping[str, Tensor]) -> "Batch":
@@ -52,9 +57,12 @@ def batch_mask(segment: Tensor, limit: Tensor) -> Tensor:
     return ((same | history) & causal).unsqueeze(1)
 
 
-def collate(rows: Sequence[Row], dataset: int, pad: int = 0) -> dict[str, Tensor]:
+def collate(rows: Sequence[Row], dataset: int, split: Split | None = None, pad: int = 0) -> dict[str, Tensor]:
     """The fields of a Batch. Rows without branches need neither mask nor positions: padding comes last and nothing
-    looks ahead."""
+    looks ahead. split: for an encoder-decoder."""
+    halves = [split_row(row, split) for row in rows] if split is not None else []
+    if halves:
+        rows = [decoded for decoded, _ in halves]
     length = max(len(r.tokens) for r in rows)
     shape = (len(rows), length)
     tokens = np.full(shape, pad, dtype=np.int64)
@@ -84,6 +92,8 @@ def collate(rows: Sequence[Row], dataset: int, pad: int = 0) -> dict[str, Tensor
             position[n, : len(row.tokens)] = row.position
         fields["position"] = torch.as_tensor(position)
         fields["mask"] = batch_mask(torch.as_tensor(segment), torch.as_tensor(limit))
+    if halves:
+        fields |= encoder_fields([encoded for _, encoded in halves], length, pad)
     return fields
 
 

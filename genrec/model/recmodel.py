@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..tasks.vocabulary import ITEMS, Group, Vocabulary
 from .batching import Batch
+from .encoder_decoder import split_of
 from .item_rows import ItemRows
 
 SAMPLED_ABOVE = 20_000  # catalogues larger than this train with a sampled softmax
@@ -62,6 +63,7 @@ class RecModel(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.vocabulary = vocabulary
+        self.split = split_of(backbone.config, vocabulary.n_words)  # type: ignore[arg-type]
         self.names = vocabulary.datasets
         self.catalogues = nn.ModuleList([item_rows[name] for name in self.names if name in item_rows])
         self.catalogue_of = {name: n for n, name in enumerate(n for n in self.names if n in item_rows)}
@@ -122,6 +124,26 @@ class RecModel(nn.Module):
             **kwargs,
         )
 
+    def states(self, batch: Batch, items: Tensor | None, position_of: Tensor | None = None) -> Tensor:
+        """Last hidden states (batch, length, width) of a batch, an encoder-decoder's those of its decoder; items and
+        position_of as in `embed`."""
+        dataset = self.names[batch.dataset]
+        embedded = self.embed(batch.tokens, dataset, items, position_of)
+        if batch.encoder_tokens is None:
+            output = self.hidden(embedded, batch.position, batch.mask)
+        else:
+            read = self.embed(batch.encoder_tokens, dataset, items, position_of).to(self.compute_dtype)
+            output = self.backbone(
+                encoder_outputs=self.backbone.encoder(inputs_embeds=read, attention_mask=batch.encoder_mask),  # type: ignore[operator]
+                attention_mask=batch.cross_mask,
+                decoder_inputs_embeds=embedded.to(self.compute_dtype),
+                decoder_attention_mask=batch.mask,
+                position_ids=batch.position,
+                use_cache=False,
+            )
+        states: Tensor = output.last_hidden_state
+        return states
+
     def group_scores(self, hidden: Tensor, group: Group) -> Tensor:
         """Scores (n, answers) of an outcome group at hidden states (n, width)."""
         lo = group.first - self.vocabulary.n_words
@@ -156,9 +178,8 @@ class RecModel(nn.Module):
             items, bias = catalogue(subset, keep)
             if correction is not None:
                 bias = bias - correction  # in training only, where every score is a score of the sample
-        embedded = self.embed(batch.tokens, dataset, items, position_of)
-        output = self.hidden(embedded, batch.position, batch.mask)
-        states = self.dropout(output.last_hidden_state[batch.target_row, batch.target_at])
+        hidden = self.states(batch, items, position_of)
+        states = self.dropout(hidden[batch.target_row, batch.target_at])
         total = states.new_zeros((), dtype=torch.float32)
         report: dict[str, Tensor] = {}
         for number in batch.target_task.unique().tolist():
@@ -200,8 +221,7 @@ class RecModel(nn.Module):
         items = bias = None
         if dataset in self.catalogue_of:
             items, bias = self.rows_of(dataset)()
-        states = self.hidden(self.embed(batch.tokens, dataset, items), batch.position, batch.mask).last_hidden_state
-        states = states[batch.target_row, batch.target_at].float()
+        states = self.states(batch, items)[batch.target_row, batch.target_at].float()
         for number in batch.target_task.unique().tolist():
             head = self.head_list[self.heads[batch.dataset, number]]
             group = self.vocabulary.groups[head.group]
@@ -251,7 +271,8 @@ class RecModel(nn.Module):
         group = self.vocabulary.group(dataset, ITEMS)
         heads = [h for h in self.head_list if h.dataset == batch.dataset and self.vocabulary.groups[h.group].is_items]
         is_item_task = torch.isin(batch.target_task, torch.tensor([h.task for h in heads], device=self.device))
-        shown = batch.tokens[batch.tokens >= group.first] - group.first
+        read = [t.flatten() for t in (batch.tokens, batch.encoder_tokens) if t is not None]
+        shown = torch.cat([tokens[tokens >= group.first] - group.first for tokens in read])
         asked = batch.target_id[is_item_task]
         draws = self.draws[dataset]
         drawn = torch.multinomial(draws.probability, SAMPLES, replacement=True)

@@ -420,7 +420,7 @@ def seconds_per_step(config: FinetuneConfig, prepared: Prepared) -> float:
     model = build_model(config, prepared, config.seed)
     plan = plan_epoch(index, config.batch_tokens, config.seed, 0)
     set_expected_targets(model, prepared, plan)
-    batches = PlannedBatches(prepared.rows, index, plan)
+    batches = PlannedBatches(prepared.rows, index, plan, model.split)
     padded = np.asarray([len(batch) * index.length[batch].max() for batch in plan])
     owner = np.asarray([index.dataset[batch[0]] for batch in plan])
 
@@ -570,7 +570,7 @@ def train(
         epoch += 1
     batches = batches[: plan.steps]
     set_expected_targets(model, prepared, batches)
-    planned = PlannedBatches(prepared.rows, prepared.index, batches)
+    planned = PlannedBatches(prepared.rows, prepared.index, batches, model.split)
     set_scales(model, prepared, planned)
     engine = Engine(model)
     cuda = torch.cuda.is_available()

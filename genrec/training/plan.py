@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import Dataset as TorchDataset
 
 from ..model.batching import collate
+from ..model.encoder_decoder import Split
 from ..tasks.rows import Row
 from ..tasks.rowstore import ROW_FIELDS
 
@@ -58,8 +59,8 @@ def plan_epoch(index: RowIndex, batch_tokens: int, seed: int, epoch: int) -> lis
 class PlannedBatches(TorchDataset[dict[str, torch.Tensor]]):
     """Batch number i of a training plan, collated."""
 
-    def __init__(self, rows: object, index: RowIndex, plan: Sequence[np.ndarray]) -> None:
-        self.rows, self.index, self.plan = rows, index, plan
+    def __init__(self, rows: object, index: RowIndex, plan: Sequence[np.ndarray], split: Split | None = None) -> None:
+        self.rows, self.index, self.plan, self.split = rows, index, plan, split
 
     def __len__(self) -> int:
         return len(self.plan)
@@ -68,4 +69,4 @@ class PlannedBatches(TorchDataset[dict[str, torch.Tensor]]):
         chosen = self.plan[number]
         columns = self.rows[chosen.tolist()]  # type: ignore[index]
         rows = [Row(**{name: columns[name][n] for name in ROW_FIELDS}) for n in range(len(chosen))]
-        return collate(rows, int(self.index.dataset[chosen[0]]))
+        return collate(rows, int(self.index.dataset[chosen[0]]), self.split)
