@@ -23,16 +23,17 @@ from .tasks.rows import (
     plain_encoder,
     question_tokens,
     shown_from,
-    user_headers,
+    user_header,
 )
 from .tasks.task import Task, placeholders
 from .tasks.vocabulary import EVENT
 
 if TYPE_CHECKING:
-    from .inference.engine import Engine
+    from .inference.engine import Engine, Ranking
     from .model.adapter import Adapter
 
 CHUNK = 512  # users scored at a time
+PREFIX_BYTES = 2**28  # memory for the histories read last
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,8 @@ class Recommender:
         adapter = load_adapter(
             folder / "adapter", quantize=quantize, device=device, allow_mismatch=allow_mismatch, place=place
         )
-        return Recommender(adapter, Engine(adapter.model), stores.open_store(folder / "store.db"))
+        engine = Engine(adapter.model, prefix_bytes=PREFIX_BYTES)
+        return Recommender(adapter, engine, stores.open_store(folder / "store.db"))
 
     # --- what the run holds ---------------------------------------------------------------------------------------
 
@@ -231,20 +233,11 @@ class Recommender:
             where={},
             kinds=(),
         )
-        known = [u for u in users if u]
-        attributes = (
-            pl.DataFrame(
-                [{"user_id": u, **stores.user_attributes(self.store, name, u)} for u in known], infer_schema_length=None
-            )
-            if known
-            else None
-        )
+        columns = self.adapter.manifest.header_columns.get(name, [])
         headers = {}
-        if attributes is not None and attributes.width > 1:
-            columns = self.adapter.manifest.header_columns.get(name, [])
-            headers = user_headers(
-                attributes.select("user_id", *[c for c in columns if c in attributes.columns]), shelf.corpus.encode
-            )
+        for user in {u for u in users if u}:
+            if header := user_header(stores.user_attributes(self.store, name, user), columns, shelf.corpus.encode):
+                headers[user] = header
         return replace(shelf.corpus, events=events, headers=headers)
 
     def _row(self, corpus: Corpus, n: int, branches: Sequence[Branch]) -> Row:
@@ -337,7 +330,7 @@ class Recommender:
         allowed = self._allowed(shelf, exclude, candidates, where)
         if not allowed.any():
             warnings += ("no item of the catalogue meets the conditions",)
-        frames = [pl.DataFrame(schema=RECOMMENDATION_SCHEMA)]
+        frames = []
         short = 0
         longer: list[pl.DataFrame] = []
         for start in range(0, len(names), CHUNK):
@@ -347,18 +340,19 @@ class Recommender:
                 if history is not None
                 else [self._own_history(shelf, u) for u in part]
             )
-            found = self._rank(shelf, part, histories, k, allowed, include_seen)
+            found, fewer = self._rank(shelf, part, histories, k, allowed, include_seen)
             longer += [n for n in histories if n.height > self.adapter.manifest.max_events]
             if progress is not None:
                 progress(start + len(part), len(names))
-            short += sum(1 for f in found if f.height < k)
-            frames += found
+            short += fewer
+            frames.append(found)
         if short and allowed.any():
             warnings += (
                 f"fewer than {k} items are left after what was seen or excluded"
                 + (f", for {short} users" if len(names) > 1 else ""),
             )
-        return Recommendations(pl.concat(frames), warnings + self._cut(longer))
+        frame = pl.concat(frames or [pl.DataFrame(schema=RECOMMENDATION_SCHEMA)])
+        return Recommendations(frame, warnings + self._cut(longer))
 
     def _allowed(
         self, shelf: Shelf, exclude: Sequence[str], candidates: Sequence[str] | None, where: str | None
@@ -380,46 +374,46 @@ class Recommender:
         k: int,
         allowed: np.ndarray,
         include_seen: bool,
-    ) -> list[pl.DataFrame]:
+    ) -> tuple[pl.DataFrame, int]:
+        """The lists of a chunk of users, and how many are shorter than k."""
         corpus = self._history(shelf, users, histories)
         assert corpus.events is not None
-        name = corpus.dataset.name
-        rows = [self._row(corpus, n, []) for n in range(len(users))]
-        states = self.engine.states(rows)
-        scores = self.engine.item_scores(states, name).double().cpu().numpy()
+        name, events = corpus.dataset.name, corpus.events
+        seen = [events.item[lo:hi] for lo, hi in zip(events.offsets, events.offsets[1:], strict=False)]
+        seen = [own[own >= 0] for own in seen]
+        known = [n for n, user in enumerate(users) if len(seen[n]) or user in corpus.headers]
+        states = self.engine.states([self._row(corpus, n, []) for n in known])
         temperature = float(self.adapter.manifest.calibration.get(f"{name}/next_item", {}).get("temperature", 1.0))
-        ids, titles = shelf.items["item_id"].to_list(), shelf.items["title"].to_list()
+        closed = [seen[n][:0] if include_seen else seen[n] for n in known]
+        limits = None if allowed.all() else allowed
+        best = dict(zip(known, self.engine.rank(states, name, k, closed, limits, temperature), strict=True))
+        ranked = [best[n] if n in best else self._popular(shelf, k, allowed) for n in range(len(users))]
+        lengths = [len(r.index) for r in ranked]
+        top = np.concatenate([r.index for r in ranked])
+        of_list = np.repeat(np.arange(len(users)), lengths).tolist()
+        frame = pl.DataFrame(
+            {
+                "dataset": [name] * len(top),
+                "user_id": [users[n] or None for n in of_list],
+                "strategy": ["model" if n in best else "popular" for n in of_list],
+                "rank": np.concatenate([np.arange(1, n + 1) for n in lengths]),
+                "item_id": shelf.items["item_id"].gather(top),
+                "title": shelf.items["title"].gather(top),
+                "score": np.concatenate([r.score for r in ranked]),
+                "probability": np.concatenate([r.probability for r in ranked]),
+            },
+            schema=RECOMMENDATION_SCHEMA,
+        )
+        return frame, sum(1 for n in lengths if n < k)
+
+    def _popular(self, shelf: Shelf, k: int, allowed: np.ndarray) -> "Ranking":
+        """The most popular items, with their share of the training interactions as score."""
+        from .inference.engine import Ranking
+
         counts = shelf.items["train_count"].to_numpy().astype(np.float64)
-        found = []
-        for n, user in enumerate(users):
-            seen = corpus.events.item[corpus.events.offsets[n] : corpus.events.offsets[n + 1]]
-            seen = seen[seen >= 0]
-            popular = len(seen) == 0 and user not in corpus.headers
-            own = counts / max(counts.sum(), 1) if popular else scores[n]
-            open_items = np.ones(len(own), dtype=bool)
-            if not include_seen:
-                open_items[seen] = False
-            logits = np.where(open_items, np.log(counts + 1) if popular else own / temperature, -np.inf)
-            share = np.exp(logits - logits.max()) if open_items.any() else np.zeros(len(own))
-            share = share / max(share.sum(), 1e-300)
-            eligible = np.nonzero(open_items & allowed)[0]
-            top = eligible[np.lexsort((eligible, -own[eligible]))][:k]
-            found.append(
-                pl.DataFrame(
-                    {
-                        "dataset": [name] * len(top),
-                        "user_id": [user or None] * len(top),
-                        "strategy": ["popular" if popular else "model"] * len(top),
-                        "rank": list(range(1, len(top) + 1)),
-                        "item_id": [ids[i] for i in top],
-                        "title": [titles[i] for i in top],
-                        "score": [float(own[i]) for i in top],
-                        "probability": [float(share[i]) for i in top],
-                    },
-                    schema=RECOMMENDATION_SCHEMA,
-                )
-            )
-        return found
+        eligible = np.nonzero(allowed)[0]
+        top = eligible[np.lexsort((eligible, -counts[eligible]))][:k]
+        return Ranking(top, counts[top] / max(counts.sum(), 1), (counts[top] + 1) / (counts + 1).sum())
 
     # --- predict --------------------------------------------------------------------------------------------------
 

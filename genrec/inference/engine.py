@@ -1,35 +1,64 @@
 """A trained model answering: hidden states of many rows at once, and exact scores over the allowed answers."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
 from ..model.batching import Batch, batches_by_length, collate
 from ..model.recmodel import RecModel
 from ..tasks.rows import Row
+from .prefixes import LEAST, PrefixCache, prefix_of
 
 States = Tensor  # hidden states (reads, width), float32
+FEW = 8  # so many rows are read one by one, each after the part of it that is known
+ROWS_AT_A_TIME = 65_536  # item rows computed at a time
+SCORES_AT_A_TIME = 2**25  # scores held at a time: 128 MiB
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The best items of one state: catalogue index, score and probability, each (k,) or shorter, best first."""
+
+    index: np.ndarray
+    score: np.ndarray
+    probability: np.ndarray
 
 
 class Engine:
-    """Scores rows with a model in evaluation mode; item rows are computed once and kept until `refresh`."""
+    """Scores rows with a model in evaluation mode; item rows are computed once and kept until `refresh`.
 
-    def __init__(self, model: RecModel, batch_tokens: int = 4_096) -> None:
+    prefix_bytes: memory for the histories read last. 0 reads every row anew, as evaluation does while a model trains.
+    """
+
+    def __init__(self, model: RecModel, batch_tokens: int = 4_096, prefix_bytes: int = 0) -> None:
         self.model = model
         self.batch_tokens = batch_tokens
+        self.prefixes = PrefixCache(prefix_bytes)
         self._rows: dict[str, tuple[Tensor, Tensor]] = {}
 
     def refresh(self) -> None:
-        """Forget the item rows, since the model has changed."""
+        """Forget the item rows and the histories, since the model has changed."""
         self._rows.clear()
+        self.prefixes.clear()
 
+    @torch.inference_mode()
     def item_rows(self, dataset: str) -> tuple[Tensor, Tensor]:
         """Rows (items, width) and biases (items,) of a catalogue."""
         if dataset not in self._rows:
-            with torch.inference_mode():
-                self._rows[dataset] = self.model.rows_of(dataset)()
+            catalogue = self.model.rows_of(dataset)
+            n, width = catalogue.residual.shape
+            if n <= ROWS_AT_A_TIME:
+                self._rows[dataset] = catalogue()
+            else:
+                rows, bias = catalogue.residual.new_empty(n, width), catalogue.bias.new_empty(n)
+                for part in torch.arange(n, device=rows.device).split(ROWS_AT_A_TIME):
+                    rows[part], bias[part] = catalogue(part)
+                self._rows[dataset] = rows, bias
         return self._rows[dataset]
 
     @torch.inference_mode()
@@ -39,6 +68,8 @@ class Engine:
         progress: called with the rows read so far and the rows in all.
         """
         self.model.eval()
+        if 0 < len(rows) <= FEW and self.prefixes.limit and can_read_on(self.model):
+            return torch.cat([self._read_on(row) for row in rows])
         counts = np.asarray([len(r.target_at) for r in rows])
         starts = np.concatenate([[0], np.cumsum(counts)])
         width = self.model.outcome_rows.shape[1]
@@ -62,6 +93,27 @@ class Engine:
                     progress(done, len(rows))
         return out
 
+    def _read_on(self, row: Row) -> States:
+        """Hidden states at one row's `target_at`; what is known of its history does not go through the backbone."""
+        items = self.item_rows(row.dataset)[0] if row.dataset in self.model.catalogue_of else None
+        history = row.tokens[: row.segment.count(0)]
+        known = self.prefixes.longest(row.dataset, history)
+        if known is not None and row.target_at == [known.length - 1] and known.length == len(row.tokens):
+            return known.last[None]  # the same bits as the first time
+        start = min(known.length, *row.target_at) if known is not None else 0
+        cache = known.cache(start) if known is not None else DynamicCache()
+        fields = collate([row], self.model.names.index(row.dataset))
+        batch = Batch.from_fields({k: v.to(self.model.device) for k, v in fields.items()})
+        position = batch.position[:, start:] if batch.position is not None else None
+        mask = batch.mask[:, :, start:] if batch.mask is not None else None
+        embedded = self.model.embed(batch.tokens[:, start:], row.dataset, items)
+        hidden = self.model.hidden(embedded, position, mask, cache=cache).last_hidden_state
+        if len(history) >= LEAST and (known is None or known.length < len(history)):
+            last = hidden[0, len(history) - 1 - start].float().clone()
+            self.prefixes.keep(row.dataset, history, prefix_of(cache, len(history), last), known)
+        read: Tensor = hidden[0, batch.target_at - start].float()
+        return read
+
     @torch.inference_mode()
     def item_scores(self, states: States, dataset: str, index: Tensor | None = None) -> Tensor:
         """Exact scores (n, items) of the whole catalogue, or of the items at `index`."""
@@ -71,6 +123,46 @@ class Engine:
         return self.model.rows_of(dataset).log_scale.exp() * (states @ rows.t()) + bias
 
     @torch.inference_mode()
+    def rank(
+        self,
+        states: States,
+        dataset: str,
+        k: int,
+        closed: Sequence[np.ndarray],
+        allowed: np.ndarray | None = None,
+        temperature: float = 1.0,
+    ) -> list[Ranking]:
+        """The k best items of the whole catalogue for each state (n, width); equal scores go by catalogue index.
+
+        closed: per state the items that cannot appear; the probability is a softmax over the others. allowed: (items,)
+        bool, further limits the list but not the probability; None: all.
+        """
+        found = []
+        items = self.item_rows(dataset)[0].shape[0]
+        barred = None if allowed is None else torch.as_tensor(~allowed, device=states.device)
+        step = max(1, SCORES_AT_A_TIME // items)
+        for start in range(0, len(states), step):
+            scores = self.item_scores(states[start : start + step], dataset)
+            for own, index in zip(scores, closed[start : start + step], strict=True):
+                own[torch.as_tensor(index, device=own.device, dtype=torch.long)] = -torch.inf
+            total = torch.logsumexp(scores / temperature if temperature != 1.0 else scores, 1).double().cpu().numpy()
+            if barred is not None:
+                scores.masked_fill_(barred, -torch.inf)
+            for own, least, of in zip(scores, scores.topk(min(k, items), 1).values[:, -1], total, strict=True):
+                among = torch.nonzero((own >= least) & (own > -torch.inf))[:, 0]  # more than k where scores are equal
+                score = own[among].double().cpu().numpy()
+                best = np.lexsort((among.cpu().numpy(), -score))[:k]
+                found.append(Ranking(among.cpu().numpy()[best], score[best], np.exp(score[best] / temperature - of)))
+        return found
+
+    @torch.inference_mode()
     def outcome_scores(self, states: States, dataset: str, task: str) -> Tensor:
         """Scores (n, answers) of a task's answers."""
         return self.model.group_scores(states, self.model.vocabulary.group(dataset, task))
+
+
+def can_read_on(model: RecModel) -> bool:
+    """Whether reading on after a cached history gives what reading the whole row gives: so it is with attention, not
+    with models that carry a state, nor with an encoder."""
+    backbone: Any = model.backbone
+    return not (backbone.config.is_encoder_decoder or getattr(backbone, "_is_stateful", False))

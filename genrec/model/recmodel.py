@@ -115,12 +115,12 @@ class RecModel(nn.Module):
         return torch.where((is_outcome | is_item)[..., None], added, out)
 
     def hidden(self, embedded: Tensor, position: Tensor | None, mask: Tensor | None, **kwargs: Any) -> Any:
-        """The backbone's output for embedded rows, in the compute precision."""
+        """The backbone's output for embedded rows, in the compute precision; kwargs: `cache` to read on after."""
         return self.backbone(
             inputs_embeds=embedded.to(self.compute_dtype),
             position_ids=position,
             attention_mask=mask,
-            use_cache=False,
+            use_cache="cache" in kwargs,
             **kwargs,
         )
 

@@ -308,10 +308,15 @@ def user_headers(users: pl.DataFrame, encode: Encode) -> dict[str, list[int]]:
     columns = [c for c in users.columns if c != "user_id"]
     headers = {}
     for record in users.iter_rows(named=True):
-        known = [attribute_words(c, record[c]) for c in columns if record[c] is not None]
-        if known:
-            headers[record["user_id"]] = encode(", ".join(known) + ":")
+        if header := user_header(record, columns, encode):
+            headers[record["user_id"]] = header
     return headers
+
+
+def user_header(record: Mapping[str, object], columns: Sequence[str], encode: Encode) -> list[int]:
+    """Tokens of `age 24, occupation technician: `; none where nothing is known of the user."""
+    known = [attribute_words(c, record[c]) for c in columns if record.get(c) is not None]
+    return encode(", ".join(known) + ":") if known else []
 
 
 def attribute_conditions(items: pl.DataFrame, least: int = 10, most: int = 200) -> list[tuple[str, str, np.ndarray]]:

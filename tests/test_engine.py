@@ -1,0 +1,186 @@
+"""Answers from what is kept of a history, and exact lists from scores."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tiny import tiny_backbone
+from worlds import WORDS, chain_world
+
+from genrec.inference.engine import FEW, ROWS_AT_A_TIME, Engine
+from genrec.model.backbone import load_backbone
+from genrec.model.item_rows import ItemRows
+from genrec.model.recmodel import RecModel
+from genrec.tasks.rows import (
+    Branch,
+    Corpus,
+    Row,
+    assemble,
+    build_corpus,
+    offered_tasks,
+    plain_encoder,
+    shown_from,
+    vocabulary_of,
+)
+from genrec.tasks.task import load_tasks
+
+LENGTH = 60
+MOST = 40  # events of a history that are read
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Corpus, RecModel]:
+    """A world of long histories and a random model, in float32."""
+    backbone = load_backbone(str(tiny_backbone(tmp_path_factory.mktemp("tiny"), WORDS)))
+    dataset = chain_world(users=FEW + 3, length=LENGTH)
+    tasks, _ = offered_tasks(dataset, list(load_tasks().values()))
+    vocabulary = vocabulary_of([dataset], {dataset.name: tasks}, len(backbone.tokenizer))
+    names = [t.name for t in tasks]
+    corpus = build_corpus(dataset, tasks, vocabulary, plain_encoder(backbone.tokenizer), 2, 0, names)
+    torch.manual_seed(1)
+    n, width = dataset.items.height, 32
+    rows = ItemRows(torch.randn(n, width), torch.randn(n, width), torch.ones(n, dtype=torch.bool))
+    body = backbone.model.float()
+    return corpus, RecModel(body, vocabulary, {dataset.name: rows}, torch.randn(vocabulary.n_outcomes, width))
+
+
+def history(corpus: Corpus, events: int, branches: list[list[int]] = (), user: int = 0) -> Row:
+    """A user's first events as the recommender shows them, read at the end or at the end of each branch."""
+    start = int(corpus.events.offsets[user])
+    lo, hi = start + shown_from(events, MOST), start + events
+    asked = [Branch(tokens, hi - lo, [("next_item", 0, 1.0, -1)]) for tokens in branches]
+    row = assemble(corpus, corpus.events.users[user], lo, hi, asked, False, False, corpus.events)
+    if branches:
+        return row
+    last = {"target_task": [0], "target_id": [0], "target_weight": [1.0], "target_allowed": [-1]}
+    return replace(row, target_at=[len(row.tokens) - 1], **last)
+
+
+def check(model: RecModel, engine: Engine, row: Row) -> int:
+    """What is kept changes neither states nor lists; returns how many tokens went through the backbone."""
+    read = []
+    hook = model.backbone.embed_tokens.register_forward_pre_hook(lambda _, given: read.append(given[0].shape[1]))
+    kept = engine.states([row])
+    hook.remove()
+    anew = Engine(model).states([row])
+    torch.testing.assert_close(kept, anew, atol=1e-5, rtol=1e-4)
+    nothing = [np.zeros(0, dtype=np.int64)] * len(kept)
+    lists = [[r.index.tolist() for r in engine.rank(s, row.dataset, 10, nothing)] for s in (kept, anew)]
+    assert lists[0] == lists[1]
+    return sum(read)
+
+
+def test_a_history_that_grows_is_read_on_also_after_it_was_cut(world) -> None:
+    corpus, model = world
+    engine = Engine(model, prefix_bytes=2**20)
+    read = [check(model, engine, history(corpus, n)) for n in range(30, LENGTH, 2)]
+    starts = [shown_from(n, MOST) for n in range(30, LENGTH, 2)]
+    cut = [n for n in range(1, len(starts)) if starts[n] != starts[n - 1]]
+    assert len(cut) == 2
+    assert [n for n, tokens in enumerate(read) if tokens > 4] == [0, *cut]  # two events are four tokens
+
+
+def test_other_questions_on_a_history_read_the_questions_only(world) -> None:
+    corpus, model = world
+    engine = Engine(model, prefix_bytes=2**20)
+    item = corpus.items.first
+    words = corpus.encode("What will the user choose next ?")
+    assert check(model, engine, history(corpus, 30)) > 60
+    assert check(model, engine, history(corpus, 30)) == 0  # the same again
+    assert check(model, engine, history(corpus, 30, [[item + 3], words, [item + 5]])) == 2 + len(words)
+    assert check(model, engine, history(corpus, 31, [words, [item + 3]])) == 2 + len(words) + 1
+    assert check(model, engine, history(corpus, 31)) <= 1
+    assert check(model, engine, history(corpus, 31, user=1)) > 60  # another user
+
+
+def test_questions_first_and_the_history_later(world) -> None:
+    corpus, model = world
+    engine = Engine(model, prefix_bytes=2**20)
+    assert check(model, engine, history(corpus, 30, [[corpus.items.first + 3]])) > 60
+    assert check(model, engine, history(corpus, 32)) == 4
+
+
+def test_a_place_inside_the_history_can_be_read(world) -> None:
+    corpus, model = world
+    engine = Engine(model, prefix_bytes=2**20)
+    row = history(corpus, 30)
+    check(model, engine, row)
+    inside = {"target_at": [20, 40], "target_task": [0, 0], "target_id": [0, 0], "target_weight": [1.0, 1.0]}
+    check(model, engine, replace(row, target_allowed=[-1, -1], **inside))
+
+
+def test_few_rows_read_as_many(world) -> None:
+    corpus, model = world
+    engine = Engine(model, prefix_bytes=2**20)
+    rows = [history(corpus, 30 + n, user=n) for n in range(FEW + 3)]
+    torch.testing.assert_close(engine.states(rows), Engine(model).states(rows), atol=1e-5, rtol=1e-4)
+    assert engine.prefixes.size == 0  # many are not kept
+    some = [*rows[:3], history(corpus, 30, [[corpus.items.first]]), rows[0]]
+    torch.testing.assert_close(engine.states(some), Engine(model).states(some), atol=1e-5, rtol=1e-4)
+
+
+def test_what_is_kept_has_a_limit_and_the_oldest_goes_first(world) -> None:
+    corpus, model = world
+    engine = Engine(model, prefix_bytes=2**20)
+    check(model, engine, history(corpus, 30))
+    one = engine.prefixes.size
+    engine = Engine(model, prefix_bytes=int(2.5 * one))
+    for user in (0, 1, 0, 2):
+        check(model, engine, history(corpus, 30, user=user))
+        assert engine.prefixes.size <= 2.5 * one
+    assert check(model, engine, history(corpus, 30, user=0)) == 0
+    assert check(model, engine, history(corpus, 30, user=1)) > 60
+
+
+def test_a_changed_model_forgets(world) -> None:
+    corpus, model = world
+    engine = Engine(model, prefix_bytes=2**20)
+    row = history(corpus, 30)
+    before = engine.states([row])
+    weight = model.backbone.layers[0].mlp.up_proj.weight
+    weight.data.mul_(2)
+    engine.refresh()
+    after = engine.states([row])
+    torch.testing.assert_close(after, Engine(model).states([row]), atol=1e-5, rtol=1e-4)
+    assert (before - after).abs().max() > 1e-3
+    weight.data.div_(2)
+
+
+def test_lists_are_sorted_scores_with_ties_by_index(world) -> None:
+    corpus, model = world
+    n, width = 500, 32
+    torch.manual_seed(0)
+    few = torch.randint(0, 3, (n, width)).float()  # many equal scores
+    wide = ItemRows(few, few, torch.ones(n, dtype=torch.bool))
+    own = RecModel(model.backbone, model.vocabulary, {corpus.dataset.name: wide}, model.outcome_rows.detach())
+    states = torch.randint(-1, 2, (4, width)).float()
+    states[:, 2:] = 0
+    engine = Engine(own)
+    scores = engine.item_scores(states, corpus.dataset.name).double().numpy()
+    closed = [np.arange(0, n, 7)] * 4
+    allowed = np.arange(n) % 3 > 0
+    for k in (1, 10, 300, 1000):
+        found = engine.rank(states, corpus.dataset.name, k, closed, allowed, 2.0)
+        for ranking, of in zip(found, scores, strict=True):
+            opened = np.isin(np.arange(n), closed[0], invert=True)
+            eligible = np.nonzero(opened & allowed)[0]
+            order = eligible[np.lexsort((eligible, -of[eligible]))][:k]
+            share = np.exp(of / 2) / np.exp(of[opened] / 2).sum()
+            assert ranking.index.tolist() == order.tolist()
+            assert ranking.score.tolist() == of[order].tolist()
+            assert ranking.probability.tolist() == pytest.approx(share[order].tolist(), rel=1e-5)
+
+
+def test_rows_of_a_large_catalogue_are_those_of_a_small_one(world) -> None:
+    corpus, model = world
+    n, width = ROWS_AT_A_TIME + 10, 32
+    torch.manual_seed(0)
+    wide = ItemRows(torch.randn(n, width), torch.randn(n, width), torch.rand(n) < 0.5)
+    torch.nn.init.normal_(wide.residual)
+    torch.nn.init.normal_(wide.up)
+    own = RecModel(model.backbone, model.vocabulary, {corpus.dataset.name: wide}, model.outcome_rows.detach())
+    with torch.inference_mode():
+        whole = wide()
+    for one, two in zip(Engine(own).item_rows(corpus.dataset.name), whole, strict=True):
+        torch.testing.assert_close(one, two, atol=1e-4, rtol=1e-4)
