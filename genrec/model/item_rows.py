@@ -32,27 +32,32 @@ def item_texts(items: pl.DataFrame) -> list[str]:
     return texts
 
 
-def text_vectors(texts: Sequence[str], encode_ids: Sequence[Sequence[int]], words: Tensor, seed: int) -> Tensor:
-    """Mean word embedding of each text, centred over the catalogue and scaled to the mean word norm.
+def mean_words(encode_ids: Sequence[Sequence[int]], words: Tensor) -> Tensor:
+    """Mean word embedding of each text (items, width) float32, zero for one without tokens.
 
-    encode_ids: token ids of each text. words: (vocabulary, width) embeddings. Returns (items, width) float32; an
-    item without
-    text gets a seeded random direction.
+    encode_ids: token ids of each text. words: (vocabulary, width) embeddings.
     """
-    width = words.shape[1]
     lengths = np.asarray([len(ids) for ids in encode_ids])
     flat = torch.as_tensor(
         np.concatenate([np.asarray(ids, dtype=np.int64) for ids in encode_ids] or [np.zeros(0, np.int64)])
     )
     offsets = torch.as_tensor(np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64))
-    vectors = nn.functional.embedding_bag(flat, words.float(), offsets, mode="mean")
-    known = torch.as_tensor(lengths > 0)
-    if known.any():
-        vectors = torch.where(known[:, None], vectors - vectors[known].mean(0), vectors)
-    noise = torch.randn(len(texts), width, generator=torch.Generator().manual_seed(seed))
+    return nn.functional.embedding_bag(flat, words.float(), offsets, mode="mean")
+
+
+def text_vectors(vectors: Tensor, norm: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Vectors of the items' texts (items, width), centred over the catalogue and scaled to `norm`, and the centre
+    (width,).
+
+    An item without text, whose vector is zero, gets a seeded random direction.
+    """
+    known = (vectors != 0).any(1)
+    centre = vectors[known].mean(0) if known.any() else torch.zeros(vectors.shape[1])
+    vectors = torch.where(known[:, None], vectors - centre, vectors)
+    noise = torch.randn(vectors.shape, generator=torch.Generator().manual_seed(seed))
     flat_rows = ~known | (vectors.norm(dim=1) < 1e-6)
     vectors = torch.where(flat_rows[:, None], noise, vectors)
-    return nn.functional.normalize(vectors, dim=1) * mean_norm(words)
+    return nn.functional.normalize(vectors, dim=1) * norm, centre
 
 
 def mean_norm(words: Tensor) -> Tensor:
@@ -105,21 +110,30 @@ class ItemRows(nn.Module):
 
     row = (text + P text + c m collaborative) / sqrt(1 + c m) + m residual, bias = <text, q> + m residual bias, where c
     marks items that have a collaborative vector and m is 0 for the items whose learned part is dropped in this step,
-    else 1. P has low rank. The residual bias starts from the item's training interactions, log(1 + count).
+    else 1. P has low rank. The residual bias starts from the item's training interactions, log(1 + count). `centre`
+    was subtracted from the text vectors, and is kept so that an item that comes later can be placed among them.
     """
 
     text: Tensor
     collaborative: Tensor
     known: Tensor
+    centre: Tensor
 
     def __init__(
-        self, text: Tensor, collaborative: Tensor, known: Tensor, counts: Tensor | None = None, rank: int = 64
+        self,
+        text: Tensor,
+        collaborative: Tensor,
+        known: Tensor,
+        counts: Tensor | None = None,
+        centre: Tensor | None = None,
+        rank: int = 64,
     ) -> None:
         super().__init__()
         n, width = text.shape
         self.register_buffer("text", text)
         self.register_buffer("collaborative", collaborative)
         self.register_buffer("known", known)
+        self.register_buffer("centre", torch.zeros(width) if centre is None else centre)
         self.residual = nn.Parameter(torch.zeros(n, width))
         self.bias = nn.Parameter(torch.zeros(n) if counts is None else torch.log1p(counts.float()))
         self.down = nn.Parameter(torch.randn(width, rank) / width**0.5)

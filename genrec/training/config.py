@@ -19,6 +19,7 @@ LOCAL = (
     "users",
     "tasks",
     "model",
+    "item_text_model",
 )  # options that name local files: they stay out of the adapter
 DATA_OPTIONS = (
     *("items", "users", "column", "title", "bad_rows", "missing", "duplicates", "k_core"),
@@ -60,6 +61,11 @@ class FinetuneConfig:
         None, f"keep the first n blocks of the backbone (default: {BLOCKS}, or all of a smaller one)"
     )
     quantize: Literal["none", "nf4"] = option("none", "quantize the frozen backbone")
+    item_text_model: str | None = option(
+        None,
+        "encoder of the items' texts: minilm, hub id or local folder (default: the backbone's own word embeddings)",
+        metavar="MODEL",
+    )
     lora_r: int = option(16, "LoRA rank")
     lora_alpha: int = option(32, "LoRA alpha")
     epochs: int = option(5, "passes over the rows at most; validation may stop earlier")

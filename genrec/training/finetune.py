@@ -27,11 +27,19 @@ from ..evaluation.calibration import Calibration, fit_items, fit_outcome
 from ..evaluation.protocols import Reading, next_item_metrics, read_part
 from ..inference.engine import Engine
 from ..model.adapter import Manifest, add_lora, read_manifest, save_adapter
-from ..model.backbone import Backbone, cache_folder, describe_precision, load_backbone
+from ..model.backbone import (
+    Backbone,
+    BackboneSource,
+    cache_folder,
+    describe_precision,
+    load_backbone,
+    load_encoder,
+)
 from ..model.batching import Batch
 from ..model.fused_lora import fuse_lora
-from ..model.item_rows import ItemRows, collaborative_vectors, item_texts, mean_norm, text_vectors
+from ..model.item_rows import ItemRows, collaborative_vectors, item_texts, mean_norm, mean_words, text_vectors
 from ..model.recmodel import SAMPLED_ABOVE, Draws, RecModel, TaskHead
+from ..model.text_encoder import encode_texts, to_width
 from ..tasks.questions import RowOptions
 from ..tasks.rows import (
     Corpus,
@@ -57,7 +65,10 @@ TRIAL_STEPS = 3  # of each data set, timed before a training to say how long it 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything before the first step."""
+    """Everything before the first step.
+
+    encoded: vectors of the items' texts by data set, as the text encoder gives them; empty without one.
+    """
 
     datasets: tuple[Dataset, ...]
     corpora: tuple[Corpus, ...]
@@ -67,12 +78,15 @@ class Prepared:
     rows: Any
     index: RowIndex
     max_events: int  # as asked, or what the backbone's context holds
+    text_encoder: BackboneSource | None
+    encoded: Mapping[str, torch.Tensor]
 
     @property
     def fingerprint(self) -> str:
         """What the training depends on besides its options."""
         found = [d.fingerprint for d in self.datasets]
         found += [self.backbone.source.sha256, str(self.backbone.model.dtype), *(t.fingerprint for t in self.all_tasks)]
+        found += [self.text_encoder.sha256] if self.text_encoder else []
         return " ".join(found)
 
 
@@ -111,6 +125,7 @@ def prepare(
     progress: Progress | None = None,
 ) -> Prepared:
     """Load data (unless given), tasks and backbone, and build (or find) the rows."""
+    encoder = load_encoder(config.item_text_model) if config.item_text_model else None
     datasets = load_data(config) if datasets is None else datasets
     tasks = chosen_tasks(config)
     offered: dict[str, list[Task]] = {}
@@ -152,7 +167,14 @@ def prepare(
 
     rows = load_rows(corpora, options, backbone.source.sha256, cache_folder() / "rows", written)
     index = index_rows(rows, vocabulary.datasets, len(names))
-    return Prepared(datasets, corpora, tuple(all_tasks), vocabulary, backbone, rows, index, max_events)
+
+    def read_texts(done: int, total: int) -> None:
+        if progress is not None:
+            progress("item texts", done, total, {})
+
+    encoded = {d.name: encode_texts(encoder, item_texts(d.items), read_texts) for d in datasets} if encoder else {}
+    source = encoder.source if encoder else None
+    return Prepared(datasets, corpora, tuple(all_tasks), vocabulary, backbone, rows, index, max_events, source, encoded)
 
 
 def events_that_fit(backbone: Backbone, vocabulary: Vocabulary) -> int:
@@ -199,8 +221,12 @@ def build_model(config: FinetuneConfig, prepared: Prepared, seed: int) -> RecMod
         if not corpus.dataset.items.height:
             continue
         texts = item_texts(corpus.dataset.items)
-        text = text_vectors(texts, [encode(t) if t else [] for t in texts], words, seed)
         n = len(texts)
+        if prepared.text_encoder is None:
+            vectors = mean_words([encode(t) if t else [] for t in texts], words)
+        else:
+            vectors = to_width(prepared.encoded[corpus.dataset.name], words.shape[1], seed)
+        text, centre = text_vectors(vectors, mean_norm(words), seed)
         collaborative, known = torch.zeros(n, words.shape[1]), torch.zeros(n, dtype=torch.bool)
         counts = np.zeros(n, dtype=np.int64)
         if corpus.events is not None:
@@ -214,7 +240,7 @@ def build_model(config: FinetuneConfig, prepared: Prepared, seed: int) -> RecMod
                 draws[corpus.dataset.name] = Draws(
                     *(torch.as_tensor(p, dtype=torch.float32) for p in (q, counts / counts.sum()))
                 )
-        item_rows[corpus.dataset.name] = ItemRows(text, collaborative, known, torch.as_tensor(counts))
+        item_rows[corpus.dataset.name] = ItemRows(text, collaborative, known, torch.as_tensor(counts), centre)
     heads = [
         TaskHead(
             dataset=number,
@@ -463,6 +489,8 @@ def finetune(config: FinetuneConfig, say: Say = logger.info, progress: Progress 
         state, remedy = ("a finished", "") if finished else ("an interrupted", "give the same options to resume it, ")
         raise RunError(f"{out} holds {state} run with other options; {remedy}give another --out, or remove it first")
     check_logger(config.report_to)
+    if config.item_text_model and not finished:
+        load_encoder(config.item_text_model)
     datasets = load_data(config)
     if finished:
         manifest = read_manifest(out / "adapter")
@@ -668,6 +696,7 @@ def finish(
         fingerprints={d.name: d.fingerprint for d in prepared.datasets},
         options={k: v for k, v in yaml.safe_load(config_yaml(config)).items() if k not in LOCAL},
         files={},
+        text_encoder=prepared.text_encoder,
     )
     catalogues = {c.dataset.name: with_popularity(c) for c in prepared.corpora if c.dataset.items.height}
     save_adapter(
@@ -756,7 +785,7 @@ def export_rows(config: FinetuneConfig, out: Path, text: bool, say: Say) -> str:
     """Write the training rows to a folder, as Arrow or prompt/completion JSON lines; says what was written."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out} is not an empty folder; give another --out")
-    prepared = prepare(replace(config, out=None), say)
+    prepared = prepare(replace(config, out=None, item_text_model=None), say)
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     if text:
