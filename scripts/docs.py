@@ -1,0 +1,38 @@
+"""docs/cli.md from the commands' own help. Usage: python scripts/docs.py"""
+
+import contextlib
+import io
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from genrec.cli import COMMANDS, parser_for  # noqa: E402
+
+PAGE = ROOT / "docs" / "cli.md"
+HEAD = """# Command line
+
+Written by `python scripts/docs.py` from what `genrec COMMAND --help` prints. Results go to stdout, everything
+else to stderr. Exit status: 0, 2 for bad input (one message), 130 after Ctrl-C.
+"""
+
+
+def help_of(command: str | None) -> str:
+    """What `genrec [COMMAND] --help` prints on a terminal of 100 columns."""
+    os.environ["COLUMNS"] = "100"
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
+        parser_for(command).parse_args([*([command] if command else []), "--help"])
+    return out.getvalue().rstrip()
+
+
+def page() -> str:
+    """The whole of docs/cli.md."""
+    titles = {None: "genrec", **{name: f"genrec {name}" for name in COMMANDS}}
+    return "\n".join([HEAD, *(f"## {title}\n\n```\n{help_of(name)}\n```\n" for name, title in titles.items())])
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

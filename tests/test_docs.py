@@ -1,0 +1,16 @@
+"""Pages in docs/ that are written from the code are up to date."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("columns", ["40", "300"])
+def test_cli_page_is_what_the_commands_print(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", columns)  # the page is the same on every terminal
+    page = runpy.run_path(str(ROOT / "scripts" / "docs.py"))["page"]()
+    written = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert written == page, "docs/cli.md is out of date: run python scripts/docs.py"
