@@ -216,6 +216,12 @@ def recommend_options(parser: Parser) -> None:
     parser.add_argument(
         "--where", metavar="SQL", help="a condition on the catalogue: \"genre = 'Comedy' and year < 2000\""
     )
+    parser.add_argument(
+        "--items-as",
+        choices=("token", "title"),
+        default="token",
+        help="token: the trained model ranks; title: the pretrained model goes on with titles (default: token)",
+    )
     parser.add_argument("--users", metavar="FILE|all", help="many users: a file with a user_id column, or all")
     parser.add_argument("--out", type=Path, metavar="FILE", help="with --users: .parquet, .csv or .jsonl")
 
@@ -237,6 +243,7 @@ def recommend(args: argparse.Namespace) -> None:
         "include_seen": args.include_seen,
         "candidates": args.candidates,
         "where": args.where,
+        "items_as": args.items_as,
         "dataset": args.dataset,
     }
     if args.users is not None:

@@ -1,8 +1,8 @@
 """Recommender: what every front end knows. Users, items and texts in, data frames out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -30,7 +30,9 @@ from .tasks.vocabulary import EVENT
 
 if TYPE_CHECKING:
     from .inference.engine import Engine, Ranking
+    from .inference.titles import Titles
     from .model.adapter import Adapter
+    from .model.backbone import Backbone
 
 CHUNK = 512  # users scored at a time
 PREFIX_BYTES = 2**28  # memory for the histories read last
@@ -38,8 +40,8 @@ PREFIX_BYTES = 2**28  # memory for the histories read last
 
 @dataclass(frozen=True)
 class Recommendations:
-    """frame: dataset, user_id, strategy (model or popular), rank, item_id, title, score, probability; best first per
-    user."""
+    """frame: dataset, user_id, strategy (model, title or popular), rank, item_id, title, score, probability; best first
+    per user."""
 
     frame: pl.DataFrame
     warnings: tuple[str, ...] = ()
@@ -66,8 +68,14 @@ class Shelf:
 class Recommender:
     """A run, loaded."""
 
-    def __init__(self, adapter: "Adapter", engine: "Engine", store: stores.Store) -> None:
-        self.adapter, self.engine, self.store = adapter, engine, store
+    def __init__(
+        self,
+        adapter: "Adapter",
+        engine: "Engine",
+        store: stores.Store,
+        load_language: Callable[[], "Backbone"] | None = None,
+    ) -> None:
+        self.adapter, self.engine, self.store, self._load_language = adapter, engine, store, load_language
         self.datasets: tuple[str, ...] = adapter.manifest.vocabulary.datasets
 
     @staticmethod
@@ -98,6 +106,7 @@ class Recommender:
             raise RunError(f"{folder} is not a finished run: {how}")
         from .inference.engine import Engine
         from .model.adapter import load_adapter, read_manifest
+        from .model.backbone import load_language
 
         place = model or local_backbone(folder)
         if quantize is None:
@@ -106,7 +115,11 @@ class Recommender:
             folder / "adapter", quantize=quantize, device=device, allow_mismatch=allow_mismatch, place=place
         )
         engine = Engine(adapter.model, prefix_bytes=PREFIX_BYTES)
-        return Recommender(adapter, engine, stores.open_store(folder / "store.db"))
+        source = adapter.manifest.backbone
+        language = partial(
+            load_language, place or source.model, device=device, expected=source, allow_mismatch=allow_mismatch
+        )
+        return Recommender(adapter, engine, stores.open_store(folder / "store.db"), language)
 
     # --- what the run holds ---------------------------------------------------------------------------------------
 
@@ -300,6 +313,7 @@ class Recommender:
         include_seen: bool = False,
         candidates: Sequence[str] | None = None,
         where: str | None = None,
+        items_as: Literal["token", "title"] = "token",
         dataset: str | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Recommendations:
@@ -309,8 +323,12 @@ class Recommender:
         catalogue's columns; `genre = 'Comedy'` asks whether a list holds it) narrow the list. probability: softmax over
         the catalogue after seen-removal and before these filters. Where nothing is known of a user the list is the most
         popular items, strategy `popular`, with their share of the training interactions as score. progress: called with
-        the users done and in all. Raises UnknownNameError for unknown ids.
+        the users done and in all. items_as: `title` asks the backbone as it was pretrained, which reads the most recent
+        titles of the history and goes on with titles of the catalogue: strategy `title`, the score is the title's
+        log-probability. Raises UnknownNameError for unknown ids.
         """
+        if items_as not in ("token", "title"):
+            raise UnknownNameError("form of items", items_as, ("token", "title"))
         if (users is None) == (history is None):
             raise DataError("give either users or a history")
         if k < 1:
@@ -322,7 +340,7 @@ class Recommender:
             raise GenrecError(
                 f"data set {name} has no catalogue to recommend from; it feeds the tasks {', '.join(self.tasks(name))}"
             )
-        if "next_item" not in self.tasks(name):
+        if items_as == "token" and "next_item" not in self.tasks(name):
             raise GenrecError(
                 f"data set {name} was not trained on next_item in this run, so nothing ranks its items; "
                 f"it has the tasks {', '.join(self.tasks(name))}"
@@ -340,8 +358,10 @@ class Recommender:
                 if history is not None
                 else [self._own_history(shelf, u) for u in part]
             )
-            found, fewer = self._rank(shelf, part, histories, k, allowed, include_seen)
-            longer += [n for n in histories if n.height > self.adapter.manifest.max_events]
+            rank = self._rank if items_as == "token" else self._rank_titles
+            found, fewer = rank(shelf, part, histories, k, allowed, include_seen)
+            if items_as == "token":
+                longer += [n for n in histories if n.height > self.adapter.manifest.max_events]
             if progress is not None:
                 progress(start + len(part), len(names))
             short += fewer
@@ -387,15 +407,66 @@ class Recommender:
         closed = [seen[n][:0] if include_seen else seen[n] for n in known]
         limits = None if allowed.all() else allowed
         best = dict(zip(known, self.engine.rank(states, name, k, closed, limits, temperature), strict=True))
+        return self._listed(shelf, users, best, "model", k, allowed)
+
+    def _rank_titles(
+        self,
+        shelf: Shelf,
+        users: Sequence[str],
+        histories: Sequence[pl.DataFrame],
+        k: int,
+        allowed: np.ndarray,
+        include_seen: bool,
+    ) -> tuple[pl.DataFrame, int]:
+        """As _rank, by the titles that the pretrained backbone goes on with."""
+        from .inference.titles import rank_titles
+
+        known: dict[int, list[int]] = {}
+        for n, frame in enumerate(histories):
+            if own := [shelf.index[i] for i in frame["item_id"].to_list() if i in shelf.index]:
+                known[n] = own
+        limits = [allowed.copy() for _ in known]
+        for limit, own in zip(limits, known.values(), strict=True):
+            limit[own] &= include_seen
+        found = rank_titles(self._titles(shelf), list(known.values()), limits, k) if known else []
+        return self._listed(shelf, users, dict(zip(known, found, strict=True)), "title", k, allowed)
+
+    @cached_property
+    def _language(self) -> "Backbone":
+        assert self._load_language is not None
+        return self._load_language()
+
+    @cached_property
+    def _titles_of(self) -> dict[str, "Titles"]:
+        return {}
+
+    def _titles(self, shelf: Shelf) -> "Titles":
+        from .inference.titles import read_titles
+
+        name = shelf.corpus.dataset.name
+        if name not in self._titles_of:
+            self._titles_of[name] = read_titles(self._language, shelf.items)
+        return self._titles_of[name]
+
+    def _listed(
+        self,
+        shelf: Shelf,
+        users: Sequence[str],
+        best: Mapping[int, "Ranking"],
+        strategy: str,
+        k: int,
+        allowed: np.ndarray,
+    ) -> tuple[pl.DataFrame, int]:
+        """The lists as a frame, the most popular items for users that have none, and how many are shorter than k."""
         ranked = [best[n] if n in best else self._popular(shelf, k, allowed) for n in range(len(users))]
         lengths = [len(r.index) for r in ranked]
         top = np.concatenate([r.index for r in ranked])
         of_list = np.repeat(np.arange(len(users)), lengths).tolist()
         frame = pl.DataFrame(
             {
-                "dataset": [name] * len(top),
+                "dataset": [shelf.corpus.dataset.name] * len(top),
                 "user_id": [users[n] or None for n in of_list],
-                "strategy": ["model" if n in best else "popular" for n in of_list],
+                "strategy": [strategy if n in best else "popular" for n in of_list],
                 "rank": np.concatenate([np.arange(1, n + 1) for n in lengths]),
                 "item_id": shelf.items["item_id"].gather(top),
                 "title": shelf.items["title"].gather(top),

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -112,7 +112,8 @@ class BackboneSource:
 
 @dataclass(frozen=True)
 class Backbone:
-    """A frozen model without LM head (its output has `last_hidden_state`), its tokenizer, and where both came from."""
+    """A frozen model, its tokenizer, and where both came from; only load_language gives it an LM head, the others give
+    `last_hidden_state`."""
 
     model: transformers.PreTrainedModel
     tokenizer: transformers.PreTrainedTokenizerBase
@@ -203,6 +204,39 @@ def load_encoder(model: str, *, cache: Path | None = None) -> Backbone:
     )
     body.eval().requires_grad_(False)
     return Backbone(body, tokenizer, source)
+
+
+def load_language(
+    model: str, *, device: str | None = None, expected: BackboneSource | None = None, allow_mismatch: bool = False
+) -> Backbone:
+    """A causal model with all its blocks and its LM head, as it was pretrained, in eval mode, nothing trainable.
+
+    expected: the source an adapter was trained on, of which any blocks may have been kept; raises as load_backbone.
+    """
+    where = torch.device(device or default_device())
+    found = _find(model, cache_folder(), expected, _CAUSAL)
+    weights = _weight_files(found.folder)
+    config = _config(found.folder, model)
+    if config.is_encoder_decoder:
+        raise GenrecError(f"{model} is an encoder-decoder model; titles as items need a decoder-only one")
+    kind = transformers.AutoModelForCausalLM
+    with _quiet_loading():
+        whole = _load_body(found.folder, config, "none", where, choose_precision(where), kind)
+        tokenizer = _load_tokenizer(found.folder)
+    source = BackboneSource(
+        model=found.model,
+        kind=found.kind,
+        revision=found.revision,
+        sha256=found.sha256 or _hash_files(weights),
+        blocks=_depth(config),
+        total_blocks=_depth(config),
+        architecture=type(whole.base_model).__name__,
+        hidden_size=int(config.hidden_size),
+    )
+    if expected is not None and not allow_mismatch:
+        _check_expected(replace(source, blocks=expected.blocks), expected)
+    whole.eval().requires_grad_(False)
+    return Backbone(whole, tokenizer, source)
 
 
 # Precision
@@ -561,13 +595,14 @@ def _load_body(
     quantize: Quantize,
     device: torch.device,
     dtype: torch.dtype,
+    kind: Any = transformers.AutoModel,
 ) -> transformers.PreTrainedModel:
-    """The model without its LM head, on the device; every weight it needs must be in the files."""
+    """The model, by default without its LM head, on the device; every weight it needs must be in the files."""
     options: dict[str, Any] = {"device_map": {"": device}} if device.type != "cpu" else {}
     if quantize == "nf4":
         options = {"device_map": {"": device}, "quantization_config": _nf4()}
     try:
-        body, info = transformers.AutoModel.from_pretrained(
+        body, info = kind.from_pretrained(
             folder,
             config=config,
             dtype=dtype,
