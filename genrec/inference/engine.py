@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -120,7 +119,7 @@ class Engine:
         rows, bias = self.item_rows(dataset)
         if index is not None:
             rows, bias = rows[index], bias[index]
-        return self.model.rows_of(dataset).log_scale.exp() * (states @ rows.t()) + bias
+        return torch.addmm(bias, states, rows.t(), alpha=float(self.model.rows_of(dataset).log_scale.exp()))
 
     @torch.inference_mode()
     def rank(
@@ -164,5 +163,4 @@ class Engine:
 def can_read_on(model: RecModel) -> bool:
     """Whether reading on after a cached history gives what reading the whole row gives: so it is with attention, not
     with models that carry a state, nor with an encoder."""
-    backbone: Any = model.backbone
-    return not (backbone.config.is_encoder_decoder or getattr(backbone, "_is_stateful", False))
+    return model.split is None and not getattr(model.backbone, "_is_stateful", False)

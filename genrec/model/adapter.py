@@ -237,7 +237,7 @@ def load_adapter(
 
 
 def with_lora(backbone: nn.Module, folder: Path) -> nn.Module:
-    """The backbone with an adapter folder's LoRA beside its weights."""
+    """The backbone with an adapter folder's LoRA beside its weights, in the dtype of its activations."""
     from peft import PeftModel
 
     from .fused_lora import fuse_lora
@@ -245,6 +245,10 @@ def with_lora(backbone: nn.Module, folder: Path) -> nn.Module:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
         found = PeftModel.from_pretrained(backbone, str(folder), is_trainable=False)
+    dtype = backbone.get_input_embeddings().weight.dtype  # type: ignore[operator]
+    for name, parameter in found.named_parameters():
+        if "lora_" in name:
+            parameter.data = parameter.data.to(dtype)
     fuse_lora(found)
     return found
 
