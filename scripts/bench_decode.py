@@ -9,7 +9,7 @@ the median of interleaved repetitions. Parts:
 lists       the ten best items for one user against constrained beams over titles and one bare forward pass
 returning   a user whose history is known, against a cold one, at 200 events
 batch       all users of the data set against bare forward passes over the same padded batches
-nf4         memory in 4 bits of the blocks and of the whole model (LoRA and item rows too); how much of the lists it keeps
+nf4         memory in 4 bits of the blocks, and of all with LoRA and item rows; how much of the lists it keeps
 lora        LoRA merged into the weights against LoRA apart: latency, and distance from float32's scores
 catalogue   10 thousand to 1 million generated items: latency beside the matrix product alone, and memory
 start       a process that starts, loads the run and answers
