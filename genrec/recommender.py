@@ -11,6 +11,7 @@ import polars as pl
 
 from .data import store as stores
 from .data.dataset import Dataset
+from .data.titles import TitleIndex
 from .errors import DataError, GenrecError, RunError, UnknownNameError
 from .tasks.questions import text_branch
 from .tasks.rows import (
@@ -40,8 +41,8 @@ PREFIX_BYTES = 2**28  # memory for the histories read last
 
 @dataclass(frozen=True)
 class Recommendations:
-    """frame: dataset, user_id, strategy (model, title or popular), rank, item_id, title, score, probability; best first
-    per user."""
+    """frame: dataset, user_id, strategy (model, title, similar or popular), rank, item_id, title, score, probability;
+    best first per user."""
 
     frame: pl.DataFrame
     warnings: tuple[str, ...] = ()
@@ -57,12 +58,26 @@ class Predictions:
 
 
 @dataclass(frozen=True)
+class Explanations:
+    """Why items score as they do. frame: dataset, item_id, reason_item_id, reason_title, effect; strongest first per
+    item. effect: how much lower the item's score is without the reason in the history."""
+
+    frame: pl.DataFrame
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Shelf:
     """One data set of a run: its catalogue, its corpus for building prompts, and the names of its items."""
 
     corpus: Corpus
     items: pl.DataFrame
     index: dict[str, int]
+
+    @cached_property
+    def titles(self) -> TitleIndex:
+        """Its titles."""
+        return TitleIndex.of(self.items)
 
 
 class Recommender:
@@ -131,16 +146,34 @@ class Recommender:
         """Users of a data set."""
         return stores.users(self.store, self._dataset(dataset))
 
+    def has_user(self, user: str, dataset: str | None = None) -> bool:
+        """Whether a data set has this user."""
+        return stores.has_user(self.store, self._dataset(dataset), user)
+
+    def some_user(self, dataset: str | None = None) -> str | None:
+        """A user of a data set, for examples; None where it has none."""
+        return stores.first_user(self.store, self._dataset(dataset))
+
+    def close_users(self, user: str, dataset: str | None = None, k: int = 3) -> list[str]:
+        """The k ids of a data set that are most like one that it does not have."""
+        from rapidfuzz import fuzz, process
+
+        return [name for name, _, _ in process.extract(user, self.all_users(dataset), scorer=fuzz.ratio, limit=k)]
+
+    def history(self, user: str, dataset: str | None = None) -> pl.DataFrame:
+        """A user's interactions, oldest first: item_id, event, rating. Raises UnknownNameError for an unknown user."""
+        return stores.history(self.store, self._dataset(dataset), user)
+
+    def catalogue(self, dataset: str | None = None) -> pl.DataFrame:
+        """The items of a data set: item_id, title, attributes, train_count (interactions in the training part)."""
+        return self._shelf(self._dataset(dataset)).items
+
     def find_items(self, title: str, dataset: str | None = None) -> pl.DataFrame:
-        """Items (item_id, title) of that exact title, else those whose title contains it; case is ignored, most
-        frequent first."""
-        items = self._shelf(self._dataset(dataset)).items
-        lower = pl.col("title").str.to_lowercase()
-        wanted = title.strip().lower()
-        found = items.filter(lower == wanted)
-        if not found.height:
-            found = items.filter(lower.str.contains(wanted, literal=True))
-        return found.sort("train_count", descending=True, maintain_order=True).select("item_id", "title")
+        """Items (item_id, title) that a title names, the most frequent first: to the letter (case, accents and articles
+        aside), else those that hold all its words, else those that differ by a typo."""
+        shelf = self._shelf(self._dataset(dataset))
+        match = shelf.titles.find(title)
+        return shelf.items[list(match.items) if match else []].select("item_id", "title")
 
     def _dataset(self, name: str | None) -> str:
         if name is None:
@@ -313,6 +346,8 @@ class Recommender:
         include_seen: bool = False,
         candidates: Sequence[str] | None = None,
         where: str | None = None,
+        like: Sequence[str] = (),
+        basket: Sequence[str] = (),
         items_as: Literal["token", "title"] = "token",
         dataset: str | None = None,
         progress: Callable[[int, int], None] | None = None,
@@ -320,21 +355,29 @@ class Recommender:
         """The k best items for each user, or for a history of item ids (oldest first); exact over the whole catalogue.
 
         Items of the history are left out unless `include_seen`; `exclude`, `candidates` and `where` (SQL over the
-        catalogue's columns; `genre = 'Comedy'` asks whether a list holds it) narrow the list. probability: softmax over
-        the catalogue after seen-removal and before these filters. Where nothing is known of a user the list is the most
-        popular items, strategy `popular`, with their share of the training interactions as score. progress: called with
-        the users done and in all. items_as: `title` asks the backbone as it was pretrained, which reads the most recent
+        catalogue's columns; `genre = 'Comedy'` asks whether a list holds it) narrow the list, and so does `like`: the
+        NEAREST items whose vectors are nearest to these, among those that the other conditions leave. basket: what goes
+        with these items, for the user or for anyone; seen items may appear. probability: softmax over the catalogue
+        after seen-removal and before these filters. Where nothing is known of a user the list is the most popular
+        items, strategy `popular`, with their share of the training interactions as score. progress: called with the
+        users done and in all. items_as: `title` asks the backbone as it was pretrained, which reads the most recent
         titles of the history and goes on with titles of the catalogue: strategy `title`, the score is the title's
         log-probability. Raises UnknownNameError for unknown ids.
         """
         if items_as not in ("token", "title"):
             raise UnknownNameError("form of items", items_as, ("token", "title"))
+        if basket and items_as == "title":
+            raise DataError("what goes with a basket is asked of the trained model: leave items_as out")
+        if basket and users is None and history is None:
+            history = ()
         if (users is None) == (history is None):
             raise DataError("give either users or a history")
         if k < 1:
             raise DataError(f"k is {k}; at least 1 is needed")
         names = [""] if users is None else [users] if isinstance(users, str) else list(users)
-        name, warnings = self._place(names[0] or None if names else None, history[0] if history else None, dataset)
+        name, warnings = self._place(
+            names[0] or None if names else None, next(iter((*(history or ()), *like, *basket)), None), dataset
+        )
         shelf = self._shelf(name)
         if not shelf.items.height:
             raise GenrecError(
@@ -345,7 +388,12 @@ class Recommender:
                 f"data set {name} was not trained on next_item in this run, so nothing ranks its items; "
                 f"it has the tasks {', '.join(self.tasks(name))}"
             )
-        allowed = self._allowed(shelf, exclude, candidates, where)
+        allowed = self._allowed(shelf, (*exclude, *like, *basket), candidates, where)
+        if like:
+            near = self._cosine(shelf, like)
+            near[~allowed] = -np.inf
+            allowed[np.argsort(-near, kind="stable")[NEAREST:]] = False
+        question = self._basket_question(shelf, basket) if basket else None
         if not allowed.any():
             warnings += ("no item of the catalogue meets the conditions",)
         frames = []
@@ -358,10 +406,12 @@ class Recommender:
                 if history is not None
                 else [self._own_history(shelf, u) for u in part]
             )
-            rank = self._rank if items_as == "token" else self._rank_titles
-            found, fewer = rank(shelf, part, histories, k, allowed, include_seen)
             if items_as == "token":
+                seen_too = include_seen or bool(basket)
+                found, fewer = self._rank(shelf, part, histories, k, allowed, seen_too, question)
                 longer += [n for n in histories if n.height > self.adapter.manifest.max_events]
+            else:
+                found, fewer = self._rank_titles(shelf, part, histories, k, allowed, include_seen)
             if progress is not None:
                 progress(start + len(part), len(names))
             short += fewer
@@ -394,6 +444,7 @@ class Recommender:
         k: int,
         allowed: np.ndarray,
         include_seen: bool,
+        question: Branch | None = None,
     ) -> tuple[pl.DataFrame, int]:
         """The lists of a chunk of users, and how many are shorter than k."""
         corpus = self._history(shelf, users, histories)
@@ -401,8 +452,8 @@ class Recommender:
         name, events = corpus.dataset.name, corpus.events
         seen = [events.item[lo:hi] for lo, hi in zip(events.offsets, events.offsets[1:], strict=False)]
         seen = [own[own >= 0] for own in seen]
-        known = [n for n, user in enumerate(users) if len(seen[n]) or user in corpus.headers]
-        states = self.engine.states([self._row(corpus, n, []) for n in known])
+        known = [n for n, user in enumerate(users) if question or len(seen[n]) or user in corpus.headers]
+        states = self.engine.states([self._row(corpus, n, [question] if question else []) for n in known])
         temperature = float(self.adapter.manifest.calibration.get(f"{name}/next_item", {}).get("temperature", 1.0))
         closed = [seen[n][:0] if include_seen else seen[n] for n in known]
         limits = None if allowed.all() else allowed
@@ -485,6 +536,63 @@ class Recommender:
         eligible = np.nonzero(allowed)[0]
         top = eligible[np.lexsort((eligible, -counts[eligible]))][:k]
         return Ranking(top, counts[top] / max(counts.sum(), 1), (counts[top] + 1) / (counts + 1).sum())
+
+    def _basket_question(self, shelf: Shelf, basket: Sequence[str]) -> Branch:
+        """`What goes with these?`"""
+        name = shelf.corpus.dataset.name
+        task = next((t for t in shelf.corpus.tasks if t.unit == "basket"), None)
+        if task is None:
+            raise GenrecError(
+                f"data set {name} was not trained on baskets in this run; its tasks: {', '.join(self.tasks(name))}"
+            )
+        tokens = [shelf.corpus.items.first + self._item(shelf, i) for i in basket]
+        words = question_tokens(task.seen[0], {}, {"items": tokens}, shelf.corpus.encode)
+        return Branch(words, 0, [(task.name, 0, 1.0, -1)])
+
+    # --- explain --------------------------------------------------------------------------------------------------
+
+    def explain(
+        self,
+        items: str | Sequence[str],
+        *,
+        user: str | None = None,
+        history: Sequence[str] | None = None,
+        reasons: int = 3,
+        dataset: str | None = None,
+    ) -> Explanations:
+        """The items of a history that raise given items' scores most, measured by leaving them out.
+
+        A history of at most EVENTS_AT_ONCE items is left out item by item; of a longer one, stretches first and then
+        the items of the stretches that count most. Raises UnknownNameError for unknown ids.
+        """
+        if (user is None) == (history is None):
+            raise DataError("give either a user or a history")
+        from .inference.occlusion import occlusion
+
+        wanted = as_list(items) or []
+        name, warnings = self._place(user, first(wanted), dataset)
+        shelf = self._shelf(name)
+        index = [self._item(shelf, i) for i in wanted]
+        frame = self._own_history(shelf, user) if user is not None else self._given_history(shelf, history or ())
+        frame = frame[shown_from(frame.height, self.adapter.manifest.max_events) :]
+
+        def scores(left_out: Sequence[Sequence[int]]) -> np.ndarray:
+            kept = [frame[[n for n in range(frame.height) if n not in set(without)]] for without in left_out]
+            corpus = self._history(shelf, [user or ""] * len(kept), kept)
+            states = self.engine.states([self._row(corpus, n, []) for n in range(len(kept))])
+            return self.engine.item_scores(states, name).double().cpu().numpy()[:, index]
+
+        effects = occlusion(frame.height, scores)
+        rows = []
+        for place, item in enumerate(wanted):
+            ranked = sorted(((float(e[place]), n) for n, e in effects.items()), reverse=True)
+            for effect, n in [r for r in ranked if r[0] > 0][:reasons]:
+                reason = frame["item_id"][n]
+                title = shelf.items["title"][shelf.index[reason]] if reason in shelf.index else None
+                rows.append((name, item, reason, title, effect))
+        if not frame.height:
+            warnings += ("there is no history to explain anything by",)
+        return Explanations(pl.DataFrame(rows, schema=EXPLANATION_SCHEMA, orient="row"), warnings)
 
     # --- predict --------------------------------------------------------------------------------------------------
 
@@ -615,16 +723,34 @@ class Recommender:
 
     # --- vectors --------------------------------------------------------------------------------------------------
 
-    def similar(self, item: str, k: int = 10, dataset: str | None = None) -> Recommendations:
-        """The k items whose vectors point most nearly the same way; score is the cosine. frame: dataset, rank,
-        item_id, title, score."""
-        name, warnings = self._place(None, item, dataset)
-        shelf = self._shelf(name)
-        place = self._item(shelf, item)
-        rows = self.engine.item_rows(name)[0].double().cpu().numpy()
+    def _cosine(self, shelf: Shelf, items: Sequence[str]) -> np.ndarray:
+        """Mean cosine (catalogue,) of every item's vector to those of some items."""
+        places = [self._item(shelf, i) for i in items]
+        rows = self.engine.item_rows(shelf.corpus.dataset.name)[0].double().cpu().numpy()
         rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-        cosine = rows @ rows[place]
-        top = [int(i) for i in np.lexsort((np.arange(len(cosine)), -cosine)) if i != place][:k]
+        return np.asarray(rows @ rows[places].mean(0))
+
+    def similar(
+        self,
+        items: str | Sequence[str],
+        k: int = 10,
+        dataset: str | None = None,
+        *,
+        where: str | None = None,
+        exclude: Sequence[str] = (),
+    ) -> Recommendations:
+        """The k items whose vectors point most nearly the way of one or several; score is the (mean) cosine.
+
+        where, exclude: as in `recommend`. frame: dataset, rank, item_id, title, score.
+        """
+        own = as_list(items) or []
+        name, warnings = self._place(None, first(own), dataset)
+        shelf = self._shelf(name)
+        cosine = self._cosine(shelf, own)
+        allowed = self._allowed(shelf, (*exclude, *own), None, where)
+        if not allowed.any():
+            warnings += ("no item of the catalogue meets the conditions",)
+        top = [int(i) for i in np.lexsort((np.arange(len(cosine)), -cosine)) if allowed[i]][:k]
         frame = shelf.items[top].select(
             pl.lit(name).alias("dataset"),
             pl.Series("rank", range(1, len(top) + 1), dtype=pl.Int64),
@@ -669,7 +795,15 @@ RECOMMENDATION_SCHEMA = {
     "score": pl.Float64,
     "probability": pl.Float64,
 }
+EXPLANATION_SCHEMA = {
+    "dataset": pl.String,
+    "item_id": pl.String,
+    "reason_item_id": pl.String,
+    "reason_title": pl.String,
+    "effect": pl.Float64,
+}
 BRANCHES = 256  # questions on one row
+NEAREST = 50  # items that `like` leaves
 
 
 def local_backbone(run: Path) -> str | None:

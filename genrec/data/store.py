@@ -137,6 +137,13 @@ def users(store: Store, dataset: str) -> list[str]:
         return list(connection.execute(query).scalars())
 
 
+def first_user(store: Store, dataset: str) -> str | None:
+    """The user id that appeared first in a data set; None where it has no users."""
+    query = sa.select(_users.c.user_id).where(_users.c.dataset == dataset).order_by(_users.c.position).limit(1)
+    with store.engine.connect() as connection:
+        return connection.execute(query).scalar_one_or_none()
+
+
 def has_user(store: Store, dataset: str, user_id: str) -> bool:
     """Whether a data set knows a user."""
     query = sa.select(sa.literal(1)).where(_users.c.dataset == dataset, _users.c.user_id == user_id)

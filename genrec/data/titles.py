@@ -1,0 +1,174 @@
+"""Titles as people write them: case, accents, articles and punctuation do not matter, and a typo is forgiven."""
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import polars as pl
+
+SCRIPTS = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"  # written without spaces: every character is a word
+WORD = re.compile(rf"[{SCRIPTS}]|[^\W_{SCRIPTS}]+(?:['’][^\W_{SCRIPTS}]+)*|&")
+ARTICLES = "the a an la le les il el das der die los las l i gli lo"
+LAST_ARTICLE = re.compile(rf"^(.+), ({ARTICLES.replace(' ', '|')})$", re.IGNORECASE)
+LEADING = frozenset(ARTICLES.split()[:3])
+PART = re.compile(r"\s*[:(/]\s*|\s+-\s+|,?\s+or[:,]\s+|\)\s*")  # a title's parts can stand for it
+WIDE = 50_000  # names in a catalogue above which a typo is only looked for among names that share a word
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of a text, in lower case and without accents, and its place there."""
+
+    text: str
+    start: int
+    end: int
+
+
+def words_of(text: str) -> list[Word]:
+    """The words of a text; an apostrophe joins, `&` is `and`."""
+    return [Word(plain(m[0]), m.start(), m.end()) for m in WORD.finditer(text)]
+
+
+def plain(word: str) -> str:
+    """A word in lower case, without accents and apostrophes."""
+    if word == "&":
+        return "and"
+    bare = word if word.isascii() else "".join(c for c in unicodedata.normalize("NFKD", word) if not combining(c))
+    return bare.replace("'", "").replace("’", "").casefold()
+
+
+def combining(character: str) -> bool:
+    """Whether a character is an accent."""
+    return unicodedata.combining(character) != 0
+
+
+def key(text: str) -> str:
+    """The words of a text, joined by single spaces: what titles are compared by."""
+    return " ".join(w.text for w in words_of(text))
+
+
+def names(title: str) -> Iterator[str]:
+    """The full names of a title: as it is, and with a trailing article moved to the front."""
+    yield key(title)
+    if moved := LAST_ARTICLE.match(title):
+        yield key(f"{moved[2]} {moved[1]}")
+
+
+def short_names(title: str) -> Iterator[str]:
+    """What else people call it: no leading article, what follows its last colon, one of its parts, its initials."""
+    moved = LAST_ARTICLE.match(title)
+    whole = f"{moved[2]} {moved[1]}" if moved else title
+    for name in filter(None, map(key, (whole, whole.rpartition(":")[2], *PART.split(whole)))):
+        yield name
+        first, _, rest = name.partition(" ")
+        if first in LEADING and rest:
+            yield rest
+        if " " in name and all(len(w) == 1 for w in name.split()):
+            yield name.replace(" ", "")
+
+
+@dataclass(frozen=True)
+class Match:
+    """Items that a name fits, the most frequent first; how: `exact`, `part` of the title, or `typo`."""
+
+    items: tuple[int, ...]
+    how: str
+
+
+class TitleIndex:
+    """The titles of a catalogue, by name; several items may bear one name."""
+
+    def __init__(self, titles: Sequence[str | None], counts: Sequence[int]) -> None:
+        self.titles = titles
+        self.counts = counts
+        order = sorted(range(len(titles)), key=lambda i: -counts[i])
+        self.full: dict[str, list[int]] = {}
+        self.short: dict[str, list[tuple[int, int]]] = {}  # with the name's place among the item's short names
+        for item in order:
+            title = titles[item]
+            if not title:
+                continue
+            for name in set(names(title)):
+                self.full.setdefault(name, []).append(item)
+            for place, name in enumerate(dict.fromkeys(short_names(title))):
+                self.short.setdefault(name, []).append((place, item))
+        self.longest = max((name.count(" ") + 1 for name in self.full), default=0)
+
+    @staticmethod
+    def of(items: pl.DataFrame) -> "TitleIndex":
+        """The index of a catalogue with `title` and `train_count`."""
+        return TitleIndex(items["title"].to_list(), items["train_count"].to_list())
+
+    @cached_property
+    def holding(self) -> dict[str, set[str]]:
+        """Full names by each word in them."""
+        found: dict[str, set[str]] = {}
+        for name in self.full:
+            for word in name.split():
+                found.setdefault(word, set()).add(name)
+        return found
+
+    def named(self, name: str) -> Match | None:
+        """Items of exactly this name (a `key`), full names before short ones."""
+        if name in self.full:
+            return Match(tuple(self.full[name]), "exact")
+        if name in self.short:
+            items = [item for _, item in sorted(self.short[name], key=lambda s: s[0])]
+            return Match(tuple(items), "exact" if len(items) == 1 else "part")
+        return None
+
+    def containing(self, name: str) -> Match | None:
+        """Items whose title holds all words of a name."""
+        sets = [self.holding.get(word) for word in name.split()]
+        if not sets or any(s is None for s in sets):
+            return None
+        both = set.intersection(*(s for s in sets if s is not None))
+        return Match(self.by_count(both), "part") if both else None
+
+    def near(self, name: str) -> tuple[float, Match] | None:
+        """Items whose name is this one but for a typo or two, and how similar it is (0 to 100; rapidfuzz's ratio, by
+        insertions and deletions)."""
+        from rapidfuzz import fuzz, process
+
+        among: Sequence[str] = self.all_names
+        if len(among) > WIDE:
+            among = list(set().union(*(self.holding.get(w, set()) for w in name.split())))
+        found = process.extract(name, among, scorer=fuzz.ratio, limit=5, score_cutoff=least_similar(name))
+        if not found:
+            return None
+        similarity = float(found[0][1])
+        return similarity, Match(self.by_count([n for n, score, _ in found if score == similarity]), "typo")
+
+    def alike(self, word: str, match: Match) -> bool:
+        """Whether a word is one of the match's title, give or take a typo."""
+        from rapidfuzz import fuzz
+
+        own = {w for i in match.items[:3] for w in key(self.titles[i] or "").split()}
+        return any(fuzz.ratio(word, w) >= least_similar(word) - 8 for w in own)
+
+    @cached_property
+    def all_names(self) -> list[str]:
+        """Full and short names."""
+        return list(dict.fromkeys([*self.full, *self.short]))
+
+    def by_count(self, found: Sequence[str] | set[str]) -> tuple[int, ...]:
+        """The items of some names, the most frequent first."""
+        items = {i for n in found for i in (*self.full.get(n, ()), *(i for _, i in self.short.get(n, ())))}
+        return tuple(sorted(items, key=lambda i: (-self.counts[i], i)))
+
+    def find(self, query: str) -> Match | None:
+        """Items that a query names: exactly, else as a part of their titles, else but for a typo."""
+        name = key(query)
+        if not name:
+            return None
+        if match := self.named(name) or self.containing(name):
+            return match
+        near = self.near(name)
+        return near[1] if near else None
+
+
+def least_similar(name: str) -> float:
+    """The similarity (0 to 100) that a name of this length must reach to count as a typo of another."""
+    return 74.0 if len(name) <= 4 else 80.0 if len(name) <= 6 else 82.0
