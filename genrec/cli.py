@@ -149,6 +149,7 @@ def run_options(parser: Parser) -> None:
     parser.add_argument("run", metavar="RUN", help="run folder")
     parser.add_argument("--dataset", help="data set of the run (default: its first that knows the ids)")
     load_options(parser)
+    parser.add_argument("--json", action="store_true", help="the answer as JSON")
 
 
 def load_options(parser: Parser) -> None:
@@ -160,7 +161,6 @@ def load_options(parser: Parser) -> None:
         "--allow-backbone-mismatch", action="store_true", help="load on other weights of the same architecture"
     )
     parser.add_argument("--model", help="where the backbone is, if it is a folder or file that has moved")
-    parser.add_argument("--json", action="store_true", help="the answer as JSON")
 
 
 def load_run(args: argparse.Namespace) -> "Recommender":
@@ -398,14 +398,21 @@ def embed(args: argparse.Namespace) -> None:
     say(f"{frame.height:,} vectors in {args.out}")
 
 
-# --- ask ----------------------------------------------------------------------------------------------------------
+# --- ask, chat ----------------------------------------------------------------------------------------------------
 
 
 def ask_options(parser: Parser) -> None:
     """Options of ask."""
-    parser.add_argument("sentence", metavar="SENTENCE", help='"recommend for user 42"')
+    parser.add_argument("sentence", metavar="SENTENCE", help='"top 5 comedies from the 1990s for user 7"')
+    chat_options(parser)
+    parser.add_argument("--json", action="store_true", help="the answer as JSON")
+
+
+def chat_options(parser: Parser) -> None:
+    """Options of chat."""
     parser.add_argument("--run", help="run folder (default: the most recent under runs/)")
-    parser.add_argument("--dataset", help="data set of the run")
+    parser.add_argument("--dataset", help="data set of the run (default: the one that the sentence speaks of)")
+    parser.add_argument("--explain", action="store_true", help="say which items of the history each item is there for")
     load_options(parser)
 
 
@@ -413,15 +420,44 @@ def ask(args: argparse.Namespace) -> None:
     """Answer a sentence."""
     from .ask.answer import answer
 
-    if args.run is None:
-        args.run = latest_run()
-        say(f"run: {args.run}")
-    found = answer(load_run(args), args.sentence, args.dataset)
+    found = answer(run_to_ask(args), args.sentence, args.dataset, args.explain)
     if args.json:
         show_json(found.to_json())
         return
     warn(found.warnings)
     print(found.answer)
+
+
+def chat(args: argparse.Namespace) -> None:
+    """Talk to a run: each line is a sentence; `more`, `not horror`, `and for user 7?` follow on the one before."""
+    from .ask.answer import reader_of, reply
+    from .ask.conversation import Conversation
+
+    recommender = run_to_ask(args)
+    reader, conversation = reader_of(recommender), Conversation()
+    if sys.stdin.isatty():
+        say("Ask, for example: recommend for user 42. End with Ctrl-D.")
+        with contextlib.suppress(ImportError):
+            import readline  # noqa: F401  (lines can be edited and called back)
+    while True:
+        try:
+            sentence = input("> " if sys.stdin.isatty() else "").strip()
+        except EOFError:
+            return
+        if sentence.lower() in ("exit", "quit", "bye"):
+            return
+        if sentence:
+            found, conversation = reply(recommender, reader, sentence, conversation, args.dataset, args.explain)
+            warn(found.warnings)
+            print(found.answer, flush=True)
+
+
+def run_to_ask(args: argparse.Namespace) -> "Recommender":
+    """The run that is named, else the most recent."""
+    if args.run is None:
+        args.run = latest_run()
+        say(f"run: {args.run}")
+    return load_run(args)
 
 
 def latest_run(root: Path = Path("runs")) -> Path:
@@ -606,6 +642,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], None], Callable[[Parser
     "similar": (similar, similar_options),
     "embed": (embed, embed_options),
     "ask": (ask, ask_options),
+    "chat": (chat, chat_options),
     "rows": (rows, rows_options),
     "tasks": (tasks, tasks_options),
     "data": (data, data_options),

@@ -1,27 +1,27 @@
 """A Request to an answer: text for people, structure for programs."""
 
-import difflib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..errors import GenrecError, UnknownNameError
+from ..errors import GenrecError
 from ..recommender import Recommender
-from .understand import Request, understand
+from ..tasks.task import Task, render, shipped_tasks
+from .conditions import SHOWN
+from .conversation import LISTS, Conversation, follow, settled
+from .language import language
+from .understand import Known, Mention, Reader, Request
 
-EXAMPLES = {
-    "next_item": "recommend for user 42",
-    "rating": "what would user 42 rate TITLE?",
-    "click": "will user 42 like TITLE?",
-    "purchase": "will user 42 buy TITLE?",
-    "sentiment": 'is this review positive: "..."',
-    "category": 'which category is "..."?',
-    "churn": "will user 42 come back?",
-}
+DEFAULT_K = 10
+CLOSE = 3  # ids named beside one that is unknown
+WANTED = {"next_item": "a recommendation is wanted", "rank": "items are to be ranked"}
+INSTEAD = {"click": "rating"}  # what answers nearly the same where a data set lacks a task
 
 
 @dataclass(frozen=True)
 class Answer:
-    """task is None where the sentence was not understood; `content` holds items, or value and probabilities."""
+    """task is None where the sentence was not understood; `content` holds items, reasons, or value and
+    probabilities."""
 
     task: str | None
     answer: str
@@ -36,83 +36,352 @@ class Answer:
         return base | self.content | {"understood": self.understood, "warnings": list(self.warnings)}
 
 
-def answer(recommender: Recommender, sentence: str, dataset: str | None = None) -> Answer:
-    """Answer a sentence; what is not understood or not known is said, never invented."""
-    request = understand(sentence)
+def reader_of(recommender: Recommender) -> Reader:
+    """A reader that knows a run's users, titles, conditions and tasks."""
+    known = [
+        Known(name, tuple(recommender.tasks(name)), recommender.catalogue(name), user_test(recommender, name))
+        for name in recommender.datasets
+    ]
+    return Reader(known, all_tasks(recommender))
+
+
+def user_test(recommender: Recommender, dataset: str) -> Any:
+    """Whether a data set has a user."""
+    return lambda user: recommender.has_user(user, dataset)
+
+
+def all_tasks(recommender: Recommender) -> dict[str, Task]:
+    """The shipped tasks and the run's own; a task of both has the examples of both."""
+    tasks = shipped_tasks()
+    for name, task in recommender.adapter.tasks.items():
+        more = tasks[name].ask if name in tasks else ()
+        tasks[name] = replace(task, ask=tuple(dict.fromkeys((*task.ask, *more))))
+    return tasks
+
+
+def answer(recommender: Recommender, sentence: str, dataset: str | None = None, explain: bool = False) -> Answer:
+    """Answer one sentence; what is not understood or not known is said, never invented."""
+    return reply(recommender, reader_of(recommender), sentence, Conversation(), dataset, explain)[0]
+
+
+def reply(
+    recommender: Recommender,
+    reader: Reader,
+    sentence: str,
+    before: Conversation,
+    dataset: str | None = None,
+    explain: bool = False,
+) -> tuple[Answer, Conversation]:
+    """Answer a sentence after others; returns what to remember too."""
+    said = reader.read(sentence, dataset, before.shown, follows=before.request is not None)
+    request, held = follow(before, said)
+    if request.task is None:
+        return refusal(recommender, reader, request), before
     try:
-        return _answer(recommender, request, dataset)
-    except UnknownNameError as error:
-        if error.kind == "user" and request.task == "next_item":
-            return _unknown_user(recommender, request, dataset, error)
-        return Answer(None, f"{error}\n{can_ask(recommender)}", understood=request.understood())
+        request, notes = prepared(recommender, request, before)
+        found = respond(recommender, reader, request, held, said.task, explain)
     except GenrecError as error:
-        return Answer(None, f"{error}\n{can_ask(recommender)}", understood=request.understood())
+        text = f"{error}\n{can_ask(recommender, reader)}"
+        return Answer(None, text, understood=understood(request)), before
+    if said.missed and found.task is not None:
+        notes += (f"not understood: {', '.join(map(repr, said.missed))}",)
+    found = replace(found, understood=understood(request), warnings=notes + found.warnings)
+    shown = tuple(i["item_id"] for i in found.content.get("items", ()))
+    if request.task not in LISTS or not shown:
+        return found, replace(before, request=request if found.task in LISTS or not before.request else before.request)
+    return found, replace(held, request=request, shown=shown, listed=tuple(dict.fromkeys((*held.listed, *shown))))
 
 
-def can_ask(recommender: Recommender) -> str:
-    """What the run can be asked."""
-    offered = {task for name in recommender.datasets for task in recommender.tasks(name)}
-    return "You can ask, for example: " + "; ".join(e for task, e in EXAMPLES.items() if task in offered)
+def understood(request: Request) -> dict[str, Any]:
+    """The reading as JSON values."""
+    title = request.items[0].title if request.items else None
+    return request.to_json() | {"title": title, "k": request.k or DEFAULT_K}
 
 
-def _answer(recommender: Recommender, request: Request, dataset: str | None) -> Answer:
-    understood = request.understood()
-    asked = request.task
-    if asked is None or (request.task == "next_item" and request.user_id is None and not request.items):
-        missing = "no task" if request.task is None else "no user or item"
-        return Answer(None, f"I found {missing} in this. {can_ask(recommender)}", understood=understood)
-    if request.task == "next_item":
-        if request.user_id is not None:
-            found = recommender.recommend(request.user_id, k=request.k, dataset=dataset)
-        else:
-            found = recommender.recommend(history=request.items, k=request.k, dataset=dataset)
-        whom = f"user {request.user_id}" if request.user_id is not None else f"item {', '.join(request.items)}"
-        return _list(f"For {whom}:", found.frame.to_dicts(), understood, found.warnings)
+def prepared(recommender: Recommender, request: Request, before: Conversation) -> tuple[Request, tuple[str, ...]]:
+    """The request with its data set and conditions settled, and what there is to say about its titles."""
+    notes = [note for m in request.items if (note := note_on(m))]
+    dataset = request.dataset
+    if dataset is None and request.task in (*recommender_tasks(recommender), "rank", "explain"):
+        dataset = next((d for d in recommender.datasets if fits(recommender, request, d)), None)
+    if any(c.value == SHOWN for c in request.conditions):
+        name = dataset or recommender.datasets[0]
+        column = next(c.column for c in request.conditions if c.value == SHOWN)
+        items = recommender.catalogue(name)
+        years = items.filter(items["item_id"].is_in(list(before.shown)))[column].drop_nulls().to_list()
+        if not years:
+            notes.append("there is no list before to compare with, so `older` and `newer` are left out")
+        request = replace(request, conditions=settled(request.conditions, years))
+    return replace(request, dataset=dataset), tuple(notes)
+
+
+def recommender_tasks(recommender: Recommender) -> set[str]:
+    """Every task of a run."""
+    return {task for name in recommender.datasets for task in recommender.tasks(name)}
+
+
+def fits(recommender: Recommender, request: Request, dataset: str) -> bool:
+    """Whether a data set has the request's task, and its user if it names one."""
+    task = {"rank": "next_item", "explain": "next_item"}.get(request.task or "", request.task)
+    known = request.user_id is None or recommender.has_user(request.user_id, dataset)
+    return task in recommender.tasks(dataset) and known
+
+
+def note_on(mention: Mention) -> str | None:
+    """What to say where a title was not unmistakable."""
+    if mention.how == "typo":
+        return f"{mention.said!r} is read as {mention.title!r}"
+    if mention.others:
+        return f"{mention.said!r} fits {mention.others + 1} items; {mention.title!r} is taken, the most frequent"
+    return f"{mention.said!r} is read as {mention.title!r}" if mention.how == "part" else None
+
+
+# --- refusing -----------------------------------------------------------------------------------------------------
+
+
+def refusal(recommender: Recommender, reader: Reader, request: Request) -> Answer:
+    """What was understood, what was not, and what can be asked."""
+    missed = ", ".join(map(repr, request.missed))
+    lines = [f"I understood: {', '.join(parts)}."] if (parts := entities(request)) else []
+    if request.task is None:
+        lines.append("I did not understand what is asked" + (f": {missed}." if missed else "."))
+    else:
+        lines.append(f"I did not understand: {missed}.")
+    return Answer(None, "\n".join([*lines, can_ask(recommender, reader)]), understood=understood(request))
+
+
+def entities(request: Request) -> list[str]:
+    """The request and its entities in words."""
+    parts = [WANTED.get(request.task, request.task)] if request.task else []
+    parts += [f"user {request.user_id}"] if request.user_id is not None else []
+    parts += [m.title for m in request.items]
+    parts += [c.words() for c in request.conditions]
+    return parts + ([f"{request.k} items"] if request.k is not None else [])
+
+
+def can_ask(recommender: Recommender, reader: Reader) -> str:
+    """One example for each task of the run, with its own users and titles."""
+    found: dict[str, str] = {}
+    for name in recommender.datasets:
+        items = recommender.catalogue(name).sort("train_count", descending=True, maintain_order=True)
+        titles = [t for t in items["title"].head(5).to_list() if t] or ["..."]
+        user = recommender.some_user(name) or "42"
+        values = {
+            "user_id": user,
+            "title": titles[0],
+            "titles": ", ".join(titles[:2]),
+            "item_id": "1",
+            "text": '"..."',
+            "k": "5",
+            "days": "28",
+            "condition": "...",
+        }
+        own = recommender.tasks(name)
+        for task in own:
+            if reader.tasks[task].ask:
+                found.setdefault(task, render(reader.tasks[task].ask[0], values))
+        for extra in ("rank", "explain") if "next_item" in own else ():
+            found.setdefault(extra, render(language().requests[extra][0], values))
+    return "You can ask, for example: " + "; ".join(found.values())
+
+
+# --- answering ----------------------------------------------------------------------------------------------------
+
+
+def respond(
+    recommender: Recommender, reader: Reader, request: Request, held: Conversation, said: str | None, explain: bool
+) -> Answer:
+    """The answer to a request whose parts are settled."""
+    task = request.task
+    assert task is not None
+    if task in ("next_item", "rank") or (task == "basket" and request.items):
+        return listed(recommender, reader, request, held, said, explain)
+    if task == "explain":
+        return explained(recommender, request)
+    return predicted(recommender, reader, request)
+
+
+def listed(
+    recommender: Recommender, reader: Reader, request: Request, held: Conversation, said: str | None, explain: bool
+) -> Answer:
+    """A ranked list: for a user, from items, near items, with a basket, or of given items."""
+    user, items = request.user_id, [m.item_id for m in request.items]
+    where = " and ".join(f"({c.sql()})" for c in request.conditions) or None
+    exclude = [*held.known, *(held.listed if said == "more" else ())]
+    k = request.k or DEFAULT_K
     warnings: tuple[str, ...] = ()
-    if request.title is not None:
-        request, dataset, warnings = _with_item(recommender, request, dataset)
-        understood = request.understood()
-    predicted = recommender.predict(
-        asked,
-        users=request.user_id,
-        items=request.items[0] if request.items else None,
-        texts=request.text,
-        dataset=dataset,
+    if user is None and not items and request.missed:
+        return refusal(recommender, reader, request)
+    if request.task == "rank" and len(items) < 2:
+        raise GenrecError(
+            "ranking needs at least two items of the catalogue, and I found " + (items[0] if items else "none")
+        )
+    known = user is None or any(recommender.has_user(user, d) for d in [request.dataset or recommender.datasets[0]])
+    whom, near = f"user {user}", ""
+    if not known:
+        close = recommender.close_users(user or "", request.dataset, CLOSE)
+        near = f" Nearest ids: {', '.join(close)}." if close else ""
+        warnings += (f"user {user} is unknown: strategy popular",)
+    options: dict[str, Any] = {"dataset": request.dataset, "exclude": exclude}
+    ask_user = user if known else None
+    if request.task == "rank":
+        options |= {"candidates": items, "include_seen": True, "k": len(items), "exclude": ()}
+        items = []
+    elif request.task == "basket" and basket_offered(recommender, request.dataset):
+        options |= {"basket": items, "where": where, "k": k}
+        items = []
+    else:
+        options |= {"where": where, "k": k}
+    if items and ask_user is None and request.like:
+        found = recommender.similar(items, k, request.dataset, where=where, exclude=exclude)
+        strategy = "similar"
+    elif ask_user is not None:
+        found = recommender.recommend(ask_user, **options, like=items)
+        strategy = found.frame["strategy"][0] if found.frame.height else "model"
+    else:
+        found = recommender.recommend(history=items, **options)
+        strategy = found.frame["strategy"][0] if found.frame.height else "model"
+    rows = found.frame.to_dicts()
+    start = len(held.listed) if said == "more" else 0
+    names = ("rank", "item_id", "title", "score", "probability")
+    shown = [{n: r[n] for n in names if n in r} | {"rank": r["rank"] + start} for r in rows]
+    reasons: dict[str, list[dict[str, Any]]] = {}
+    if explain and rows and strategy == "model":
+        reasons = reasons_for(recommender, [r["item_id"] for r in rows], ask_user, items, request.dataset)
+        shown = [item | {"reasons": reasons.get(item["item_id"], [])} for item in shown]
+    if not known:
+        head = f"User {user} is unknown.{near} The most popular items instead:"
+    elif strategy == "popular" and user is not None:
+        head = f"Nothing is known of {whom} yet. The most popular items:"
+    elif strategy == "popular":
+        items_word = "" if request.conditions else " items"
+        head = f"The most popular{items_word}{said_conditions(request)}, since no user or item is named:"
+    else:
+        head = f"{heading(request, whom)}:"
+    if not rows:
+        head = f"Nothing in the catalogue is left for this{said_conditions(request)}."
+    lines = [line_of(item) for item in shown]
+    dataset = rows[0]["dataset"] if rows else request.dataset
+    content = {"strategy": strategy, "items": shown}
+    return Answer(
+        request.task if request.task != "rank" else "next_item",
+        "\n".join([head, *lines]),
+        dataset,
+        content,
+        {},
+        warnings + found.warnings,
     )
-    row = predicted.frame.row(0, named=True)
-    probabilities = dict(zip(predicted.choices, row["probabilities"], strict=True))
-    value = row["value"]
-    shown = f"{value:.2f}" if isinstance(value, float) else str(value)
-    chances = ", ".join(f"{choice} {p:.2f}" for choice, p in probabilities.items())
-    content = {"value": value, "probabilities": probabilities}
-    text = f"{request.task}: {shown} ({chances})"
-    return Answer(request.task, text, row["dataset"], content, understood, warnings + predicted.warnings)
 
 
-def _list(head: str, rows: list[dict[str, Any]], understood: dict[str, Any], warnings: tuple[str, ...]) -> Answer:
-    items = [{k: r[k] for k in ("rank", "item_id", "title", "score", "probability")} for r in rows]
-    lines = [f"{r['rank']:3}  {r['title'] or r['item_id']}  ({r['score']:.3f})" for r in items]
-    dataset = rows[0]["dataset"] if rows else None
-    return Answer("next_item", "\n".join([head, *lines]), dataset, {"items": items}, understood, warnings)
+def line_of(item: Mapping[str, Any]) -> str:
+    """A line of a list, with its reasons below."""
+    line = f"{item['rank']:3}  {item['title'] or item['item_id']}  ({item['score']:.3f})"
+    if reasons := item.get("reasons"):
+        line += "\n       because of " + ", ".join(
+            f"{r['title'] or r['item_id']} (+{r['effect']:.2f})" for r in reasons
+        )
+    return line
 
 
-def _with_item(recommender: Recommender, request: Request, dataset: str | None) -> tuple[Request, str, tuple[str, ...]]:
-    """The request with its title as an item id, and the data set that has it: the first of those with the task."""
-    assert request.title is not None
-    for name in [dataset] if dataset else [d for d in recommender.datasets if request.task in recommender.tasks(d)]:
-        found = recommender.find_items(request.title, name)
-        if found.height:
-            several = found.height > 1
-            note = (f"{request.title!r} fits {found.height} items; {found['title'][0]!r} is taken",) if several else ()
-            return replace(request, items=(str(found["item_id"][0]),)), name, note
-    raise GenrecError(f"no title contains {request.title!r}")
+def heading(request: Request, whom: str) -> str:
+    """What a list is, in words."""
+    titles = " · ".join(m.title for m in request.items)
+    if request.task == "rank":
+        return f"In the order of {whom}'s scores" if request.user_id is not None else "In this order"
+    if request.task == "basket":
+        return f"Goes with {titles}"
+    parts = [f"For {whom}"] if request.user_id is not None else []
+    if titles:
+        parts.append(("like " if request.like or parts else "After ") + titles)
+    text = ", ".join(parts)
+    return text[:1].upper() + text[1:] + said_conditions(request)
 
 
-def _unknown_user(recommender: Recommender, request: Request, dataset: str | None, error: UnknownNameError) -> Answer:
-    """The nearest ids, and the popular items, marked as such."""
-    near = difflib.get_close_matches(error.name, recommender.all_users(dataset), n=3)
-    popular = recommender.recommend(history=[], k=request.k, dataset=dataset)
-    hint = f" Near it: {', '.join(near)}." if near else ""
-    head = f"User {error.name} is unknown.{hint} The most popular items instead:"
-    warning = (f"user {error.name} is unknown: strategy popular",)
-    return _list(head, popular.frame.to_dicts(), request.understood(), warning + popular.warnings)
+def said_conditions(request: Request) -> str:
+    """`, genre Comedy, year 1990 to 1999`."""
+    return "".join(f", {c.words()}" for c in request.conditions)
+
+
+def basket_offered(recommender: Recommender, dataset: str | None) -> bool:
+    """Whether baskets were trained on."""
+    return "basket" in recommender.tasks(dataset or recommender.datasets[0])
+
+
+def reasons_for(
+    recommender: Recommender, items: Sequence[str], user: str | None, history: Sequence[str], dataset: str | None
+) -> dict[str, list[dict[str, Any]]]:
+    """Per item, the history's items that raised its score most."""
+    past: dict[str, Any] = {"user": user} if user is not None else {"history": history}
+    frame = recommender.explain(items, dataset=dataset, **past).frame
+    found: dict[str, list[dict[str, Any]]] = {}
+    for r in frame.iter_rows(named=True):
+        reason = {"item_id": r["reason_item_id"], "title": r["reason_title"], "effect": r["effect"]}
+        found.setdefault(r["item_id"], []).append(reason)
+    return found
+
+
+def explained(recommender: Recommender, request: Request) -> Answer:
+    """Why an item is recommended to a user: what in the history raised its score, measured by leaving it out."""
+    if request.user_id is None or not request.items:
+        missing = "a user" if request.user_id is None else "an item of the catalogue"
+        raise GenrecError(f"to explain a recommendation I need {missing}")
+    item = request.items[0]
+    found = recommender.explain(item.item_id, user=request.user_id, dataset=request.dataset)
+    rows = found.frame.to_dicts()
+    reasons = [{"item_id": r["reason_item_id"], "title": r["reason_title"], "effect": r["effect"]} for r in rows]
+    if not rows:
+        text = f"Nothing in the history of user {request.user_id} raises the score of {item.title}."
+    else:
+        lines = [f"  {r['title'] or r['item_id']}  (+{r['effect']:.3f})" for r in reasons]
+        head = f"{item.title} for user {request.user_id}: what raises its score most, and how much it falls without:"
+        text = "\n".join([head, *lines])
+    dataset = rows[0]["dataset"] if rows else request.dataset
+    content = {"item_id": item.item_id, "title": item.title, "reasons": reasons}
+    return Answer("explain", text, dataset, content, {}, found.warnings)
+
+
+def predicted(recommender: Recommender, reader: Reader, request: Request) -> Answer:
+    """The outcome of a task, in words and with its probabilities."""
+    task = request.task or ""
+    warnings: tuple[str, ...] = ()
+    offered = recommender.tasks(request.dataset) if request.dataset else sorted(recommender_tasks(recommender))
+    if task not in offered and INSTEAD.get(task) in offered:
+        warnings = (f"{task} was not trained on; the {INSTEAD[task]} is told instead",)
+        task = INSTEAD[task]
+    unit = reader.tasks[task].unit
+    item = request.items[0] if request.items else None
+    text = request.text if request.text is not None else (item.title if item and unit == "text" else None)
+    if unit != "text" and request.user_id is None:
+        raise GenrecError(f"{task} is asked about a user, and no user is named")
+    if unit == "event" and item is None:
+        raise GenrecError(f"{task} is asked about an item, and I found none of the catalogue in this")
+    found = recommender.predict(
+        task,
+        users=request.user_id if unit != "text" else None,
+        items=item.item_id if item and unit == "event" else None,
+        texts=text if unit == "text" else None,
+        dataset=request.dataset,
+    )
+    row = found.frame.row(0, named=True)
+    probabilities = dict(zip(found.choices, row["probabilities"], strict=True))
+    if unit == "event" and item and request.user_id is not None:
+        past = recommender.history(request.user_id, row["dataset"]).filter(item_id=item.item_id)
+        if past.height:
+            rated = f", rated {past['rating'][-1]:g}" if past["rating"][-1] is not None else ""
+            warnings += (f"{item.title} is in the history of user {request.user_id} already{rated}",)
+    about = [f"user {request.user_id}"] if unit != "text" else []
+    about += [item.title] if item and unit == "event" else []
+    text_form = outcome_words(row["value"], probabilities)
+    content = {"value": row["value"], "probabilities": probabilities}
+    answer_text = f"{task}{': ' if not about else ' (' + ', '.join(about) + '): '}{text_form}"
+    return Answer(task, answer_text, row["dataset"], content, {}, warnings + found.warnings)
+
+
+def outcome_words(value: object, probabilities: Mapping[str, float]) -> str:
+    """`4.12 (1: 2%, ...)`, `yes with probability 62%`, `negative (negative 71%, ...)`."""
+    if isinstance(value, float):
+        return f"{value:.2f} expected ({', '.join(f'{c}: {p:.0%}' for c, p in probabilities.items())})"
+    if set(probabilities) == {"no", "yes"}:
+        return f"{value} (probability of yes: {probabilities['yes']:.1%})"
+    top = sorted(probabilities.items(), key=lambda c: -c[1])[:6]
+    return f"{value} ({', '.join(f'{c} {p:.0%}' for c, p in top)})"

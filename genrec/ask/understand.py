@@ -1,72 +1,678 @@
-"""A sentence to a Request: entities first, then which task. The simple form: ids, count, task word, quoted text."""
+"""A sentence to a Request: entities first (users, titles, conditions, counts, quoted texts), then which task.
+
+Entities are replaced by marks, `will USER buy TITLE`, and the marked sentence is classified by the tasks' own examples.
+Everything here knows catalogues, users and tasks; no model is needed.
+"""
 
 import re
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-TASK_WORDS = {
-    "next_item": ("recommend", "suggest", "top", "next", "watch", "read", "try"),
-    "rating": ("rate", "rating", "stars", "score"),
-    "click": ("like", "click", "enjoy"),
-    "purchase": ("buy", "purchase", "order"),
-    "sentiment": ("sentiment", "positive", "negative", "review"),
-    "churn": ("come back", "return", "be back", "churn", "leave"),
-    "category": ("category", "kind of"),
-}
-USER = re.compile(r"\b(?:user|household|customer)\s+#?([\w.-]*\w)", re.IGNORECASE)
-ITEM = re.compile(r"\bitem\s+#?([\w.-]*\w)", re.IGNORECASE)
-COUNT = re.compile(r"\btop\s+(\d+)|\b(\d+)\s+(?:items|recommendations|films|movies|products|things)\b", re.IGNORECASE)
-QUOTED = re.compile(r"[\"“](.+)[\"”]", re.DOTALL)
-TITLED = re.compile(
-    r"\b(?:rate|like|buy|purchase|order|enjoy|click(?: on)?)\s+(?!item\b)(.+?)\s*[?.!]*$", re.IGNORECASE
+import polars as pl
+
+from ..data.titles import Match, TitleIndex, Word, key, words_of
+from ..tasks.task import Task
+from .classify import HISTORY, LIKE, NONE, Classifier
+from .conditions import Attributes, Condition
+from .language import Language, language
+
+CERTAIN = 0.22  # a request less probable than this is not taken for understood (`scripts/bench ask` prints the trade)
+MOST = 1_000  # longest list that a number in a sentence asks for
+FOLLOW_UPS = ("more", "seen", "change")  # requests that need an answer before them
+TITLE_WORDS = 5  # a longer quote is only a title if it is one to the letter
+QUOTES = re.compile(
+    r"“(?P<a>[^”]+)”|\"(?P<b>[^\"]+)\"|«(?P<c>[^»]+)»|「(?P<d>[^」]+)」|『(?P<e>[^』]+)』|"
+    r"(?:(?<=[\s:(,])|^)['‘](?P<f>.+?)['’](?=$|[\s.,;:?!)])|`(?P<g>[^`]+)`|《(?P<h>[^》]+)》|‘(?P<i>[^’]+)’",
+    re.DOTALL,
 )
+SPLIT = re.compile(r"[:?\n。!]+\s*|\s[-–—]+\s|\.\s+|,\s+")
+USER_ID = re.compile(r"[#:=\s]*([^\W\u3040-\u30ff\u3400-\u9fff]+(?:[.@-][^\W\u3040-\u30ff\u3400-\u9fff]+)*)")
+FOR = (
+    "for",
+    "to",
+    "by",
+    "of",
+    "does",
+    "will",
+    "would",
+    "is",
+    "did",
+    "has",
+    "about",
+    "给",
+    "为",
+    "对",
+    "让",
+    "帮",
+    "替",
+)
+JOINTS = {
+    "and",
+    "or",
+    "plus",
+    "vs",
+    "versus",
+    "with",
+    "和",
+    "与",
+    "跟",
+    "还",
+    "有",
+    "以",
+    "及",
+    "或",
+    "者",
+    "then",
+    "&",
+    "also",
+    "是",
+}
+
+
+@dataclass(frozen=True)
+class Known:
+    """One data set as a sentence may speak of it; items: item_id, title, attributes, train_count."""
+
+    name: str
+    tasks: tuple[str, ...]
+    items: pl.DataFrame
+    has_user: Callable[[str], bool]
+
+
+@dataclass(frozen=True)
+class Mention:
+    """An item that a sentence names; others: how many more items the name fits; how: `exact`, `part` or `typo`."""
+
+    item_id: str
+    title: str
+    said: str
+    how: str = "exact"
+    others: int = 0
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a sentence asks. task is None where no task word was found."""
+    """What a sentence asks.
+
+    task: a task's name, `rank`, `explain`, in a conversation also `more`, `seen`, `change`; None where nothing was
+    recognised. like: the items are what the wanted ones should resemble. k: None where no number was said.
+    missed: words that were not understood.
+    """
 
     task: str | None
+    dataset: str | None = None
     user_id: str | None = None
-    items: tuple[str, ...] = ()
-    title: str | None = None
-    k: int = 10
+    items: tuple[Mention, ...] = ()
+    like: bool = False
+    k: int | None = None
+    conditions: tuple[Condition, ...] = ()
     text: str | None = None
+    missed: tuple[str, ...] = ()
+    certainty: float = 0.0
 
-    def understood(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, Any]:
         """The reading as JSON values."""
         return {
             "user_id": self.user_id,
-            "items": list(self.items),
-            "title": self.title,
+            "items": [m.item_id for m in self.items],
             "k": self.k,
+            "conditions": [c.to_json() for c in self.conditions],
             "text": self.text,
-            "conditions": [],
+            "missed": list(self.missed),
         }
 
 
-def understand(sentence: str) -> Request:
-    """Read a sentence."""
-    quoted = QUOTED.search(sentence)
-    text = quoted[1] if quoted else None
-    plain = QUOTED.sub(" ", sentence)
-    user, item, count = USER.search(plain), ITEM.search(plain), COUNT.search(plain)
-    lower = plain.lower()
-    found = [task for task, words in TASK_WORDS.items() if any(re.search(rf"\b{w}", lower) for w in words)]
-    order = (
-        *(("sentiment", "category") if text is not None else ()),
-        "purchase",
-        "rating",
-        "churn",
-        "next_item",
-        "click",
-    )
-    task = next((t for t in order if t in found), None)
-    titled = TITLED.search(plain) if task in ("rating", "click", "purchase") else None
-    return Request(
-        task=task,
-        user_id=user[1] if user else None,
-        items=(item[1],) if item else (),
-        title=titled[1] if titled and not item else None,
-        k=int(next(g for g in count.groups() if g)) if count else 10,
-        text=text,
-    )
+@dataclass
+class Reading:
+    """The entities of one sentence against one data set: `marks` has a mark or None for each word."""
+
+    dataset: str
+    words: list[Word]
+    marks: list[str | None]
+    user_id: str | None = None
+    user_known: bool = False
+    mentions: tuple[tuple[int, Mention], ...] = ()
+    conditions: tuple[Condition, ...] = ()
+    k: int | None = None
+    quote: str | None = None
+    evidence: float = 0.0
+
+    def free(self) -> list[bool]:
+        """Words without a mark."""
+        return [m is None for m in self.marks]
+
+    def set(self, lo: int, hi: int, mark: str) -> None:
+        """Mark words lo..hi as one thing."""
+        for n in range(lo, hi):
+            self.marks[n] = mark if n == lo else ""
+
+    def marked(self) -> list[str]:
+        """The sentence for the classifier: words, and one mark per entity; titles in a row are TITLES."""
+        found: list[str] = []
+        pending: list[str] = []
+        for word, mark in zip(self.words, self.marks, strict=True):
+            if mark == "":
+                continue
+            if mark == "TITLE" and found and found[-1] in ("TITLE", "TITLES"):
+                found[-1], pending = "TITLES", []
+                continue
+            if mark is None and word.text in JOINTS and found and found[-1] in ("TITLE", "TITLES"):
+                pending.append(word.text)
+                continue
+            found += pending
+            pending = []
+            if mark == "CONDITION" and found and found[-1] == "CONDITION":
+                continue
+            found.append(mark or word.text)
+        return found + pending
+
+
+class Reader:
+    """Reads sentences about the data sets of a run."""
+
+    def __init__(self, known: Sequence[Known], tasks: Mapping[str, Task]) -> None:
+        self.known = {k.name: k for k in known}
+        self.tasks = tasks
+        self.language: Language = language()
+        examples = {name: task.ask for name, task in tasks.items()}
+        self.single = Classifier(examples | {n: e for n, e in self.language.requests.items() if n not in FOLLOW_UPS})
+        self.following = Classifier(examples | dict(self.language.requests))
+        self.titles = {k.name: TitleIndex.of(k.items) for k in known}
+        self.attributes = {k.name: Attributes(k.items, self.language) for k in known}
+        self.texts = {n for n, t in tasks.items() if t.unit == "text"}
+
+    # --- a sentence ---------------------------------------------------------------------------------------------------
+
+    def read(
+        self, sentence: str, dataset: str | None = None, shown: Sequence[str] = (), follows: bool = False
+    ) -> Request:
+        """The request of a sentence.
+
+        dataset: the one it is about, where that is settled. shown: item ids of the list before, which `the second one`
+        names. follows: whether a request came before, so that `more` and `and for user 7?` can be meant.
+        """
+        text = unicodedata.normalize("NFKC", sentence).strip()
+        classifier = self.following if follows else self.single
+        names = [dataset] if dataset else list(self.known)
+        readings = {n: self.entities(text, n, shown) for n in names}
+        best = max(names, key=lambda n: readings[n].evidence)
+        decided = sum(readings[n].evidence == readings[best].evidence for n in names) == 1
+        reading = readings[best]
+        found: str | None
+        found, certainty = self.task_of(reading, classifier)
+        quote = reading.quote
+        if quote is None and found in (*self.texts, NONE) and (split := self.unquoted(text, classifier)):
+            found, certainty, quote = split
+        is_text = found in self.texts
+        like = found == LIKE
+        if found in (LIKE, HISTORY):
+            found = "next_item"
+        if not is_text:
+            quote = None
+        needs_item = found not in (None, NONE, "churn") and not is_text
+        if needs_item and not reading.mentions and (found != "next_item" or like):
+            self.lenient_titles(reading, best)
+        if found == NONE or certainty < CERTAIN or not reading.words:
+            found = None
+        request = Request(
+            task=found,
+            dataset=best if decided or dataset else None,
+            user_id=reading.user_id,
+            items=tuple(m for _, m in sorted(reading.mentions, key=lambda p: p[0])),
+            like=like,
+            k=reading.k,
+            conditions=reading.conditions,
+            text=quote,
+            missed=() if is_text else self.missed(text, reading),
+            certainty=certainty,
+        )
+        return replace(request, user_id=None, items=(), k=None, conditions=()) if is_text else request
+
+    def task_of(self, reading: "Reading", classifier: Classifier) -> tuple[str, float]:
+        """The likeliest request that the entities allow, and its probability."""
+        probabilities = classifier.probabilities([reading.marked()])[0]
+        offered = self.known[reading.dataset].tasks
+        allowed = {}
+        for name, p in probabilities.items():
+            elsewhere = reading.evidence > 0 and name in self.tasks and name not in offered and name not in self.texts
+            allowed[name] = p * self.plausible(name, reading) * (0.1 if elsewhere and offered else 1.0)
+        items = (LIKE, HISTORY) if reading.mentions else (LIKE, HISTORY, "next_item")
+        main = max(items, key=lambda n: allowed.get(n, 0.0))  # one request with several ways to use its titles
+        together = sum(allowed.pop(n, 0.0) for n in (LIKE, HISTORY, "next_item"))
+        allowed[main] = together
+        found = max(allowed, key=lambda n: allowed[n])
+        certainty = allowed[found] / max(sum(allowed.values()), 1e-9)
+        if found == HISTORY and "basket" in self.known[reading.dataset].tasks:
+            found = "basket"  # where things are bought together
+        return found, certainty
+
+    def plausible(self, name: str, reading: Reading) -> float:
+        """A factor on a request's probability: small where it lacks what it is asked about."""
+        task = self.tasks.get(name)
+        items, has_text = len(reading.mentions), reading.quote is not None
+        if name in self.texts:
+            return 1.0 if has_text else 0.3
+        if name == NONE:
+            return 0.3 if reading.user_id is not None else 1.0
+        if has_text:
+            return 0.1
+        if reading.conditions and name not in ("next_item", LIKE, HISTORY, *FOLLOW_UPS):
+            return 0.3
+        if name == "rank":
+            return 1.0 if items >= 2 else 0.02
+        if name == "explain" or (task and task.unit == "event" and task.answer.kind != "item"):
+            return (1.0 if items == 1 else 0.3 if items == 0 else 0.4) * (1.0 if reading.user_id is not None else 0.5)
+        if task and task.unit == "user_time":
+            return (1.0 if reading.user_id is not None else 0.3) * (0.2 if items else 1.0)
+        if task and task.unit == "basket":
+            return 1.0 if items else 0.3
+        return 1.0
+
+    def unquoted(self, text: str, classifier: Classifier) -> tuple[str, float, str] | None:
+        """A text task whose text stands without quotes before or after a colon, a question mark or a sentence's end."""
+        forms: list[tuple[list[str], str]] = []
+        for match in SPLIT.finditer(text):
+            before, after = text[: match.start()].strip(), text[match.end() :].strip()
+            for asked, quote, order in ((before, after, 1), (after, before, -1)):
+                words = [w.text for w in words_of(asked)]
+                if 0 < len(words) <= (14 if asked.isascii() else 40) and len(words_of(quote)) >= 2:
+                    forms.append(([*words, "TEXT"] if order == 1 else ["TEXT", *words], quote))
+        if not forms:
+            return None
+        best: tuple[str, float, str] | None = None
+        for (_, quote), probabilities in zip(
+            forms, classifier.probabilities([words for words, _ in forms]), strict=True
+        ):
+            for name in self.texts & probabilities.keys():
+                if probabilities[name] > max(0.4, best[1] if best else 0.0):
+                    best = name, probabilities[name], quote
+        return best
+
+    # --- entities -----------------------------------------------------------------------------------------------------
+
+    def entities(self, text: str, dataset: str, shown: Sequence[str]) -> Reading:
+        """What a sentence names, read against one data set."""
+        words = words_of(text)
+        reading = Reading(dataset, words, [None] * len(words))
+        mentions: list[tuple[int, Mention]] = []
+        self.find_quotes(reading, text, dataset, mentions)
+        self.find_user(reading, text, dataset)
+        self.find_ordinals(reading, shown, self.known[dataset].items, mentions)
+        self.find_titles(reading, text, dataset, mentions)
+        self.find_periods(reading)
+        conditions: list[Condition] = []
+        for found in self.attributes[dataset].find(words, reading.free()):
+            conditions += [c for c in found.conditions if c not in conditions]
+            reading.set(found.lo, found.hi, "CONDITION")
+            reading.evidence += 0.6 * (found.hi - found.lo)
+        reading.conditions = tuple(conditions)
+        self.find_count(reading)
+        self.find_near_titles(reading, text, dataset, mentions)
+        mentions.sort(key=lambda m: m[0])
+        reading.mentions = tuple({m.item_id: (n, m) for n, m in reversed(mentions)}.values())[::-1]
+        said = self.language.datasets.get(dataset)
+        if said and any(said.at(words, n) for n in range(len(words))):
+            reading.evidence += 1.5
+        if key(dataset) in key(text):
+            reading.evidence += 5
+        return reading
+
+    def find_quotes(self, reading: Reading, text: str, dataset: str, mentions: list[tuple[int, Mention]]) -> None:
+        """What stands in quotes: a title where it is one, else the text that is asked about."""
+        index = self.titles[dataset]
+        for start, end, quote in quotes(text):
+            inside = [n for n, w in enumerate(reading.words) if start <= w.start < end]
+            if not inside:
+                continue
+            match = index.named(key(quote)) or (index.find(quote) if len(inside) <= TITLE_WORDS else None)
+            if match:
+                mentions.append((inside[0], mention(self.known[dataset].items, match, quote)))
+                reading.set(inside[0], inside[-1] + 1, "TITLE")
+                reading.evidence += 2
+            else:
+                reading.set(inside[0], inside[-1] + 1, "TEXT")
+                reading.quote = quote if reading.quote is None else reading.quote
+
+    def find_user(self, reading: Reading, text: str, dataset: str) -> None:
+        """`user 42`, `household #7`, `customer A-12`, `用户42`, `42号用户`; a bare `for 42` where 42 is a user."""
+        words, has_user = reading.words, self.known[dataset].has_user
+
+        def take(lo: int, hi: int, user: str, weight: float) -> None:
+            reading.set(lo, hi, "USER")
+            reading.user_id, reading.user_known = user, has_user(user)
+            reading.evidence += weight + 0.5 * reading.user_known
+
+        n = 0
+        while n < len(words):
+            hit = self.language.users.at(words, n)
+            if hit is None:
+                joined = re.fullmatch(r"(?:user|uid|userid|customer|household|member|client|id)(\d+)", words[n].text)
+                if joined:
+                    return take(n, n + 1, joined[1], 1.0)
+                n += 1
+                continue
+            at = n + hit[0]
+            while at < len(words) and (filler := self.language.before_user.at(words, at)):
+                at += filler[0]
+            found = self.id_at(text, words, at, has_user)
+            if found:
+                lo = n
+                return take(lo, found[1] + self.measure(words, found[1]), found[0], 1.0)
+            if words[n].text in CHINESE_USERS or not words[n].text.isascii():
+                back = n - 1
+                while back > 0 and words[back].text in ("号", "的", "编", "为"):
+                    back -= 1
+                if back >= 0 and words[back].text.isascii() and any(c.isdigit() for c in words[back].text):
+                    return take(back, n + hit[0], raw(text, words[back]), 1.0)
+            n = at if at > n else n + 1
+        for n, word in enumerate(words[:-1]):
+            following = words[n + 1]
+            if word.text in FOR and following.text.isdecimal() and has_user(following.text):
+                after = n + 2
+                numbered = after < len(words) and words[after].text == "号"
+                if not numbered and (
+                    self.counted(reading, after) or self.language.periods.at(words, after)
+                    if after < len(words)
+                    else False
+                ):
+                    continue
+                return take(n + 1, after + numbered, following.text, 0.5)
+            if following.text == "号" and word.text.isdecimal():
+                return take(n, n + 2, word.text, 0.5)
+        if (
+            words
+            and words[0].text.isdecimal()
+            and len(words) > 1
+            and has_user(words[0].text)
+            and not self.counted(reading, 1)
+        ):
+            if words[1].text in ("will", "would", "and", "wants", "likes", "liked"):
+                take(0, 1, words[0].text, 0.3)
+        return None
+
+    def measure(self, words: Sequence[Word], place: int) -> int:
+        """1 where `号` follows an id."""
+        return int(place < len(words) and words[place].text == "号")
+
+    def id_at(
+        self, text: str, words: Sequence[Word], place: int, has_user: Callable[[str], bool]
+    ) -> tuple[str, int] | None:
+        """An id that begins at a word, and the place after it."""
+        if place >= len(words):
+            return None
+        matched = USER_ID.match(text, words[place].start)
+        if matched is None or (place and re.search(r"[,;.!?]", text[words[place - 1].end : words[place].start])):
+            return None
+        user = re.sub(r"'s$", "", matched[1])
+        end = matched.end()
+        after = next((n for n in range(place, len(words)) if words[n].start >= end), len(words))
+        if any(c.isdigit() for c in user) and not re.fullmatch(r"\d+(?:st|nd|rd|th)", user):
+            return user, after
+        if has_user(user):
+            return user, after
+        unknown = words[place].text not in self.vocabulary and words[place].text.isascii()
+        return (user, after) if unknown and len(user) > 1 else None
+
+    @property
+    def vocabulary(self) -> frozenset[str]:
+        """Words with a known part in a sentence."""
+        return self.language.plain | self.following.vocabulary
+
+    def counted(self, reading: Reading, place: int) -> bool:
+        """Whether a counted noun stands at a place, after at most two other words: `5 good films`."""
+        for n in range(place, min(place + 3, len(reading.words))):
+            if self.language.items.at(reading.words, n):
+                return True
+        return False
+
+    def find_ordinals(
+        self, reading: Reading, shown: Sequence[str], items: pl.DataFrame, mentions: list[tuple[int, Mention]]
+    ) -> None:
+        """`the second one`, `number 3`, `1 and 3`, `第二个` name items of the list before."""
+        if not shown:
+            return
+        words = reading.words
+        titles = dict(zip(items["item_id"].to_list(), items["title"].to_list(), strict=True))
+        n = 0
+        while n < len(words):
+            hit = self.language.ordinals.at(words, n) if reading.marks[n] is None else None
+            size, place = (hit[0], int(hit[1])) if hit else (0, 0)
+            if hit and words[n].text == "top":
+                following = words[n + 1].text if n + 1 < len(words) else ""
+                if following != "one":
+                    hit, size = None, 0
+            if hit is None and reading.marks[n] is None:
+                before = words[n - 1].text if n else ""
+                if words[n].text.isdecimal() and (
+                    before
+                    in (
+                        "number",
+                        "no",
+                        "nr",
+                        "seen",
+                        "watched",
+                        "know",
+                        "第",
+                        "have",
+                        "swap",
+                        "replace",
+                        "drop",
+                        "remove",
+                        "why",
+                    )
+                    or (before in ("and", "&", "和", "跟", "、") and mentions)
+                ):
+                    size, place = 1, int(words[n].text)
+            if size and place and abs(place) <= len(shown) and (place > 0 or shown):
+                item = shown[place - 1 if place > 0 else place]
+                end = n + size
+                if end < len(words) and (
+                    words[end].text in ("one", "个", "部", "item", "film", "movie", "件", "ones", "product")
+                ):
+                    end += 1
+                mentions.append((n, Mention(item, titles.get(item) or item, f"number {place}")))
+                lo = (
+                    n - 1
+                    if n and words[n - 1].text in ("the", "number", "no", "第") and reading.marks[n - 1] is None
+                    else n
+                )
+                reading.set(lo, end, "TITLE")
+                n = end
+            else:
+                n += 1
+
+    def find_titles(self, reading: Reading, text: str, dataset: str, mentions: list[tuple[int, Mention]]) -> None:
+        """Titles written as they are, the longest first."""
+        index, words = self.titles[dataset], reading.words
+        n = 0
+        while n < len(words):
+            hit = None
+            for size in range(min(index.longest, len(words) - n), 0, -1):
+                if any(m is not None for m in reading.marks[n : n + size]):
+                    continue
+                match = index.named(" ".join(w.text for w in words[n : n + size]))
+                if match and self.reads_as_title(text, words[n : n + size], n, dataset, match):
+                    hit = size, match
+                    break
+            if hit is None:
+                n += 1
+                continue
+            size, match = hit
+            said = text[words[n].start : words[n + size - 1].end]
+            mentions.append((n, mention(self.known[dataset].items, match, said)))
+            reading.set(n, n + size, "TITLE")
+            reading.evidence += size if match.how == "exact" else 0.5 * size
+            n += size
+
+    def reads_as_title(self, text: str, words: Sequence[Word], place: int, dataset: str, match: Match) -> bool:
+        """Whether words that equal a title are meant as one: common words must be written like a name."""
+        spelled = [w.text for w in words]
+        common = self.vocabulary | self.attributes[dataset].value_words
+        if any(w not in common and not w.isdecimal() for w in spelled):
+            return True
+        if all(w.isdecimal() for w in spelled):
+            return False
+        if match.how == "exact" and (len(spelled) >= 4 or self.numbered(words)):
+            return True
+        capital = [text[w.start].isupper() for w in words if len(w.text) > 3 or len(words) == 1]
+        others = [w for w in words_of(text) if w.start not in {x.start for x in words} and w.text.isalpha()]
+        shouting = others and all(text[w.start : w.end].isupper() for w in others)
+        return bool(capital) and all(capital) and not shouting and (place > 0 or len(words) > 1)
+
+    def numbered(self, words: Sequence[Word]) -> bool:
+        """A name with a number, `Red 4`, and not a count, `top 4`."""
+        return words[-1].text.isdecimal() and not self.language.count_cues.before(words, len(words) - 1)
+
+    def find_periods(self, reading: Reading) -> None:
+        """`28 days`, `两周`: a stretch of time is no count."""
+        words = reading.words
+        for n in range(len(words) - 1):
+            if reading.marks[n] is not None:
+                continue
+            size, value = self.number_at(words, n)
+            if value is None or value >= 1000 or n + size >= len(words) or reading.marks[n + size] is not None:
+                continue
+            if n + size + 1 < len(words) and words[n + size + 1].text == "代":
+                continue
+            period = self.language.periods.at(words, n + size)
+            if period:
+                reading.set(n, n + size + period[0], "PERIOD")
+
+    def number_at(self, words: Sequence[Word], place: int) -> tuple[int, int | None]:
+        """Words and value of a number that begins at a place."""
+        if words[place].text.isdecimal():
+            return 1, int(words[place].text)
+        hit = self.language.numbers.at(words, place)
+        return (hit[0], int(hit[1])) if hit else (1, None)
+
+    def find_count(self, reading: Reading) -> None:
+        """How many items are wanted; `one` and Chinese numbers only where something counted follows."""
+        words = reading.words
+        for n in range(len(words)):
+            if reading.marks[n] is not None:
+                continue
+            size, value = self.number_at(words, n)
+            if value is None or not 0 < value <= MOST:
+                continue
+            after = n + size
+            follows = after < len(words) and (
+                self.language.items.at(words, after) is not None or reading.marks[after] == "CONDITION"
+            )
+            cue = self.language.count_cues.before(words, n) > 0
+            loose = words[n].text == "one" or not words[n].text.isascii()
+            previous = words[n - 1].text if n else ""
+            if loose and not (follows or (cue and previous in ("just", "only", "exactly", "前", "me"))):
+                if not (words[n].text == "one" and self.counted(reading, after) and previous not in PRONOUN_BEFORE):
+                    continue
+            if words[n].text == "one" and previous in PRONOUN_BEFORE:
+                continue
+            if after < len(words) and reading.marks[after] == "USER":  # `films 4 user 36`
+                continue
+            lo = n - 1 if previous == "a" and not words[n].text.isdecimal() else n
+            reading.k = value
+            reading.set(lo, after, "COUNT")
+            return
+
+    def find_near_titles(self, reading: Reading, text: str, dataset: str, mentions: list[tuple[int, Mention]]) -> None:
+        """Titles with a typo, or part of a title: stretches of words around one that nothing else explains."""
+        index, words = self.titles[dataset], reading.words
+        common = self.vocabulary | self.attributes[dataset].value_words
+        lo = 0
+        while lo < len(words):
+            if not self.may_be_title(reading, lo):
+                lo += 1
+                continue
+            hi = lo + 1
+            while hi < len(words) and not breaks(text, words, hi) and self.may_be_title(reading, hi):
+                hi += 1
+            while self.may_be_title(reading, lo) and (found := self.best_window(index, text, reading, lo, hi, common)):
+                start, end, match = found
+                mentions.append(
+                    (start, mention(self.known[dataset].items, match, text[words[start].start : words[end - 1].end]))
+                )
+                reading.set(start, end, "TITLE")
+                reading.evidence += 0.5 * (end - start)
+                lo = end
+                if lo >= hi:
+                    break
+            lo = hi
+
+    def may_be_title(self, reading: Reading, place: int) -> bool:
+        """Whether a word is free and in letters that typos are looked for in."""
+        return reading.marks[place] is None and reading.words[place].text.isascii()
+
+    def best_window(
+        self, index: TitleIndex, text: str, reading: Reading, lo: int, hi: int, common: frozenset[str]
+    ) -> tuple[int, int, Match] | None:
+        """The words inside lo..hi, an unexplained one among them, that a title fits best."""
+        words = reading.words
+        best: tuple[float, int, int, Match] | None = None
+        for a in range(lo, hi):
+            for b in range(min(hi, a + index.longest), a, -1):
+                spelled = [w.text for w in words[a:b]]
+                strange = [w for w in spelled if w not in common and not w.isdecimal() and len(w) >= 3]
+                if not strange:
+                    continue
+                name = " ".join(spelled)
+                if len(spelled) >= 2 and len(strange) >= len(spelled) / 3 and (match := index.containing(name)):
+                    score = 100.0 + len(name)
+                elif len(spelled) > 1 or (len(name) >= 5 and text[words[a].start].isupper() and a > 0):
+                    near = index.near(name)
+                    if near is None or not all(index.alike(w, near[1]) for w in strange):
+                        continue
+                    score, match = near[0] + 0.1 * len(name), near[1]
+                else:
+                    continue
+                if best is None or score > best[0]:
+                    best = score, a, b, match
+        return best[1:] if best else None
+
+    def lenient_titles(self, reading: Reading, dataset: str) -> None:
+        """Where the request needs an item and none was found: a single word of a title will do."""
+        index, words = self.titles[dataset], reading.words
+        common = self.vocabulary | self.attributes[dataset].value_words
+        for n, word in enumerate(words):
+            if reading.marks[n] is None and word.text not in common and len(word.text) >= 4:
+                near = index.near(word.text)
+                match = index.containing(word.text) or (near[1] if near else None)
+                if match:
+                    reading.mentions += ((n, mention(self.known[dataset].items, match, word.text)),)
+                    reading.set(n, n + 1, "TITLE")
+
+    def missed(self, text: str, reading: Reading) -> tuple[str, ...]:
+        """Runs of words that have no known part in the sentence."""
+        runs: list[tuple[int, int]] = []
+        for n, word in enumerate(reading.words):
+            unknown = reading.marks[n] is None and word.text.isascii() and not word.text.isdecimal()
+            if unknown and word.text not in self.vocabulary:
+                lo = runs.pop()[0] if runs and runs[-1][1] == n else n
+                runs.append((lo, n + 1))
+        return tuple(text[reading.words[lo].start : reading.words[hi - 1].end] for lo, hi in runs)
+
+
+CHINESE_USERS = frozenset("用户 家庭 住户 顾客 客户 会员 观众".split())
+PRONOUN_BEFORE = frozenset("second first third that this which good another last the next better right".split())
+
+
+def raw(text: str, word: Word) -> str:
+    """A word as it stands in the text."""
+    return text[word.start : word.end]
+
+
+def breaks(text: str, words: Sequence[Word], place: int) -> bool:
+    """Whether punctuation parts a word from the one before."""
+    return bool(re.search(r"[,;:?!、，。；]|\.\s", text[words[place - 1].end : words[place].start]))
+
+
+def mention(items: pl.DataFrame, match: Match, said: str) -> Mention:
+    """The first item of a match."""
+    item_id, title = items.row(match.items[0], named=True)["item_id"], items["title"][match.items[0]]
+    return Mention(item_id, title or item_id, said.strip(), match.how, len(match.items) - 1)
+
+
+def quotes(text: str) -> list[tuple[int, int, str]]:
+    """What stands in quotes, with its place, in order."""
+    found = [(m.start(), m.end(), next(g for g in m.groups() if g).strip()) for m in QUOTES.finditer(text)]
+    return [f for f in found if f[2]]

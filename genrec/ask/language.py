@@ -1,0 +1,125 @@
+"""The words that sentences are read by, one YAML file per language under words/, all read together."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import yaml
+
+from ..data.titles import Word, words_of
+
+Phrase = tuple[str, ...]  # words as `data.titles` splits them
+
+
+class Phrases:
+    """Phrases with what they stand for, found at a place of a text, the longest first."""
+
+    def __init__(self, meanings: Mapping[str, Any]) -> None:
+        self.spelled = [" ".join(w.text for w in words_of(p)) for p in meanings]
+        self.by_first: dict[str, list[tuple[Phrase, Any]]] = {}
+        for phrase, meaning in meanings.items():
+            words = tuple(w.text for w in words_of(phrase))
+            self.by_first.setdefault(words[0], []).append((words, meaning))
+        for found in self.by_first.values():
+            found.sort(key=lambda f: -len(f[0]))
+
+    @staticmethod
+    def of(phrases: Iterable[str]) -> "Phrases":
+        """Phrases that only need to be found."""
+        return Phrases({p: True for p in phrases})
+
+    def at(self, words: Sequence[Word], place: int) -> tuple[int, Any] | None:
+        """Length in words and meaning of the longest phrase that begins at a place."""
+        for phrase, meaning in self.by_first.get(words[place].text, ()):
+            if tuple(w.text for w in words[place : place + len(phrase)]) == phrase:
+                return len(phrase), meaning
+        return None
+
+    def before(self, words: Sequence[Word], place: int) -> int:
+        """Length of the longest phrase that ends just before a place; 0 for none."""
+        for size in range(min(4, place), 0, -1):
+            found = self.at(words, place - size)
+            if found and found[0] == size:
+                return size
+        return 0
+
+
+@dataclass(frozen=True)
+class Language:
+    """All languages together: phrases by what they do, other words for values, and examples of requests."""
+
+    users: Phrases
+    before_user: Phrases
+    items: Phrases
+    count_cues: Phrases
+    numbers: Phrases
+    ordinals: Phrases
+    periods: Phrases
+    negations: Phrases
+    negations_after: Phrases
+    negation_ends: Phrases
+    older: Phrases
+    newer: Phrases
+    decades: Phrases
+    before_number: Phrases
+    after_number: Phrases
+    between: Phrases
+    to: Phrases
+    decade_ends: Phrases
+    parts_of_decade: Phrases
+    datasets: Mapping[str, Phrases]
+    values: Mapping[str, tuple[str, ...]]
+    pairs: Mapping[str, tuple[str, ...]]
+    plain: frozenset[str]
+    requests: Mapping[str, tuple[str, ...]]
+
+
+OTHER = ("between", "to", "decade_ends")
+PHRASES = (
+    "users",
+    "before_user",
+    "items",
+    "count_cues",
+    "periods",
+    "negations",
+    "negations_after",
+    "negation_ends",
+    "older",
+    "newer",
+)
+NUMBERS = ("numbers", "ordinals", "decades")
+COMPARISONS = ("before_number", "after_number")
+
+
+@cache
+def language() -> Language:
+    """What the files under words/ hold."""
+    files = [f for f in resources.files(__package__).joinpath("words").iterdir() if f.name.endswith(".yaml")]
+    loaded = [yaml.safe_load(f.read_text(encoding="utf-8")) for f in sorted(files, key=lambda f: f.name)]
+
+    def listed(name: str) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for words in loaded:
+            for key, value in words[name].items():
+                found.setdefault(key, []).extend(value)
+        return found
+
+    plain = {w.text for words in loaded for w in words_of(words["plain"])}
+    for words in loaded:
+        for name in (*PHRASES, *NUMBERS):
+            plain |= {w.text for phrase in words[name] for w in words_of(phrase)}
+    every: dict[str, Any] = {n: Phrases.of(p for words in loaded for p in words[n]) for n in (*PHRASES, *OTHER)}
+    every |= {
+        n: Phrases({k: v for words in loaded for k, v in words[n].items()}) for n in (*NUMBERS, "parts_of_decade")
+    }
+    every |= {n: Phrases({p: op for op, found in listed(n).items() for p in found}) for n in COMPARISONS}
+    return Language(
+        **every,
+        datasets={name: Phrases.of(phrases) for name, phrases in listed("datasets").items()},
+        values={name: tuple(other) for name, other in listed("values").items()},
+        pairs={name: tuple(values) for words in loaded for name, values in words["pairs"].items()},
+        plain=frozenset(plain),
+        requests={name: tuple(examples) for name, examples in listed("requests").items()},
+    )
