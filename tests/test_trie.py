@@ -176,7 +176,7 @@ def test_recommendations_by_title(toy_run: Path, capsys: pytest.CaptureFixture[s
     recommender = Recommender.load(toy_run)
     history = ["000", "001", "002"]
     whole = recommender.recommend(history=history, k=12, items_as="title")
-    frame, items = whole.frame, recommender.find_items("", None)
+    frame, items = whole.frame, recommender.catalogue()
     assert frame.height == 9 and "fewer than 12" in whole.warnings[0]
     assert not set(frame["item_id"]) & set(history)
     assert frame.join(items, on=["item_id", "title"]).height == 9
