@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from genrec.ask.conversation import Conversation, follow
 from genrec.ask.understand import Known, Reader, Request
 from genrec.tasks.rows import offered_tasks
 from genrec.tasks.task import load_tasks
@@ -45,10 +46,7 @@ def right(request: Request, line: dict[str, Any]) -> dict[str, bool]:
     if line["task"] == "none":
         return found | dict.fromkeys(FIELDS[1:], True)
     conditions = {json.dumps(c.to_json()) for c in request.conditions}
-    wanted = {
-        json.dumps([c, op, [float(x) for x in v] if isinstance(v, list) else float(v) if not isinstance(v, str) else v])
-        for c, op, v in line["conditions"]
-    }
+    wanted = {json.dumps(numbers(c)) for c in line["conditions"]}
     counts = line["task"] in ("next_item", "basket")
     return found | {
         "user": request.user_id == line["user"],
@@ -57,6 +55,34 @@ def right(request: Request, line: dict[str, Any]) -> dict[str, bool]:
         "conditions": conditions == wanted,
         "quote": line["quote"] is None or plain(request.text) == plain(line["quote"]),
     }
+
+
+def followed(reader: Reader, line: dict[str, Any]) -> bool:
+    """Whether a follow-up is read right: what it does, and user, conditions, length and known items after it."""
+    first = reader.read(line["before"])
+    items = reader.known[first.dataset or "ml-100k"].items["item_id"].to_list()
+    shown = tuple(items[: first.k or 10])
+    said = reader.read(line["text"], shown=shown, follows=True)
+    request, held = follow(Conversation(first, shown, shown), said)
+    wanted = line["reading"]
+    kinds = {"more": ("more",), "seen": ("seen",), "ask": ("explain",), "change": ("change", "next_item")}
+    known = [shown.index(i) + 1 for i in held.known if i in shown]
+    conditions = {json.dumps(c.to_json()) for c in request.conditions}
+    return (
+        said.task in kinds[wanted["action"]]
+        and request.user_id == wanted["user"]
+        and (wanted["action"] == "ask" or conditions == {json.dumps(numbers(c)) for c in wanted["conditions"]})
+        and known == wanted["seen"]
+        and (wanted["action"] == "ask" or (request.k or 10) == wanted["k"])
+    )
+
+
+def numbers(condition: list[Any]) -> list[Any]:
+    """A condition with its numbers as floats."""
+    column, op, value = condition
+    if isinstance(value, list):
+        return [column, op, [float(x) for x in value]]
+    return [column, op, value if isinstance(value, str) else float(value)]
 
 
 def plain(text: str | None) -> str:
@@ -75,7 +101,7 @@ def main() -> None:
     reader = Reader(known_data(), load_tasks())
     results: dict[str, Any] = {}
     for language in ("en", "zh"):
-        for part in ("dev", "unseen"):
+        for part in ("dev", "dev2", "unseen"):
             lines = [json.loads(x) for x in (PHRASINGS / f"{language}.{part}.jsonl").read_text("utf-8").splitlines()]
             readings = [reader.read(line["text"]) for line in lines]
             marks = [right(r, line) for r, line in zip(readings, lines, strict=True)]
@@ -86,7 +112,7 @@ def main() -> None:
             fields = ", ".join(f"{f} {v:.3f}" for f, v in by_field.items())
             print(f"{language}.{part}: {len(lines)} sentences, all right {np.mean(every):.3f} ({fields})")
             print(f"  wrong by task: {dict(wrong)}")
-            if args.wrong and part == "dev":
+            if args.wrong and part != "unseen":
                 for line, reading, m in zip(lines, readings, marks, strict=True):
                     if not all(m.values()):
                         bad = [f for f, ok in m.items() if not ok]
@@ -94,6 +120,19 @@ def main() -> None:
                         print(f"  {line['id']} {line['text']!r} wrong {bad}")
                         print(f"     got {got}")
                         print(f"     not { ({f: line[f] for f in bad}) }")
+    for language in ("en", "zh"):
+        for part in ("chat.dev", "chat.unseen"):
+            lines = [json.loads(x) for x in (PHRASINGS / f"{language}.{part}.jsonl").read_text("utf-8").splitlines()]
+            marks = [followed(reader, line) for line in lines]
+            results[f"{language}.{part}"] = {"n": len(lines), "all": float(np.mean(marks))}
+            print(f"{language}.{part}: {len(lines)} follow-ups, all right {np.mean(marks):.3f}")
+            if args.wrong and part == "chat.dev":
+                print(
+                    "".join(
+                        f"  {x['before']!r}, then {x['text']!r}\n" for x, ok in zip(lines, marks, strict=True) if not ok
+                    ),
+                    end="",
+                )
     if args.out:
         args.out.write_text(json.dumps(results, indent=1))
     unseen = [results[f"{language}.unseen"] for language in ("en", "zh")]

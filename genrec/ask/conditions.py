@@ -87,7 +87,7 @@ class Attributes:
         self.values = Phrases(meanings)
         self.value_words = frozenset(w for name in meanings for w in name.split())
 
-    def find(self, words: Sequence[Word], free: Sequence[bool]) -> list[Found]:
+    def find(self, text: str, words: Sequence[Word], free: Sequence[bool]) -> list[Found]:
         """Every condition in the free words, in order; a negation before it is part of it."""
         found: list[Found] = []
         place = 0
@@ -99,7 +99,8 @@ class Attributes:
                 place = hit.hi
             else:
                 place += 1
-        return [self.negated(words, f, found[:n]) for n, f in enumerate(found)]
+        stops = {n for n in range(1, len(words)) if STOP.search(text[words[n - 1].end : words[n].start])}
+        return [self.negated(words, f, found[:n], stops) for n, f in enumerate(found)]
 
     def value_at(self, words: Sequence[Word], place: int, free: Sequence[bool]) -> Found | None:
         """A value of an attribute."""
@@ -223,25 +224,25 @@ class Attributes:
                         return Found(place, at_number + 1 + len(after), (condition,))
         return None
 
-    def negated(self, words: Sequence[Word], found: Found, earlier: Sequence[Found]) -> Found:
+    def negated(self, words: Sequence[Word], found: Found, earlier: Sequence[Found], stops: set[int]) -> Found:
         """The condition turned round where a negation reaches it: just before, or before the one that it is listed
         with."""
         if found.conditions[0].value == SHOWN:
             return found
-        lo, hi = self.negation(words, found.lo, earlier), found.hi
+        lo, hi = self.negation(words, found.lo, earlier, stops), found.hi
         if after := self.negated_after(words, found.hi):
             lo, hi = found.lo if lo is None else lo, after
         if lo is None:
             return found
         return Found(lo, hi, tuple(Condition(c.column, NOT.get(c.op, c.op), c.value) for c in found.conditions))
 
-    def negation(self, words: Sequence[Word], place: int, earlier: Sequence[Found]) -> int | None:
+    def negation(self, words: Sequence[Word], place: int, earlier: Sequence[Found], stops: set[int]) -> int | None:
         """Where the negation begins that reaches the word at `place`; None if there is none."""
         if earlier and earlier[-1].hi <= place:
             between = [w.text for w in words[earlier[-1].hi : place]]
             listed = all(w in LISTED for w in between)
             if listed and place - earlier[-1].hi <= 3:
-                before = self.negation(words, earlier[-1].lo, earlier[:-1])
+                before = self.negation(words, earlier[-1].lo, earlier[:-1], stops)
                 return place if before is not None else None
         for back in range(0, 5):
             end = place - back
@@ -252,6 +253,8 @@ class Attributes:
                 return None
             if size:
                 return end - size
+            if end in stops:
+                return None
         return None
 
     def negated_after(self, words: Sequence[Word], place: int) -> int | None:
@@ -260,12 +263,14 @@ class Attributes:
             if hit := self.language.negations_after.at(words, place):
                 return place + hit[0]
             value = self.values.at(words, place)
-            if value is None and words[place].text not in LISTED:
+            if value is None and words[place].text not in JOINED:
                 return None
             place += value[0] if value else 1
         return None
 
 
+STOP = re.compile(r"[;.!?]")
+JOINED = ("和", "或", "跟", "与", "片", "的", "都", "也", "or", "and")
 OWNERS = ("my", "our", "your")
 LISTED = {
     "or",

@@ -56,6 +56,8 @@ class Language:
     count_cues: Phrases
     numbers: Phrases
     ordinals: Phrases
+    known: Phrases
+    first_few: Phrases
     periods: Phrases
     negations: Phrases
     negations_after: Phrases
@@ -76,7 +78,7 @@ class Language:
     requests: Mapping[str, tuple[str, ...]]
 
 
-OTHER = ("between", "to", "decade_ends")
+OTHER = ("between", "to", "decade_ends", "known", "first_few")
 PHRASES = (
     "users",
     "before_user",

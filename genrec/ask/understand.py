@@ -18,7 +18,7 @@ from .classify import HISTORY, LIKE, NONE, Classifier
 from .conditions import Attributes, Condition
 from .language import Language, language
 
-CERTAIN = 0.22  # a request less probable than this is not taken for understood (`scripts/bench ask` prints the trade)
+CERTAIN = 0.45  # a request less probable than this is not taken for understood
 MOST = 1_000  # longest list that a number in a sentence asks for
 FOLLOW_UPS = ("more", "seen", "change")  # requests that need an answer before them
 TITLE_WORDS = 5  # a longer quote is only a title if it is one to the letter
@@ -298,12 +298,12 @@ class Reader:
         reading = Reading(dataset, words, [None] * len(words))
         mentions: list[tuple[int, Mention]] = []
         self.find_quotes(reading, text, dataset, mentions)
-        self.find_user(reading, text, dataset)
-        self.find_ordinals(reading, shown, self.known[dataset].items, mentions)
+        self.find_user(reading, text, dataset, bool(shown))
+        self.find_ordinals(reading, text, shown, self.known[dataset].items, mentions)
         self.find_titles(reading, text, dataset, mentions)
         self.find_periods(reading)
         conditions: list[Condition] = []
-        for found in self.attributes[dataset].find(words, reading.free()):
+        for found in self.attributes[dataset].find(text, words, reading.free()):
             conditions += [c for c in found.conditions if c not in conditions]
             reading.set(found.lo, found.hi, "CONDITION")
             reading.evidence += 0.6 * (found.hi - found.lo)
@@ -335,8 +335,9 @@ class Reader:
                 reading.set(inside[0], inside[-1] + 1, "TEXT")
                 reading.quote = quote if reading.quote is None else reading.quote
 
-    def find_user(self, reading: Reading, text: str, dataset: str) -> None:
-        """`user 42`, `household #7`, `customer A-12`, `用户42`, `42号用户`; a bare `for 42` where 42 is a user."""
+    def find_user(self, reading: Reading, text: str, dataset: str, after_list: bool) -> None:
+        """`user 42`, `household #7`, `customer A-12`, `用户42`, `42号用户`; a bare `for 42` where 42 is a user, `42号`
+        where no list came before whose items it may number."""
         words, has_user = reading.words, self.known[dataset].has_user
 
         def take(lo: int, hi: int, user: str, weight: float) -> None:
@@ -379,7 +380,7 @@ class Reader:
                 ):
                     continue
                 return take(n + 1, after + numbered, following.text, 0.5)
-            if following.text == "号" and word.text.isdecimal():
+            if following.text == "号" and word.text.isdecimal() and not after_list:
                 return take(n, n + 2, word.text, 0.5)
         if (
             words
@@ -428,60 +429,56 @@ class Reader:
         return False
 
     def find_ordinals(
-        self, reading: Reading, shown: Sequence[str], items: pl.DataFrame, mentions: list[tuple[int, Mention]]
+        self,
+        reading: Reading,
+        text: str,
+        shown: Sequence[str],
+        items: pl.DataFrame,
+        mentions: list[tuple[int, Mention]],
     ) -> None:
-        """`the second one`, `number 3`, `1 and 3`, `第二个` name items of the list before."""
+        """`the second one`, `#3`, `1 and 3`, `the first three`, `第二个` name items of the list before."""
         if not shown:
             return
         words = reading.words
         titles = dict(zip(items["item_id"].to_list(), items["title"].to_list(), strict=True))
+        speaks_of_known = any(self.language.known.at(words, n) for n in range(len(words)))
         n = 0
         while n < len(words):
-            hit = self.language.ordinals.at(words, n) if reading.marks[n] is None else None
-            size, place = (hit[0], int(hit[1])) if hit else (0, 0)
-            if hit and words[n].text == "top":
-                following = words[n + 1].text if n + 1 < len(words) else ""
-                if following != "one":
-                    hit, size = None, 0
-            if hit is None and reading.marks[n] is None:
-                before = words[n - 1].text if n else ""
-                if words[n].text.isdecimal() and (
-                    before
-                    in (
-                        "number",
-                        "no",
-                        "nr",
-                        "seen",
-                        "watched",
-                        "know",
-                        "第",
-                        "have",
-                        "swap",
-                        "replace",
-                        "drop",
-                        "remove",
-                        "why",
-                    )
-                    or (before in ("and", "&", "和", "跟", "、") and mentions)
-                ):
-                    size, place = 1, int(words[n].text)
-            if size and place and abs(place) <= len(shown) and (place > 0 or shown):
-                item = shown[place - 1 if place > 0 else place]
+            places, size = self.places_at(text, words, n, speaks_of_known) if reading.marks[n] is None else ([], 1)
+            places = [p for p in places if abs(p) <= len(shown)]
+            if places:
                 end = n + size
-                if end < len(words) and (
-                    words[end].text in ("one", "个", "部", "item", "film", "movie", "件", "ones", "product")
-                ):
+                if end < len(words) and self.language.items.at(words, end):
                     end += 1
-                mentions.append((n, Mention(item, titles.get(item) or item, f"number {place}")))
-                lo = (
-                    n - 1
-                    if n and words[n - 1].text in ("the", "number", "no", "第") and reading.marks[n - 1] is None
-                    else n
-                )
-                reading.set(lo, end, "TITLE")
+                for place in places:
+                    item = shown[place - 1 if place > 0 else place]
+                    mentions.append((n, Mention(item, titles.get(item) or item, f"number {place}")))
+                lo = n - 1 if n and words[n - 1].text in ("the", "number", "no") and reading.marks[n - 1] is None else n
+                reading.set(lo, end, "TITLE" if len(places) == 1 else "TITLES")
                 n = end
             else:
                 n += 1
+
+    def places_at(self, text: str, words: Sequence[Word], n: int, speaks_of_known: bool) -> tuple[list[int], int]:
+        """The places in a list (from 1; -1: the last) that begin to be named at a word, and in how many words."""
+        few = self.language.first_few.at(words, n)
+        if few and n + few[0] < len(words) and speaks_of_known:
+            size, value = self.number_at(words, n + few[0])
+            if value and value > 1:
+                return list(range(1, value + 1)), few[0] + size
+        hit = self.language.ordinals.at(words, n)
+        if hit and not (words[n].text == "top" and (n + 1 == len(words) or words[n + 1].text != "one")):
+            return [int(hit[1])], hit[0]
+        if not words[n].text.isdecimal():
+            return [], 1
+        marked = text[: words[n].start].endswith(("#", "第")) or (
+            n and words[n - 1].text in ("number", "no", "nr", "why")
+        )
+        numbered = n + 1 < len(words) and words[n + 1].text == "号"
+        counted = n + 1 < len(words) and self.language.items.at(words, n + 1) is not None
+        if marked or numbered or (speaks_of_known and not counted):
+            return [int(words[n].text)], 1 + numbered
+        return [], 1
 
     def find_titles(self, reading: Reading, text: str, dataset: str, mentions: list[tuple[int, Mention]]) -> None:
         """Titles written as they are, the longest first."""
@@ -515,6 +512,8 @@ class Reader:
         if all(w.isdecimal() for w in spelled):
             return False
         if match.how == "exact" and (len(spelled) >= 4 or self.numbered(words)):
+            return True
+        if match.how == "exact" and len(spelled) == 3 and any(w not in self.language.plain for w in spelled):
             return True
         capital = [text[w.start].isupper() for w in words if len(w.text) > 3 or len(words) == 1]
         others = [w for w in words_of(text) if w.start not in {x.start for x in words} and w.text.isalpha()]
@@ -550,6 +549,7 @@ class Reader:
     def find_count(self, reading: Reading) -> None:
         """How many items are wanted; `one` and Chinese numbers only where something counted follows."""
         words = reading.words
+        found: list[tuple[bool, int, int, int]] = []  # said to be a count, minus its place, the place after it, value
         for n in range(len(words)):
             if reading.marks[n] is not None:
                 continue
@@ -563,6 +563,8 @@ class Reader:
             cue = self.language.count_cues.before(words, n) > 0
             loose = words[n].text == "one" or not words[n].text.isascii()
             previous = words[n - 1].text if n else ""
+            if previous in ("下", "上", "第", "每", "这", "那", "同"):
+                continue
             if loose and not (follows or (cue and previous in ("just", "only", "exactly", "前", "me"))):
                 if not (words[n].text == "one" and self.counted(reading, after) and previous not in PRONOUN_BEFORE):
                     continue
@@ -571,9 +573,11 @@ class Reader:
             if after < len(words) and reading.marks[after] == "USER":  # `films 4 user 36`
                 continue
             lo = n - 1 if previous == "a" and not words[n].text.isdecimal() else n
-            reading.k = value
-            reading.set(lo, after, "COUNT")
-            return
+            of_them = [w.text for w in words[after : after + 2]] in (["of", "them"], ["of", "those"])
+            found.append((follows or cue or of_them, -lo, after, value))
+        if found:
+            _, lo, after, reading.k = max(found)
+            reading.set(-lo, after, "COUNT")
 
     def find_near_titles(self, reading: Reading, text: str, dataset: str, mentions: list[tuple[int, Mention]]) -> None:
         """Titles with a typo, or part of a title: stretches of words around one that nothing else explains."""

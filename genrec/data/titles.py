@@ -146,7 +146,7 @@ class TitleIndex:
         from rapidfuzz import fuzz
 
         own = {w for i in match.items[:3] for w in key(self.titles[i] or "").split()}
-        return any(fuzz.ratio(word, w) >= least_similar(word) - 8 for w in own)
+        return any(fuzz.ratio(word, w) >= least_similar(word) for w in own)
 
     @cached_property
     def all_names(self) -> list[str]:
