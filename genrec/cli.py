@@ -505,7 +505,7 @@ def data_options(parser: Parser) -> None:
     from .options import add_options
     from .training.config import DATA_OPTIONS, FinetuneConfig
 
-    parser.add_argument("name", nargs="?", metavar="NAME|FILE", help="data set name or interactions file")
+    parser.add_argument("name", nargs="?", metavar="NAME|FILE|URL", help="data set name, interactions file or SQL URL")
     add_options(parser, FinetuneConfig, DATA_OPTIONS)
     parser.add_argument("--json", action="store_true", help="as JSON")
 
@@ -524,13 +524,14 @@ def data(args: argparse.Namespace) -> None:
     if args.name is None:
         raise DataError("`genrec data show` needs a NAME or FILE")
     from .data.describe import describe
+    from .data.sources import is_url
     from .options import from_namespace
     from .tasks.rows import offered_tasks
     from .tasks.task import load_tasks
     from .training.config import FinetuneConfig, load_data
 
     path = Path(args.name)
-    own = path.suffix and (path.exists() or args.name not in NAMES)
+    own = is_url(args.name) or (path.suffix and (path.exists() or args.name not in NAMES))
     what: dict[str, object] = {"interactions": args.name} if own else {"names": (args.name,)}
     found = []
     for dataset in load_data(from_namespace(FinetuneConfig, args, what)):

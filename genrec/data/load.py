@@ -14,7 +14,7 @@ from .dataset import Dataset
 from .fetch import cache_folder
 from .named import DATASETS, Raw, load_raw
 from .schema import KEY, canonical, composed
-from .sources import read_table
+from .sources import read_source, shown, source_name
 from .splits import Method, split
 
 SHARED = 0.2  # purchases that share their user's timestamp, from which on they are baskets
@@ -24,9 +24,9 @@ SHARED = 0.2  # purchases that share their user's timestamp, from which on they 
 class DataOptions:
     """How a data set is read, cleaned and split; see the options of `genrec finetune`."""
 
-    interactions: Path | None = None
-    items: Path | None = None
-    users: Path | None = None
+    interactions: str | Path | None = None
+    items: str | Path | None = None
+    users: str | Path | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     title: str | None = None
     bad_rows: Literal["error", "skip"] = "error"
@@ -42,7 +42,7 @@ class DataOptions:
 
 
 def load_dataset(name: str | None, options: DataOptions | None = None) -> Dataset:
-    """A named data set, or the caller's files where `name` is None.
+    """A named data set, or the caller's files or tables where `name` is None.
 
     Raises DataError for files that cannot be used, UnknownNameError for a name, UnavailableError where it must be
     fetched and cannot be.
@@ -50,8 +50,8 @@ def load_dataset(name: str | None, options: DataOptions | None = None) -> Datase
     options = options or DataOptions()
     if name is None:
         if options.interactions is None:
-            raise DataError("no interactions: give a file")
-        raw, name, licence = read_files(options), options.interactions.name.split(".")[0], None
+            raise DataError("no interactions: give a file or a SQL URL")
+        raw, name, licence = read_files(options), source_name(options.interactions), None
     else:
         raw = load_raw(name, cache_folder(), cut=options.cut, seed=options.seed)
         licence = DATASETS[name].licence
@@ -74,18 +74,19 @@ def load_dataset(name: str | None, options: DataOptions | None = None) -> Datase
 
 
 def read_files(options: DataOptions) -> Raw:
-    """The caller's own files with standard names and types."""
+    """The caller's own files or tables with standard names and types."""
     frames: dict[str, pl.DataFrame] = {}
     notes: list[str] = []
     for role in ("interactions", "items", "users"):
-        path: Path | None = getattr(options, role)
-        if path is None:
+        source: str | Path | None = getattr(options, role)
+        if source is None:
             continue
-        table, said = read_table(path, bad_rows=options.bad_rows)
+        table, said = read_source(source, bad_rows=options.bad_rows)
+        where = shown(source)
         if role == "interactions" and options.title is not None and options.items is None:
-            composed(table, options.title, str(path))  # raises where a column is not there
+            composed(table, options.title, where)  # raises where a column is not there
         frame, recognised = canonical(
-            table, role, str(path), mapping=options.columns, title=options.title, bad_rows=options.bad_rows
+            table, role, where, mapping=options.columns, title=options.title, bad_rows=options.bad_rows
         )
         frames[role] = frame
         notes += [*said, *recognised]
@@ -95,7 +96,7 @@ def read_files(options: DataOptions) -> Raw:
             theirs, ours = frames[role][key].drop_nulls(), interactions[key].drop_nulls()
             if len(theirs) and len(ours) and not theirs.is_in(ours.implode()).any():
                 raise DataError(
-                    f"{getattr(options, role)}: no {key} in it is one of {options.interactions}; "
+                    f"{shown(getattr(options, role))}: no {key} in it is one of {shown(options.interactions or '')}; "
                     f"here {theirs[0]!r}, there {ours[0]!r}"
                 )
     items = frames.get("items", pl.DataFrame(schema={"item_id": pl.String, "title": pl.String}))

@@ -1,17 +1,23 @@
-"""Files to frames of raw columns: CSV, TSV, JSON lines, Parquet, RecBole files. Text stays text: `007` stays `007`."""
+"""Files and SQL to frames of raw columns: CSV, TSV, JSON lines, Parquet, RecBole. Text stays text, `007` as `007`."""
 
 import csv
 import io
 import itertools
 import json
+import os
 import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 
-from ..errors import DataError
+from ..errors import DataError, UnavailableError, UnknownNameError
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL, Connection
 
 BadRows = Literal["error", "skip"]
 ATOMIC = (".inter", ".item", ".user")
@@ -22,6 +28,20 @@ DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 TYPED = re.compile(r"(.+):(token|token_seq|float|float_seq)")  # RecBole's headers
 SHOWN = 5  # bad rows in a message
 LONGEST_RECORD = 1000  # lines that one quoted record may span in a file with bad rows
+
+VARIABLE = re.compile(r"\$\{(\w+)\}")  # of the environment
+ADDRESS = re.compile(r"[A-Za-z][\w+.-]+://|\$\{\w+\}(?:#|$)")  # what is no path
+QUERY = re.compile(r"\s*(?:select|with)\s", re.IGNORECASE)  # what is no table
+PASSWORD = re.compile(r"[\w+.${}-]{2,}:/{1,2}[^/?@\s]*?:([^@\s]*)@")  # as people write it: # and / may be inside
+SECRET = re.compile(r"password|passwd|pwd|secret|token", re.IGNORECASE)  # options of a URL that hold one
+ODBC_SECRET = re.compile(r"(?:password|pwd)\s*=\s*([^;]*)", re.IGNORECASE)  # inside an option's value
+DRIVERS = {"psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"} | {
+    "duckdb": "duckdb-engine",
+    "snowflake": "snowflake-sqlalchemy",
+    "bigquery": "sqlalchemy-bigquery",
+}  # packages that are not called as the module or the data base
+URL_FORM = "KIND://USER:${PASSWORD}@HOST/DATABASE#TABLE"
+BATCH = 100_000  # rows of a data base turned into columns at a time
 
 
 @dataclass(frozen=True)
@@ -72,6 +92,53 @@ def read_table(path: Path, *, bad_rows: BadRows = "error") -> tuple[pl.DataFrame
             f"{path} has no rows{f' that can be parsed ({n_bad:,} cannot)' if bad else ' below its header'}"
         )
     return frame, ((f"{path.name}: {n_bad:,} rows that cannot be parsed were dropped",) if bad else ())
+
+
+def is_url(source: str | Path) -> bool:
+    """Whether a source is a URL and not a file."""
+    return isinstance(source, str) and ADDRESS.match(source) is not None
+
+
+def check_url(source: str | Path) -> None:
+    """Raises DataError for a URL that cannot be parsed or holds a password; the message does not show it."""
+    if PASSWORD.match(str(source)) or (is_url(source) and not VARIABLE.match(str(source))):
+        _parsed(str(source))
+
+
+def read_source(source: str | Path, *, bad_rows: BadRows = "error") -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """The columns of a file, or of a table or query of a data base, and notes; see `read_table`.
+
+    source: a path, or a SQLAlchemy URL with `#` and a table or a SELECT. `${NAME}` in the URL is read from the
+    environment, here only; where it stands for the whole URL, too. Raises DataError, UnknownNameError for a table,
+    UnavailableError for a missing driver and a server that cannot be reached.
+    """
+    check_url(source)
+    return (_sql(str(source)), ()) if is_url(source) else read_table(Path(source), bad_rows=bad_rows)
+
+
+def shown(source: str | Path) -> str:
+    """A source as messages call it: a long query is cut."""
+    address, mark, wanted = str(source).partition("#") if is_url(source) else (str(source), "", "")
+    wanted = " ".join(wanted.split())
+    return f"{address}{mark}{wanted[:60]}{'...' if len(wanted) > 60 else ''}"
+
+
+def source_name(source: str | Path) -> str:
+    """The name of the data set that a source gives: the file's, the table's, or for a query the data base's.
+
+    Variables are not expanded: the name is the same whatever the environment says, and no secret can be in it.
+    """
+    if not is_url(source):
+        return Path(source).name.split(".")[0]
+    address, _, wanted = str(source).partition("#")
+    if wanted and not QUERY.match(wanted):
+        name = wanted.rpartition(".")[2]
+    elif VARIABLE.fullmatch(address):
+        name = address
+    else:
+        url = _parsed(str(source))
+        name = Path(url.database or url.get_backend_name()).stem
+    return re.sub(r"[^\w-]+", "-", name).strip("-") or "data"
 
 
 def _beside(path: Path) -> str:
@@ -265,6 +332,178 @@ def _atomic(frame: pl.DataFrame) -> pl.DataFrame:
             value = value.str.split(" ")
         columns.append(value.alias(name))
     return frame.select(columns)
+
+
+# --- SQL ----------------------------------------------------------------------------------------------------------
+
+
+def _sql(source: str) -> pl.DataFrame:
+    """All rows of a table or query, in the data base's order."""
+    import sqlalchemy as sa
+
+    name, wanted = shown(source), source.partition("#")[2].strip()
+    url, secrets = _expanded(source)
+    with _connection(url, name, secrets) as connection:
+        if QUERY.match(wanted):
+            query: Any = sa.text(wanted.replace(":", r"\:"))  # a colon is no parameter
+        else:
+            table, schema = _table(connection, wanted, name)
+            query = sa.select(sa.text("*")).select_from(sa.table(table, schema=schema))
+        try:
+            batches = pl.read_database(query, connection, iter_batches=True, batch_size=BATCH, infer_schema_length=None)
+            found = [batch for batch in batches if batch.height]
+            frame = pl.concat(found, how="vertical_relaxed") if found else pl.DataFrame()
+        except pl.exceptions.PolarsError as error:
+            raise DataError(f"{name} cannot be read: {_line(error)}") from error
+    if not frame.height:
+        raise DataError(f"{name} has no rows")
+    objects = [c for c, t in frame.schema.items() if t == pl.Object]  # UUIDs and what else has no type of its own
+    return frame.with_columns(
+        pl.Series(c, [None if v is None else str(v) for v in frame[c]], dtype=pl.String) for c in objects
+    )
+
+
+def _table(connection: "Connection", wanted: str, name: str) -> tuple[str, str | None]:
+    """A table or view and its schema; raises an error that lists those there are."""
+    import sqlalchemy as sa
+
+    inspector = sa.inspect(connection)
+    names = [*inspector.get_table_names(), *inspector.get_view_names()]
+    if not wanted:
+        there = f"tables: {', '.join(sorted(names)) or 'none'}"
+        raise DataError(f"{name}: say what to read with #TABLE or '#SELECT ...' after it; {there}")
+    if wanted in names:
+        return wanted, None
+    schema, dot, table = wanted.rpartition(".")
+    if dot and schema in inspector.get_schema_names():
+        theirs = [*inspector.get_table_names(schema), *inspector.get_view_names(schema)]
+        if table in theirs:
+            return table, schema
+        names = [f"{schema}.{t}" for t in theirs]
+    raise UnknownNameError("table", wanted, names, f"in {name.partition('#')[0]} (a query starts with SELECT or WITH)")
+
+
+@contextmanager
+def _connection(url: "URL", name: str, secrets: Mapping[str, str]) -> Iterator["Connection"]:
+    """A connection that only reads; the data base's errors as ours, without what came from the environment."""
+    import sqlalchemy as sa
+    from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
+
+    # `from None`: the driver's own errors may hold the password.
+    kind = url.get_backend_name()
+    if kind == "sqlite" and not (url.database and Path(url.database).is_file()):
+        raise DataError(
+            f"{name}: there is no such file; a relative path follows sqlite:///, an absolute one sqlite:////"
+        )
+    try:
+        engine = sa.create_engine(url)
+    except ModuleNotFoundError as error:
+        package = DRIVERS.get(error.name or "", error.name)
+        raise UnavailableError(
+            f"{name}: {kind} needs a driver that is not installed: pip install '{package}'"
+        ) from None
+    except NoSuchModuleError:
+        package = DRIVERS.get(kind)
+        needed = (
+            f"pip install {package}" if package else "install the package that brings its dialect, or mend the name"
+        )
+        raise UnavailableError(f"{name}: SQLAlchemy knows no {url.drivername!r} here: {needed}") from None
+    except (SQLAlchemyError, TypeError, ValueError) as error:
+        raise DataError(f"{name}: {_cause(error, secrets)}") from None
+    if engine.dialect.is_async:
+        raise DataError(f"{name}: {url.drivername} is an asynchronous driver; another one of {kind} is needed")
+    try:
+        try:
+            connection = engine.connect()
+        except (SQLAlchemyError, TypeError, ValueError) as error:
+            raise UnavailableError(f"{name} cannot be opened: {_cause(error, secrets)}") from None
+        with connection:
+            connection.execution_options(postgresql_readonly=True)
+            if kind == "sqlite":
+                connection.exec_driver_sql("PRAGMA query_only = ON")
+            yield connection
+    except SQLAlchemyError as error:
+        raise DataError(f"{name} cannot be read: {_cause(error, secrets)}") from None
+    finally:
+        engine.dispose()
+
+
+def _cause(error: Exception, secrets: Mapping[str, str]) -> str:
+    """The driver's own words, with `${NAME}` where they quote the environment."""
+    cause = _line(getattr(error, "orig", None) or error)
+    quoted = "|".join(re.escape(s) for s in sorted(secrets, key=len, reverse=True))
+    return re.sub(quoted, lambda m: secrets[m[0]], cause) if quoted else cause
+
+
+def _parsed(source: str) -> "URL":
+    """The URL before `#` as it is written; raises DataError for one that cannot be parsed or holds a password."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    scheme = source.partition(":")[0]
+    written = PASSWORD.match(source)
+    if written and not VARIABLE.fullmatch(written[1]):
+        raise _refused(scheme)
+    try:
+        url = make_url(source.partition("#")[0])
+    except (ArgumentError, ValueError):
+        raise DataError(f"{scheme}://...: not a URL that can be read; write {URL_FORM}, the port a number") from None
+    if any(not VARIABLE.fullmatch(secret) for secret in _secrets(url)):
+        raise _refused(scheme)
+    return url
+
+
+def _refused(scheme: str) -> DataError:
+    return DataError(
+        f"{scheme}://...: a password must not be written in a URL, which goes into config.yaml. "
+        f"Set an environment variable and write its name, as in {URL_FORM}"
+    )
+
+
+def _secrets(url: "URL") -> list[str]:
+    """What a URL holds that nobody else may see."""
+    options = [(k, v) for k, values in url.normalized_query.items() for v in values]
+    found = [v for k, v in options if SECRET.search(k)] + [m[1] for _, v in options for m in ODBC_SECRET.finditer(v)]
+    return found if url.password is None else [str(url.password), *found]
+
+
+def _expanded(source: str) -> tuple["URL", dict[str, str]]:
+    """The URL with its variables' values, and these values with the variables that they came from.
+
+    The URL is taken apart first: a value may hold any character.
+    """
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    secrets: dict[str, str] = {}
+
+    def value(variable: re.Match[str]) -> str:
+        found = os.environ.get(variable[1])
+        if not found:
+            raise DataError(f"{shown(source)}: the environment variable {variable[1]} is not set")
+        secrets[found] = variable[0]
+        return found
+
+    def filled(text: str | None) -> str | None:
+        return VARIABLE.sub(value, text) if text else None
+
+    address = source.partition("#")[0]
+    if whole := VARIABLE.fullmatch(address):
+        text = value(whole)
+        try:
+            url = make_url(text)
+        except (ArgumentError, ValueError):
+            url = None
+        if url is None or text.partition("?")[0].count("@") > 1:
+            why = f"the value of {whole[1]} is not a URL that can be read; its form is {URL_FORM.partition('#')[0]}"
+            raise DataError(f"{shown(source)}: {why}, special characters of a password as %40 for @") from None
+        return url, secrets | {secret: address for secret in _secrets(url) if secret}
+    url = _parsed(source)
+    options = {k: [VARIABLE.sub(value, v) for v in values] for k, values in url.normalized_query.items()}
+    parts = (filled(url.username), filled(url.password), filled(url.host), filled(url.database))
+    username, password, host, database = parts
+    url = url.set(username=username, password=password, host=host, database=database)
+    return url.set(query={k: v[0] if len(v) == 1 else v for k, v in options.items()}), secrets
 
 
 def _line(error: BaseException) -> str:

@@ -10,6 +10,7 @@ import yaml
 from ..data.dataset import Dataset
 from ..data.load import DataOptions, load_dataset
 from ..data.named import expand
+from ..data.sources import check_url, is_url, source_name
 from ..errors import DataError, UnknownNameError
 from ..options import option
 
@@ -20,7 +21,7 @@ LOCAL = (
     "tasks",
     "model",
     "item_text_model",
-)  # options that name local files: they stay out of the adapter
+)  # options that name local files or data bases: they stay out of the adapter
 DATA_OPTIONS = (
     *("items", "users", "column", "title", "bad_rows", "missing", "duplicates", "k_core"),
     *("split", "folds", "fold", "days", "seed"),
@@ -35,10 +36,13 @@ class FinetuneConfig:
     names: tuple[str, ...] = option((), "named data sets (see `genrec data list`)", positional=True)
     out: str | None = option(None, "run folder to write (default: runs/NAME)", metavar="DIR")
     interactions: str | None = option(
-        None, "your own interactions: CSV, TSV, JSON lines, Parquet or RecBole .inter", metavar="FILE"
+        None,
+        "your own interactions: CSV, TSV, JSON lines, Parquet, RecBole .inter, or SQL as sqlite:///FILE#TABLE "
+        "or postgresql://USER:${PASSWORD}@HOST/DB#SELECT ...",
+        metavar="FILE|URL",
     )
-    items: str | None = option(None, "your own catalogue", metavar="FILE")
-    users: str | None = option(None, "your own users' attributes", metavar="FILE")
+    items: str | None = option(None, "your own catalogue", metavar="FILE|URL")
+    users: str | None = option(None, "your own users' attributes", metavar="FILE|URL")
     column: tuple[str, ...] = option((), "what a column means, as user_id=customer", metavar="NAME=COLUMN")
     title: str | None = option(None, 'compose titles from columns, as "{brand} {size}"', metavar="TEMPLATE")
     bad_rows: Literal["error", "skip"] = option("error", "rows that cannot be parsed: stop, or drop and count them")
@@ -105,12 +109,14 @@ class FinetuneConfig:
             raise DataError(f"--minutes {self.minutes}: a number above 0 is needed")
         if self.task_weights not in ("fixed", "learned"):
             task_weights(self.task_weights)
+        for source in (*self.names, self.interactions, self.items, self.users):  # a URL may stand in a name's place
+            check_url(source or "")
 
     def data_options(self) -> DataOptions:
         """The part of the config that reading data depends on."""
         return DataOptions(
-            items=Path(self.items) if self.items else None,
-            users=Path(self.users) if self.users else None,
+            items=self.items or None,
+            users=self.users or None,
             columns=pairs(self.column, "column"),
             title=self.title,
             bad_rows=self.bad_rows,
@@ -153,7 +159,7 @@ def load_data(config: FinetuneConfig) -> tuple[Dataset, ...]:
         )
     options = config.data_options()
     if config.interactions:
-        return (load_dataset(None, replace(options, interactions=Path(config.interactions))),)
+        return (load_dataset(None, replace(options, interactions=config.interactions)),)
     return tuple(load_dataset(name, replace(options, cut=cut)) for name, cut in expand(config.names))
 
 
@@ -163,7 +169,8 @@ def run_folder(config: FinetuneConfig) -> Path:
         return Path(config.out)
     if config.names:
         return Path("runs") / "-".join(config.names)
-    return Path("runs") / Path(config.interactions or "run").stem
+    source = config.interactions or "run"
+    return Path("runs") / (source_name(source) if is_url(source) else Path(source).stem)
 
 
 def pairs(values: Sequence[str], flag: str) -> dict[str, str]:
