@@ -505,7 +505,7 @@ def data_options(parser: Parser) -> None:
     from .options import add_options
     from .training.config import DATA_OPTIONS, FinetuneConfig
 
-    parser.add_argument("name", nargs="?", metavar="NAME|FILE|URL", help="data set name, interactions file or SQL URL")
+    parser.add_argument("name", nargs="?", metavar="NAME|FILE|URL", help="data set name, interactions file or URL")
     add_options(parser, FinetuneConfig, DATA_OPTIONS)
     parser.add_argument("--json", action="store_true", help="as JSON")
 

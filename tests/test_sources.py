@@ -1,4 +1,4 @@
-"""Data from SQL: what is read, that passwords stay out of everything, what is an error and what it says."""
+"""Data from SQL and the hub: what is read, that passwords stay out of everything, what is an error and what it says."""
 
 import logging
 import sqlite3
@@ -103,6 +103,8 @@ def test_order_is_kept_and_a_query_can_fix_it(shop: Path) -> None:
         ("sqlite:////a/b/shop.db#select 1", "shop"),
         ("sqlite:///shop.db#the people", "the-people"),
         ("a/b.c.csv", "b"),
+        ("hf://datasets/me/films@v1/data/ratings.csv", "ratings"),
+        ("hf://me/films?config=full&split=train", "films"),
     ],
 )
 def test_names_of_data_sets(source: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,3 +268,76 @@ def test_a_run_from_sql_holds_nothing_of_the_environment(
         assert file.is_dir() or b"hidden-place" not in file.read_bytes(), file
     for file in (out / "adapter").rglob("*"):
         assert file.is_dir() or b"sqlite:" not in file.read_bytes(), file
+
+
+# --- the hub ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder, the current one, that `datasets` reads: splits train and test of CSV files in films/."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "films").mkdir()
+    frame = pl.DataFrame(ROWS, schema=["user_id", "item_id", "rating", "timestamp"], orient="row")
+    frame.head(30).write_csv("films/train.csv")
+    frame.tail(10).write_csv("films/test.csv")
+    return tmp_path
+
+
+def test_splits_are_what_their_files_hold(folder: Path) -> None:
+    for split in ("train", "test"):
+        wanted = load_dataset(None, DataOptions(folder / "films" / f"{split}.csv"))
+        for place in ("./films", folder / "films"):
+            found = load_dataset(None, DataOptions(f"hf://{place}?split={split}"))
+            assert_frame_equal(found.interactions, wanted.interactions)
+    assert read_source("hf://./films?split=train%2Btest")[0].rows() == [(u, i, str(r), str(t)) for u, i, r, t in ROWS]
+
+
+def test_parquet_keeps_its_types_and_the_only_split_needs_no_name(folder: Path) -> None:
+    (folder / "one").mkdir()
+    frame = pl.read_csv("films/train.csv", schema_overrides={"user_id": pl.String})
+    frame.write_parquet("one/ratings.parquet")
+    assert_frame_equal(read_source("hf://./one")[0], frame)
+
+
+def test_a_file_of_the_hub_from_its_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder / "hub"))
+    for name, revision in (("main", "a" * 40), ("v1", "b" * 40)):
+        place = folder / "hub" / "datasets--me--films"
+        (place / "refs").mkdir(parents=True, exist_ok=True)
+        (place / "refs" / name).write_text(revision)
+        (place / "snapshots" / revision / "data").mkdir(parents=True)
+        source = folder / "films" / ("train.csv" if name == "main" else "test.csv")
+        (place / "snapshots" / revision / "data" / "r.csv").write_bytes(source.read_bytes())
+    assert_frame_equal(read_source("hf://datasets/me/films/data/r.csv")[0], read_table(folder / "films/train.csv")[0])
+    assert_frame_equal(read_source("hf://datasets/me/films@v1/data/r.csv")[0], read_table(folder / "films/test.csv")[0])
+
+
+@pytest.mark.parametrize(
+    ("source", "kind", "said"),
+    [
+        ("hf://datasets/me/films/a/r.csv", UnavailableError, ("hf download --repo-type dataset me/films a/r.csv",)),
+        ("hf://me/films?split=train", UnavailableError, ("hf download --repo-type dataset me/films ", "hf://./FOLDER")),
+        ("hf://films", DataError, ("hf://OWNER/NAME",)),
+        ("hf://datasets/me/films", DataError, ("hf://datasets/OWNER/NAME/FILE",)),
+        ("hf://./nowhere", DataError, ("no folder nowhere",)),
+        ("hf://./films", DataError, ("?split=", "train, test")),
+        ("hf://./films?split=valid", DataError, ("valid", "train", "test")),
+        ("hf://./films?config=full&split=train", DataError, ("full", "default")),
+        ("hf://./films?spilt=train", UnknownNameError, ("spilt", "split")),
+        ("hf://./empty", DataError, ("empty",)),
+    ],
+)
+def test_mistakes_on_the_hub_are_one_message(
+    folder: Path, capsys: pytest.CaptureFixture[str], source: str, kind: type[GenrecError], said: tuple[str, ...]
+) -> None:
+    (folder / "empty").mkdir()
+    with pytest.raises(kind):
+        read_source(source)
+    capsys.readouterr()
+    assert main(["finetune", "--interactions", source]) == 2
+    messages = [line for line in capsys.readouterr().err.splitlines() if line.startswith("genrec ")]
+    assert len(messages) == 1
+    for text in (source, *said):
+        assert text in messages[0], messages

@@ -50,7 +50,7 @@ def load_dataset(name: str | None, options: DataOptions | None = None) -> Datase
     options = options or DataOptions()
     if name is None:
         if options.interactions is None:
-            raise DataError("no interactions: give a file or a SQL URL")
+            raise DataError("no interactions: give a file or a URL")
         raw, name, licence = read_files(options), source_name(options.interactions), None
     else:
         raw = load_raw(name, cache_folder(), cut=options.cut, seed=options.seed)

@@ -1,4 +1,4 @@
-"""Files and SQL to frames of raw columns: CSV, TSV, JSON lines, Parquet, RecBole. Text stays text, `007` as `007`."""
+"""Files, SQL and hub data sets to frames of raw columns. Text stays text: `007` stays `007`."""
 
 import csv
 import io
@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import unquote
 
 import polars as pl
 
@@ -41,6 +42,9 @@ DRIVERS = {"psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary", "MySQLdb
     "bigquery": "sqlalchemy-bigquery",
 }  # packages that are not called as the module or the data base
 URL_FORM = "KIND://USER:${PASSWORD}@HOST/DATABASE#TABLE"
+HUB = "hf://"
+HUB_FILE = re.compile(r"hf://datasets/([^/@]+/[^/@]+)(?:@([^/]+))?/(.+)")
+HUB_OPTIONS = ("config", "split", "revision")
 BATCH = 100_000  # rows of a data base turned into columns at a time
 
 
@@ -101,18 +105,21 @@ def is_url(source: str | Path) -> bool:
 
 def check_url(source: str | Path) -> None:
     """Raises DataError for a URL that cannot be parsed or holds a password; the message does not show it."""
-    if PASSWORD.match(str(source)) or (is_url(source) and not VARIABLE.match(str(source))):
+    if PASSWORD.match(str(source)) or (is_url(source) and not str(source).startswith(("${", HUB))):
         _parsed(str(source))
 
 
 def read_source(source: str | Path, *, bad_rows: BadRows = "error") -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """The columns of a file, or of a table or query of a data base, and notes; see `read_table`.
+    """The columns of a file, of a table or query of a data base, or of a data set of the hub, and notes.
 
-    source: a path, or a SQLAlchemy URL with `#` and a table or a SELECT. `${NAME}` in the URL is read from the
-    environment, here only; where it stands for the whole URL, too. Raises DataError, UnknownNameError for a table,
-    UnavailableError for a missing driver and a server that cannot be reached.
+    source: a path (see `read_table`), or a SQLAlchemy URL with `#` and a table or a SELECT. `${NAME}` in the URL is
+    read from the environment, here only; where it stands for the whole URL, too. Or `hf://datasets/OWNER/NAME/FILE`, or
+    `hf://OWNER/NAME?config=...&split=...`, which also takes a folder that starts with `/` or `.`. Raises DataError,
+    UnknownNameError for a table, UnavailableError for a missing driver and a server that cannot be reached.
     """
     check_url(source)
+    if str(source).startswith(HUB):
+        return _hub(str(source), bad_rows)
     return (_sql(str(source)), ()) if is_url(source) else read_table(Path(source), bad_rows=bad_rows)
 
 
@@ -130,6 +137,8 @@ def source_name(source: str | Path) -> str:
     """
     if not is_url(source):
         return Path(source).name.split(".")[0]
+    if str(source).startswith(HUB):
+        return source_name(Path(str(source).partition("?")[0])) or "data"
     address, _, wanted = str(source).partition("#")
     if wanted and not QUERY.match(wanted):
         name = wanted.rpartition(".")[2]
@@ -504,6 +513,68 @@ def _expanded(source: str) -> tuple["URL", dict[str, str]]:
     username, password, host, database = parts
     url = url.set(username=username, password=password, host=host, database=database)
     return url.set(query={k: v[0] if len(v) == 1 else v for k, v in options.items()}), secrets
+
+
+# --- the hub ------------------------------------------------------------------------------------------------------
+
+
+def _hub(source: str, bad_rows: BadRows) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """One file of a data set of the hub, or one split of what `datasets` makes of a data set or a folder."""
+    address, _, query = source.partition("?")
+    file = HUB_FILE.fullmatch(source)
+    repository = file[1] if file else address.removeprefix(HUB)
+    folder = Path(repository) if repository.startswith(("/", ".")) else None
+    if not file and folder is None and not re.fullmatch(r"[^/]+/[^/]+", repository):
+        raise DataError(
+            f"{source}: write hf://datasets/OWNER/NAME/FILE, hf://OWNER/NAME?config=...&split=... or hf://./FOLDER"
+        )
+    if folder is not None and not folder.is_dir():
+        raise DataError(f"{source}: there is no folder {folder}")
+    try:
+        if file:
+            from huggingface_hub import hf_hub_download
+
+            path = hf_hub_download(file[1], file[3], repo_type="dataset", revision=file[2])
+        else:
+            return _split_of(source, repository, query), ()
+    except OSError as error:
+        if folder is not None:
+            raise DataError(f"{source} cannot be read: {_line(error)}") from error
+        raise UnavailableError(
+            f"{source} cannot be fetched ({_line(error)}). Check the name and the connection (`hf auth login` for what "
+            f"is not public), or on a machine with access run `hf download --repo-type dataset {repository}"
+            f"{' ' + file[3] if file else ''} --local-dir FOLDER` and give {'the file' if file else 'hf://./FOLDER'}"
+        ) from error
+    except ValueError as error:
+        raise DataError(f"{source}: {_line(error)}") from error
+    return read_table(Path(path), bad_rows=bad_rows)
+
+
+def _split_of(source: str, repository: str, query: str) -> pl.DataFrame:
+    """One split, the only one unless the query names it; columns of CSV files as text."""
+    import datasets
+    from datasets.exceptions import DatasetGenerationError
+
+    options = {k: unquote(v) for k, _, v in (part.partition("=") for part in query.split("&") if part)}
+    for key in options:
+        if key not in HUB_OPTIONS:
+            raise UnknownNameError("option", key, HUB_OPTIONS, f"in {source}")
+    which: dict[str, Any] = {"name": options.get("config"), "revision": options.get("revision")}
+    try:
+        found = datasets.load_dataset(repository, **which, split=options.get("split"))
+        if isinstance(found, dict):
+            if len(found) > 1:
+                raise DataError(f"{source}: say which split with ?split=; there are {', '.join(found)}")
+            (found,) = found.values()
+        builder = datasets.load_dataset_builder(repository, **which)
+        if hasattr(builder.config, "delimiter"):  # CSV: its types were guessed
+            texts = datasets.Features(dict.fromkeys(found.column_names, datasets.Value("string")))
+            found = datasets.load_dataset(repository, **which, split=found.split, features=texts)
+    except DatasetGenerationError as error:
+        raise DataError(f"{source} cannot be read: {_line(error.__cause__ or error)}") from error
+    if not len(found):
+        raise DataError(f"{source} has no rows")
+    return found.to_polars()
 
 
 def _line(error: BaseException) -> str:

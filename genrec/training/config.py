@@ -37,8 +37,8 @@ class FinetuneConfig:
     out: str | None = option(None, "run folder to write (default: runs/NAME)", metavar="DIR")
     interactions: str | None = option(
         None,
-        "your own interactions: CSV, TSV, JSON lines, Parquet, RecBole .inter, or SQL as sqlite:///FILE#TABLE "
-        "or postgresql://USER:${PASSWORD}@HOST/DB#SELECT ...",
+        "your own interactions: CSV, TSV, JSON lines, Parquet, RecBole .inter; SQL as sqlite:///FILE#TABLE "
+        "or postgresql://USER:${PASSWORD}@HOST/DB#SELECT ...; hf://datasets/OWNER/NAME/FILE or hf://OWNER/NAME?split=...",
         metavar="FILE|URL",
     )
     items: str | None = option(None, "your own catalogue", metavar="FILE|URL")
