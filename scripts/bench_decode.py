@@ -45,7 +45,7 @@ from genrec.recommender import CHUNK, Recommender
 from genrec.tasks.rows import Row, header_columns
 from genrec.tasks.vocabulary import build_vocabulary
 from genrec.training.config import FinetuneConfig
-from genrec.training.finetune import Prepared, build_model, prepare, set_scales, with_popularity
+from genrec.training.finetune import Prepared, answers_of, build_model, prepare, set_scales, with_popularity
 from genrec.training.plan import PlannedBatches, plan_epoch
 
 PROMPTS = (30, 100, 300)  # tokens
@@ -87,14 +87,10 @@ def untrained_run(folder: Path, prepared: Prepared, config: FinetuneConfig) -> P
     model = build_model(config, prepared, config.seed)
     plan = plan_epoch(prepared.index, config.batch_tokens, config.seed, 0)
     set_scales(model, prepared, PlannedBatches(prepared.rows, prepared.index, plan, model.split))
-    tasks = {
-        c.dataset.name: {t.name: {"words": list(t.answer.choices), "values": list(t.answer.values)} for t in c.tasks}
-        for c in prepared.corpora
-    }
     manifest = Manifest(
         backbone=prepared.backbone.source,
         vocabulary=prepared.vocabulary,
-        tasks=tasks,
+        tasks=answers_of(prepared),
         max_events=prepared.max_events,
         header_columns={d.name: header_columns(d.users) for d in prepared.datasets},
         calibration={},

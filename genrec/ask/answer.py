@@ -216,7 +216,7 @@ def listed(
         raise GenrecError(
             "ranking needs at least two items of the catalogue, and I found " + (items[0] if items else "none")
         )
-    known = user is None or any(recommender.has_user(user, d) for d in [request.dataset or recommender.datasets[0]])
+    known = user is None or recommender.has_user(user, request.dataset)
     whom, near = f"user {user}", ""
     if not known:
         close = recommender.close_users(user or "", request.dataset, CLOSE)

@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import polars as pl
@@ -132,7 +133,6 @@ class Reading:
     words: list[Word]
     marks: list[str | None]
     user_id: str | None = None
-    user_known: bool = False
     mentions: tuple[tuple[int, Mention], ...] = ()
     conditions: tuple[Condition, ...] = ()
     k: int | None = None
@@ -342,8 +342,8 @@ class Reader:
 
         def take(lo: int, hi: int, user: str, weight: float) -> None:
             reading.set(lo, hi, "USER")
-            reading.user_id, reading.user_known = user, has_user(user)
-            reading.evidence += weight + 0.5 * reading.user_known
+            reading.user_id = user
+            reading.evidence += weight + 0.5 * has_user(user)
 
         n = 0
         while n < len(words):
@@ -359,9 +359,8 @@ class Reader:
                 at += filler[0]
             found = self.id_at(text, words, at, has_user)
             if found:
-                lo = n
-                return take(lo, found[1] + self.measure(words, found[1]), found[0], 1.0)
-            if words[n].text in CHINESE_USERS or not words[n].text.isascii():
+                return take(n, found[1] + self.measure(words, found[1]), found[0], 1.0)
+            if not words[n].text.isascii():
                 back = n - 1
                 while back > 0 and words[back].text in ("号", "的", "编", "为"):
                     back -= 1
@@ -416,10 +415,15 @@ class Reader:
         unknown = words[place].text not in self.vocabulary and words[place].text.isascii()
         return (user, after) if unknown and len(user) > 1 else None
 
-    @property
+    @cached_property
     def vocabulary(self) -> frozenset[str]:
         """Words with a known part in a sentence."""
         return self.language.plain | self.following.vocabulary
+
+    @cached_property
+    def common(self) -> dict[str, frozenset[str]]:
+        """By data set, the vocabulary and the words of its attributes' values."""
+        return {name: self.vocabulary | own.value_words for name, own in self.attributes.items()}
 
     def counted(self, reading: Reading, place: int) -> bool:
         """Whether a counted noun stands at a place, after at most two other words: `5 good films`."""
@@ -506,7 +510,7 @@ class Reader:
     def reads_as_title(self, text: str, words: Sequence[Word], place: int, dataset: str, match: Match) -> bool:
         """Whether words that equal a title are meant as one: common words must be written like a name."""
         spelled = [w.text for w in words]
-        common = self.vocabulary | self.attributes[dataset].value_words
+        common = self.common[dataset]
         if any(w not in common and not w.isdecimal() for w in spelled):
             return True
         if all(w.isdecimal() for w in spelled):
@@ -582,7 +586,7 @@ class Reader:
     def find_near_titles(self, reading: Reading, text: str, dataset: str, mentions: list[tuple[int, Mention]]) -> None:
         """Titles with a typo, or part of a title: stretches of words around one that nothing else explains."""
         index, words = self.titles[dataset], reading.words
-        common = self.vocabulary | self.attributes[dataset].value_words
+        common = self.common[dataset]
         lo = 0
         while lo < len(words):
             if not self.may_be_title(reading, lo):
@@ -636,7 +640,7 @@ class Reader:
     def lenient_titles(self, reading: Reading, dataset: str) -> None:
         """Where the request needs an item and none was found: a single word of a title will do."""
         index, words = self.titles[dataset], reading.words
-        common = self.vocabulary | self.attributes[dataset].value_words
+        common = self.common[dataset]
         for n, word in enumerate(words):
             if reading.marks[n] is None and word.text not in common and len(word.text) >= 4:
                 near = index.near(word.text)
@@ -656,7 +660,6 @@ class Reader:
         return tuple(text[reading.words[lo].start : reading.words[hi - 1].end] for lo, hi in runs)
 
 
-CHINESE_USERS = frozenset("用户 家庭 住户 顾客 客户 会员 观众".split())
 PRONOUN_BEFORE = frozenset("second first third that this which good another last the next better right".split())
 
 

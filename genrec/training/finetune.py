@@ -679,16 +679,10 @@ def finish(
     store = out / "store.db"
     if not store.exists():
         create_store(store, prepared.datasets).close()
-    tasks = {
-        corpus.dataset.name: {
-            t.name: {"words": list(t.answer.choices), "values": list(t.answer.values)} for t in corpus.tasks
-        }
-        for corpus in prepared.corpora
-    }
     manifest = Manifest(
         backbone=prepared.backbone.source,
         vocabulary=prepared.vocabulary,
-        tasks=tasks,
+        tasks=answers_of(prepared),
         max_events=prepared.max_events,
         header_columns={d.name: header_columns(d.users) for d in prepared.datasets},
         calibration={name: asdict(fitted) for name, fitted in calibration.items()},
@@ -710,6 +704,14 @@ def finish(
     )
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
     return manifest
+
+
+def answers_of(prepared: Prepared) -> dict[str, dict[str, Any]]:
+    """Per data set and task its answers (words, values), as a manifest holds them."""
+    return {
+        c.dataset.name: {t.name: {"words": list(t.answer.choices), "values": list(t.answer.values)} for t in c.tasks}
+        for c in prepared.corpora
+    }
 
 
 def with_popularity(corpus: Corpus) -> pl.DataFrame:
