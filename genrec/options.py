@@ -38,7 +38,10 @@ def add_option(parser: argparse.ArgumentParser, spec: "Field[Any]", hint: Any) -
     if hint is bool:
         kwargs["action"] = argparse.BooleanOptionalAction if default else "store_true"
     elif get_origin(hint) in (list, tuple):
-        kwargs |= {"nargs": "*" if spec.metadata["positional"] else "+", "type": get_args(hint)[0]}
+        positional = spec.metadata["positional"]
+        kwargs |= {"nargs": "*" if positional else "+", "type": get_args(hint)[0]}
+        if not positional:
+            kwargs["action"] = "extend"  # `--task a --task b` is `--task a b`
     elif get_origin(hint) is Literal:
         kwargs["choices"] = get_args(hint)
     else:

@@ -23,6 +23,7 @@ from .tasks.rows import (
     first_token,
     plain_encoder,
     question_tokens,
+    read_at,
     shown_from,
     user_header,
 )
@@ -303,14 +304,7 @@ class Recommender:
         )
         if branches:
             return row
-        return replace(
-            row,
-            target_at=[len(row.tokens) - 1],
-            target_task=[0],
-            target_id=[0],
-            target_weight=[1.0],
-            target_allowed=[-1],
-        )
+        return read_at(row, [len(row.tokens) - 1])
 
     def _own_history(self, shelf: Shelf, user: str) -> pl.DataFrame:
         return stores.history(self.store, shelf.corpus.dataset.name, user)

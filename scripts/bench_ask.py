@@ -101,7 +101,7 @@ def main() -> None:
     reader = Reader(known_data(), load_tasks())
     results: dict[str, Any] = {}
     for language in ("en", "zh"):
-        for part in ("dev", "dev2", "unseen"):
+        for part in ("dev", "dev2", "dev3", "unseen"):
             lines = [json.loads(x) for x in (PHRASINGS / f"{language}.{part}.jsonl").read_text("utf-8").splitlines()]
             readings = [reader.read(line["text"]) for line in lines]
             marks = [right(r, line) for r, line in zip(readings, lines, strict=True)]

@@ -42,11 +42,13 @@ from genrec.model.batching import batches_by_length
 from genrec.model.item_rows import ItemRows
 from genrec.model.recmodel import RecModel
 from genrec.recommender import CHUNK, Recommender
-from genrec.tasks.rows import Row, header_columns
+from genrec.tasks.rows import Row, header_columns, read_at
 from genrec.tasks.vocabulary import build_vocabulary
 from genrec.training.config import FinetuneConfig
-from genrec.training.finetune import Prepared, answers_of, build_model, prepare, set_scales, with_popularity
+from genrec.training.finetune import answers_of, with_popularity
 from genrec.training.plan import PlannedBatches, plan_epoch
+from genrec.training.prepare import Prepared, prepare
+from genrec.training.start import build_model, set_scales
 
 PROMPTS = (30, 100, 300)  # tokens
 BEAMS = 10
@@ -207,7 +209,7 @@ def lists(recommender: Recommender, repeats: int) -> Found:
         with torch.no_grad():
             prompt = model.embed(torch.tensor([row.tokens]), name, items).to(model.compute_dtype)
             spelled = titles.spelled([title_of[i] for i in history(recommender.store, name, user)["item_id"]])
-        before = replace(row, tokens=row.tokens[:-1], target_at=[tokens - 2], segment=row.segment[:-1])
+        before = replace(read_at(row, [tokens - 2]), tokens=row.tokens[:-1], segment=row.segment[:-1])
 
         def read(row: Row = before) -> None:
             engine.prefixes.clear()

@@ -22,10 +22,12 @@ from genrec.inference.engine import Engine
 from genrec.model.backbone import choose_precision
 from genrec.model.batching import batches_by_length, collate
 from genrec.model.recmodel import RecModel
-from genrec.tasks.rows import assemble, select
+from genrec.tasks.rows import assemble, read_at, select
 from genrec.training.config import FinetuneConfig
-from genrec.training.finetune import Prepared, build_model, prepare, set_expected_targets, set_scales, validation
+from genrec.training.finetune import validation
 from genrec.training.plan import PlannedBatches, plan_epoch
+from genrec.training.prepare import Prepared, prepare
+from genrec.training.start import build_model, set_expected_targets, set_scales
 from genrec.training.trainer import parameter_groups
 
 TARGET = 0.0595
@@ -130,8 +132,7 @@ def single_batches(config: FinetuneConfig, prepared: Prepared) -> Iterator[Field
                 user, at = pairs[number]
                 lo = max(int(train.offsets[user]), at - config.max_events)
                 row = assemble(corpus, train.users[user], lo, at, [], False, False, train)
-                target = {"target_task": [0], "target_id": [int(train.item[at])], "target_weight": [1.0]}
-                rows.append(replace(row, target_at=[len(row.tokens) - 1], target_allowed=[-1], **target))
+                rows.append(replace(read_at(row, [len(row.tokens) - 1]), target_id=[int(train.item[at])]))
             batches = batches_by_length([len(r.tokens) for r in rows], config.batch_tokens)
             for chosen in rng.permutation(len(batches)).tolist():
                 yield collate([rows[n] for n in batches[chosen]], 0)

@@ -51,6 +51,13 @@ def test_texts_need_neither_users_nor_items(tmp_path: Path, toy_files: Path, cap
         assert "reviews" in capsys.readouterr().err
 
 
+def test_an_option_given_twice_adds_up(toy_files: Path, capsys: Said) -> None:
+    files = ["--interactions", str(toy_files / "chain.csv"), "--model", str(toy_files / "tiny"), "--layers", "2"]
+    assert main(["finetune", *files, "--dry-run", "--task", "next_item", "--task", "rating"]) == 0
+    said = capsys.readouterr().out
+    assert "next_item" in said and "rating" in said and "click" not in said
+
+
 OWN = """
 task: keeper
 version: 1

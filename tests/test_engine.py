@@ -1,7 +1,5 @@
 """Answers from what is kept of a history, and exact lists from scores."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -20,6 +18,7 @@ from genrec.tasks.rows import (
     build_corpus,
     offered_tasks,
     plain_encoder,
+    read_at,
     shown_from,
     vocabulary_of,
 )
@@ -53,8 +52,7 @@ def history(corpus: Corpus, events: int, branches: list[list[int]] = (), user: i
     row = assemble(corpus, corpus.events.users[user], lo, hi, asked, False, False, corpus.events)
     if branches:
         return row
-    last = {"target_task": [0], "target_id": [0], "target_weight": [1.0], "target_allowed": [-1]}
-    return replace(row, target_at=[len(row.tokens) - 1], **last)
+    return read_at(row, [len(row.tokens) - 1])
 
 
 def check(model: RecModel, engine: Engine, row: Row) -> int:
@@ -106,8 +104,7 @@ def test_a_place_inside_the_history_can_be_read(world) -> None:
     engine = Engine(model, prefix_bytes=2**20)
     row = history(corpus, 30)
     check(model, engine, row)
-    inside = {"target_at": [20, 40], "target_task": [0, 0], "target_id": [0, 0], "target_weight": [1.0, 1.0]}
-    check(model, engine, replace(row, target_allowed=[-1, -1], **inside))
+    check(model, engine, read_at(row, [20, 40]))
 
 
 def test_few_rows_read_as_many(world) -> None:

@@ -22,7 +22,7 @@ def row(tokens: list[int], targets: list[tuple[int, int, int, int]]) -> Row:
     """A history without branches; targets: place, task, answer, allowed set."""
     n = len(tokens)
     at, task, answer, allowed = (list(column) for column in zip(*targets, strict=True))
-    return Row("shop", tokens, list(range(n)), [0] * n, [n] * n, at, task, answer, [1.0] * len(at), allowed, [])
+    return Row("shop", tokens, list(range(n)), [0] * n, [n] * n, at, at, task, answer, [1.0] * len(at), allowed, [])
 
 
 @pytest.fixture

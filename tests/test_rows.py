@@ -25,6 +25,7 @@ from genrec.tasks.rows import (
     build_corpus,
     offered_tasks,
     plain_encoder,
+    read_at,
     select,
     vocabulary_of,
 )
@@ -232,9 +233,7 @@ def test_a_branch_reads_the_same_alone_and_beside_others(backbone) -> None:
     whole = assemble(corpus, "u000", 0, 6, [], True, True, events)
     rating = corpus.all_tasks.index("rating")
     at = [a for a, t in zip(whole.target_at, whole.target_task, strict=True) if t == rating][5]
-    dense = engine.states(
-        [replace(whole, target_at=[at], target_task=[0], target_id=[0], target_weight=[1.0], target_allowed=[-1])]
-    )
+    dense = engine.states([read_at(whole, [at])])
     candidate = Branch([item + int(events.item[5])], 5, [("rating", 0, 1.0, -1)])
     asked = engine.states([assemble(corpus, "u000", 0, 6, [candidate], False, False, events)])
     torch.testing.assert_close(dense, asked, atol=1e-5, rtol=1e-5)

@@ -92,7 +92,7 @@ def test_what_goes_where() -> None:
     limit = [7, 7, 7, 7, 7, 7, 7, 5, 5, 5, 7]
     position = [*range(7), 5, 6, 7, 7]
     n = [0] * 5
-    made = Row("shop", tokens, position, segment, limit, [2, 3, 6, 9, 10], n, n, [1.0] * 5, n, [])
+    made = Row("shop", tokens, position, segment, limit, [2, 3, 6, 9, 10], [2, 3, 6, 9, 10], n, n, [1.0] * 5, n, [])
     decoded, encoded = split_row(made, Split(words, start))
     assert encoded.tokens.tolist() == [1, 20, 21, 30, 62, 31]
     assert encoded.segment.tolist() == [0, 0, 0, 1, 1, 1]

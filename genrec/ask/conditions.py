@@ -141,13 +141,12 @@ class Attributes:
                 value = float(first if hit[1] in ("<", ">=") else last)
                 return Found(place, end + hit[0], (Condition(self.year, hit[1], value),))
             return Found(place, end, (Condition(self.year, "between", (float(first), float(last))),))
-        if lo < len(words) and YEAR.fullmatch(words[lo].text):
-            end = lo + 1
-            if op == "=" and (hit := at(self.language.after_number, words, end)):
-                op, end = hit[1], end + hit[0]
-            elif end < len(words) and words[end].text == "年":
-                end += 1
-            return Found(place, end, (Condition(self.year, op, float(words[lo].text)),))
+        if single := self.single_year(words, lo):
+            year, _, end = single
+            number_end = end - (words[end - 1].text == "年")
+            if op == "=" and (hit := at(self.language.after_number, words, number_end)):
+                op, end = hit[1], number_end + hit[0]
+            return Found(place, end, (Condition(self.year, op, float(year)),))
         return None
 
     def year_range(self, words: Sequence[Word], place: int, first: int) -> Found | None:
@@ -169,11 +168,13 @@ class Attributes:
 
     def single_year(self, words: Sequence[Word], place: int) -> tuple[int, int, int] | None:
         """A year as first, last and the place after it."""
-        if place < len(words) and YEAR.fullmatch(words[place].text):
-            year = int(words[place].text)
-            end = place + 1
-            return year, year, end + (end < len(words) and words[end].text == "年")
-        return None
+        if place >= len(words):
+            return None
+        size, year = self.language.number(words, place)
+        if year is None or not YEAR.fullmatch(str(year)):
+            return None
+        end = place + size
+        return year, year, end + (end < len(words) and words[end].text == "年")
 
     def decade(self, words: Sequence[Word], place: int) -> tuple[int, int, int] | None:
         """`1990s`, `90s`, `90's`, `nineties`, `early 90s`, `90年代`: first and last year, place after it."""
@@ -238,12 +239,16 @@ class Attributes:
 
     def negation(self, words: Sequence[Word], place: int, earlier: Sequence[Found], stops: set[int]) -> int | None:
         """Where the negation begins that reaches the word at `place`; None if there is none."""
-        if earlier and earlier[-1].hi <= place:
-            between = [w.text for w in words[earlier[-1].hi : place]]
-            listed = all(w in LISTED for w in between)
-            if listed and place - earlier[-1].hi <= 3:
-                before = self.negation(words, earlier[-1].lo, earlier[:-1], stops)
-                return place if before is not None else None
+        if (own := self.own_negation(words, place, earlier, stops)) is not None:
+            return own
+        if earlier and earlier[-1].hi <= place <= earlier[-1].hi + 3:
+            listed = all(w.text in LISTED for w in words[earlier[-1].hi : place])
+            before = self.negation(words, earlier[-1].lo, earlier[:-1], stops) if listed else None
+            return place if before is not None else None
+        return None
+
+    def own_negation(self, words: Sequence[Word], place: int, earlier: Sequence[Found], stops: set[int]) -> int | None:
+        """Where a negation begins that stands between the condition before and the word at `place`."""
         for back in range(0, 5):
             end = place - back
             if end <= 0 or (earlier and end < earlier[-1].hi):
@@ -261,7 +266,8 @@ class Attributes:
         """The place after a negation that follows, also at the end of a list: `剧情和爱情就免了`."""
         while place < len(words):
             if hit := self.language.negations_after.at(words, place):
-                return place + hit[0]
+                end = place + hit[0]
+                return None if at(self.values, words, end) else end  # `动作片,不要惊悚的`: it is of what follows
             value = self.values.at(words, place)
             if value is None and words[place].text not in JOINED:
                 return None

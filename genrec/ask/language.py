@@ -46,6 +46,28 @@ class Phrases:
         return 0
 
 
+CHINESE_DIGITS = {c: n for n, c in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2}
+CHINESE_UNITS = {"十": 10, "百": 100, "千": 1_000}
+
+
+def chinese_number(text: str) -> int | None:
+    """`三十六` is 36, `七百二十` 720, `一九九四` 1994; None for two or three digits in a row, which are vague
+    (`三五部`)."""
+    if not text or any(c not in CHINESE_DIGITS and c not in CHINESE_UNITS for c in text):
+        return None
+    if not any(c in CHINESE_UNITS for c in text):
+        digits = [CHINESE_DIGITS[c] for c in text]
+        return int("".join(str(d) for d in digits)) if len(digits) == 1 or len(digits) >= 4 else None
+    total, digit = 0, None
+    for c in text:
+        if c in CHINESE_DIGITS:
+            digit = CHINESE_DIGITS[c]
+        else:
+            total += (1 if digit is None else digit) * CHINESE_UNITS[c]
+            digit = None
+    return total + (digit or 0)
+
+
 @dataclass(frozen=True)
 class Language:
     """All languages together: phrases by what they do, other words for values, and examples of requests."""
@@ -76,6 +98,27 @@ class Language:
     pairs: Mapping[str, tuple[str, ...]]
     plain: frozenset[str]
     requests: Mapping[str, tuple[str, ...]]
+
+    def number(self, words: Sequence[Word], place: int) -> tuple[int, int | None]:
+        """Words and value of a number that begins at a place: `20`, `half a dozen`, `twenty five`, `三十六`; value None
+        for none."""
+        if words[place].text.isdecimal():
+            return 1, int(words[place].text)
+        end = place
+        while end < len(words) and (words[end].text in CHINESE_DIGITS or words[end].text in CHINESE_UNITS):
+            end += 1
+        value = chinese_number("".join(w.text for w in words[place:end]))
+        hit = self.numbers.at(words, place)
+        if value is not None and not (hit and hit[0] > end - place):
+            return end - place, value
+        if hit is None or end - place > hit[0]:
+            return 1, None
+        size, tens = hit[0], int(hit[1])
+        if 20 <= tens < 100 and tens % 10 == 0 and place + size < len(words):
+            units = self.numbers.at(words, place + size)
+            if units and 0 < int(units[1]) < 10 and units[0] == 1 and words[place].text.isascii():
+                return size + 1, tens + int(units[1])
+        return size, tens
 
 
 OTHER = ("between", "to", "decade_ends", "known", "first_few")

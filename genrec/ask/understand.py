@@ -6,10 +6,11 @@ Everything here knows catalogues, users and tasks; no model is needed.
 
 import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -28,7 +29,7 @@ QUOTES = re.compile(
     r"(?:(?<=[\s:(,])|^)['‘](?P<f>.+?)['’](?=$|[\s.,;:?!)])|`(?P<g>[^`]+)`|《(?P<h>[^》]+)》|‘(?P<i>[^’]+)’",
     re.DOTALL,
 )
-SPLIT = re.compile(r"[:?\n。!]+\s*|\s[-–—]+\s|\.\s+|,\s+")
+SPLIT = re.compile(r"[:?\n。!]+\s*|\s[-–—]+\s|—{2,}|\.\s+|,\s+")
 USER_ID = re.compile(r"[#:=\s]*([^\W\u3040-\u30ff\u3400-\u9fff]+(?:[.@-][^\W\u3040-\u30ff\u3400-\u9fff]+)*)")
 FOR = (
     "for",
@@ -49,6 +50,8 @@ FOR = (
     "帮",
     "替",
 )
+JOINED_ID = re.compile(r"(?:user|uid|userid|customer|household|member|client|id)(\d+)")
+SPEAKS_OF_USER = ("will", "would", "and", "wants", "likes", "liked")
 JOINTS = {
     "and",
     "or",
@@ -80,6 +83,15 @@ class Known:
     tasks: tuple[str, ...]
     items: pl.DataFrame
     has_user: Callable[[str], bool]
+
+
+class Said(NamedTuple):
+    """A user named by words lo..hi; weight: how sure that makes one of the data set."""
+
+    lo: int
+    hi: int
+    user: str
+    weight: float
 
 
 @dataclass(frozen=True)
@@ -193,7 +205,7 @@ class Reader:
         dataset: the one it is about, where that is settled. shown: item ids of the list before, which `the second one`
         names. follows: whether a request came before, so that `more` and `and for user 7?` can be meant.
         """
-        text = unicodedata.normalize("NFKC", sentence).strip()
+        text = re.sub(r"(?i)\btop(?=\d)", "top ", unicodedata.normalize("NFKC", sentence).strip())
         classifier = self.following if follows else self.single
         names = [dataset] if dataset else list(self.known)
         readings = {n: self.entities(text, n, shown) for n in names}
@@ -202,6 +214,11 @@ class Reader:
         reading = readings[best]
         found: str | None
         found, certainty = self.task_of(reading, classifier)
+        offering = [n for n in names if found in self.known[n].tasks]
+        if offering and best not in offering and found not in self.texts:  # what goes with `Bananas`, which is a film
+            best = max(offering, key=lambda n: (bool(readings[n].mentions), readings[n].evidence))
+            reading, decided = readings[best], len(offering) == 1
+            found, certainty = self.task_of(reading, classifier)
         quote = reading.quote
         if quote is None and found in (*self.texts, NONE) and (split := self.unquoted(text, classifier)):
             found, certainty, quote = split
@@ -253,7 +270,7 @@ class Reader:
         task = self.tasks.get(name)
         items, has_text = len(reading.mentions), reading.quote is not None
         if name in self.texts:
-            return 1.0 if has_text else 0.3
+            return 1.0 if has_text else 0.3 if reading.user_id is None else 0.001
         if name == NONE:
             return 0.3 if reading.user_id is not None else 1.0
         if has_text:
@@ -272,23 +289,27 @@ class Reader:
 
     def unquoted(self, text: str, classifier: Classifier) -> tuple[str, float, str] | None:
         """A text task whose text stands without quotes before or after a colon, a question mark or a sentence's end."""
-        forms: list[tuple[list[str], str]] = []
+        forms: list[tuple[list[str], str, bool]] = []
         for match in SPLIT.finditer(text):
             before, after = text[: match.start()].strip(), text[match.end() :].strip()
             for asked, quote, order in ((before, after, 1), (after, before, -1)):
                 words = [w.text for w in words_of(asked)]
                 if 0 < len(words) <= (14 if asked.isascii() else 40) and len(words_of(quote)) >= 2:
-                    forms.append(([*words, "TEXT"] if order == 1 else ["TEXT", *words], quote))
+                    marked = [*words, "TEXT"] if order == 1 else ["TEXT", *words]
+                    forms.append((marked, quote, order == 1 and match[0].startswith(":")))
         if not forms:
             return None
-        best: tuple[str, float, str] | None = None
-        for (_, quote), probabilities in zip(
-            forms, classifier.probabilities([words for words, _ in forms]), strict=True
-        ):
+        found = []
+        every = classifier.probabilities([words for words, _, _ in forms])
+        for (words, quote, colon), probabilities in zip(forms, every, strict=True):
+            known = sum(w in self.vocabulary for w in words) / len(words)
             for name in self.texts & probabilities.keys():
-                if probabilities[name] > max(0.4, best[1] if best else 0.0):
-                    best = name, probabilities[name], quote
-        return best
+                if probabilities[name] > 0.4:  # a colon says best where the text is, then the words of what is asked
+                    found.append((colon, probabilities[name] * known, probabilities[name], name, quote))
+        if not found:
+            return None
+        *_, probability, name, quote = max(found)
+        return name, probability, quote
 
     # --- entities -----------------------------------------------------------------------------------------------------
 
@@ -337,64 +358,58 @@ class Reader:
 
     def find_user(self, reading: Reading, text: str, dataset: str, after_list: bool) -> None:
         """`user 42`, `household #7`, `customer A-12`, `用户42`, `42号用户`; a bare `for 42` where 42 is a user, `42号`
-        where no list came before whose items it may number."""
-        words, has_user = reading.words, self.known[dataset].has_user
+        where no list came before whose items it may number. An id with a digit goes before a name."""
+        has_user = self.known[dataset].has_user
+        named = list(self.users_by_noun(text, reading.words, has_user))
+        named.sort(key=lambda u: not (has_user(u.user) or any(c.isdigit() for c in u.user)))
+        for said in (*named, *self.bare_users(reading, has_user, after_list)):
+            reading.set(said.lo, said.hi, "USER")
+            reading.user_id = said.user
+            reading.evidence += said.weight + 0.5 * has_user(said.user)
+            return
 
-        def take(lo: int, hi: int, user: str, weight: float) -> None:
-            reading.set(lo, hi, "USER")
-            reading.user_id = user
-            reading.evidence += weight + 0.5 * has_user(user)
-
+    def users_by_noun(self, text: str, words: Sequence[Word], has_user: Callable[[str], bool]) -> Iterator[Said]:
+        """Ids after a word such as `user`, with or without a space, and before one in Chinese."""
         n = 0
         while n < len(words):
             hit = self.language.users.at(words, n)
             if hit is None:
-                joined = re.fullmatch(r"(?:user|uid|userid|customer|household|member|client|id)(\d+)", words[n].text)
-                if joined:
-                    return take(n, n + 1, joined[1], 1.0)
+                if joined := JOINED_ID.fullmatch(words[n].text):
+                    yield Said(n, n + 1, joined[1], 1.0)
                 n += 1
                 continue
             at = n + hit[0]
             while at < len(words) and (filler := self.language.before_user.at(words, at)):
                 at += filler[0]
-            found = self.id_at(text, words, at, has_user)
-            if found:
-                return take(n, found[1] + self.measure(words, found[1]), found[0], 1.0)
-            if not words[n].text.isascii():
-                back = n - 1
-                while back > 0 and words[back].text in ("号", "的", "编", "为"):
-                    back -= 1
-                if back >= 0 and words[back].text.isascii() and any(c.isdigit() for c in words[back].text):
-                    return take(back, n + hit[0], raw(text, words[back]), 1.0)
+            back = n
+            while back > 0 and words[back - 1].text in ("号", "的", "编", "为"):
+                back -= 1
+            before = self.id_before(text, words, back) if not words[n].text.isascii() else None
+            if before and back < n:
+                yield Said(before[1], n + hit[0], before[0], 1.0)
+            elif found := self.id_at(text, words, at, has_user):
+                yield Said(n, found[1] + numbered(words, found[1]), found[0], 1.0)
+            elif before:
+                yield Said(before[1], n + hit[0], before[0], 1.0)
             n = at if at > n else n + 1
-        for n, word in enumerate(words[:-1]):
-            following = words[n + 1]
+
+    def bare_users(self, reading: Reading, has_user: Callable[[str], bool], after_list: bool) -> Iterator[Said]:
+        """`for 42`, `42号`, and `42 would like ...` where 42 is a user."""
+        words = reading.words
+        for n, (word, following) in enumerate(pairwise(words)):
             if word.text in FOR and following.text.isdecimal() and has_user(following.text):
                 after = n + 2
-                numbered = after < len(words) and words[after].text == "号"
-                if not numbered and (
-                    self.counted(reading, after) or self.language.periods.at(words, after)
-                    if after < len(words)
-                    else False
-                ):
-                    continue
-                return take(n + 1, after + numbered, following.text, 0.5)
+                number = numbered(words, after)
+                counted = after < len(words) and (
+                    self.counted(words, after) or self.language.periods.at(words, after) is not None
+                )
+                if number or not counted:
+                    yield Said(n + 1, after + number, following.text, 0.5)
             if following.text == "号" and word.text.isdecimal() and not after_list:
-                return take(n, n + 2, word.text, 0.5)
-        if (
-            words
-            and words[0].text.isdecimal()
-            and len(words) > 1
-            and has_user(words[0].text)
-            and not self.counted(reading, 1)
-        ):
-            if words[1].text in ("will", "would", "and", "wants", "likes", "liked"):
-                take(0, 1, words[0].text, 0.3)
-        return None
-
-    def measure(self, words: Sequence[Word], place: int) -> int:
-        """1 where `号` follows an id."""
-        return int(place < len(words) and words[place].text == "号")
+                yield Said(n, n + 2, word.text, 0.5)
+        starts = len(words) > 1 and words[0].text.isdecimal() and has_user(words[0].text)
+        if starts and words[1].text in SPEAKS_OF_USER and not self.counted(words, 1):
+            yield Said(0, 1, words[0].text, 0.3)
 
     def id_at(
         self, text: str, words: Sequence[Word], place: int, has_user: Callable[[str], bool]
@@ -402,8 +417,14 @@ class Reader:
         """An id that begins at a word, and the place after it."""
         if place >= len(words):
             return None
+        between = text[words[place - 1].end : words[place].start] if place else ""
+        if re.search(r"[,;.!?、。]", between) and words[place - 1].text not in ("no", "nr"):
+            return None
+        size, value = self.language.number(words, place)
+        if value is not None and not words[place].text.isascii():
+            return None if self.counted(words, place + size) else (str(value), place + size)
         matched = USER_ID.match(text, words[place].start)
-        if matched is None or (place and re.search(r"[,;.!?]", text[words[place - 1].end : words[place].start])):
+        if matched is None:
             return None
         user = re.sub(r"'s$", "", matched[1])
         end = matched.end()
@@ -415,6 +436,17 @@ class Reader:
         unknown = words[place].text not in self.vocabulary and words[place].text.isascii()
         return (user, after) if unknown and len(user) > 1 else None
 
+    def id_before(self, text: str, words: Sequence[Word], place: int) -> tuple[str, int] | None:
+        """An id with digits that ends just before a word, and where it begins: `A42`, `三十六` or `第三十六`."""
+        if place and words[place - 1].text.isascii():
+            user = text[words[place - 1].start : words[place - 1].end]
+            return (user, place - 1) if any(c.isdigit() for c in user) else None
+        for lo in range(max(0, place - 7), place):
+            size, value = self.language.number(words, lo)
+            if value is not None and lo + size == place and not words[lo].text.isascii():
+                return str(value), lo - (lo > 0 and words[lo - 1].text == "第")
+        return None
+
     @cached_property
     def vocabulary(self) -> frozenset[str]:
         """Words with a known part in a sentence."""
@@ -425,12 +457,9 @@ class Reader:
         """By data set, the vocabulary and the words of its attributes' values."""
         return {name: self.vocabulary | own.value_words for name, own in self.attributes.items()}
 
-    def counted(self, reading: Reading, place: int) -> bool:
+    def counted(self, words: Sequence[Word], place: int) -> bool:
         """Whether a counted noun stands at a place, after at most two other words: `5 good films`."""
-        for n in range(place, min(place + 3, len(reading.words))):
-            if self.language.items.at(reading.words, n):
-                return True
-        return False
+        return any(self.language.items.at(words, n) for n in range(place, min(place + 3, len(words))))
 
     def find_ordinals(
         self,
@@ -467,7 +496,7 @@ class Reader:
         """The places in a list (from 1; -1: the last) that begin to be named at a word, and in how many words."""
         few = self.language.first_few.at(words, n)
         if few and n + few[0] < len(words) and speaks_of_known:
-            size, value = self.number_at(words, n + few[0])
+            size, value = self.language.number(words, n + few[0])
             if value and value > 1:
                 return list(range(1, value + 1)), few[0] + size
         hit = self.language.ordinals.at(words, n)
@@ -511,6 +540,9 @@ class Reader:
         """Whether words that equal a title are meant as one: common words must be written like a name."""
         spelled = [w.text for w in words]
         common = self.common[dataset]
+        title = self.known[dataset].items["title"][match.items[0]] or ""
+        if len(words) == 1 and text[words[0].start].islower() and title[:1].isupper() and named_in_capitals(text):
+            return False  # `my wife adores Emma` is not about The Wife
         if any(w not in common and not w.isdecimal() for w in spelled):
             return True
         if all(w.isdecimal() for w in spelled):
@@ -534,7 +566,7 @@ class Reader:
         for n in range(len(words) - 1):
             if reading.marks[n] is not None:
                 continue
-            size, value = self.number_at(words, n)
+            size, value = self.language.number(words, n)
             if value is None or value >= 1000 or n + size >= len(words) or reading.marks[n + size] is not None:
                 continue
             if n + size + 1 < len(words) and words[n + size + 1].text == "代":
@@ -543,13 +575,6 @@ class Reader:
             if period:
                 reading.set(n, n + size + period[0], "PERIOD")
 
-    def number_at(self, words: Sequence[Word], place: int) -> tuple[int, int | None]:
-        """Words and value of a number that begins at a place."""
-        if words[place].text.isdecimal():
-            return 1, int(words[place].text)
-        hit = self.language.numbers.at(words, place)
-        return (hit[0], int(hit[1])) if hit else (1, None)
-
     def find_count(self, reading: Reading) -> None:
         """How many items are wanted; `one` and Chinese numbers only where something counted follows."""
         words = reading.words
@@ -557,7 +582,7 @@ class Reader:
         for n in range(len(words)):
             if reading.marks[n] is not None:
                 continue
-            size, value = self.number_at(words, n)
+            size, value = self.language.number(words, n)
             if value is None or not 0 < value <= MOST:
                 continue
             after = n + size
@@ -565,13 +590,19 @@ class Reader:
                 self.language.items.at(words, after) is not None or reading.marks[after] == "CONDITION"
             )
             cue = self.language.count_cues.before(words, n) > 0
-            loose = words[n].text == "one" or not words[n].text.isascii()
+            chinese = not words[n].text.isascii()
+            loose = words[n].text == "one" or (chinese and value == 1)
             previous = words[n - 1].text if n else ""
             if previous in ("下", "上", "第", "每", "这", "那", "同"):
                 continue
             if loose and not (follows or (cue and previous in ("just", "only", "exactly", "前", "me"))):
-                if not (words[n].text == "one" and self.counted(reading, after) and previous not in PRONOUN_BEFORE):
+                if not (words[n].text == "one" and self.counted(words, after) and previous not in PRONOUN_BEFORE):
                     continue
+            if chinese and (not (follows or cue) or (value == 1 and after < len(words) and words[after].text in VAGUE)):
+                continue
+            strange = previous.isascii() and previous.isalpha() and previous not in self.common[reading.dataset]
+            if strange and not (follows or cue) and reading.marks[n - 1] is None:  # `Terminater 2`
+                continue
             if words[n].text == "one" and previous in PRONOUN_BEFORE:
                 continue
             if after < len(words) and reading.marks[after] == "USER":  # `films 4 user 36`
@@ -660,17 +691,23 @@ class Reader:
         return tuple(text[reading.words[lo].start : reading.words[hi - 1].end] for lo, hi in runs)
 
 
+VAGUE = ("样", "点", "些", "下", "起", "直", "般", "定")  # 一样, 一些: no counts
 PRONOUN_BEFORE = frozenset("second first third that this which good another last the next better right".split())
 
 
-def raw(text: str, word: Word) -> str:
-    """A word as it stands in the text."""
-    return text[word.start : word.end]
+def numbered(words: Sequence[Word], place: int) -> int:
+    """1 where `号` follows an id."""
+    return int(place < len(words) and words[place].text == "号")
 
 
 def breaks(text: str, words: Sequence[Word], place: int) -> bool:
     """Whether punctuation parts a word from the one before."""
     return bool(re.search(r"[,;:?!、，。；]|\.\s", text[words[place - 1].end : words[place].start]))
+
+
+def named_in_capitals(text: str) -> bool:
+    """Whether a sentence writes names in capitals: one stands after its first word."""
+    return any(text[w.start].isupper() and w.text not in ("i", "im", "ive", "id", "ill") for w in words_of(text)[1:])
 
 
 def mention(items: pl.DataFrame, match: Match, said: str) -> Mention:

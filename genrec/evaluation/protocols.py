@@ -100,6 +100,7 @@ def history_row(
     n_history = row.segment.count(0)
     return replace(
         row,
+        target_from=[n_history - 1, *row.target_from],
         target_at=[n_history - 1, *row.target_at],
         target_task=[0, *row.target_task],
         target_id=[0, *row.target_id],

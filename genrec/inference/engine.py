@@ -1,7 +1,7 @@
 """A trained model answering: hidden states of many rows at once, and exact scores over the allowed answers."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from ..model.batching import Batch, batches_by_length, collate
-from ..model.recmodel import RecModel
+from ..model.recmodel import RecModel, read_states
 from ..tasks.rows import Row
 from .prefixes import LEAST, PrefixCache, prefix_of
 
@@ -84,7 +84,7 @@ class Engine:
                 chosen = [members[n] for n in group]
                 fields = collate([rows[n] for n in chosen], self.model.names.index(dataset), self.model.split)
                 batch = Batch.from_fields({k: v.to(self.model.device) for k, v in fields.items()})
-                read = self.model.states(batch, items)[batch.target_row, batch.target_at].float()
+                read = read_states(self.model.states(batch, items), batch).float()
                 places = np.concatenate([np.arange(starts[n], starts[n + 1]) for n in chosen])
                 out[torch.as_tensor(places, device=out.device)] = read
                 done += len(chosen)
@@ -99,7 +99,7 @@ class Engine:
         known = self.prefixes.longest(row.dataset, history)
         if known is not None and row.target_at == [known.length - 1] and known.length == len(row.tokens):
             return known.last[None]  # the same bits as the first time
-        start = min(known.length, *row.target_at) if known is not None else 0
+        start = min(known.length, *row.target_from) if known is not None else 0
         cache = known.cache(start) if known is not None else DynamicCache()
         fields = collate([row], self.model.names.index(row.dataset))
         batch = Batch.from_fields({k: v.to(self.model.device) for k, v in fields.items()})
@@ -110,8 +110,8 @@ class Engine:
         if len(history) >= LEAST and (known is None or known.length < len(history)):
             last = hidden[0, len(history) - 1 - start].float().clone()
             self.prefixes.keep(row.dataset, history, prefix_of(cache, len(history), last), known)
-        read: Tensor = hidden[0, batch.target_at - start].float()
-        return read
+        begun = replace(batch, target_from=batch.target_from - start, target_at=batch.target_at - start)
+        return read_states(hidden, begun).float()
 
     @torch.inference_mode()
     def item_scores(self, states: States, dataset: str, index: Tensor | None = None) -> Tensor:

@@ -27,7 +27,7 @@ from .recmodel import RecModel
 if TYPE_CHECKING:  # peft takes a second to import, and answers from a merged backbone need none of it
     from peft import LoraConfig, PeftModel
 
-FORMAT = 1
+FORMAT = 2  # of what an adapter means; another format's answers would be wrong
 MANIFEST = "genrec.json"
 ROWS = "item_rows.safetensors"
 CATALOGUE = "catalogue.parquet"
@@ -147,7 +147,7 @@ def clean_adapter_config(path: Path, model: str) -> None:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of an adapter folder; raises RunError where it is missing, damaged or of a newer format."""
+    """The manifest of an adapter folder; raises RunError where it is missing, damaged or of another format."""
     path = folder / MANIFEST
     if not path.is_file():
         raise RunError(
@@ -157,10 +157,10 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
         found = int(value["format"])
-        if found > FORMAT:
+        if found != FORMAT:
             raise RunError(
-                f"{folder} has format {found}, this genrec ({__version__}) reads up to {FORMAT}; "
-                f"it was written by genrec {value.get('genrec')}"
+                f"{folder} has format {found}, this genrec ({__version__}) reads format {FORMAT}; "
+                f"it was written by genrec {value.get('genrec')}" + ("; train it anew" if found < FORMAT else "")
             )
         read = ("backbone", "vocabulary", "text_encoder")
         rest = {f.name: value[f.name] for f in fields(Manifest) if f.name not in read}
@@ -207,9 +207,9 @@ def load_adapter(
 ) -> Adapter:
     """Load an adapter onto the backbone it was trained on.
 
-    Raises RunError where files are missing, damaged or newer, or the backbone differs and `allow_mismatch` is not
-    set. place: where the backbone is, for one that is a folder or file of the user's: an adapter holds no path. merge:
-    whether LoRA goes into the weights of an unquantized backbone; with nf4 it stays apart.
+    Raises RunError where files are missing, damaged or of another format, or the backbone differs and `allow_mismatch`
+    is not set. place: where the backbone is, for one that is a folder or file of the user's: an adapter holds no path.
+    merge: whether LoRA goes into the weights of an unquantized backbone; with nf4 it stays apart.
     """
     manifest = read_manifest(folder)
     check_files(folder, manifest)

@@ -16,16 +16,16 @@ from .encoder_decoder import Split, encoder_fields, split_row
 class Batch:
     """Rows of one data set, padded at the end.
 
-    tokens: (batch, length). position, mask: None where no row has branches; else (batch, length) and (batch, 1,
-    length, length),
-    true where a token may look. target_*: (targets,) row, place, task, answer in its group, weight, allowed set (-1:
-    all). encoder_*: what the encoder of an encoder-decoder reads, with cross_mask (batch, 1, length, encoder length);
-    all else is then of its decoder.
+    tokens: (batch, length). position, mask: None where no row has branches; else (batch, length) and (batch, 1, length,
+    length), true where a token may look. target_*: (targets,) row, first and last place, task, answer in its group,
+    weight, allowed set (-1: all). encoder_*: what the encoder of an encoder-decoder reads, with cross_mask (batch, 1,
+    length, encoder length); all else is then of its decoder.
     """
 
     dataset: int
     tokens: Tensor
     target_row: Tensor
+    target_from: Tensor
     target_at: Tensor
     target_task: Tensor
     target_id: Tensor
@@ -77,6 +77,7 @@ def collate(rows: Sequence[Row], dataset: int, split: Split | None = None, pad: 
         "dataset": torch.tensor(dataset),
         "tokens": torch.as_tensor(tokens),
         "target_row": torch.as_tensor(np.repeat(np.arange(len(rows)), counts)),
+        "target_from": flat("target_from", np.int64),
         "target_at": flat("target_at", np.int64),
         "target_task": flat("target_task", np.int64),
         "target_id": flat("target_id", np.int64),

@@ -72,6 +72,7 @@ def split_row(row: Row, split: Split) -> tuple[Row, Encoded]:
         position=position[decoded].tolist(),
         segment=segment[decoded].tolist(),
         limit=sees[decoded].tolist(),
+        target_from=place[row.target_from].tolist(),
         target_at=place[row.target_at].tolist(),
     )
     reads = np.where(encoded, segment, 0)[decoded]

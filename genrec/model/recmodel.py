@@ -179,7 +179,7 @@ class RecModel(nn.Module):
             if correction is not None:
                 bias = bias - correction  # in training only, where every score is a score of the sample
         hidden = self.states(batch, items, position_of)
-        states = self.dropout(hidden[batch.target_row, batch.target_at])
+        states = self.dropout(read_states(hidden, batch))
         total = states.new_zeros((), dtype=torch.float32)
         report: dict[str, Tensor] = {}
         for number in batch.target_task.unique().tolist():
@@ -221,7 +221,7 @@ class RecModel(nn.Module):
         items = bias = None
         if dataset in self.catalogue_of:
             items, bias = self.rows_of(dataset)()
-        states = self.states(batch, items)[batch.target_row, batch.target_at].float()
+        states = read_states(self.states(batch, items), batch).float()
         for number in batch.target_task.unique().tolist():
             head = self.head_list[self.heads[batch.dataset, number]]
             group = self.vocabulary.groups[head.group]
@@ -281,3 +281,17 @@ class RecModel(nn.Module):
         position_of[subset] = torch.arange(len(subset), device=self.device)
         # an event is both shown and asked: the share of the events in the batch counts once
         return subset, position_of, draws.log_inclusion(subset, max(len(shown), len(asked)))
+
+
+def read_states(hidden: Tensor, batch: Batch) -> Tensor:
+    """Where a batch's targets are read (targets, width): hidden states (batch, length, width) at their places, the
+    mean of them for a target with several."""
+    states = hidden[batch.target_row, batch.target_at]
+    several = torch.nonzero(batch.target_from < batch.target_at)[:, 0]
+    if not len(several):
+        return states
+    first, last = batch.target_from[several, None], batch.target_at[several, None]
+    place = torch.arange(hidden.shape[1], device=hidden.device)
+    share = ((place >= first) & (place <= last)).float() / (last - first + 1)
+    mean = (share[:, None] @ hidden[batch.target_row[several]].float())[:, 0]
+    return states.index_put((several,), mean.to(states.dtype))

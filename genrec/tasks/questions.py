@@ -416,9 +416,8 @@ def text_branch(corpus: Corpus, task: Task, template: str, record: dict[str, obj
     values = {
         k: shorten(corpus, str(v)) if k in ("text", "review") else str(v) for k, v in record.items() if v is not None
     }
-    return Branch(
-        question_tokens(template, values, {}, corpus.encode), 0, [(task.name, answer, 1.0, -1)], sees_user=False
-    )
+    tokens = question_tokens(template, values, {}, corpus.encode)
+    return Branch(tokens, 0, [(task.name, answer, 1.0, -1)], sees_user=False, pooled=True)
 
 
 def shorten(corpus: Corpus, text: str) -> str:

@@ -72,23 +72,31 @@ class Events:
 
 @dataclass(frozen=True)
 class Branch:
-    """A question or candidate: what it reads, how many history events it sees, and the targets at its last token."""
+    """A question or candidate: what it reads, how many history events it sees, and the targets at its last token.
+
+    pooled: the targets are read from the mean of its hidden states, as a text's are, not from the last.
+    """
 
     tokens: list[int]
     sees: int
     targets: list[tuple[str, int, float, int]]  # task, answer index in its group, weight, allowed set or -1
     sees_user: bool = True
+    pooled: bool = False
 
 
 @dataclass(frozen=True)
 class Row:
-    """One training example; lists of equal length per token, and per target."""
+    """One training example; lists of equal length per token, and per target.
+
+    A target is read from the mean hidden state of the tokens target_from to target_at: mostly one and the same.
+    """
 
     dataset: str
     tokens: list[int]
     position: list[int]
     segment: list[int]
     limit: list[int]
+    target_from: list[int]
     target_at: list[int]
     target_task: list[int]
     target_id: list[int]
@@ -457,6 +465,7 @@ def assemble(
             of += [task_index[name]] * len(where)
             answer += index[lo:hi][where].tolist()
         weight, allowed = [1.0] * len(at), [-1] * len(at)
+    since = list(at)
     for number, branch in enumerate(branches, start=1):
         if not branch.sees_user:
             sees = 1
@@ -464,17 +473,33 @@ def assemble(
             sees = n_history
         else:
             sees = int(place[branch.sees])
+        first = len(tokens)
         tokens += branch.tokens
         position += range(sees, sees + len(branch.tokens))
         segment += [number] * len(branch.tokens)
         limit += [sees] * len(branch.tokens)
         for task, target, target_weight, mask in branch.targets:
             at.append(len(tokens) - 1)
+            since.append(first if branch.pooled else at[-1])
             of.append(task_index[task])
             answer.append(target)
             weight.append(target_weight)
             allowed.append(mask)
-    return Row(corpus.dataset.name, tokens, position, segment, limit, at, of, answer, weight, allowed, source)
+    return Row(corpus.dataset.name, tokens, position, segment, limit, since, at, of, answer, weight, allowed, source)
+
+
+def read_at(row: Row, places: Sequence[int]) -> Row:
+    """A row that is read at these places, whatever the right answers there are."""
+    at, zeros = list(places), [0] * len(places)
+    return replace(
+        row,
+        target_from=at,
+        target_at=at,
+        target_task=zeros,
+        target_id=zeros,
+        target_weight=[1.0] * len(at),
+        target_allowed=[-1] * len(at),
+    )
 
 
 def select(events: Events, keep: np.ndarray) -> Events:

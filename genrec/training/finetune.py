@@ -21,77 +21,32 @@ from safetensors import SafetensorError
 
 from ..data.dataset import Dataset
 from ..data.store import create_store
-from ..errors import DataError, RunError, UnavailableError, UnknownNameError
+from ..errors import DataError, RunError, UnavailableError
 from ..evaluation import metrics
 from ..evaluation.calibration import Calibration, fit_items, fit_outcome
 from ..evaluation.protocols import Reading, next_item_metrics, read_part
 from ..inference.engine import Engine
-from ..model.adapter import Manifest, add_lora, read_manifest, save_adapter
+from ..model.adapter import Manifest, read_manifest, save_adapter
 from ..model.backbone import (
     Backbone,
-    BackboneSource,
-    cache_folder,
     describe_precision,
-    load_backbone,
     load_encoder,
 )
-from ..model.batching import Batch
-from ..model.fused_lora import fuse_lora
-from ..model.item_rows import ItemRows, collaborative_vectors, item_texts, mean_norm, mean_words, text_vectors
-from ..model.recmodel import SAMPLED_ABOVE, Draws, RecModel, TaskHead
-from ..model.text_encoder import encode_texts, to_width
-from ..tasks.questions import RowOptions
+from ..model.recmodel import RecModel
 from ..tasks.rows import (
     Corpus,
-    build_corpus,
-    first_token,
     header_columns,
-    offered_tasks,
-    plain_encoder,
     select,
-    vocabulary_of,
 )
-from ..tasks.rowstore import load_rows, read_row, spell, text_examples
-from ..tasks.task import Task, load_tasks
-from ..tasks.vocabulary import Vocabulary
-from .config import BLOCKS, LOCAL, FinetuneConfig, config_yaml, load_data, run_folder, task_weights
-from .plan import PlannedBatches, RowIndex, index_rows, plan_epoch
+from ..tasks.rowstore import read_row, spell, text_examples
+from .config import LOCAL, FinetuneConfig, config_yaml, load_data, run_folder
+from .plan import PlannedBatches, plan_epoch
+from .prepare import Prepared, Progress, Say, prepare
+from .start import build_model, fit_texts, set_expected_targets, set_scales
 
 logger = logging.getLogger(__name__)
-ROOM = 320  # positions for what is known of the user, and a question or a text
 VALID_CASES = 4_000  # users or texts that a validation reads at most: a standard error of .003 in NDCG
 TRIAL_STEPS = 3  # of each data set, timed before a training to say how long it will take
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """Everything before the first step.
-
-    encoded: vectors of the items' texts by data set, as the text encoder gives them; empty without one.
-    """
-
-    datasets: tuple[Dataset, ...]
-    corpora: tuple[Corpus, ...]
-    all_tasks: tuple[Task, ...]
-    vocabulary: Vocabulary
-    backbone: Backbone
-    rows: Any
-    index: RowIndex
-    max_events: int  # as asked, or what the backbone's context holds
-    text_encoder: BackboneSource | None
-    encoded: Mapping[str, torch.Tensor]
-
-    @property
-    def fingerprint(self) -> str:
-        """What the training depends on besides its options."""
-        found = [d.fingerprint for d in self.datasets]
-        found += [self.backbone.source.sha256, str(self.backbone.model.dtype), *(t.fingerprint for t in self.all_tasks)]
-        found += [self.text_encoder.sha256] if self.text_encoder else []
-        return " ".join(found)
-
-
-Say = Callable[[str], None]
-Progress = Callable[[str, int, int, Mapping[str, float]], None]  # stage, done, in all, latest losses and metrics
 
 
 class Finished(NamedTuple):
@@ -99,209 +54,6 @@ class Finished(NamedTuple):
 
     folder: Path
     commands: tuple[str, ...]
-
-
-def chosen_tasks(config: FinetuneConfig) -> dict[str, Task]:
-    """Shipped tasks and the caller's, cut to --task, with --task-weights applied."""
-    tasks = load_tasks([Path(p) for p in config.tasks])
-    for name in config.task:
-        if name not in tasks:
-            raise UnknownNameError("task", name, tasks)
-    if config.task:
-        tasks = {n: t for n, t in tasks.items() if n in config.task}
-    if config.task_weights not in ("fixed", "learned"):
-        for name, weight in task_weights(config.task_weights).items():
-            if name not in tasks:
-                raise UnknownNameError("task", name, tasks, "in --task-weights")
-            tasks[name] = replace(tasks[name], weight=weight)
-    return tasks
-
-
-def prepare(
-    config: FinetuneConfig,
-    say: Say,
-    layers: int | None = None,
-    datasets: tuple[Dataset, ...] | None = None,
-    progress: Progress | None = None,
-) -> Prepared:
-    """Load data (unless given), tasks and backbone, and build (or find) the rows."""
-    encoder = load_encoder(config.item_text_model) if config.item_text_model else None
-    datasets = load_data(config) if datasets is None else datasets
-    tasks = chosen_tasks(config)
-    offered: dict[str, list[Task]] = {}
-    notes: list[str] = []
-    for dataset in datasets:
-        notes += [f"{dataset.name}: {note}" for note in dataset.notes]
-        offered[dataset.name], why = offered_tasks(dataset, list(tasks.values()))
-        notes += why
-        if not offered[dataset.name]:
-            raise DataError(f"{dataset.name} can feed none of the tasks:\n" + "\n".join(why))
-    for note in notes:
-        say(note)
-    if not any((d.interactions["part"] == "valid").any() for d in datasets):
-        raise DataError(
-            "nothing is held out for validation: the data is too small to split; "
-            "give more interactions or --split random"
-        )
-    backbone = load_backbone(config.model, layers=layers or config.layers, at_most=BLOCKS, quantize=config.quantize)
-    tokenizer = backbone.tokenizer
-    n_words = max(len(tokenizer), word_table(backbone).num_embeddings)
-    vocabulary = vocabulary_of(datasets, offered, n_words)
-    all_tasks = [t for t in tasks.values() if any(t.name in {o.name for o in own} for own in offered.values())]
-    bos = first_token(tokenizer)
-    names = [t.name for t in all_tasks]
-    corpora = tuple(
-        build_corpus(d, offered[d.name], vocabulary, plain_encoder(tokenizer), bos, config.seed, names)
-        for d in datasets
-    )
-    fits = events_that_fit(backbone, vocabulary)
-    if config.max_events > fits:
-        say(f"the backbone's context holds {fits:,} events: longer histories lose their oldest quarter")
-    max_events = min(config.max_events, fits)
-    options = RowOptions(max_events, config.stride, config.question_share, config.seed)
-    users = sum(len(c.events.users) if c.events is not None else c.dataset.interactions.height for c in corpora)
-
-    def written(rows: int) -> None:
-        if progress is not None:
-            progress("rows", min(rows, users), users, {})
-
-    rows = load_rows(corpora, options, backbone.source.sha256, cache_folder() / "rows", written)
-    index = index_rows(rows, vocabulary.datasets, len(names))
-
-    def read_texts(done: int, total: int) -> None:
-        if progress is not None:
-            progress("item texts", done, total, {})
-
-    encoded = {d.name: encode_texts(encoder, item_texts(d.items), read_texts) for d in datasets} if encoder else {}
-    source = encoder.source if encoder else None
-    return Prepared(datasets, corpora, tuple(all_tasks), vocabulary, backbone, rows, index, max_events, source, encoded)
-
-
-def events_that_fit(backbone: Backbone, vocabulary: Vocabulary) -> int:
-    """How many events a row may show beside a header and a question, in the positions that the backbone knows."""
-    positions = getattr(backbone.model.config, "max_position_embeddings", None) or 2**20
-    with_outcomes = any(not g.is_items for g in vocabulary.groups)
-    return max(2, (positions - ROOM) // (2 if with_outcomes else 1))
-
-
-def word_table(backbone: Backbone) -> torch.nn.Embedding:
-    """The backbone's embedding layer."""
-    table = backbone.model.get_input_embeddings()
-    assert isinstance(table, torch.nn.Embedding)
-    return table
-
-
-def word_embeddings(backbone: Backbone) -> torch.Tensor:
-    """The backbone's word embeddings (vocabulary, width) float32, as its embedding layer gives them."""
-    table = word_table(backbone)
-    with torch.no_grad():
-        found: torch.Tensor = table(torch.arange(table.num_embeddings, device=table.weight.device))
-    return found.float().cpu()
-
-
-def outcome_start(vocabulary: Vocabulary, encode: Callable[[str], list[int]], words: torch.Tensor) -> torch.Tensor:
-    """Outcome rows start from their words: the mean embedding of `rated 3`, `no`, `purchase`."""
-    rows = []
-    for group in vocabulary.groups:
-        for word in group.words:
-            text = f" rated {word}" if group.values else f" {word}"
-            rows.append(words[encode(text)].float().mean(0))
-    return torch.stack(rows) if rows else torch.zeros(0, words.shape[1])
-
-
-def build_model(config: FinetuneConfig, prepared: Prepared, seed: int) -> RecModel:
-    """The model at step 0: LoRA on the backbone, item rows from text and co-occurrence in the training part."""
-    torch.manual_seed(seed)
-    backbone, vocabulary = prepared.backbone, prepared.vocabulary
-    words = word_embeddings(backbone)
-    encode = prepared.corpora[0].encode
-    item_rows = {}
-    draws = {}
-    for corpus in prepared.corpora:
-        if not corpus.dataset.items.height:
-            continue
-        texts = item_texts(corpus.dataset.items)
-        n = len(texts)
-        if prepared.text_encoder is None:
-            vectors = mean_words([encode(t) if t else [] for t in texts], words)
-        else:
-            vectors = to_width(prepared.encoded[corpus.dataset.name], words.shape[1], seed)
-        text, centre = text_vectors(vectors, mean_norm(words), seed)
-        collaborative, known = torch.zeros(n, words.shape[1]), torch.zeros(n, dtype=torch.bool)
-        counts = np.zeros(n, dtype=np.int64)
-        if corpus.events is not None:
-            train = select(corpus.events, corpus.events.part == 0)
-            counts = np.bincount(train.item[train.item >= 0], minlength=n)
-            if config.collaborative:
-                norm = float(mean_norm(words))
-                collaborative, known = collaborative_vectors(train.item, train.offsets, n, words.shape[1], norm, seed)
-            if n > SAMPLED_ABOVE:
-                q = 0.5 * counts**0.75 / (counts**0.75).sum() + 0.5 / n
-                draws[corpus.dataset.name] = Draws(
-                    *(torch.as_tensor(p, dtype=torch.float32) for p in (q, counts / counts.sum()))
-                )
-        item_rows[corpus.dataset.name] = ItemRows(text, collaborative, known, torch.as_tensor(counts), centre)
-    heads = [
-        TaskHead(
-            dataset=number,
-            task=corpus.all_tasks.index(task.name),
-            name=task.name,
-            group=vocabulary.index[corpus.dataset.name, corpus.group_of(task).name],
-            weight=task.weight,
-            numeric=task.answer.kind == "number",
-        )
-        for number, corpus in enumerate(prepared.corpora)
-        for task in corpus.tasks
-    ]
-    model = RecModel(
-        add_lora(backbone.model, config.lora_r, config.lora_alpha),
-        vocabulary,
-        item_rows,
-        outcome_start(vocabulary, encode, words),
-        dropout=config.dropout,
-        row_dropout=config.row_dropout,
-        heads=heads,
-        learned_weights=config.task_weights == "learned",
-    )
-    fuse_lora(model.backbone)
-    for module in model.backbone.modules():  # bitsandbytes' packed weights for a CPU, made at the first evaluation,
-        if hasattr(module, "support_avx512bf16_for_cpu"):  # have no gradient: later steps would train on none
-            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
-    device = backbone.model.device
-    model.draws = {name: Draws(d.probability.to(device), d.share.to(device)) for name, d in draws.items()}
-    for number, corpus in enumerate(prepared.corpora):
-        if corpus.conditions:
-            masks = np.stack([mask for _, _, mask in corpus.conditions])
-            model.allowed[number] = torch.as_tensor(masks, device=device)
-    return model.to(device)
-
-
-def set_expected_targets(model: RecModel, prepared: Prepared, plan: Sequence[np.ndarray]) -> None:
-    """Average targets of each task per batch of its data set, so that a rare task is not blown up in the batches
-    that have it."""
-    index = prepared.index
-    owner = np.asarray([index.dataset[batch[0]] for batch in plan])
-    totals = np.stack([index.targets[batch].sum(0) for batch in plan])
-    for dataset in np.unique(owner).tolist():
-        mean = totals[owner == dataset].mean(0)
-        model.expected_targets[dataset] = torch.as_tensor(np.maximum(mean, 1e-9), dtype=torch.float32).to(model.device)
-
-
-def set_scales(model: RecModel, prepared: Prepared, batches: PlannedBatches) -> None:
-    """Set each task's scale on the first planned batch that asks for it."""
-    model.eval()
-    index = prepared.index
-    done: set[tuple[int, int]] = set()
-    for number, chosen in enumerate(batches.plan):
-        dataset = int(index.dataset[chosen[0]])
-        asked = {(dataset, int(t)) for t in np.nonzero(index.targets[chosen].sum(0))[0]} - done
-        if asked:
-            fields = {k: v.to(model.device) for k, v in batches[number].items()}
-            model.set_scales(Batch.from_fields(fields))
-            done |= asked
-        if len(done) == len(model.heads):
-            break
-    model.train()
 
 
 def validation(
@@ -599,7 +351,10 @@ def train(
     batches = batches[: plan.steps]
     set_expected_targets(model, prepared, batches)
     planned = PlannedBatches(prepared.rows, prepared.index, batches, model.split)
-    set_scales(model, prepared, planned)
+    done = checkpoints(root)
+    if not done:
+        set_scales(model, prepared, planned)
+        fit_texts(model, prepared, config.seed)
     engine = Engine(model)
     cuda = torch.cuda.is_available()
     args = TrainingArguments(
@@ -633,7 +388,6 @@ def train(
         eval_every=max(1, min(plan.steps_per_epoch, plan.steps)),
         callbacks=[Teller(lambda found, step: say(f"step {step}: {headline(found)}"), progress)],
     )
-    done = checkpoints(root)
     history = history_of(done[-1][1]) if done else []
     if done:
         say(f"resuming from step {done[-1][0]} of {plan.steps}")

@@ -1,0 +1,142 @@
+"""Everything before the first step: data, tasks, backbone and rows."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..data.dataset import Dataset
+from ..errors import DataError, UnknownNameError
+from ..model.backbone import Backbone, BackboneSource, cache_folder, load_backbone, load_encoder
+from ..model.item_rows import item_texts
+from ..model.text_encoder import encode_texts
+from ..tasks.questions import RowOptions
+from ..tasks.rows import Corpus, build_corpus, first_token, offered_tasks, plain_encoder, vocabulary_of
+from ..tasks.rowstore import load_rows
+from ..tasks.task import Task, load_tasks
+from ..tasks.vocabulary import Vocabulary
+from .config import BLOCKS, FinetuneConfig, load_data, task_weights
+from .plan import RowIndex, index_rows
+
+ROOM = 320  # positions for what is known of the user, and a question or a text
+Say = Callable[[str], None]
+Progress = Callable[[str, int, int, Mapping[str, float]], None]  # stage, done, in all, latest losses and metrics
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything before the first step.
+
+    encoded: vectors of the items' texts by data set, as the text encoder gives them; empty without one.
+    """
+
+    datasets: tuple[Dataset, ...]
+    corpora: tuple[Corpus, ...]
+    all_tasks: tuple[Task, ...]
+    vocabulary: Vocabulary
+    backbone: Backbone
+    rows: Any
+    index: RowIndex
+    max_events: int  # as asked, or what the backbone's context holds
+    text_encoder: BackboneSource | None
+    encoded: Mapping[str, torch.Tensor]
+
+    @property
+    def fingerprint(self) -> str:
+        """What the training depends on besides its options."""
+        found = [d.fingerprint for d in self.datasets]
+        found += [self.backbone.source.sha256, str(self.backbone.model.dtype), *(t.fingerprint for t in self.all_tasks)]
+        found += [self.text_encoder.sha256] if self.text_encoder else []
+        return " ".join(found)
+
+
+def chosen_tasks(config: FinetuneConfig) -> dict[str, Task]:
+    """Shipped tasks and the caller's, cut to --task, with --task-weights applied."""
+    tasks = load_tasks([Path(p) for p in config.tasks])
+    for name in config.task:
+        if name not in tasks:
+            raise UnknownNameError("task", name, tasks)
+    if config.task:
+        tasks = {n: t for n, t in tasks.items() if n in config.task}
+    if config.task_weights not in ("fixed", "learned"):
+        for name, weight in task_weights(config.task_weights).items():
+            if name not in tasks:
+                raise UnknownNameError("task", name, tasks, "in --task-weights")
+            tasks[name] = replace(tasks[name], weight=weight)
+    return tasks
+
+
+def prepare(
+    config: FinetuneConfig,
+    say: Say,
+    layers: int | None = None,
+    datasets: tuple[Dataset, ...] | None = None,
+    progress: Progress | None = None,
+) -> Prepared:
+    """Load data (unless given), tasks and backbone, and build (or find) the rows."""
+    encoder = load_encoder(config.item_text_model) if config.item_text_model else None
+    datasets = load_data(config) if datasets is None else datasets
+    tasks = chosen_tasks(config)
+    offered: dict[str, list[Task]] = {}
+    notes: list[str] = []
+    for dataset in datasets:
+        notes += [f"{dataset.name}: {note}" for note in dataset.notes]
+        offered[dataset.name], why = offered_tasks(dataset, list(tasks.values()))
+        notes += why
+        if not offered[dataset.name]:
+            raise DataError(f"{dataset.name} can feed none of the tasks:\n" + "\n".join(why))
+    for note in notes:
+        say(note)
+    if not any((d.interactions["part"] == "valid").any() for d in datasets):
+        raise DataError(
+            "nothing is held out for validation: the data is too small to split; "
+            "give more interactions or --split random"
+        )
+    backbone = load_backbone(config.model, layers=layers or config.layers, at_most=BLOCKS, quantize=config.quantize)
+    tokenizer = backbone.tokenizer
+    n_words = max(len(tokenizer), word_table(backbone).num_embeddings)
+    vocabulary = vocabulary_of(datasets, offered, n_words)
+    all_tasks = [t for t in tasks.values() if any(t.name in {o.name for o in own} for own in offered.values())]
+    bos = first_token(tokenizer)
+    names = [t.name for t in all_tasks]
+    corpora = tuple(
+        build_corpus(d, offered[d.name], vocabulary, plain_encoder(tokenizer), bos, config.seed, names)
+        for d in datasets
+    )
+    fits = events_that_fit(backbone, vocabulary)
+    if config.max_events > fits:
+        say(f"the backbone's context holds {fits:,} events: longer histories lose their oldest quarter")
+    max_events = min(config.max_events, fits)
+    options = RowOptions(max_events, config.stride, config.question_share, config.seed)
+    users = sum(len(c.events.users) if c.events is not None else c.dataset.interactions.height for c in corpora)
+
+    def written(rows: int) -> None:
+        if progress is not None:
+            progress("rows", min(rows, users), users, {})
+
+    rows = load_rows(corpora, options, backbone.source.sha256, cache_folder() / "rows", written)
+    index = index_rows(rows, vocabulary.datasets, len(names))
+
+    def read_texts(done: int, total: int) -> None:
+        if progress is not None:
+            progress("item texts", done, total, {})
+
+    encoded = {d.name: encode_texts(encoder, item_texts(d.items), read_texts) for d in datasets} if encoder else {}
+    source = encoder.source if encoder else None
+    return Prepared(datasets, corpora, tuple(all_tasks), vocabulary, backbone, rows, index, max_events, source, encoded)
+
+
+def events_that_fit(backbone: Backbone, vocabulary: Vocabulary) -> int:
+    """How many events a row may show beside a header and a question, in the positions that the backbone knows."""
+    positions = getattr(backbone.model.config, "max_position_embeddings", None) or 2**20
+    with_outcomes = any(not g.is_items for g in vocabulary.groups)
+    return max(2, (positions - ROOM) // (2 if with_outcomes else 1))
+
+
+def word_table(backbone: Backbone) -> torch.nn.Embedding:
+    """The backbone's embedding layer."""
+    table = backbone.model.get_input_embeddings()
+    assert isinstance(table, torch.nn.Embedding)
+    return table

@@ -1,0 +1,82 @@
+"""Texts: read from all of their tokens, with answers that start from what the backbone already knows."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+from worlds import review_world
+
+from genrec.evaluation.protocols import read_part
+from genrec.inference.engine import Engine
+from genrec.tasks.questions import text_rows
+from genrec.training.config import FinetuneConfig
+from genrec.training.prepare import Prepared, prepare
+from genrec.training.start import build_model, fit_texts
+
+PLEASED = """
+task: pleased
+version: 1
+description: Is the rating above 2?
+unit: text
+needs: [review, rating]
+label: "rating > 2"
+answer: {choices: ["no", "yes"]}
+metrics: [accuracy]
+weight: 1.0
+ask:
+  - "are they pleased? {text}"
+templates:
+  seen:
+    - "Is the writer pleased? {text}"
+    - "{text} Pleased or not?"
+  unseen:
+    - "{text} Content?"
+"""
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory, toy_files: Path) -> Callable[[], Prepared]:
+    """Reviews whose last word but one decides the rating; a new backbone each time."""
+    folder = tmp_path_factory.mktemp("reviews")
+    said = pl.col("review").str.replace(r"(\w+) (thing , .*) (\w+)$", "$2 $1 $3")
+    review_world(600).interactions.with_columns(said).drop("row", "event").write_csv(folder / "reviews.csv")
+    (folder / "pleased.yaml").write_text(PLEASED)
+    config = FinetuneConfig(
+        interactions=str(folder / "reviews.csv"),
+        model=str(toy_files / "tiny"),
+        tasks=(str(folder / "pleased.yaml"),),
+        task=("sentiment", "pleased"),
+    )
+    return lambda: prepare(config, lambda _: None)
+
+
+def test_a_text_is_read_from_the_mean_of_its_states_alone_and_beside_others(prepared: Callable[[], Prepared]) -> None:
+    known = prepared()
+    model = build_model(FinetuneConfig(), known, 0).float().eval()
+    (corpus,) = known.corpora
+    rows = list(text_rows(corpus, corpus.tasks[0], "test", corpus.tasks[0].seen, 0))[:30]
+    assert len({len(r.tokens) for r in rows}) > 1, "some are padded"
+    together = Engine(model).states(rows)
+    alone = torch.cat([Engine(model).states([r]) for r in rows])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
+    with torch.no_grad():
+        plain = model.backbone(input_ids=torch.tensor([rows[0].tokens])).last_hidden_state[0, 1:].mean(0)
+    torch.testing.assert_close(together[0], plain, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("task", ["sentiment", "pleased"])
+def test_answers_start_from_what_the_backbone_makes_of_training_texts(
+    prepared: Callable[[], Prepared], task: str
+) -> None:
+    known = prepared()
+    model = build_model(FinetuneConfig(), known, 0)
+
+    def right() -> float:
+        outcomes = read_part(Engine(model), known.corpora[0], "test", known.max_events).outcomes[task]
+        return float((outcomes.scores.argmax(1) == outcomes.answer).mean())
+
+    before = right()
+    fit_texts(model, known, 0)
+    assert right() >= 0.95 > before
