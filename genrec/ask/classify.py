@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ..data.titles import words_of
+from ..data.titles import Word, words_of
 from ..tasks.task import Placeholder, pieces
+from .language import Language
 
 NONE = "none"  # the request that is none of ours
 MARKS = {
@@ -23,15 +24,29 @@ MARKS = {
 LIKE, HISTORY = "next_item like", "next_item history"  # what the titles of a next_item sentence are
 
 
-def example_words(example: str) -> list[str]:
-    """An example with its placeholders as marks: `will USER buy TITLE`."""
-    found: list[str] = []
+def example_words(example: str, language: Language) -> list[str]:
+    """An example with its placeholders as marks, as a sentence is marked: of `will user {user_id} buy {title} within
+    {days} days`, `will USER buy TITLE within PERIOD`."""
+    found: list[Word] = []
     for piece in pieces(example):
         if isinstance(piece, Placeholder):
-            found.append(MARKS[piece.name])
+            mark = MARKS[piece.name]
+            while mark == "USER" and found:
+                size = language.before_user.before(found, len(found)) or language.users.before(found, len(found))
+                if not size:
+                    break
+                del found[-size:]
+            found.append(Word(mark, 0, 0))
         else:
-            found += [w.text for w in words_of(piece)]
-    return found
+            words = words_of(piece)
+            before = found[-1].text if found else ""
+            if before == "PERIOD" and words and (unit := language.periods.at(words, 0)):
+                words = words[unit[0] :]
+            if before == "USER" and words and words[0].text == "号":
+                noun = language.users.at(words, 1) if len(words) > 1 else None
+                words = words[1 + (noun[0] if noun else 0) :]
+            found += words
+    return [w.text for w in found]
 
 
 def features(words: Sequence[str]) -> list[str]:
@@ -50,12 +65,12 @@ class Classifier:
     """Naive Bayes on TF-IDF (scikit-learn), fitted to examples when first used, in a tenth of a second; logistic
     regression is no more accurate here and takes a hundred times as long."""
 
-    def __init__(self, examples: Mapping[str, Iterable[str]]) -> None:
+    def __init__(self, examples: Mapping[str, Iterable[str]], language: Language) -> None:
         self.sentences: list[list[str]] = []
         self.labels: list[str] = []
         for label, texts in examples.items():
             for text in texts:
-                words = example_words(text)
+                words = example_words(text, language)
                 for variant in variants(words) if label != "rank" else [words]:
                     self.sentences.append(variant)
                     self.labels.append(kind(label, words))

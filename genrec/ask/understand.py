@@ -189,8 +189,9 @@ class Reader:
         self.tasks = tasks
         self.language: Language = language()
         examples = {name: task.ask for name, task in tasks.items()}
-        self.single = Classifier(examples | {n: e for n, e in self.language.requests.items() if n not in FOLLOW_UPS})
-        self.following = Classifier(examples | dict(self.language.requests))
+        alone = {n: e for n, e in self.language.requests.items() if n not in FOLLOW_UPS}
+        self.single = Classifier(examples | alone, self.language)
+        self.following = Classifier(examples | dict(self.language.requests), self.language)
         self.titles = {k.name: TitleIndex.of(k.items) for k in known}
         self.attributes = {k.name: Attributes(k.items, self.language) for k in known}
         self.texts = {n for n, t in tasks.items() if t.unit == "text"}
@@ -213,12 +214,13 @@ class Reader:
         decided = sum(readings[n].evidence == readings[best].evidence for n in names) == 1
         reading = readings[best]
         found: str | None
-        found, certainty = self.task_of(reading, classifier)
+        near = {t for n in names if readings[n].evidence > reading.evidence - 1 for t in self.known[n].tasks}
+        found, certainty = self.task_of(reading, classifier, near)
         offering = [n for n in names if found in self.known[n].tasks]
         if offering and best not in offering and found not in self.texts:  # what goes with `Bananas`, which is a film
             best = max(offering, key=lambda n: (bool(readings[n].mentions), readings[n].evidence))
             reading, decided = readings[best], len(offering) == 1
-            found, certainty = self.task_of(reading, classifier)
+            found, certainty = self.task_of(reading, classifier, near)
         quote = reading.quote
         if quote is None and found in (*self.texts, NONE) and (split := self.unquoted(text, classifier)):
             found, certainty, quote = split
@@ -247,14 +249,16 @@ class Reader:
         )
         return replace(request, user_id=None, items=(), k=None, conditions=()) if is_text else request
 
-    def task_of(self, reading: "Reading", classifier: Classifier) -> tuple[str, float]:
-        """The likeliest request that the entities allow, and its probability."""
+    def task_of(self, reading: "Reading", classifier: Classifier, near: set[str]) -> tuple[str, float]:
+        """The likeliest request that the entities allow, and its probability; near: the tasks of data sets that the
+        sentence may as well be about."""
         probabilities = classifier.probabilities([reading.marked()])[0]
         offered = self.known[reading.dataset].tasks
         allowed = {}
         for name, p in probabilities.items():
             elsewhere = reading.evidence > 0 and name in self.tasks and name not in offered and name not in self.texts
-            allowed[name] = p * self.plausible(name, reading) * (0.1 if elsewhere and offered else 1.0)
+            foreign = (0.1 if name in near else 0.01) if elsewhere and offered else 1.0
+            allowed[name] = p * self.plausible(name, reading) * foreign
         items = (LIKE, HISTORY) if reading.mentions else (LIKE, HISTORY, "next_item")
         main = max(items, key=lambda n: allowed.get(n, 0.0))  # one request with several ways to use its titles
         together = sum(allowed.pop(n, 0.0) for n in (LIKE, HISTORY, "next_item"))
@@ -554,7 +558,8 @@ class Reader:
         capital = [text[w.start].isupper() for w in words if len(w.text) > 3 or len(words) == 1]
         others = [w for w in words_of(text) if w.start not in {x.start for x in words} and w.text.isalpha()]
         shouting = others and all(text[w.start : w.end].isupper() for w in others)
-        return bool(capital) and all(capital) and not shouting and (place > 0 or len(words) > 1)
+        inside = place > 0 or len(words) > 1 or not text.isascii()  # English writes the first word of any sentence so
+        return bool(capital) and all(capital) and not shouting and inside
 
     def numbered(self, words: Sequence[Word]) -> bool:
         """A name with a number, `Red 4`, and not a count, `top 4`."""
