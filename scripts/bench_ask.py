@@ -101,7 +101,7 @@ def main() -> None:
     reader = Reader(known_data(), load_tasks())
     results: dict[str, Any] = {}
     for language in ("en", "zh"):
-        for part in ("dev", "dev2", "dev3", "unseen"):
+        for part in ("dev", "dev2", "dev3", "dev4", "unseen"):
             lines = [json.loads(x) for x in (PHRASINGS / f"{language}.{part}.jsonl").read_text("utf-8").splitlines()]
             readings = [reader.read(line["text"]) for line in lines]
             marks = [right(r, line) for r, line in zip(readings, lines, strict=True)]
@@ -121,12 +121,12 @@ def main() -> None:
                         print(f"     got {got}")
                         print(f"     not { ({f: line[f] for f in bad}) }")
     for language in ("en", "zh"):
-        for part in ("chat.dev", "chat.unseen"):
+        for part in ("chat.dev", "chat.dev2", "chat.unseen"):
             lines = [json.loads(x) for x in (PHRASINGS / f"{language}.{part}.jsonl").read_text("utf-8").splitlines()]
             marks = [followed(reader, line) for line in lines]
             results[f"{language}.{part}"] = {"n": len(lines), "all": float(np.mean(marks))}
             print(f"{language}.{part}: {len(lines)} follow-ups, all right {np.mean(marks):.3f}")
-            if args.wrong and part == "chat.dev":
+            if args.wrong and part != "chat.unseen":
                 print(
                     "".join(
                         f"  {x['before']!r}, then {x['text']!r}\n" for x, ok in zip(lines, marks, strict=True) if not ok

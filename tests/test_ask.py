@@ -102,7 +102,7 @@ def test_phrasings_are_understood() -> None:
 
     reader = Reader(known_data(), load_tasks())
     for language in ("en", "zh"):
-        for part, least in (("dev", 0.95), ("unseen", 0.85)):
+        for part, least in (("dev", 0.95), ("unseen", 0.93)):
             text = (PHRASINGS / f"{language}.{part}.jsonl").read_text(encoding="utf-8")
             lines = [json.loads(line) for line in text.splitlines()]
             share = np.mean([all(right(reader.read(line["text"]), line).values()) for line in lines])

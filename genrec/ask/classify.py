@@ -10,6 +10,7 @@ from ..data.titles import Word, words_of
 from ..tasks.task import Placeholder, pieces
 from .language import Language
 
+SHARPNESS = 7.0  # of probabilities from margins: the least log loss on the examples of other writers
 NONE = "none"  # the request that is none of ours
 MARKS = {
     "user_id": "USER",
@@ -50,20 +51,21 @@ def example_words(example: str, language: Language) -> list[str]:
 
 
 def features(words: Sequence[str]) -> list[str]:
-    """Words, pairs and triples of words, and the letters inside longer words, which forgive inflection and typos."""
+    """Words, pairs and triples of words, and stretches of 2 to 5 letters, which forgive inflection and typos."""
     ends = ["<", *words, ">"]
     found = list(words)
     found += [f"{a} {b}" for a, b in zip(ends, ends[1:], strict=False)]
     found += [f"{a} {b} {c}" for a, b, c in zip(ends, ends[1:], ends[2:], strict=False)]
-    for word in words:
-        if len(word) > 4 and word.islower():
-            found += [f"~{word[n : n + 4]}" for n in range(len(word) - 3)]
-    return found
+    text = f" {' '.join(words)} "
+    return found + [f"#{text[n : n + size]}" for size in (2, 3, 4, 5) for n in range(len(text) - size + 1)]
 
 
 class Classifier:
-    """Naive Bayes on TF-IDF (scikit-learn), fitted to examples when first used, in a tenth of a second; logistic
-    regression is no more accurate here and takes a hundred times as long."""
+    """A linear support vector machine on TF-IDF (scikit-learn), fitted to examples when first used, in half a second.
+
+    Trained on the examples of some writers and tested on 1,490 of others it finds .86 of the labels, naive Bayes .78;
+    logistic regression takes a hundred times as long.
+    """
 
     def __init__(self, examples: Mapping[str, Iterable[str]], language: Language) -> None:
         self.sentences: list[list[str]] = []
@@ -85,18 +87,18 @@ class Classifier:
     def fitted(self) -> Any:
         """The pipeline."""
         from sklearn.feature_extraction.text import TfidfVectorizer
-        from sklearn.naive_bayes import MultinomialNB
         from sklearn.pipeline import make_pipeline
+        from sklearn.svm import LinearSVC
 
-        found = make_pipeline(
-            TfidfVectorizer(analyzer=features, sublinear_tf=True), MultinomialNB(alpha=0.1, fit_prior=False)
-        )
+        words = TfidfVectorizer(analyzer=features, sublinear_tf=True)
+        found = make_pipeline(words, LinearSVC(C=0.5, class_weight="balanced", random_state=0))
         return found.fit(self.sentences, self.labels)
 
     def probabilities(self, sentences: Sequence[Sequence[str]]) -> list[dict[str, float]]:
         """For each sentence (words and marks), the probability of each label."""
         names = self.fitted.classes_.tolist()
-        rows: np.ndarray = self.fitted.predict_proba([list(s) for s in sentences])
+        margins = SHARPNESS * self.fitted.decision_function([list(s) for s in sentences])
+        rows: np.ndarray = np.exp(margins - np.logaddexp.reduce(margins, axis=1, keepdims=True))
         return [dict(zip(names, row.tolist(), strict=True)) for row in rows]
 
 
@@ -109,5 +111,10 @@ def kind(label: str, words: Sequence[str]) -> str:
 
 
 def variants(words: list[str]) -> list[list[str]]:
-    """The words, and for a list of titles also a single one."""
-    return [words, ["TITLE" if w == "TITLES" else w for w in words]] if "TITLES" in words else [words]
+    """The words, for a list of titles also a single one, and what is asked about a text also without the text."""
+    found = [words]
+    if "TITLES" in words:
+        found.append(["TITLE" if w == "TITLES" else w for w in words])
+    if "TEXT" in words and len(words) > 1:
+        found.append([w for w in words if w != "TEXT"])
+    return found

@@ -12,6 +12,7 @@ from .language import Language, Phrases
 
 MOST_VALUES = 300  # different values of an attribute that a sentence may name
 SHOWN = "shown"  # stands for the years of the list before: "something older"
+SIGN = re.compile(r"(<=|>=|<|>|≤|≥)\s*$")
 YEAR = re.compile(r"(?:1[89]|20)\d\d")
 NOT = {"=": "!=", "!=": "=", "<": ">=", ">": "<=", "<=": ">", ">=": "<"}
 
@@ -87,13 +88,18 @@ class Attributes:
         self.values = Phrases(meanings)
         self.value_words = frozenset(w for name in meanings for w in name.split())
 
-    def find(self, text: str, words: Sequence[Word], free: Sequence[bool]) -> list[Found]:
-        """Every condition in the free words, in order; a negation before it is part of it."""
+    def find(self, text: str, words: Sequence[Word], free: Sequence[bool], beside_column: bool = False) -> list[Found]:
+        """Every condition in the free words, in order; a negation before it is part of it. beside_column: only values
+        that follow the name of their column."""
         found: list[Found] = []
         place = 0
         while place < len(words):
-            hit = free[place] and (self.years(words, place, free) or self.value_at(words, place, free))
-            hit = hit or (free[place] and self.number(words, place, free))
+            hit: Found | None = None
+            if free[place] and beside_column:
+                hit = self.value_of_column(words, place, free)
+            elif free[place]:
+                hit = self.compared(text, words, place) or self.years(words, place, free)
+                hit = hit or self.value_at(words, place, free) or self.number(words, place, free)
             if hit:
                 found.append(hit)
                 place = hit.hi
@@ -111,6 +117,22 @@ class Attributes:
             return None
         return Found(place, place + hit[0], hit[1])
 
+    def value_of_column(self, words: Sequence[Word], place: int, free: Sequence[bool]) -> Found | None:
+        """A value after the name of its column: `genre War`, `category: meat`."""
+        found = self.value_at(words, place + 1, free) if place + 1 < len(words) else None
+        if found is None or not all(key(c.column.replace("_", " ")) == words[place].text for c in found.conditions):
+            return None
+        return found._replace(lo=place)
+
+    def compared(self, text: str, words: Sequence[Word], place: int) -> Found | None:
+        """A year after a sign, `<1970`, `>= 1990`."""
+        sign = SIGN.search(text[: words[place].start])
+        single = self.single_year(words, place) if sign else None
+        if self.year is None or sign is None or single is None:
+            return None
+        op = {"≤": "<=", "≥": ">="}.get(sign[1], sign[1])
+        return Found(place, single[2], (Condition(self.year, op, float(single[0])),))
+
     def years(self, words: Sequence[Word], place: int, free: Sequence[bool]) -> Found | None:
         """`from the 1990s`, `before 1980`, `1990 to 1995`, `90年代`, `something older`."""
         if self.year is None:
@@ -119,7 +141,9 @@ class Attributes:
             if hit := table.at(words, place):
                 after = place + hit[0]
                 if after < len(words) and words[after].text in ("than", "then"):
-                    break
+                    if after + 1 == len(words) or words[after + 1].text not in SHOWN_ITEMS:
+                        break
+                    after += 2
                 return Found(place, after, (Condition(self.year, op, SHOWN),))
         lo, op = place, "="
         if hit := self.language.between.at(words, place):
@@ -241,7 +265,8 @@ class Attributes:
         """Where the negation begins that reaches the word at `place`; None if there is none."""
         if (own := self.own_negation(words, place, earlier, stops)) is not None:
             return own
-        if earlier and earlier[-1].hi <= place <= earlier[-1].hi + 3:
+        same_kind = earlier and earlier[-1].conditions[0].value != SHOWN
+        if same_kind and earlier[-1].hi <= place <= earlier[-1].hi + 3:
             listed = all(w.text in LISTED for w in words[earlier[-1].hi : place])
             before = self.negation(words, earlier[-1].lo, earlier[:-1], stops) if listed else None
             return place if before is not None else None
@@ -253,13 +278,13 @@ class Attributes:
             end = place - back
             if end <= 0 or (earlier and end < earlier[-1].hi):
                 return None
+            if end in stops:
+                return None
             size = self.language.negations.before(words, end)
             if self.language.negation_ends.before(words, end) > size:
                 return None
             if size:
                 return end - size
-            if end in stops:
-                return None
         return None
 
     def negated_after(self, words: Sequence[Word], place: int) -> int | None:
@@ -275,6 +300,7 @@ class Attributes:
         return None
 
 
+SHOWN_ITEMS = ("these", "those", "them", "that", "this")
 STOP = re.compile(r"[;.!?]")
 JOINED = ("和", "或", "跟", "与", "片", "的", "都", "也", "or", "and")
 OWNERS = ("my", "our", "your")

@@ -24,10 +24,12 @@ def follow(before: Conversation, said: Request) -> tuple[Request, Conversation]:
     last = before.request
     if last is None:
         return said, Conversation()
-    if said.task == "seen" and said.items:
-        known = tuple(dict.fromkeys((*before.known, *(m.item_id for m in said.items))))
-        return again(last, said), replace(before, known=known, listed=())
-    if said.task in ("more", "seen"):
+    if said.task == "seen":  # what the sentence names, else all of the list
+        seen = tuple(m.item_id for m in said.items) or before.shown
+        known = tuple(dict.fromkeys((*before.known, *seen)))
+        request = again(last, said) if said.items else replace(again(last, said), k=last.k)
+        return request, replace(before, known=known, listed=())
+    if said.task == "more":
         return again(last, said), before
     changes_list = said.task in (*LISTS, None) and last.task in LISTS and not said.items and said.user_id is None
     if said.task == "change" or (changes_list and (said.conditions or said.k)):

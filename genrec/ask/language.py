@@ -113,12 +113,25 @@ class Language:
             return end - place, value
         if hit is None or end - place > hit[0]:
             return 1, None
-        size, tens = hit[0], int(hit[1])
-        if 20 <= tens < 100 and tens % 10 == 0 and place + size < len(words):
-            units = self.numbers.at(words, place + size)
-            if units and 0 < int(units[1]) < 10 and units[0] == 1 and words[place].text.isascii():
-                return size + 1, tens + int(units[1])
-        return size, tens
+        size, value = hit[0], int(hit[1])
+        if not words[place].text.isascii():
+            return size, value
+        if value % 10 == 0 and 20 <= value < 100 and (units := self.units_at(words, place + size)):
+            return size + 1, value + units
+        if 0 < value < 10 and [w.text for w in words[place + size : place + size + 1]] == ["hundred"]:
+            size, value = size + 1, 100 * value
+            joint = int([w.text for w in words[place + size : place + size + 1]] == ["and"])
+            rest = place + size + joint
+            if rest < len(words) and self.numbers.at(words, rest):
+                more, below = self.number(words, rest)
+                if below is not None and below < 100:
+                    return size + joint + more, value + below
+        return size, value
+
+    def units_at(self, words: Sequence[Word], place: int) -> int | None:
+        """The value of a single word from `one` to `nine` at a place."""
+        hit = self.numbers.at(words, place) if place < len(words) else None
+        return int(hit[1]) if hit and hit[0] == 1 and 0 < int(hit[1]) < 10 else None
 
 
 OTHER = ("between", "to", "decade_ends", "known", "first_few")

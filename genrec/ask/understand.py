@@ -17,12 +17,13 @@ import polars as pl
 from ..data.titles import Match, TitleIndex, Word, key, words_of
 from ..tasks.task import Task
 from .classify import HISTORY, LIKE, NONE, Classifier
-from .conditions import Attributes, Condition
+from .conditions import SHOWN, Attributes, Condition
 from .language import Language, language
 
 CERTAIN = 0.45  # a request less probable than this is not taken for understood
 MOST = 1_000  # longest list that a number in a sentence asks for
 FOLLOW_UPS = ("more", "seen", "change")  # requests that need an answer before them
+SAME = 93  # similarity of names that differ in no more than a plural
 TITLE_WORDS = 5  # a longer quote is only a title if it is one to the letter
 QUOTES = re.compile(
     r"“(?P<a>[^”]+)”|\"(?P<b>[^\"]+)\"|«(?P<c>[^»]+)»|「(?P<d>[^」]+)」|『(?P<e>[^』]+)』|"
@@ -231,7 +232,8 @@ class Reader:
         if not is_text:
             quote = None
         needs_item = found not in (None, NONE, "churn") and not is_text
-        if needs_item and not reading.mentions and (found != "next_item" or like):
+        several = found == "rank" or (found in self.tasks and self.tasks[found].unit == "basket")
+        if needs_item and (several or not reading.mentions) and (found != "next_item" or like):
             self.lenient_titles(reading, best)
         if found == NONE or certainty < CERTAIN or not reading.words:
             found = None
@@ -242,7 +244,7 @@ class Reader:
             items=tuple(m for _, m in sorted(reading.mentions, key=lambda p: p[0])),
             like=like,
             k=reading.k,
-            conditions=reading.conditions,
+            conditions=tuple(c for c in reading.conditions if shown or c.value != SHOWN),
             text=quote,
             missed=() if is_text else self.missed(text, reading),
             certainty=certainty,
@@ -283,13 +285,25 @@ class Reader:
             return 0.3
         if name == "rank":
             return 1.0 if items >= 2 else 0.02
+        if name == "explain" and reading.k is not None:
+            return 0.05
         if name == "explain" or (task and task.unit == "event" and task.answer.kind != "item"):
-            return (1.0 if items == 1 else 0.3 if items == 0 else 0.4) * (1.0 if reading.user_id is not None else 0.5)
+            if items == 0 and reading.user_id is None and not self.strange(reading):
+                return 0.02
+            named = 1.0 if items == 1 else 0.4 if items > 1 else 0.7 if self.strange(reading) else 0.3
+            return named * (1.0 if reading.user_id is not None else 0.5)
         if task and task.unit == "user_time":
-            return (1.0 if reading.user_id is not None else 0.3) * (0.2 if items else 1.0)
+            of_item = 0.2 if items else 0.5 if self.strange(reading) else 1.0
+            return (1.0 if reading.user_id is not None else 0.3) * of_item
         if task and task.unit == "basket":
             return 1.0 if items else 0.3
         return 1.0
+
+    def strange(self, reading: Reading) -> bool:
+        """Whether a word has no known part in the sentence: it may be a title with a typo."""
+        words = zip(reading.words, reading.marks, strict=True)
+        common = self.common[reading.dataset]
+        return any(m is None and w.text.isascii() and len(w.text) > 3 and w.text not in common for w, m in words)
 
     def unquoted(self, text: str, classifier: Classifier) -> tuple[str, float, str] | None:
         """A text task whose text stands without quotes before or after a colon, a question mark or a sentence's end."""
@@ -299,8 +313,7 @@ class Reader:
             for asked, quote, order in ((before, after, 1), (after, before, -1)):
                 words = [w.text for w in words_of(asked)]
                 if 0 < len(words) <= (14 if asked.isascii() else 40) and len(words_of(quote)) >= 2:
-                    marked = [*words, "TEXT"] if order == 1 else ["TEXT", *words]
-                    forms.append((marked, quote, order == 1 and match[0].startswith(":")))
+                    forms.append((words, quote, order == 1 and match[0].startswith(":")))
         if not forms:
             return None
         found = []
@@ -324,16 +337,13 @@ class Reader:
         mentions: list[tuple[int, Mention]] = []
         self.find_quotes(reading, text, dataset, mentions)
         self.find_user(reading, text, dataset, bool(shown))
+        conditions = self.find_conditions(reading, text, beside_column=True)
         self.find_ordinals(reading, text, shown, self.known[dataset].items, mentions)
         self.find_titles(reading, text, dataset, mentions)
         self.find_periods(reading)
-        conditions: list[Condition] = []
-        for found in self.attributes[dataset].find(text, words, reading.free()):
-            conditions += [c for c in found.conditions if c not in conditions]
-            reading.set(found.lo, found.hi, "CONDITION")
-            reading.evidence += 0.6 * (found.hi - found.lo)
-        reading.conditions = tuple(conditions)
-        self.find_count(reading)
+        conditions += self.find_conditions(reading, text)
+        reading.conditions = tuple(dict.fromkeys(conditions))
+        self.find_count(reading, text)
         self.find_near_titles(reading, text, dataset, mentions)
         mentions.sort(key=lambda m: m[0])
         reading.mentions = tuple({m.item_id: (n, m) for n, m in reversed(mentions)}.values())[::-1]
@@ -343,6 +353,15 @@ class Reader:
         if key(dataset) in key(text):
             reading.evidence += 5
         return reading
+
+    def find_conditions(self, reading: Reading, text: str, beside_column: bool = False) -> list[Condition]:
+        """What a sentence says of the catalogue's attributes; beside_column: only values that follow their column's
+        name, which are no titles (`genre=War`)."""
+        found = self.attributes[reading.dataset].find(text, reading.words, reading.free(), beside_column)
+        for condition in found:
+            reading.set(condition.lo, condition.hi, "CONDITION")
+            reading.evidence += 0.6 * (condition.hi - condition.lo)
+        return [c for f in found for c in f.conditions]
 
     def find_quotes(self, reading: Reading, text: str, dataset: str, mentions: list[tuple[int, Mention]]) -> None:
         """What stands in quotes: a title where it is one, else the text that is asked about."""
@@ -425,7 +444,7 @@ class Reader:
         if re.search(r"[,;.!?、。]", between) and words[place - 1].text not in ("no", "nr"):
             return None
         size, value = self.language.number(words, place)
-        if value is not None and not words[place].text.isascii():
+        if value is not None and not words[place].text.isdecimal() and words[place].text not in ("one", "single"):
             return None if self.counted(words, place + size) else (str(value), place + size)
         matched = USER_ID.match(text, words[place].start)
         if matched is None:
@@ -504,6 +523,9 @@ class Reader:
             if value and value > 1:
                 return list(range(1, value + 1)), few[0] + size
         hit = self.language.ordinals.at(words, n)
+        after = n + hit[0] if hit else n
+        if hit and after < len(words) and (self.language.periods.at(words, after) or words[after].text == "night"):
+            return [], 1  # `last week`
         if hit and not (words[n].text == "top" and (n + 1 == len(words) or words[n + 1].text != "one")):
             return [int(hit[1])], hit[0]
         if not words[n].text.isdecimal():
@@ -545,7 +567,8 @@ class Reader:
         spelled = [w.text for w in words]
         common = self.common[dataset]
         title = self.known[dataset].items["title"][match.items[0]] or ""
-        if len(words) == 1 and text[words[0].start].islower() and title[:1].isupper() and named_in_capitals(text):
+        written_small = len(words) <= 2 and all(text[w.start].islower() for w in words)
+        if written_small and title[:1].isupper() and named_in_capitals(text):
             return False  # `my wife adores Emma` is not about The Wife
         if any(w not in common and not w.isdecimal() for w in spelled):
             return True
@@ -580,7 +603,7 @@ class Reader:
             if period:
                 reading.set(n, n + size + period[0], "PERIOD")
 
-    def find_count(self, reading: Reading) -> None:
+    def find_count(self, reading: Reading, text: str) -> None:
         """How many items are wanted; `one` and Chinese numbers only where something counted follows."""
         words = reading.words
         found: list[tuple[bool, int, int, int]] = []  # said to be a count, minus its place, the place after it, value
@@ -595,9 +618,10 @@ class Reader:
                 self.language.items.at(words, after) is not None or reading.marks[after] == "CONDITION"
             )
             cue = self.language.count_cues.before(words, n) > 0
+            cue = cue or (after < len(words) and words[after].text in ENOUGH)
             chinese = not words[n].text.isascii()
             loose = words[n].text == "one" or (chinese and value == 1)
-            previous = words[n - 1].text if n else ""
+            previous = words[n - 1].text if n and not breaks(text, words, n) else ""
             if previous in ("下", "上", "第", "每", "这", "那", "同"):
                 continue
             if loose and not (follows or (cue and previous in ("just", "only", "exactly", "前", "me"))):
@@ -666,7 +690,7 @@ class Reader:
                     near = index.near(name)
                     if near is None or not all(index.alike(w, near[1]) for w in strange):
                         continue
-                    score, match = near[0] + 0.1 * len(name), near[1]
+                    score, match = near[0] + (1.0 if near[0] >= SAME else 0.1) * len(name), near[1]
                 else:
                     continue
                 if best is None or score > best[0]:
@@ -696,6 +720,7 @@ class Reader:
         return tuple(text[reading.words[lo].start : reading.words[hi - 1].end] for lo, hi in runs)
 
 
+ENOUGH = ("就", "够", "足")  # `仨就够`
 VAGUE = ("样", "点", "些", "下", "起", "直", "般", "定")  # 一样, 一些: no counts
 PRONOUN_BEFORE = frozenset("second first third that this which good another last the next better right".split())
 
