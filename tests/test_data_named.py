@@ -72,6 +72,8 @@ def test_complete_journey_cut_says_so() -> None:
 def test_the_seed_decides_the_cut() -> None:
     found = [load_dataset("clothing-reviews", DataOptions(cut=True, seed=s)) for s in (1, 1, 2)]
     assert found[0].fingerprint == found[1].fingerprint != found[2].fingerprint
+    stars = found[0].interactions["rating"]
+    assert ((stars < 3).sum(), (stars == 3).sum(), (stars > 3).sum()) == (1_250, 500, 1_250)
 
 
 def test_demo_is_three_data_sets() -> None:

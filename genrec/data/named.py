@@ -76,7 +76,8 @@ DATASETS = {
     )
 }
 DEMO = "demo"
-DEMO_REVIEWS, DEMO_HOUSEHOLDS, DEMO_ITEMS = 3_000, 250, 500
+DEMO_REVIEWS = {-1: 1_250, 0: 500, 1: 1_250}  # below, at and above 3 stars: most reviews praise, which teaches little
+DEMO_HOUSEHOLDS, DEMO_ITEMS = 250, 500
 NAMES = (*DATASETS, DEMO)
 
 
@@ -186,8 +187,14 @@ def _clothing(cache: Path, cut: bool, seed: int) -> Raw:
     ).with_row_index("row")
     notes = []
     if cut:
-        interactions = interactions.sample(DEMO_REVIEWS, seed=seed).sort("row")
-        notes.append(f"cut to {DEMO_REVIEWS:,} of {frame.height:,} reviews, drawn at random")
+        drawn = interactions.sample(fraction=1.0, shuffle=True, seed=seed)
+        parts = [drawn.filter((pl.col("rating") - 3).sign() == sign).head(n) for sign, n in DEMO_REVIEWS.items()]
+        interactions = pl.concat(parts).sort("row")
+        worse, same, better = DEMO_REVIEWS.values()
+        notes.append(
+            f"cut to {interactions.height:,} of {frame.height:,} reviews, drawn at random: {worse:,} of less than 3 stars, "
+            f"{same:,} of 3 and {better:,} of more"
+        )
     return Raw(interactions, _no_items(), _no_users(), tuple(notes))
 
 
