@@ -192,8 +192,8 @@ def _clothing(cache: Path, cut: bool, seed: int) -> Raw:
         interactions = pl.concat(parts).sort("row")
         worse, same, better = DEMO_REVIEWS.values()
         notes.append(
-            f"cut to {interactions.height:,} of {frame.height:,} reviews, drawn at random: {worse:,} of less than 3 stars, "
-            f"{same:,} of 3 and {better:,} of more"
+            f"cut to {interactions.height:,} of {frame.height:,} reviews, drawn at random: "
+            f"{worse:,} of less than 3 stars, {same:,} of 3 and {better:,} of more"
         )
     return Raw(interactions, _no_items(), _no_users(), tuple(notes))
 
