@@ -123,6 +123,39 @@ def progress_bar() -> Iterator[Callable[[str, int, int, Mapping[str, float]], No
         yield progress
 
 
+def evaluate_options(parser: Parser) -> None:
+    """Options of evaluate."""
+    parser.add_argument("run", metavar="RUN", help="folder of a finished run")
+    parser.add_argument("--part", choices=("valid", "test"), default="test", help="what is measured (default: test)")
+    parser.add_argument(
+        "--phrasing",
+        nargs="+",
+        choices=("served", "seen", "unseen"),
+        default=["served", "seen", "unseen"],
+        help="as recommend and predict read, in words that training had, in words that it had not (default: all)",
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Measure every task of a run on its held-out part, with intervals."""
+    from .quality.evaluate import evaluate as measure
+    from .quality.evaluate import summary
+
+    run = Path(args.run)
+    with progress_bar() as progress:
+        results = measure(run, part=args.part, phrasings=args.phrasing, progress=progress)
+    path = run / ("results.json" if args.part == "test" else f"results-{args.part}.json")
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(results, indent=1, ensure_ascii=False), encoding="utf-8")
+    os.replace(partial, path)
+    if args.json:
+        show_json(results)
+        return
+    print(summary(results))
+    say(f"written: {path}")
+
+
 def rows_options(parser: Parser) -> None:
     """Options of rows: those of finetune, and the form of the output."""
     finetune_options(parser)
@@ -638,6 +671,7 @@ def write_table(frame: "pl.DataFrame", path: Path) -> None:
 
 COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], None], Callable[[Parser], None]]] = {
     "finetune": (finetune, finetune_options),
+    "evaluate": (evaluate, evaluate_options),
     "recommend": (recommend, recommend_options),
     "predict": (predict, predict_options),
     "similar": (similar, similar_options),

@@ -193,16 +193,11 @@ class Recommender:
             items = self.adapter.catalogues.get(
                 name, pl.DataFrame(schema={"item_id": pl.String, "title": pl.String, "train_count": pl.Int64})
             )
-            tasks = []
-            for task_name, answers in manifest.tasks[name].items():
-                task = self.adapter.tasks[task_name]
-                answer = replace(task.answer, choices=tuple(answers["words"]), values=tuple(answers["values"]))
-                tasks.append(replace(task, answer=answer))
             empty = pl.DataFrame(schema={"row": pl.UInt32, "event": pl.String})
             users = pl.DataFrame(schema={"user_id": pl.String})
             corpus = Corpus(
                 dataset=Dataset(name, empty, items.drop("train_count"), users),
-                tasks=tuple(tasks),
+                tasks=tuple(self.adapter.tasks_of(name)),
                 vocabulary=manifest.vocabulary,
                 events=None,
                 encode=plain_encoder(tokenizer),

@@ -19,7 +19,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # In the order data walks through them: a room imports from itself and from rooms before it.
 ROOMS = [
     *("errors", "options", "data", "tasks", "model", "inference", "evaluation", "training"),
-    *("recommender", "doctor", "ask", "serving", "cli", "__main__"),
+    *("recommender", "quality", "doctor", "ask", "serving", "cli", "__main__"),
 ]
 HEAVY = {"torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes"}
 HEAVY_ROOMS = {"model", "inference", "training"}

@@ -1,5 +1,7 @@
 """Metrics on plain arrays; ties count against us."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.stats import rankdata
 
@@ -15,24 +17,30 @@ def target_ranks(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return (~(scores[None, :] < scores[targets][:, None])).sum(1)
 
 
-def ranking_metrics(ranks: np.ndarray) -> dict[str, float]:
-    """HR, NDCG and MRR at 1, 5, 10 and 20 from the rank of a single target each."""
+def ranking_values(ranks: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """HR, NDCG, MRR, recall and precision at 1, 5, 10 and 20 of each case, from the 1-based ranks of its right items.
+
+    HR: whether any is in the first k. MRR: of the first one. NDCG: over the set, whose best is all of it on top.
+    """
+    best = np.asarray([own.min() for own in ranks])
+    n = np.asarray([len(own) for own in ranks])
+    owner, every = np.repeat(np.arange(len(ranks)), n), np.concatenate(ranks)
+    ideal = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(max(KS)) + 2))])
     found = {}
     for k in KS:
-        hit = ranks <= k
-        found[f"hr@{k}"] = float(hit.mean())
-        found[f"ndcg@{k}"] = float(np.where(hit, 1 / np.log2(ranks + 1), 0).mean())
-        found[f"mrr@{k}"] = float(np.where(hit, 1 / ranks, 0).mean())
+        hits = np.bincount(owner, every <= k, len(ranks))
+        gain = np.bincount(owner, np.where(every <= k, 1 / np.log2(every + 1), 0), len(ranks))
+        found[f"hr@{k}"] = (best <= k).astype(np.float64)
+        found[f"ndcg@{k}"] = gain / ideal[np.minimum(n, k)]
+        found[f"mrr@{k}"] = np.where(best <= k, 1 / best, 0)
+        found[f"recall@{k}"] = hits / n
+        found[f"precision@{k}"] = hits / k
     return found
 
 
-def set_ndcg(ranks: list[np.ndarray], k: int) -> float:
-    """NDCG@k where each case has several right items; `ranks` holds their 1-based ranks."""
-    gains = []
-    for own in ranks:
-        ideal = (1 / np.log2(np.arange(min(len(own), k)) + 2)).sum()
-        gains.append((1 / np.log2(own[own <= k] + 1)).sum() / ideal)
-    return float(np.mean(gains))
+def ranking_metrics(ranks: Sequence[np.ndarray]) -> dict[str, float]:
+    """The means of `ranking_values`."""
+    return {name: float(values.mean()) for name, values in ranking_values(ranks).items()}
 
 
 def auc(scores: np.ndarray, positive: np.ndarray, weight: np.ndarray | None = None) -> float:
@@ -57,7 +65,8 @@ def auc(scores: np.ndarray, positive: np.ndarray, weight: np.ndarray | None = No
 def outcome_metrics(
     probabilities: np.ndarray, answer: np.ndarray, values: tuple[float, ...], weight: np.ndarray | None = None
 ) -> dict[str, float]:
-    """Log loss and accuracy; AUC for two answers; RMSE and MAE of the expected value for numbers; else macro F1.
+    """Log loss and accuracy; AUC and calibration error for two answers; RMSE, MSE and MAE of the expected value for
+    numbers; else macro precision, recall and F1.
 
     probabilities: (n, answers), rows sum to 1. answer: (n,) right columns.
     """
@@ -71,21 +80,89 @@ def outcome_metrics(
     }
     if values:
         expected, truth = probabilities @ np.asarray(values), np.asarray(values)[answer]
-        found["rmse"] = float(np.sqrt(np.average((expected - truth) ** 2, weights=weight)))
+        found["mse"] = float(np.average((expected - truth) ** 2, weights=weight))
+        found["rmse"] = float(np.sqrt(found["mse"]))
         found["mae"] = float(np.average(np.abs(expected - truth), weights=weight))
     elif probabilities.shape[1] == 2:
         found["auc"] = auc(probabilities[:, 1], answer == 1, weight)
+        found["ece"] = calibration_error(probabilities[:, 1], answer == 1, weight)
     else:
-        found["macro_f1"] = macro_f1(chosen, answer, probabilities.shape[1])
+        found |= macro(chosen, answer, probabilities.shape[1], weight)
     return found
 
 
-def macro_f1(chosen: np.ndarray, answer: np.ndarray, n: int) -> float:
-    """Mean F1 over the answers that occur."""
-    scores = []
-    for c in range(n):
-        hit = int(((chosen == c) & (answer == c)).sum())
-        total = int((chosen == c).sum() + (answer == c).sum())
-        if (answer == c).any():
-            scores.append(2 * hit / total if total else 0.0)
-    return float(np.mean(scores)) if scores else float("nan")
+def macro(chosen: np.ndarray, answer: np.ndarray, n: int, weight: np.ndarray) -> dict[str, float]:
+    """Precision, recall and F1 averaged over the answers that occur; a precision without a choice is 0."""
+    matrix = confusion(chosen, answer, n, weight)
+    hit, said, true = np.diag(matrix), matrix.sum(0), matrix.sum(1)
+    occurs = true > 0
+    precision = np.divide(hit, said, out=np.zeros(n), where=said > 0)[occurs]
+    recall, f1 = (hit / np.maximum(true, 1e-12))[occurs], (2 * hit / np.maximum(said + true, 1e-12))[occurs]
+    return {
+        "macro_precision": float(precision.mean()),
+        "macro_recall": float(recall.mean()),
+        "macro_f1": float(f1.mean()),
+    }
+
+
+def confusion(chosen: np.ndarray, answer: np.ndarray, n: int, weight: np.ndarray) -> np.ndarray:
+    """Weight of each (right answer, chosen answer), (n, n)."""
+    return np.bincount(answer * n + chosen, weight, n * n).reshape(n, n)
+
+
+BINS = 10
+
+
+def calibration_bins(probability: np.ndarray, positive: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Up to BINS groups of like probability and like weight, equal probabilities together: (groups, 3) mean
+    probability, share of positives, share of all weight."""
+    order = np.argsort(probability, kind="stable")
+    below = np.cumsum(weight[order]) - weight[order] / 2
+    _, first, same = np.unique(probability[order], return_index=True, return_inverse=True)
+    group = np.minimum((below / max(weight.sum(), 1e-12) * BINS).astype(int), BINS - 1)[first][same]
+    total = np.bincount(group, weight[order], BINS)
+    mean = np.bincount(group, (weight * probability)[order], BINS)
+    share = np.bincount(group, (weight * positive)[order], BINS)
+    kept = total > 0
+    return np.stack([mean[kept] / total[kept], share[kept] / total[kept], total[kept] / total.sum()], axis=1)
+
+
+def calibration_error(probability: np.ndarray, positive: np.ndarray, weight: np.ndarray) -> float:
+    """Expected calibration error of the probability of yes, over `calibration_bins` (Naeini et al. 2015)."""
+    mean, share, part = calibration_bins(probability, positive, weight).T
+    return float((np.abs(mean - share) * part).sum())
+
+
+def best_threshold(probability: np.ndarray, positive: np.ndarray, weight: np.ndarray) -> float:
+    """The least probability called yes at which F1 is highest; 0.5 where no case is positive."""
+    order = np.argsort(-probability, kind="stable")
+    hit, said = np.cumsum((weight * positive)[order]), np.cumsum(weight[order])
+    if not len(hit) or hit[-1] <= 0:
+        return 0.5
+    f1 = 2 * hit / (said + hit[-1])
+    last = np.append(np.diff(probability[order]) != 0, True)  # equal probabilities are called alike
+    return float(probability[order][np.where(last, f1, -1).argmax()])
+
+
+def threshold_metrics(
+    probability: np.ndarray, positive: np.ndarray, threshold: float, weight: np.ndarray
+) -> dict[str, float]:
+    """Precision, recall and F1 of yes where the probability is at least a threshold."""
+    said = probability >= threshold
+    hit, of_said, of_true = ((weight * mask).sum() for mask in (said & positive, said, positive))
+    return {
+        "precision": float(hit / of_said) if of_said > 0 else 0.0,
+        "recall": float(hit / of_true) if of_true > 0 else float("nan"),
+        "f1": float(2 * hit / (of_said + of_true)) if of_said + of_true > 0 else float("nan"),
+    }
+
+
+def user_auc(scores: np.ndarray, positive: np.ndarray, user: np.ndarray, weight: np.ndarray) -> dict[int, float]:
+    """AUC within each user (cases,), of the users that have both answers."""
+    found = {}
+    order = np.argsort(user, kind="stable")
+    for own in np.split(order, np.nonzero(np.diff(user[order]))[0] + 1):
+        value = auc(scores[own], positive[own], weight[own])
+        if np.isfinite(value):
+            found[int(user[own[0]])] = value
+    return found

@@ -3,11 +3,14 @@
 Every case sees only interactions of earlier parts. next_item: a user's first held-out event (or basket), ranked in the
 whole catalogue. Event outcomes: each held-out event as a candidate after the visible history. Look-ahead tasks: asked
 after the user's last visible event. Texts: each held-out text.
+
+Phrasings: `served` is how `recommend` and `predict` read (the history's end, a candidate item, else the first
+template), `seen` and `unseen` ask in words, by a template that training had or had not.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -42,6 +45,8 @@ from . import metrics
 from .calibration import TEMPERATURES, item_losses
 
 Progress = Callable[[int, int], None]
+Phrasing = Literal["served", "seen", "unseen"]
+LONGEST = 20  # items of a list that are kept
 T = TypeVar("T")
 
 
@@ -50,7 +55,8 @@ class Ranked:
     """next_item on one data set: each case's user, targets and ranks under both protocols.
 
     Seen items removed, a target that was seen is a miss: its rank is the size of the catalogue. losses: summed over the
-    cases with unseen targets, by temperature, and how many they are; None where they were not asked for.
+    cases with unseen targets, by temperature, and how many they are; None where they were not asked for. lists: (cases,
+    LONGEST) the best items, seen ones removed, -1 where there are fewer.
     """
 
     users: list[str]
@@ -58,15 +64,19 @@ class Ranked:
     seen_removed: list[np.ndarray]
     seen_kept: list[np.ndarray]
     losses: tuple[np.ndarray, int] | None
+    lists: np.ndarray
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Scores (n, answers), right answers (n,) and weights (n,) of one task on one data set."""
+    """Scores (n, answers), right answers (n,) and weights (n,) of one task on one data set; whom each case is about
+    (the user's id, or the text's row in the data) and its item (catalogue index, -1 for none)."""
 
     scores: np.ndarray
     answer: np.ndarray
     weight: np.ndarray
+    about: tuple[str, ...]
+    item: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -129,6 +139,7 @@ class Reading:
     ranked: Ranked | None
     outcomes: Mapping[str, Outcomes]
     basket_ranks: np.ndarray | None
+    basket_users: tuple[str, ...] = ()
 
 
 def read_part(
@@ -140,6 +151,7 @@ def read_part(
     seed: int = 0,
     progress: Progress | None = None,
     with_losses: bool = False,
+    phrasing: Phrasing = "served",
 ) -> Reading:
     """Every task of a data set on a part, one forward pass per user; `max_users` users and texts are drawn by seed.
 
@@ -148,15 +160,15 @@ def read_part(
     outcomes: dict[str, Outcomes] = {}
     for task in corpus.tasks:
         if task.unit == "text":
-            rows = list(text_rows(corpus, task, part, task.seen[:1], seed, most=max_users))
+            rows = list(text_rows(corpus, task, part, [template(task, phrasing)], seed, most=max_users))
             if rows:
-                cases = [Case(task.name, r.target_id[-1], 1.0) for r in rows]
+                cases = [Case(task.name, r.target_id[-1], 1.0, f"row {r.source[0]}" if r.source else "") for r in rows]
                 outcomes |= outcomes_of(engine, corpus, engine.states(rows, progress), cases)
     if corpus.events is None:
         return Reading(None, outcomes, None)
     held = held_out(corpus.events, part)
     users = sampled(list(range(len(held.visible.users))), max_users, seed)
-    rows, cases = user_rows(corpus, part, held, users, max_events, seed)
+    rows, cases = user_rows(corpus, part, held, users, max_events, seed, phrasing)
     if not rows:
         return Reading(None, outcomes, None)
     states = engine.states(rows, progress)
@@ -170,7 +182,12 @@ def read_part(
     basket_ranks = None
     if basket:
         basket_ranks = given_ranks(engine, corpus, states[basket], [cases[n] for n in basket])
-    return Reading(ranked, outcomes, basket_ranks)
+    return Reading(ranked, outcomes, basket_ranks, tuple(cases[n].about for n in basket))
+
+
+def template(task: Task, phrasing: Phrasing) -> str:
+    """The words a task is asked in."""
+    return task.unseen[0] if phrasing == "unseen" else task.seen[0]
 
 
 def sampled(values: list[T], most: int | None, seed: int) -> list[T]:
@@ -183,11 +200,14 @@ def sampled(values: list[T], most: int | None, seed: int) -> list[T]:
 
 @dataclass(frozen=True)
 class Case:
-    """One read of a row: task, right answer (for next_item the user), weight, and the items a basket question gives."""
+    """One read of a row: task, right answer (for next_item the user), weight, whom and which item it is about, and the
+    items a basket question gives."""
 
     task: str
     answer: int
     weight: float
+    about: str = ""
+    item: int = -1
     given: tuple[int, ...] = ()
 
 
@@ -195,7 +215,13 @@ NEXT_ITEM = "next_item"
 
 
 def user_rows(
-    corpus: Corpus, part: Part, held: HeldOut, users: list[int], max_events: int, seed: int
+    corpus: Corpus,
+    part: Part,
+    held: HeldOut,
+    users: list[int],
+    max_events: int,
+    seed: int,
+    phrasing: Phrasing = "served",
 ) -> tuple[list[Row], list[Case]]:
     """One row per user with everything that is asked of the user, and the cases in the order of the reads."""
     assert corpus.events is not None
@@ -206,23 +232,29 @@ def user_rows(
     sampler = ItemSampler(held.visible, corpus.items.size)
     for user in users:
         lo, hi = last_window(held.visible, user, max_events)
+        name = held.visible.users[user]
         branches: list[Branch] = []
         own: list[Case] = []
+        next_item = next((t for t in corpus.tasks if t.name == NEXT_ITEM), None)
+        asks_next = next_item is not None and len(first_targets(held, user)) > 0
+        if next_item is not None and asks_next and phrasing != "served":
+            words = question_tokens(template(next_item, phrasing), {}, {}, corpus.encode)
+            branches.append(Branch(words, hi - lo, [(NEXT_ITEM, 0, 1.0, -1)]))
         for task in corpus.tasks:
             if task.unit == "basket":
-                question = held_basket(corpus, task, held, user, hi - lo, seed)
+                question = held_basket(corpus, task, held, user, hi - lo, seed, phrasing)
                 if question is not None:
                     given = tuple(t - corpus.items.first for t in question.tokens if t >= corpus.items.first)
                     branches.append(question)
-                    own.append(Case(task.name, question.targets[0][1], 1.0, given))
+                    own.append(Case(task.name, question.targets[0][1], 1.0, name, given=given))
             elif task.unit != "text" and task.answer.kind != "item":
-                more, right, weight = user_cases(corpus, task, part, held, up_to, user, sampler, max_events, seed)
+                more, found = user_cases(corpus, task, part, held, up_to, user, sampler, max_events, seed, phrasing)
                 branches += more
-                own += [Case(task.name, a, w) for a, w in zip(right, weight, strict=True)]
-        asks_next = any(t.name == NEXT_ITEM for t in corpus.tasks) and len(first_targets(held, user)) > 0
+                own += found
         if branches or asks_next:
-            rows.append(history_row(corpus, held.visible, user, max_events, branches, asks_next))
-            cases += [Case(NEXT_ITEM, user, 1.0)] * asks_next + own
+            read_last = asks_next and phrasing == "served"
+            rows.append(history_row(corpus, held.visible, user, max_events, branches, read_last))
+            cases += [Case(NEXT_ITEM, user, 1.0, name)] * asks_next + own
     return rows, cases
 
 
@@ -234,7 +266,8 @@ def outcomes_of(engine: Engine, corpus: Corpus, states: States, cases: list[Case
         if own and task.answer.kind != "item":
             scores = engine.outcome_scores(states[own], corpus.dataset.name, task.name).cpu().numpy()
             answer = np.asarray([cases[n].answer for n in own])
-            found[task.name] = Outcomes(scores, answer, np.asarray([cases[n].weight for n in own]))
+            weight, item = (np.asarray(v) for v in zip(*((cases[n].weight, cases[n].item) for n in own), strict=True))
+            found[task.name] = Outcomes(scores, answer, weight, tuple(cases[n].about for n in own), item)
     return found
 
 
@@ -242,7 +275,7 @@ def ranked_of(
     engine: Engine, corpus: Corpus, held: HeldOut, states: States, users: list[int], with_losses: bool
 ) -> Ranked:
     """Ranks of each user's next item(s) in the whole catalogue."""
-    targets, removed, kept = [], [], []
+    targets, removed, kept, lists = [], [], [], []
     losses, cases = np.zeros(len(TEMPERATURES)), 0
     for start in range(0, len(users), 256):
         scores = engine.item_scores(states[start : start + 256], corpus.dataset.name).cpu().numpy()
@@ -253,20 +286,32 @@ def ranked_of(
             own[seen[seen >= 0]] = -np.inf
             removed.append(metrics.target_ranks(own, wanted))
             targets.append(wanted)
+            lists.append(best_items(own, LONGEST))
             new = wanted[np.isfinite(own[wanted])]
             if with_losses and len(new):
                 losses, cases = losses + item_losses(own, new), cases + 1
     names = [held.visible.users[u] for u in users]
-    return Ranked(names, targets, removed, kept, (losses, cases) if with_losses else None)
+    return Ranked(names, targets, removed, kept, (losses, cases) if with_losses else None, np.stack(lists))
 
 
-def held_basket(corpus: Corpus, task: Task, held: HeldOut, user: int, sees: int, seed: int) -> Branch | None:
+def best_items(scores: np.ndarray, k: int) -> np.ndarray:
+    """The k best of (items,) scores, best first, -1 where fewer are finite."""
+    among = np.argpartition(-scores, k)[:k] if len(scores) > k else np.arange(len(scores))
+    best = among[np.argsort(-scores[among], kind="stable")]
+    best = np.where(np.isfinite(scores[best]), best, -1)
+    return np.pad(best, (0, k - len(best)), constant_values=-1).astype(np.int32)
+
+
+def held_basket(
+    corpus: Corpus, task: Task, held: HeldOut, user: int, sees: int, seed: int, phrasing: Phrasing
+) -> Branch | None:
     """A question about one of the user's held-out baskets: some of its items are given, another is missing."""
     lo, hi = int(held.later.offsets[user]), int(held.later.offsets[user + 1])
     if lo == hi:
         return None
     rng = np.random.default_rng([seed, 8, user])
-    question = basket_question(corpus, replace(task, seen=task.seen[:1]), Window(held.later, user, lo, hi), rng)
+    asked = replace(task, seen=(template(task, phrasing),))
+    question = basket_question(corpus, asked, Window(held.later, user, lo, hi), rng)
     return None if question is None else replace(question, sees=sees)
 
 
@@ -284,10 +329,7 @@ def next_item_metrics(ranked: Ranked) -> dict[str, float]:
     """Ranking metrics under both protocols; with several targets per case, HR is any hit and NDCG is over the set."""
     found: dict[str, float] = {"n": float(len(ranked.targets))}
     for protocol, ranks in (("seen_removed", ranked.seen_removed), ("seen_kept", ranked.seen_kept)):
-        best = np.asarray([r.min() for r in ranks])
-        values = metrics.ranking_metrics(best) if len(best) else {}
-        if any(len(r) > 1 for r in ranks):
-            values |= {f"ndcg@{k}": metrics.set_ndcg(ranks, k) for k in metrics.KS}
+        values = metrics.ranking_metrics(ranks) if ranks else {}
         found |= {f"{protocol}/{name}": value for name, value in values.items()}
     return found
 
@@ -302,10 +344,19 @@ def user_cases(
     sampler: ItemSampler,
     max_events: int,
     seed: int,
-) -> tuple[list[Branch], list[int], list[float]]:
+    phrasing: Phrasing,
+) -> tuple[list[Branch], list[Case]]:
     """One user's held-out cases of a task, as branches after the visible history."""
     lo, hi = last_window(held.visible, user, max_events)
-    sees = hi - lo
+    sees, name = hi - lo, held.visible.users[user]
+    words = template(task, phrasing)
+
+    def tokens_of(item: int) -> list[int]:
+        token = corpus.items.first + item
+        if phrasing == "served" and (task.dense or task.horizon_days is not None):
+            return [token]
+        return question_tokens(words, {}, {"item": [token]}, corpus.encode)
+
     if task.horizon_days is None:
         index = held.later.labels[task.name]
         places = [
@@ -313,30 +364,25 @@ def user_cases(
             for n in range(int(held.later.offsets[user]), int(held.later.offsets[user + 1]))
             if index[n] >= 0 and held.later.item[n] >= 0
         ]
-        tokens = [[corpus.items.first + int(held.later.item[n])] for n in places]
-        if not task.dense:
-            tokens = [question_tokens(task.seen[0], {}, {"item": t}, corpus.encode) for t in tokens]
-        branches = [Branch(t, sees, [(task.name, int(index[n]), 1.0, -1)]) for t, n in zip(tokens, places, strict=True)]
-        return branches, [int(index[n]) for n in places], [1.0] * len(places)
+        cases = [Case(task.name, int(index[n]), 1.0, name, int(held.later.item[n])) for n in places]
+        return [Branch(tokens_of(c.item), sees, [(task.name, c.answer, 1.0, -1)]) for c in cases], cases
     assert up_to is not None
     if hi == lo:
-        return [], [], []
+        return [], []
     until = cutoff(corpus, "test" if part == "valid" else "")
     now = int(held.visible.time[hi - 1])
     end = until if part == "valid" else int(up_to.time.max()) + 1
     asked = held.visible.where.get(task.name)
     if now == UNDATED or now + task.horizon_days * DAY > end or not (asked is None or asked[hi - 1]):
-        return [], [], []
+        return [], []
     place = int(up_to.offsets[user]) + int(held.visible.offsets[user + 1] - held.visible.offsets[user]) - 1
     if task.unit == "user_time":
         days = days_until_next(up_to, user, place, until, look_ahead_event(task))
         answer = int(look_ahead_answers(corpus, task, [days])[0])
-        question = question_tokens(task.seen[0], {}, {}, corpus.encode)
-        return [Branch(question, sees, [(task.name, answer, 1.0, -1)])], [answer], [1.0]
+        question = question_tokens(words, {}, {}, corpus.encode)
+        return [Branch(question, sees, [(task.name, answer, 1.0, -1)])], [Case(task.name, answer, 1.0, name)]
     rng = np.random.default_rng([seed, 7, user])
     found = candidate_items(corpus, task, up_to, user, place, until, sampler, rng, most=10)
-    branches = [
-        Branch([corpus.items.first + int(i)], sees, [(task.name, int(a), 1.0, -1)])
-        for i, a in zip(found.items, found.answers, strict=True)
-    ]
-    return branches, [int(a) for a in found.answers], found.weight.tolist()
+    every = zip(found.items.tolist(), found.answers.tolist(), found.weight.tolist(), strict=True)
+    cases = [Case(task.name, answer, weight, name, item) for item, answer, weight in every]
+    return [Branch(tokens_of(c.item), sees, [(task.name, c.answer, 1.0, -1)]) for c in cases], cases

@@ -66,7 +66,8 @@ class Engine:
 
         progress: called with the rows read so far and the rows in all.
         """
-        self.model.eval()
+        if self.model.training:
+            self.model.eval()
         if 0 < len(rows) <= FEW and self.prefixes.limit and can_read_on(self.model):
             return torch.cat([self._read_on(row) for row in rows])
         counts = np.asarray([len(r.target_at) for r in rows])

@@ -6,7 +6,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +69,15 @@ class Adapter:
     manifest: Manifest
     tasks: Mapping[str, Task]
     catalogues: Mapping[str, pl.DataFrame]
+
+    def tasks_of(self, dataset: str) -> list[Task]:
+        """The tasks of a data set, with the answers that training found in it."""
+        found = []
+        for name, answers in self.manifest.tasks[dataset].items():
+            task = self.tasks[name]
+            answer = replace(task.answer, choices=tuple(answers["words"]), values=tuple(answers["values"]))
+            found.append(replace(task, answer=answer))
+        return found
 
 
 def add_lora(backbone: torch.nn.Module, r: int, alpha: int) -> "PeftModel":

@@ -83,7 +83,8 @@ def validation(
                 protocol = "seen_kept" if "basket" in corpus.dataset.interactions.columns else "seen_removed"
                 ranked.append(values[f"{protocol}/ndcg@10"])
             elif task.unit == "basket" and reading.basket_ranks is not None:
-                values = {"n": float(len(reading.basket_ranks)), **metrics.ranking_metrics(reading.basket_ranks)}
+                ranks = list(reading.basket_ranks[:, None])
+                values = {"n": float(len(ranks)), **metrics.ranking_metrics(ranks)}
             elif task.name in reading.outcomes:
                 outcomes = reading.outcomes[task.name]
                 fitted = (calibration or {}).get(f"{name}/{task.name}", Calibration())

@@ -1,0 +1,291 @@
+"""Every task of a finished run on its held-out part: metrics, intervals, and what each case got."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from .. import __version__
+from ..data.dataset import Dataset, Part
+from ..errors import DataError, RunError
+from ..evaluation import metrics
+from ..evaluation.bootstrap import Interval, clusters, mean_intervals, metric_intervals
+from ..evaluation.calibration import Calibration
+from ..evaluation.protocols import Outcomes, Phrasing, Ranked, Reading, read_part
+from ..recommender import Recommender
+from ..tasks.rows import Corpus, build_corpus, first_token, plain_encoder, select
+from ..training.config import FinetuneConfig, load_data, read_config
+
+VERSION = 1  # of results.json
+PHRASINGS: tuple[Phrasing, ...] = ("served", "seen", "unseen")
+K = 10  # of lists whose make-up is measured
+
+Progress = Callable[[str, int, int, Mapping[str, float]], None]
+Metrics = dict[str, Interval]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A run beside the data that it was trained on, split as it was then."""
+
+    recommender: Recommender
+    config: FinetuneConfig
+    corpora: tuple[Corpus, ...]
+
+
+def load_run(run: Path) -> Loaded:
+    """A finished run with its data read again; raises RunError where data or tasks are not those of its training."""
+    recommender = Recommender.load(run)
+    config = FinetuneConfig(**read_config(run / "config.yaml"))  # type: ignore[arg-type]
+    manifest = recommender.adapter.manifest
+    datasets = load_data(config)
+    for dataset in datasets:
+        if manifest.fingerprints.get(dataset.name) != dataset.fingerprint:
+            raise RunError(
+                f"{run} was trained on other data than {dataset.name} holds now; what was held out cannot be told"
+            )
+    return Loaded(recommender, config, tuple(corpus_of(recommender, d, config.seed) for d in datasets))
+
+
+def corpus_of(recommender: Recommender, dataset: Dataset, seed: int) -> Corpus:
+    """A data set as the run's tasks see it."""
+    adapter = recommender.adapter
+    tasks = adapter.tasks_of(dataset.name)
+    encode, bos = plain_encoder(adapter.tokenizer), first_token(adapter.tokenizer)
+    return build_corpus(dataset, tasks, adapter.manifest.vocabulary, encode, bos, seed, tuple(adapter.tasks))
+
+
+def evaluate(
+    run: Path,
+    *,
+    part: Literal["valid", "test"] = "test",
+    phrasings: Sequence[Phrasing] = PHRASINGS,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """The results of a run as plain JSON values (docs/json.md, `results`).
+
+    Raises RunError where the run or its data is not what it was, DataError where nothing is held out.
+    """
+    loaded = load_run(run)
+    engine, manifest = loaded.recommender.engine, loaded.recommender.adapter.manifest
+    datasets: dict[str, Any] = {}
+    for corpus in loaded.corpora:
+        name = corpus.dataset.name
+        tasks: dict[str, Any] = {}
+        calibration = {t.name: Calibration(**manifest.calibration.get(f"{name}/{t.name}", {})) for t in corpus.tasks}
+        calibration = {n: replace(c, bias=tuple(c.bias)) for n, c in calibration.items()}
+
+        def read(part: Part, phrasing: Phrasing, what: str, corpus: Corpus = corpus) -> Reading:
+            def shown(done: int, total: int) -> None:
+                if progress is not None:
+                    progress(f"reading {what} of {corpus.dataset.name}", done, total, {})
+
+            return read_part(
+                engine, corpus, part, manifest.max_events, None, loaded.config.seed, shown, phrasing=phrasing
+            )
+
+        thresholds = thresholds_of(corpus, read("valid", "served", "valid"), calibration)
+        seconds = {}
+        for phrasing in phrasings:
+            start = time.perf_counter()
+            reading = read(part, phrasing, f"{part}, {phrasing} phrasing,")
+            seconds[phrasing] = time.perf_counter() - start
+            for task, found in measured(loaded, corpus, reading, calibration, thresholds).items():
+                tasks.setdefault(task, {})[phrasing] = found
+        counts = corpus.dataset.interactions["part"].value_counts()
+        datasets[name] = {
+            "fingerprint": corpus.dataset.fingerprint,
+            "notes": list(corpus.dataset.notes),
+            "split": corpus.dataset.split_method,
+            "interactions": dict(zip(counts["part"].to_list(), counts["count"].to_list(), strict=True)),
+            "items": corpus.dataset.items.height,
+            "users": len(corpus.events.users) if corpus.events is not None else 0,
+            "thresholds": thresholds,
+            "read_seconds": seconds,
+            "tasks": tasks,
+        }
+    if not any(d["tasks"] for d in datasets.values()):
+        raise DataError(f"{run}: nothing is held out in the {part} part")
+    return {
+        "version": VERSION,
+        "genrec": __version__,
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "part": part,
+        "backbone": {"model": manifest.backbone.model, "blocks": manifest.backbone.blocks},
+        "datasets": datasets,
+    }
+
+
+def thresholds_of(corpus: Corpus, reading: Reading, calibration: Mapping[str, Calibration]) -> dict[str, float]:
+    """Per task with two answers the probability from which it is yes, chosen on validation for the highest F1."""
+    found = {}
+    for name, outcomes in reading.outcomes.items():
+        if is_yes_no(outcomes, corpus, name):
+            probability = calibration[name].probabilities(outcomes.scores)[:, 1]
+            found[name] = metrics.best_threshold(probability, outcomes.answer == 1, outcomes.weight)
+    return found
+
+
+def is_yes_no(outcomes: Outcomes, corpus: Corpus, name: str) -> bool:
+    """Whether a task has two answers that are no numbers; the second one is yes."""
+    task = next(t for t in corpus.tasks if t.name == name)
+    return outcomes.scores.shape[1] == 2 and not task.answer.values
+
+
+def measured(
+    loaded: Loaded,
+    corpus: Corpus,
+    reading: Reading,
+    calibration: Mapping[str, Calibration],
+    thresholds: Mapping[str, float],
+) -> dict[str, dict[str, Any]]:
+    """Metrics by task of one reading."""
+    found: dict[str, dict[str, Any]] = {}
+    for task in corpus.tasks:
+        if task.name == "next_item" and reading.ranked is not None:
+            found[task.name] = next_item_results(loaded, corpus, reading.ranked)
+        elif task.unit == "basket" and reading.basket_ranks is not None:
+            values = metrics.ranking_values(list(reading.basket_ranks[:, None]))
+            found[task.name] = {
+                "n": len(reading.basket_ranks),
+                "metrics": as_json(mean_intervals(values, reading.basket_users)),
+            }
+        elif task.name in reading.outcomes:
+            outcomes = reading.outcomes[task.name]
+            found[task.name] = outcome_results(
+                outcomes,
+                calibration[task.name].probabilities(outcomes.scores),
+                task.answer.values,
+                task.answer.choices,
+                thresholds.get(task.name),
+            )
+    return found
+
+
+def next_item_results(loaded: Loaded, corpus: Corpus, ranked: Ranked) -> dict[str, Any]:
+    """Ranking metrics under both protocols, of warm and cold cases apart, and what the lists are made of."""
+    assert corpus.events is not None
+    train = select(corpus.events, corpus.events.part == 0)
+    count = np.bincount(train.item[train.item >= 0], minlength=corpus.items.size)
+    seen_users = {u for u, n in zip(train.users, np.diff(train.offsets), strict=True) if n > 0}
+    cold_user = np.asarray([u not in seen_users for u in ranked.users])
+    cold_item = np.asarray([bool((count[t] == 0).any()) for t in ranked.targets])
+    found: Metrics = {}
+    for protocol, ranks in (("seen_removed", ranked.seen_removed), ("seen_kept", ranked.seen_kept)):
+        values = metrics.ranking_values(ranks)
+        every = mean_intervals(values, ranked.users)
+        found |= {f"{protocol}/{name}": value for name, value in every.items()}
+    values = metrics.ranking_values(ranked.seen_removed)
+    groups = {"warm": ~cold_user & ~cold_item, "cold_user": cold_user, "cold_item": cold_item}
+    apart = {}
+    for name, mask in groups.items():
+        if mask.any():
+            users = [u for u, m in zip(ranked.users, mask, strict=True) if m]
+            some = {k: values[k][mask] for k in ("hr@10", "ndcg@10", "mrr@10")}
+            apart[name] = {"n": int(mask.sum()), "metrics": as_json(mean_intervals(some, users))}
+    vectors = loaded.recommender.engine.item_rows(corpus.dataset.name)[0].cpu().numpy()
+    return {
+        "n": len(ranked.users),
+        "metrics": as_json(found),
+        "lists": list_results(ranked.lists[:, :K], count, vectors),
+        "groups": apart,
+    }
+
+
+def list_results(lists: np.ndarray, count: np.ndarray, vectors: np.ndarray) -> dict[str, float]:
+    """What lists (cases, k) are made of, -1 for no item.
+
+    coverage: share of the catalogue in any list. novelty: mean -log2 of an item's share of the training interactions
+    (one is added to each count; Zhou et al. 2010). diversity: one minus the mean cosine of the item vectors (items,
+    width) within a list (Ziegler et al. 2005). popularity_lift: mean training interactions of a listed item, over that
+    of the interactions themselves: 1 where lists repeat what people take anyway (Abdollahpouri et al. 2019, in spirit).
+    """
+    shown = lists[lists >= 0]
+    share = (count + 1) / (count + 1).sum()
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+    diversity = []
+    for own in lists:
+        own = own[own >= 0]
+        if len(own) > 1:
+            mean = unit[own].sum(0)
+            diversity.append(1 - (mean @ mean - len(own)) / (len(own) * (len(own) - 1)))
+    usual = (count.astype(np.float64) ** 2).sum() / max(count.sum(), 1)
+    return {
+        f"coverage@{K}": len(np.unique(shown)) / max(len(count), 1),
+        f"novelty@{K}": float(-np.log2(share[shown]).mean()) if len(shown) else float("nan"),
+        f"diversity@{K}": float(np.mean(diversity)) if diversity else float("nan"),
+        f"popularity_lift@{K}": float(count[shown].mean() / usual) if usual and len(shown) else float("nan"),
+    }
+
+
+def outcome_results(
+    outcomes: Outcomes,
+    probabilities: np.ndarray,
+    values: tuple[float, ...],
+    choices: tuple[str, ...],
+    threshold: float | None,
+) -> dict[str, Any]:
+    """Metrics of a task with choices or numbers, its reliability or its confusion matrix."""
+    answer, weight = outcomes.answer, outcomes.weight
+    positive = answer == 1
+
+    def of(factor: np.ndarray) -> dict[str, float]:
+        own = weight * factor
+        found = metrics.outcome_metrics(probabilities, answer, values, own)
+        found.pop("n")
+        if threshold is not None:
+            found |= metrics.threshold_metrics(probabilities[:, 1], positive, threshold, own)
+        return found
+
+    found: dict[str, Any] = {"n": len(answer)}
+    measured = metric_intervals(of, outcomes.about)
+    if threshold is not None:
+        user = clusters(outcomes.about)
+        by_user = metrics.user_auc(probabilities[:, 1], positive, user, weight)
+        if len(by_user) > 1:
+            measured |= mean_intervals({"user_auc": np.asarray(list(by_user.values()))}, [str(u) for u in by_user])
+        bins = metrics.calibration_bins(probabilities[:, 1], positive, weight)
+        found["reliability"] = [[round(float(v), 6) for v in row] for row in bins]
+    elif not values:
+        matrix = metrics.confusion(probabilities.argmax(1), answer, len(choices), weight)
+        found["confusion"] = {"answers": list(choices), "right_by_chosen": matrix.round(6).tolist()}
+    return found | {"metrics": as_json(measured)}
+
+
+def as_json(found: Metrics) -> dict[str, dict[str, float | None]]:
+    """Intervals as JSON values; a value that is not defined is null."""
+    return {
+        name: {
+            key: (float(v) if np.isfinite(v) else None) for key, v in zip(("value", "low", "high"), own, strict=True)
+        }
+        for name, own in found.items()
+    }
+
+
+HEADLINE = ("ndcg@10", "hr@10", "rmse", "mae", "auc", "user_auc", "log_loss", "ece", "f1", "accuracy", "macro_f1")
+
+
+def summary(results: Mapping[str, Any]) -> str:
+    """The metrics worth a line, by data set, task and phrasing, each with its interval."""
+    lines = []
+    for name, data in results["datasets"].items():
+        for task, by_phrasing in data["tasks"].items():
+            for phrasing, found in by_phrasing.items():
+                shown = [
+                    f"{metric} {own['value']:.4f}"
+                    + (f" ({own['low']:.4f} to {own['high']:.4f})" if own["low"] is not None else "")
+                    for metric, own in found["metrics"].items()
+                    if metric.split("/")[-1] in HEADLINE and own["value"] is not None
+                ]
+                lines.append(f"{name}, {task}, {phrasing}, {found['n']:,} cases")
+                lines += [f"    {line}" for line in shown]
+                lists = found.get("lists", {})
+                lines += ["    lists: " + ", ".join(f"{k} {v:.3f}" for k, v in lists.items())] if lists else []
+                for group, own in found.get("groups", {}).items():
+                    ndcg = own["metrics"]["ndcg@10"]["value"]
+                    lines.append(f"    {group.replace('_', ' ')}: ndcg@10 {ndcg:.4f}, {own['n']:,} cases")
+    return "\n".join(lines)

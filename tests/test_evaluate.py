@@ -1,0 +1,97 @@
+"""genrec evaluate: what it measures is what recommend and predict answer, and what training wrote down."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from worlds import review_world
+
+from genrec.cli import main
+from genrec.quality.evaluate import list_results, load_run
+from genrec.recommender import Recommender
+
+Said = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def run(toy_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the toy run, evaluated."""
+    copy = tmp_path_factory.mktemp("evaluated") / "run"
+    shutil.copytree(toy_run, copy)
+    assert main(["evaluate", str(copy)]) == 0
+    return copy
+
+
+def results(run: Path) -> dict:
+    return json.loads((run / "results.json").read_text())
+
+
+def test_the_served_phrasing_gives_what_training_measured(run: Path) -> None:
+    found = results(run)["datasets"]["chain"]["tasks"]
+    metrics = Recommender.load(run).adapter.manifest.metrics
+    for task, metric in (
+        ("next_item", "seen_removed/ndcg@10"),
+        ("next_item", "seen_kept/mrr@5"),
+        ("rating", "rmse"),
+        ("rating", "log_loss"),
+    ):
+        own = found[task]["served"]["metrics"][metric]
+        assert own["value"] == pytest.approx(metrics[f"chain/{task}/{metric}"], abs=2e-3)
+        assert own["low"] <= own["value"] <= own["high"]
+    assert set(found["rating"]) == {"served", "seen", "unseen"}
+
+
+def test_hits_are_those_of_the_recommended_lists(run: Path) -> None:
+    """The lists for the histories before each held-out item, asked for one by one, hit as often."""
+    loaded = load_run(run)
+    (corpus,) = loaded.corpora
+    frame = corpus.dataset.interactions
+    hits = []
+    for user in frame["user_id"].unique(maintain_order=True)[:40]:
+        own = frame.filter(frame["user_id"] == user)
+        before = own.filter(own["part"] != "test")["item_id"].to_list()
+        held = own.filter(own["part"] == "test")["item_id"].to_list()
+        listed = loaded.recommender.recommend(history=before, k=1).frame["item_id"].to_list()
+        hits.append(listed == held[:1])
+    every = results(run)["datasets"]["chain"]["tasks"]["next_item"]["served"]["metrics"]["seen_removed/hr@1"]["value"]
+    assert np.mean(hits) == pytest.approx(every, abs=0.1)
+
+
+def test_a_run_whose_data_changed_is_refused(toy_files: Path, toy_run: Path, tmp_path: Path, capsys: Said) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(toy_run, run)
+    data = tmp_path / "chain.csv"
+    data.write_text("\n".join((toy_files / "chain.csv").read_text().splitlines()[:-3]) + "\n")
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace(str(toy_files / "chain.csv"), str(data)))
+    assert main(["evaluate", str(run)]) == 2
+    assert "trained on other data" in capsys.readouterr().err
+    assert not (run / "results.json").exists()
+
+
+def test_texts_have_macro_metrics_and_a_confusion_matrix(toy_files: Path, tmp_path: Path, capsys: Said) -> None:
+    review_world(400).interactions.drop("row", "event").write_csv(tmp_path / "reviews.csv")
+    files = ["--interactions", str(tmp_path / "reviews.csv"), "--model", str(toy_files / "tiny"), "--layers", "2"]
+    run = str(tmp_path / "run")
+    assert main(["finetune", *files, "--task", "sentiment", "--epochs", "2", "--out", run]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", run, "--phrasing", "served", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["datasets"]["reviews"]["tasks"]["sentiment"]["served"]
+    assert found["metrics"]["macro_f1"]["value"] > 0.95
+    matrix = np.asarray(found["confusion"]["right_by_chosen"])
+    assert found["confusion"]["answers"] == ["negative", "neutral", "positive"] and matrix.sum() == found["n"]
+    assert np.diag(matrix).sum() / matrix.sum() == pytest.approx(found["metrics"]["accuracy"]["value"])
+
+
+def test_what_lists_are_made_of() -> None:
+    count = np.asarray([8, 4, 2, 1, 0])
+    vectors = np.eye(5)
+    popular = list_results(np.asarray([[0, 1], [0, 1]]), count, vectors)
+    rare = list_results(np.asarray([[3, 4], [2, -1]]), count, vectors)
+    assert popular["coverage@10"] == pytest.approx(2 / 5) and rare["coverage@10"] == pytest.approx(3 / 5)
+    assert popular["novelty@10"] < rare["novelty@10"]
+    assert popular["popularity_lift@10"] > 1 > rare["popularity_lift@10"]
+    assert popular["diversity@10"] == pytest.approx(1)
+    assert list_results(np.asarray([[0, 1]]), count, np.ones((5, 2)))["diversity@10"] == pytest.approx(0)
