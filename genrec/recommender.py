@@ -76,6 +76,16 @@ class Shelf:
     index: dict[str, int]
 
     @cached_property
+    def ids(self) -> list[str]:
+        """Its item ids."""
+        return self.items["item_id"].to_list()
+
+    @cached_property
+    def names(self) -> list[str | None]:
+        """The title of each item."""
+        return self.items["title"].to_list()
+
+    @cached_property
     def titles(self) -> TitleIndex:
         """Its titles."""
         return TitleIndex.of(self.items)
@@ -508,8 +518,8 @@ class Recommender:
                 "user_id": [users[n] or None for n in of_list],
                 "strategy": [strategy if n in best else "popular" for n in of_list],
                 "rank": np.concatenate([np.arange(1, n + 1) for n in lengths]),
-                "item_id": shelf.items["item_id"].gather(top),
-                "title": shelf.items["title"].gather(top),
+                "item_id": [shelf.ids[n] for n in top.tolist()],
+                "title": [shelf.names[n] for n in top.tolist()],
                 "score": np.concatenate([r.score for r in ranked]),
                 "probability": np.concatenate([r.probability for r in ranked]),
             },

@@ -62,6 +62,18 @@ _HISTORY: dict[str, pl.DataType] = {
 }
 _GIVEN: dict[str, pl.DataType] = {**_HISTORY, "review": pl.String()}
 
+# Built once: building a query takes as long as running it. Without a time, what came with the data is the oldest, as in
+# training, and what was added is the latest.
+_TIMELESS = sa.case((_events.c.timestamp.is_not(None), 1), (_events.c.part.is_not(None), 0), else_=2)
+_OF_USER = (
+    sa.select(*(_events.c[c] for c in _HISTORY))
+    .where(_events.c.dataset == sa.bindparam("dataset"), _events.c.user_id == sa.bindparam("user_id"))
+    .order_by(_TIMELESS, _events.c.timestamp, _events.c.position)
+)
+_ATTRIBUTES = sa.select(_users.c.attributes).where(
+    _users.c.dataset == sa.bindparam("dataset"), _users.c.user_id == sa.bindparam("user_id")
+)
+
 
 @dataclass(frozen=True)
 class Store:
@@ -153,25 +165,18 @@ def has_user(store: Store, dataset: str, user_id: str) -> bool:
 
 def history(store: Store, dataset: str, user_id: str) -> pl.DataFrame:
     """A user's events, oldest first: item_id, event, rating, timestamp, basket, part; raises UnknownNameError."""
-    # Without a time: what came with the data is the oldest, as in training; what was added is the latest.
-    timeless = sa.case((_events.c.timestamp.is_not(None), 1), (_events.c.part.is_not(None), 0), else_=2)
-    query = (
-        sa.select(*(_events.c[c] for c in _HISTORY))
-        .where(_events.c.dataset == dataset, _events.c.user_id == user_id)
-        .order_by(timeless, _events.c.timestamp, _events.c.position)
-    )
     with store.engine.connect() as connection:
-        rows = [tuple(row) for row in connection.execute(query)]
+        rows = connection.execute(_OF_USER, {"dataset": dataset, "user_id": user_id}).all()
     if not rows:
         user_attributes(store, dataset, user_id)  # a user without events is known all the same
-    return pl.DataFrame(rows, schema=_HISTORY, orient="row")
+    columns = zip(*rows, strict=True) if rows else [()] * len(_HISTORY)
+    return pl.DataFrame(dict(zip(_HISTORY, columns, strict=True)), schema=_HISTORY)
 
 
 def user_attributes(store: Store, dataset: str, user_id: str) -> dict[str, Any]:
     """What is known of a user besides the events; raises UnknownNameError."""
-    query = sa.select(_users.c.attributes).where(_users.c.dataset == dataset, _users.c.user_id == user_id)
     with store.engine.connect() as connection:
-        found = connection.execute(query).scalar_one_or_none()
+        found = connection.execute(_ATTRIBUTES, {"dataset": dataset, "user_id": user_id}).scalar_one_or_none()
     if found is None:
         _check_dataset(store, dataset)
         raise _unknown_user(store, dataset, user_id)
