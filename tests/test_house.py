@@ -22,7 +22,7 @@ ROOMS = [
     *("recommender", "quality", "doctor", "ask", "serving", "cli", "__main__"),
 ]
 HEAVY = {"torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes"}
-HEAVY_ROOMS = {"model", "inference", "training"}
+HEAVY_ROOMS = {"model", "inference", "training", "quality"}
 
 
 def room(module: str) -> str | None:

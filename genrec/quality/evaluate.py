@@ -16,9 +16,13 @@ from ..evaluation import metrics
 from ..evaluation.bootstrap import Interval, clusters, mean_intervals, metric_intervals
 from ..evaluation.calibration import Calibration
 from ..evaluation.protocols import Outcomes, Phrasing, Ranked, Reading, read_part
+from ..model.backbone import cache_folder
 from ..recommender import Recommender
+from ..tasks.questions import RowOptions
 from ..tasks.rows import Corpus, build_corpus, first_token, plain_encoder, select
+from ..tasks.rowstore import load_rows
 from ..training.config import FinetuneConfig, load_data, read_config
+from .leaks import Check, leak_checks
 
 VERSION = 1  # of results.json
 PHRASINGS: tuple[Phrasing, ...] = ("served", "seen", "unseen")
@@ -68,9 +72,13 @@ def evaluate(
 ) -> dict[str, Any]:
     """The results of a run as plain JSON values (docs/json.md, `results`).
 
-    Raises RunError where the run or its data is not what it was, DataError where nothing is held out.
+    Raises RunError where the run or its data is not what it was, or a leak is found, DataError where nothing is held
+    out.
     """
     loaded = load_run(run)
+    checks = checked(loaded)
+    if leaks := [f"{name}: {c.name}: {c.found}" for name, own in checks.items() for c in own if not c.fine]:
+        raise RunError(f"{run}: what was held out is known before it is asked about:\n" + "\n".join(leaks))
     engine, manifest = loaded.recommender.engine, loaded.recommender.adapter.manifest
     datasets: dict[str, Any] = {}
     for corpus in loaded.corpora:
@@ -100,6 +108,7 @@ def evaluate(
         datasets[name] = {
             "fingerprint": corpus.dataset.fingerprint,
             "notes": list(corpus.dataset.notes),
+            "leak_checks": {c.name: c.found for c in checks[name]},
             "split": corpus.dataset.split_method,
             "interactions": dict(zip(counts["part"].to_list(), counts["count"].to_list(), strict=True)),
             "items": corpus.dataset.items.height,
@@ -118,6 +127,24 @@ def evaluate(
         "backbone": {"model": manifest.backbone.model, "blocks": manifest.backbone.blocks},
         "datasets": datasets,
     }
+
+
+def checked(loaded: Loaded) -> dict[str, list[Check]]:
+    """The leak checks of every data set; the training rows are those that the run was trained on."""
+    adapter, config = loaded.recommender.adapter, loaded.config
+    manifest = adapter.manifest
+    options = RowOptions(manifest.max_events, config.stride, config.question_share, config.seed)
+    table = load_rows(loaded.corpora, options, manifest.backbone.sha256, cache_folder() / "rows").data
+    owner, sources = np.asarray(table["dataset"].to_pylist()), table["source"].to_pylist()
+    found = {}
+    for corpus in loaded.corpora:
+        name = corpus.dataset.name
+        own = [rows for rows, of in zip(sources, owner, strict=True) if of == name]
+        items = adapter.catalogues.get(name)
+        count = items["train_count"].to_numpy() if items is not None else None
+        rows = np.unique(np.concatenate([np.asarray(r, dtype=np.int64) for r in own] or [np.zeros(0, np.int64)]))
+        found[name] = leak_checks(corpus, rows, count, manifest.max_events, config.seed)
+    return found
 
 
 def thresholds_of(corpus: Corpus, reading: Reading, calibration: Mapping[str, Calibration]) -> dict[str, float]:
