@@ -162,7 +162,8 @@ def read_part(
         if task.unit == "text":
             rows = list(text_rows(corpus, task, part, [template(task, phrasing)], seed, most=max_users))
             if rows:
-                cases = [Case(task.name, r.target_id[-1], 1.0, f"row {r.source[0]}" if r.source else "") for r in rows]
+                about = [f"row {r.source[0]}" if r.source else f"text {n}" for n, r in enumerate(rows)]
+                cases = [Case(task.name, r.target_id[-1], 1.0, a) for r, a in zip(rows, about, strict=True)]
                 outcomes |= outcomes_of(engine, corpus, engine.states(rows, progress), cases)
     if corpus.events is None:
         return Reading(None, outcomes, None)

@@ -270,6 +270,8 @@ def outcome_results(
 
     found: dict[str, Any] = {"n": len(answer)}
     measured = metric_intervals(of, outcomes.about)
+    if "ece" in measured:  # a draw with repetitions is always worse calibrated than what it is drawn from
+        measured["ece"] = measured["ece"][0], float("nan"), float("nan")
     if threshold is not None:
         user = clusters(outcomes.about)
         by_user = metrics.user_auc(probabilities[:, 1], positive, user, weight)
