@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import polars as pl
@@ -701,8 +701,8 @@ class Recommender:
     ) -> pl.DataFrame:
         from .evaluation.calibration import Calibration
 
-        fitted: Any = self.adapter.manifest.calibration.get(f"{dataset}/{task.name}", {})
-        probabilities = Calibration(fitted.get("temperature", 1.0), tuple(fitted.get("bias", ()))).probabilities(scores)
+        fitted = self.adapter.manifest.calibration.get(f"{dataset}/{task.name}", {})
+        probabilities = Calibration.from_json(fitted).probabilities(scores)
         n = len(scores)
         if task.answer.values:
             value = pl.Series("value", probabilities @ np.asarray(task.answer.values))

@@ -1,6 +1,8 @@
 """Probabilities that mean what they say, fitted on validation and stored in the adapter."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
@@ -17,6 +19,11 @@ class Calibration:
 
     temperature: float = 1.0
     bias: tuple[float, ...] = ()
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> "Calibration":
+        """As an adapter's manifest holds it; what is missing was not fitted."""
+        return Calibration(value.get("temperature", 1.0), tuple(value.get("bias", ())))
 
     def probabilities(self, scores: np.ndarray) -> np.ndarray:
         """Calibrated probabilities (n, answers) of scores (n, answers); rows sum to 1."""

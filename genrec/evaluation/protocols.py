@@ -69,14 +69,13 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Scores (n, answers), right answers (n,) and weights (n,) of one task on one data set; whom each case is about
-    (the user's id, or the text's row in the data) and its item (catalogue index, -1 for none)."""
+    """Scores (n, answers), right answers (n,) and weights (n,) of one task on one data set, and whom each case is
+    about: the user's id, or the text's row in the data."""
 
     scores: np.ndarray
     answer: np.ndarray
     weight: np.ndarray
     about: tuple[str, ...]
-    item: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -267,8 +266,8 @@ def outcomes_of(engine: Engine, corpus: Corpus, states: States, cases: list[Case
         if own and task.answer.kind != "item":
             scores = engine.outcome_scores(states[own], corpus.dataset.name, task.name).cpu().numpy()
             answer = np.asarray([cases[n].answer for n in own])
-            weight, item = (np.asarray(v) for v in zip(*((cases[n].weight, cases[n].item) for n in own), strict=True))
-            found[task.name] = Outcomes(scores, answer, weight, tuple(cases[n].about for n in own), item)
+            weight = np.asarray([cases[n].weight for n in own])
+            found[task.name] = Outcomes(scores, answer, weight, tuple(cases[n].about for n in own))
     return found
 
 

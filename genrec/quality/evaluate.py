@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -84,8 +84,8 @@ def evaluate(
     for corpus in loaded.corpora:
         name = corpus.dataset.name
         tasks: dict[str, Any] = {}
-        calibration = {t.name: Calibration(**manifest.calibration.get(f"{name}/{t.name}", {})) for t in corpus.tasks}
-        calibration = {n: replace(c, bias=tuple(c.bias)) for n, c in calibration.items()}
+        fitted = {t.name: manifest.calibration.get(f"{name}/{t.name}", {}) for t in corpus.tasks}
+        calibration = {task: Calibration.from_json(value) for task, value in fitted.items()}
 
         def read(part: Part, phrasing: Phrasing, what: str, corpus: Corpus = corpus) -> Reading:
             def shown(done: int, total: int) -> None:
@@ -96,7 +96,8 @@ def evaluate(
                 engine, corpus, part, manifest.max_events, None, loaded.config.seed, shown, phrasing=phrasing
             )
 
-        thresholds = thresholds_of(corpus, read("valid", "served", "valid"), calibration)
+        yes_no = [t.name for t in corpus.tasks if len(t.answer.choices) == 2 and not t.answer.values]
+        thresholds = thresholds_of(yes_no, read("valid", "served", "valid"), calibration) if yes_no else {}
         seconds = {}
         for phrasing in phrasings:
             start = time.perf_counter()
@@ -147,20 +148,15 @@ def checked(loaded: Loaded) -> dict[str, list[Check]]:
     return found
 
 
-def thresholds_of(corpus: Corpus, reading: Reading, calibration: Mapping[str, Calibration]) -> dict[str, float]:
-    """Per task with two answers the probability from which it is yes, chosen on validation for the highest F1."""
+def thresholds_of(tasks: Sequence[str], reading: Reading, calibration: Mapping[str, Calibration]) -> dict[str, float]:
+    """Per task with two answers, the second of which is yes, the probability from which it is said, chosen on
+    validation for the highest F1."""
     found = {}
-    for name, outcomes in reading.outcomes.items():
-        if is_yes_no(outcomes, corpus, name):
+    for name in tasks:
+        if (outcomes := reading.outcomes.get(name)) is not None:
             probability = calibration[name].probabilities(outcomes.scores)[:, 1]
             found[name] = metrics.best_threshold(probability, outcomes.answer == 1, outcomes.weight)
     return found
-
-
-def is_yes_no(outcomes: Outcomes, corpus: Corpus, name: str) -> bool:
-    """Whether a task has two answers that are no numbers; the second one is yes."""
-    task = next(t for t in corpus.tasks if t.name == name)
-    return outcomes.scores.shape[1] == 2 and not task.answer.values
 
 
 def measured(

@@ -142,11 +142,12 @@ def fit_texts(model: RecModel, prepared: Prepared, seed: int) -> None:
     texts before its first step. An answer that none of them has keeps its words' row."""
     from sklearn.linear_model import LogisticRegression
 
+    heads = [head for head in model.head_list if prepared.all_tasks[head.task].unit == "text"]
+    if not heads:
+        return
     engine = Engine(model)
     norm = float(mean_norm(word_embeddings(prepared.backbone)))
-    for head in model.head_list:
-        if prepared.all_tasks[head.task].unit != "text":
-            continue
+    for head in heads:
         asked = np.nonzero((prepared.index.dataset == head.dataset) & (prepared.index.targets[:, head.task] > 0))[0]
         drawn = np.random.default_rng([seed, 10]).permutation(asked)[:TEXTS]
         rows = [read_row(prepared.rows[n]) for n in np.sort(drawn).tolist()]
