@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -25,6 +26,7 @@ from .tasks.rows import (
     question_tokens,
     read_at,
     shown_from,
+    shown_outcomes,
     user_header,
 )
 from .tasks.task import Task, placeholders
@@ -449,14 +451,16 @@ class Recommender:
         corpus = self._history(shelf, users, histories)
         assert corpus.events is not None
         name, events = corpus.dataset.name, corpus.events
-        seen = [events.item[lo:hi] for lo, hi in zip(events.offsets, events.offsets[1:], strict=False)]
-        seen = [own[own >= 0] for own in seen]
+        whole = [events.item[lo:hi] for lo, hi in pairwise(events.offsets)]
+        seen = [own[own >= 0] for own in whole]
         known = [n for n, user in enumerate(users) if question or len(seen[n]) or user in corpus.headers]
         states = self.engine.states([self._row(corpus, n, [question] if question else []) for n in known])
         temperature = float(self.adapter.manifest.calibration.get(f"{name}/next_item", {}).get("temperature", 1.0))
         closed = [seen[n][:0] if include_seen else seen[n] for n in known]
         limits = None if allowed.all() else allowed
-        best = dict(zip(known, self.engine.rank(states, name, k, closed, limits, temperature), strict=True))
+        before = None if question else [whole[n] for n in known]
+        ranked = self.engine.rank(states, name, k, closed, limits, temperature, before)
+        best = dict(zip(known, ranked, strict=True))
         return self._listed(shelf, users, best, "model", k, allowed)
 
     def _rank_titles(
@@ -573,13 +577,18 @@ class Recommender:
         shelf = self._shelf(name)
         index = [self._item(shelf, i) for i in wanted]
         frame = self._own_history(shelf, user) if user is not None else self._given_history(shelf, history or ())
+        older = [shelf.index.get(i, -1) for i in frame["item_id"].to_list()]
         frame = frame[shown_from(frame.height, self.adapter.manifest.max_events) :]
+        older = older[: len(older) - frame.height]
 
         def scores(left_out: Sequence[Sequence[int]]) -> np.ndarray:
             kept = [frame[[n for n in range(frame.height) if n not in set(without)]] for without in left_out]
             corpus = self._history(shelf, [user or ""] * len(kept), kept)
+            assert corpus.events is not None
             states = self.engine.states([self._row(corpus, n, []) for n in range(len(kept))])
-            return self.engine.item_scores(states, name).double().cpu().numpy()[:, index]
+            shown = [corpus.events.item[lo:hi] for lo, hi in pairwise(corpus.events.offsets)]
+            whole = [np.concatenate([np.asarray(older, dtype=np.int32), own]) for own in shown]
+            return self.engine.item_scores(states, name, whole).double().cpu().numpy()[:, index]
 
         effects = occlusion(frame.height, scores)
         rows = []
@@ -635,7 +644,7 @@ class Recommender:
                     raise DataError(f"the text in row {number + 1} is empty; task {task} is asked about a text")
             branches = [text_branch(shelf.corpus, own, template, {"text": t, "review": t}, 0) for t in text_list]
             rows = [assemble(shelf.corpus, None, 0, 0, [b], False, False, None) for b in branches]
-            order, user_list, item_list = list(range(len(text_list))), None, None
+            order, user_list, item_list, known = list(range(len(text_list))), None, None, None
         else:
             if user_list is None:
                 raise DataError(f"task {task} is asked about a user: give --user")
@@ -646,12 +655,16 @@ class Recommender:
             text_list = None
             if item_list is not None and len(item_list) != len(user_list):
                 raise DataError(f"{len(user_list)} users and {len(item_list)} items: give as many of each")
-            rows, order, cut = self._prediction_rows(shelf, own, user_list, item_list)
+            rows, order, cut, known = self._prediction_rows(shelf, own, user_list, item_list)
             warnings += cut
         found = self.engine.outcome_scores(self.engine.states(rows), name, task).double().cpu().numpy()
         scores = np.empty_like(found)
         scores[order] = found
-        frame = self._predicted(name, own, scores, user_list, item_list, text_list)
+        features = None
+        if known is not None:
+            features = np.empty_like(known)
+            features[order] = known
+        frame = self._predicted(name, own, scores, features, user_list, item_list, text_list)
         return Predictions(frame, own.answer.choices, warnings)
 
     def _knows(self, dataset: str, users: Sequence[str] | None, items: Sequence[str] | None) -> bool:
@@ -660,8 +673,9 @@ class Recommender:
 
     def _prediction_rows(
         self, shelf: Shelf, task: Task, users: Sequence[str], items: Sequence[str] | None
-    ) -> tuple[list[Row], list[int], tuple[str, ...]]:
-        """One row per user with a branch per question, the place in the request of each answer read, and warnings."""
+    ) -> tuple[list[Row], list[int], tuple[str, ...], np.ndarray | None]:
+        """One row per user with a branch per question, the place in the request of each answer read, warnings, and what
+        is known of the users and items besides."""
         of_user: dict[str, list[int]] = {}
         for n, user in enumerate(users):
             of_user.setdefault(user, []).append(n)
@@ -677,7 +691,13 @@ class Recommender:
                     )
                 )
                 order += part
-        return rows, order, self._cut(histories)
+        effects = self.engine.model.rows_of(corpus.dataset.name).effects if items is not None else None
+        known = None
+        if effects is not None and items is not None:
+            assert corpus.events is not None
+            own = [shown_outcomes(corpus, corpus.events, n) for n in range(len(of_user))]
+            known = effects(own, [[self._item(shelf, items[p]) for p in places] for places in of_user.values()])
+        return rows, order, self._cut(histories), known
 
     def _question(self, shelf: Shelf, task: Task, item: str | None) -> Branch:
         """The dense reading is the candidate item itself; other tasks ask in words."""
@@ -695,6 +715,7 @@ class Recommender:
         dataset: str,
         task: Task,
         scores: np.ndarray,
+        features: np.ndarray | None,
         users: Sequence[str] | None,
         items: Sequence[str] | None,
         texts: Sequence[str] | None,
@@ -702,7 +723,7 @@ class Recommender:
         from .evaluation.calibration import Calibration
 
         fitted = self.adapter.manifest.calibration.get(f"{dataset}/{task.name}", {})
-        probabilities = Calibration.from_json(fitted).probabilities(scores)
+        probabilities = Calibration.from_json(fitted).probabilities(scores, features)
         n = len(scores)
         if task.answer.values:
             value = pl.Series("value", probabilities @ np.asarray(task.answer.values))

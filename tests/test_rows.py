@@ -11,7 +11,7 @@ from worlds import WORDS, chain_world, review_world, shop_world, view_world
 
 from genrec.data.dataset import Dataset
 from genrec.data.splits import split
-from genrec.evaluation.protocols import held_out, read_part, user_rows
+from genrec.evaluation.protocols import held_out, next_item_losses, read_part, user_rows
 from genrec.inference.engine import Engine
 from genrec.model.adapter import add_lora
 from genrec.model.backbone import load_backbone
@@ -182,8 +182,8 @@ def test_an_interaction_without_a_basket_keeps_its_place(backbone) -> None:
 
 def test_a_target_that_was_seen_is_a_miss_where_seen_items_are_removed(backbone) -> None:
     corpus = corpus_of(shop_world(), backbone)
-    reading = read_part(Engine(model_of(corpus, backbone)), corpus, "valid", 100, with_losses=True)
-    ranked = reading.ranked
+    engine = Engine(model_of(corpus, backbone))
+    ranked = read_part(engine, corpus, "valid", 100).ranked
     held = held_out(corpus.events, "valid")
     place = {user: n for n, user in enumerate(held.visible.users)}
     for user, targets, ranks in zip(ranked.users, ranked.targets, ranked.seen_removed, strict=True):
@@ -191,7 +191,7 @@ def test_a_target_that_was_seen_is_a_miss_where_seen_items_are_removed(backbone)
         seen = set(held.visible.item[lo:hi].tolist())
         for target, rank in zip(targets.tolist(), ranks.tolist(), strict=True):
             assert (rank == corpus.items.size) == (target in seen)
-    assert ranked.losses is not None and ranked.losses[1] < len(ranked.users)
+    assert next_item_losses(engine, corpus.dataset.name, ranked)[1] < len(ranked.users)
 
 
 def test_every_item_and_outcome_of_a_history_is_a_target(backbone) -> None:

@@ -15,24 +15,44 @@ BIAS_LEAST = 300  # and below which one temperature is all that is
 
 @dataclass(frozen=True)
 class Calibration:
-    """probabilities = softmax(scores / temperature + bias)."""
+    """probabilities = softmax(scores / temperature + bias + (features effects) tilt).
+
+    features: what is known of a case besides the model's scores (`model/effects.py`), a weight each. tilt: (answers,)
+    where they push: up the answers' values, or to yes.
+    """
 
     temperature: float = 1.0
     bias: tuple[float, ...] = ()
+    features: tuple[float, ...] = ()
+    tilt: tuple[float, ...] = ()
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> "Calibration":
         """As an adapter's manifest holds it; what is missing was not fitted."""
-        return Calibration(value.get("temperature", 1.0), tuple(value.get("bias", ())))
+        more = (tuple(value.get(name, ())) for name in ("bias", "features", "tilt"))
+        return Calibration(value.get("temperature", 1.0), *more)
 
-    def probabilities(self, scores: np.ndarray) -> np.ndarray:
-        """Calibrated probabilities (n, answers) of scores (n, answers); rows sum to 1."""
+    def probabilities(self, scores: np.ndarray, features: np.ndarray | None = None) -> np.ndarray:
+        """Calibrated probabilities (n, answers) of scores (n, answers) and features (n, features); rows sum to 1."""
         scaled = np.asarray(scores, dtype=np.float64) / self.temperature
-        return softmax(scaled + np.asarray(self.bias) if self.bias else scaled, axis=-1)
+        if self.bias:
+            scaled = scaled + np.asarray(self.bias)
+        if self.features and features is not None:
+            scaled = scaled + (features @ np.asarray(self.features))[:, None] * np.asarray(self.tilt)
+        return softmax(scaled, axis=-1)
 
 
-def fit_outcome(scores: np.ndarray, answer: np.ndarray, weight: np.ndarray) -> Calibration:
-    """Temperature and, with enough cases, one bias per answer that minimise the weighted log loss (Guo et al. 2017).
+def fit_outcome(
+    scores: np.ndarray,
+    answer: np.ndarray,
+    weight: np.ndarray,
+    features: np.ndarray | None = None,
+    values: tuple[float, ...] = (),
+) -> Calibration:
+    """Temperature and, with enough cases, one bias per answer and one weight per feature that minimise the weighted log
+    loss (Guo et al. 2017).
+
+    features: (n, features) of about unit variance, of answers that have values or are no and yes.
 
     A pull worth one case holds them near temperature 1 and the biases that give the weighted base rates. Cases of
     unlike weight stand for a drawn sample, whose rates are not those of the world: then biases are always fitted.
@@ -42,17 +62,24 @@ def fit_outcome(scores: np.ndarray, answer: np.ndarray, weight: np.ndarray) -> C
         return Calibration()
     with_bias = n >= BIAS_LEAST or not np.allclose(weight, weight[0])
     weight = weight / weight.mean()
+    used = np.zeros((n, 0)) if features is None or not with_bias else features
+    tilt = np.asarray(values) if values else np.arange(k)
+    tilt = (tilt - tilt.mean()) / tilt.std()
     rate = (np.bincount(answer, weight, k) + 0.5 / k) / (weight.sum() + 0.5)
     start = np.log(rate / np.average(softmax(scores, axis=1), axis=0, weights=weight))
     start = start[:-1] - start[-1] if with_bias else np.zeros(0)
+    biased = 1 + len(start)
 
     def loss(theta: np.ndarray) -> float:
-        scaled = scores / np.exp(theta[0]) + (np.append(theta[1:] + start, 0) if with_bias else 0)
+        scaled = scores / np.exp(theta[0]) + (np.append(theta[1:biased] + start, 0) if with_bias else 0)
+        scaled = scaled + (used @ theta[biased:])[:, None] * tilt
         return float(-(log_softmax(scaled, axis=1)[np.arange(n), answer] * weight).mean() + (theta**2).sum() / n)
 
-    found = minimize(loss, np.zeros(k if with_bias else 1), method="L-BFGS-B").x
-    bias = tuple(float(b) for b in np.append(found[1:] + start, 0)) if with_bias else ()
-    return Calibration(float(np.exp(found[0])), bias)
+    found = minimize(loss, np.zeros(biased + used.shape[1]), method="L-BFGS-B").x
+    bias = tuple(float(b) for b in np.append(found[1:biased] + start, 0)) if with_bias else ()
+    if not used.shape[1]:
+        return Calibration(float(np.exp(found[0])), bias)
+    return Calibration(float(np.exp(found[0])), bias, tuple(found[biased:].tolist()), tuple(tilt.tolist()))
 
 
 def fit_items(loss_by_temperature: np.ndarray, cases: int) -> Calibration:

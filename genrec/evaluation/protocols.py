@@ -8,8 +8,9 @@ Phrasings: `served` is how `recommend` and `predict` read (the history's end, a 
 template), `seen` and `unseen` ask in words, by a template that training had or had not.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -39,14 +40,16 @@ from ..tasks.rows import (
     question_tokens,
     select,
     shown_from,
+    shown_outcomes,
 )
 from ..tasks.task import Task
 from . import metrics
-from .calibration import TEMPERATURES, item_losses
+from .calibration import TEMPERATURES, Calibration, item_losses
 
 Progress = Callable[[int, int], None]
 Phrasing = Literal["served", "seen", "unseen"]
 LONGEST = 20  # items of a list that are kept
+CASES = 256  # scored at a time
 T = TypeVar("T")
 
 
@@ -54,28 +57,35 @@ T = TypeVar("T")
 class Ranked:
     """next_item on one data set: each case's user, targets and ranks under both protocols.
 
-    Seen items removed, a target that was seen is a miss: its rank is the size of the catalogue. losses: summed over the
-    cases with unseen targets, by temperature, and how many they are; None where they were not asked for. lists: (cases,
-    LONGEST) the best items, seen ones removed, -1 where there are fewer.
+    Seen items removed, a target that was seen is a miss: its rank is the size of the catalogue. lists: (cases,
+    LONGEST) the best items, seen ones removed, -1 where there are fewer. histories: the items that each case saw, and
+    states (cases, width): what the model made of them.
     """
 
     users: list[str]
     targets: list[np.ndarray]
     seen_removed: list[np.ndarray]
     seen_kept: list[np.ndarray]
-    losses: tuple[np.ndarray, int] | None
     lists: np.ndarray
+    histories: list[np.ndarray]
+    states: States
 
 
 @dataclass(frozen=True)
 class Outcomes:
     """Scores (n, answers), right answers (n,) and weights (n,) of one task on one data set, and whom each case is
-    about: the user's id, or the text's row in the data."""
+    about: the user's id, or the text's row in the data. features: (n, features) of what is known besides, if
+    anything."""
 
     scores: np.ndarray
     answer: np.ndarray
     weight: np.ndarray
     about: tuple[str, ...]
+    features: np.ndarray | None = None
+
+    def probabilities(self, calibration: Calibration) -> np.ndarray:
+        """Calibrated probabilities (n, answers)."""
+        return calibration.probabilities(self.scores, self.features)
 
 
 @dataclass(frozen=True)
@@ -149,12 +159,11 @@ def read_part(
     max_users: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
-    with_losses: bool = False,
     phrasing: Phrasing = "served",
 ) -> Reading:
     """Every task of a data set on a part, one forward pass per user; `max_users` users and texts are drawn by seed.
 
-    progress: called with the rows read and the rows in all. with_losses: next_item's losses by temperature, too.
+    progress: called with the rows read and the rows in all.
     """
     outcomes: dict[str, Outcomes] = {}
     for task in corpus.tasks:
@@ -172,13 +181,13 @@ def read_part(
     if not rows:
         return Reading(None, outcomes, None)
     states = engine.states(rows, progress)
-    outcomes |= outcomes_of(engine, corpus, states, cases)
+    outcomes |= outcomes_of(engine, corpus, states, cases, held.visible)
     next_item = [n for n, c in enumerate(cases) if c.task == NEXT_ITEM]
     basket = [n for n, c in enumerate(cases) if c.given]
     ranked = None
     if next_item:
         asked = [cases[n].answer for n in next_item]
-        ranked = ranked_of(engine, corpus, held, states[next_item], asked, with_losses)
+        ranked = ranked_of(engine, corpus, held, states[next_item], asked)
     basket_ranks = None
     if basket:
         basket_ranks = given_ranks(engine, corpus, states[basket], [cases[n] for n in basket])
@@ -200,8 +209,8 @@ def sampled(values: list[T], most: int | None, seed: int) -> list[T]:
 
 @dataclass(frozen=True)
 class Case:
-    """One read of a row: task, right answer (for next_item the user), weight, whom and which item it is about, and the
-    items a basket question gives."""
+    """One read of a row: task, right answer (for next_item the user), weight, whom and which item it is about, the
+    items a basket question gives, and the user's place among the visible histories."""
 
     task: str
     answer: int
@@ -209,6 +218,7 @@ class Case:
     about: str = ""
     item: int = -1
     given: tuple[int, ...] = ()
+    user: int = -1
 
 
 NEXT_ITEM = "next_item"
@@ -258,8 +268,10 @@ def user_rows(
     return rows, cases
 
 
-def outcomes_of(engine: Engine, corpus: Corpus, states: States, cases: list[Case]) -> dict[str, Outcomes]:
-    """Scores of the cases whose answers are choices or numbers, by task."""
+def outcomes_of(
+    engine: Engine, corpus: Corpus, states: States, cases: list[Case], visible: Events | None = None
+) -> dict[str, Outcomes]:
+    """Scores of the cases whose answers are choices or numbers, by task, and the features of those about items."""
     found = {}
     for task in corpus.tasks:
         own = [n for n, c in enumerate(cases) if c.task == task.name]
@@ -267,31 +279,61 @@ def outcomes_of(engine: Engine, corpus: Corpus, states: States, cases: list[Case
             scores = engine.outcome_scores(states[own], corpus.dataset.name, task.name).cpu().numpy()
             answer = np.asarray([cases[n].answer for n in own])
             weight = np.asarray([cases[n].weight for n in own])
-            found[task.name] = Outcomes(scores, answer, weight, tuple(cases[n].about for n in own))
+            features = None if visible is None else features_of(engine, corpus, visible, [cases[n] for n in own])
+            found[task.name] = Outcomes(scores, answer, weight, tuple(cases[n].about for n in own), features)
     return found
 
 
-def ranked_of(
-    engine: Engine, corpus: Corpus, held: HeldOut, states: States, users: list[int], with_losses: bool
-) -> Ranked:
+def features_of(engine: Engine, corpus: Corpus, visible: Events, cases: list[Case]) -> np.ndarray | None:
+    """What `Effects` knows of the cases' users and items (cases, features), if the cases are about items; the cases of
+    a user are together."""
+    if any(c.item < 0 for c in cases) or corpus.dataset.name not in engine.model.catalogue_of:
+        return None
+    effects = engine.model.rows_of(corpus.dataset.name).effects
+    if effects is None:
+        return None
+    histories, asked = [], []
+    for user, own in groupby(cases, key=lambda c: c.user):
+        histories.append(shown_outcomes(corpus, visible, user))
+        asked.append([c.item for c in own])
+    return effects(histories, asked)
+
+
+def ranked_of(engine: Engine, corpus: Corpus, held: HeldOut, states: States, users: list[int]) -> Ranked:
     """Ranks of each user's next item(s) in the whole catalogue."""
-    targets, removed, kept, lists = [], [], [], []
+    visible = held.visible
+    histories = [visible.item[visible.offsets[u] : visible.offsets[u + 1]] for u in users]
+    targets, removed, kept, lists = [first_targets(held, u) for u in users], [], [], []
+    for own, wanted, seen in scored(engine, corpus.dataset.name, states, targets, histories):
+        kept.append(metrics.target_ranks(own, wanted))
+        own[seen] = -np.inf
+        removed.append(metrics.target_ranks(own, wanted))
+        lists.append(best_items(own, LONGEST))
+    names = [visible.users[u] for u in users]
+    return Ranked(names, targets, removed, kept, np.stack(lists), histories, states)
+
+
+def scored(
+    engine: Engine, dataset: str, states: States, targets: list[np.ndarray], histories: list[np.ndarray]
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Scores (items,), targets and seen items of each case."""
+    for start in range(0, len(targets), CASES):
+        part = slice(start, start + CASES)
+        scores = engine.item_scores(states[part], dataset, histories[part]).cpu().numpy()
+        for own, wanted, history in zip(scores, targets[part], histories[part], strict=True):
+            yield own, wanted, history[history >= 0]
+
+
+def next_item_losses(engine: Engine, dataset: str, ranked: Ranked) -> tuple[np.ndarray, int]:
+    """Losses of unseen targets by temperature, seen items removed, summed over the cases that have any, and how many
+    they are."""
     losses, cases = np.zeros(len(TEMPERATURES)), 0
-    for start in range(0, len(users), 256):
-        scores = engine.item_scores(states[start : start + 256], corpus.dataset.name).cpu().numpy()
-        for own, user in zip(scores, users[start : start + 256], strict=True):
-            wanted = first_targets(held, user)
-            seen = held.visible.item[held.visible.offsets[user] : held.visible.offsets[user + 1]]
-            kept.append(metrics.target_ranks(own, wanted))
-            own[seen[seen >= 0]] = -np.inf
-            removed.append(metrics.target_ranks(own, wanted))
-            targets.append(wanted)
-            lists.append(best_items(own, LONGEST))
-            new = wanted[np.isfinite(own[wanted])]
-            if with_losses and len(new):
-                losses, cases = losses + item_losses(own, new), cases + 1
-    names = [held.visible.users[u] for u in users]
-    return Ranked(names, targets, removed, kept, (losses, cases) if with_losses else None, np.stack(lists))
+    for own, wanted, seen in scored(engine, dataset, ranked.states, ranked.targets, ranked.histories):
+        own[seen] = -np.inf
+        new = wanted[np.isfinite(own[wanted])]
+        if len(new):
+            losses, cases = losses + item_losses(own, new), cases + 1
+    return losses, cases
 
 
 def best_items(scores: np.ndarray, k: int) -> np.ndarray:
@@ -364,7 +406,7 @@ def user_cases(
             for n in range(int(held.later.offsets[user]), int(held.later.offsets[user + 1]))
             if index[n] >= 0 and held.later.item[n] >= 0
         ]
-        cases = [Case(task.name, int(index[n]), 1.0, name, int(held.later.item[n])) for n in places]
+        cases = [Case(task.name, int(index[n]), 1.0, name, int(held.later.item[n]), user=user) for n in places]
         return [Branch(tokens_of(c.item), sees, [(task.name, c.answer, 1.0, -1)]) for c in cases], cases
     assert up_to is not None
     if hi == lo:
@@ -384,5 +426,5 @@ def user_cases(
     rng = np.random.default_rng([seed, 7, user])
     found = candidate_items(corpus, task, up_to, user, place, until, sampler, rng, most=10)
     every = zip(found.items.tolist(), found.answers.tolist(), found.weight.tolist(), strict=True)
-    cases = [Case(task.name, answer, weight, name, item) for item, answer, weight in every]
+    cases = [Case(task.name, answer, weight, name, item, user=user) for item, answer, weight in every]
     return [Branch(tokens_of(c.item), sees, [(task.name, c.answer, 1.0, -1)]) for c in cases], cases

@@ -21,13 +21,15 @@ from ..errors import RunError
 from ..tasks.task import Task, load_task
 from ..tasks.vocabulary import Vocabulary
 from .backbone import Backbone, BackboneSource, Quantize, load_backbone
+from .effects import Effects
 from .item_rows import ItemRows
+from .neighbours import Links, Neighbours
 from .recmodel import RecModel
 
 if TYPE_CHECKING:  # peft takes a second to import, and answers from a merged backbone need none of it
     from peft import LoraConfig, PeftModel
 
-FORMAT = 2  # of what an adapter means; another format's answers would be wrong
+FORMAT = 3  # of what an adapter means; another format's answers would be wrong
 MANIFEST = "genrec.json"
 ROWS = "item_rows.safetensors"
 CATALOGUE = "catalogue.parquet"
@@ -290,7 +292,12 @@ def empty_model(backbone: torch.nn.Module, vocabulary: Vocabulary, state: Mappin
     for number, name in enumerate(order):
         key = f"catalogues.{number}."
         text, known = state[key + "text"], state[key + "known"]
-        catalogues[name] = ItemRows(text, state[key + "collaborative"], known, rank=state[key + "down"].shape[1])
+        rows = ItemRows(text, state[key + "collaborative"], known, rank=state[key + "down"].shape[1])
+        if (weight := state.get(key + "neighbours.weight")) is not None:
+            rows.neighbours = Neighbours([Links.like(state, f"{key}neighbours.kinds.{n}.") for n in range(len(weight))])
+        if key + "effects.item" in state:
+            rows.effects = Effects.like(state, key + "effects.")
+        catalogues[name] = rows
     model = RecModel(backbone, vocabulary, catalogues, state["outcome_rows"])
     model.log_variance = torch.nn.Parameter(state["log_variance"].clone(), requires_grad=False)
     return model

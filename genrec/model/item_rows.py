@@ -9,6 +9,9 @@ from scipy import sparse
 from scipy.sparse.linalg import svds
 from torch import Tensor, nn
 
+from .effects import Effects
+from .neighbours import Neighbours
+
 WINDOW = 5  # co-occurrence reaches this many events
 RANK = 192  # dimensions of the collaborative vectors
 
@@ -112,6 +115,7 @@ class ItemRows(nn.Module):
     marks items that have a collaborative vector and m is 0 for the items whose learned part is dropped in this step,
     else 1. P has low rank. The residual bias starts from the item's training interactions, log(1 + count). `centre`
     was subtracted from the text vectors, and is kept so that an item that comes later can be placed among them.
+    `neighbours` and `effects` add to the scores of a trained model; while it trains there are none.
     """
 
     text: Tensor
@@ -140,6 +144,8 @@ class ItemRows(nn.Module):
         self.up = nn.Parameter(torch.zeros(rank, width))
         self.text_bias = nn.Parameter(torch.zeros(width))
         self.log_scale = nn.Parameter(torch.zeros(()))
+        self.neighbours: Neighbours | None = None
+        self.effects: Effects | None = None
 
     def forward(self, index: Tensor | None = None, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Rows (n, width) and biases (n,) of the items at `index` (all: None); `keep` (items,) is 0 where the

@@ -154,7 +154,7 @@ def thresholds_of(tasks: Sequence[str], reading: Reading, calibration: Mapping[s
     found = {}
     for name in tasks:
         if (outcomes := reading.outcomes.get(name)) is not None:
-            probability = calibration[name].probabilities(outcomes.scores)[:, 1]
+            probability = outcomes.probabilities(calibration[name])[:, 1]
             found[name] = metrics.best_threshold(probability, outcomes.answer == 1, outcomes.weight)
     return found
 
@@ -181,7 +181,7 @@ def measured(
             outcomes = reading.outcomes[task.name]
             found[task.name] = outcome_results(
                 outcomes,
-                calibration[task.name].probabilities(outcomes.scores),
+                outcomes.probabilities(calibration[task.name]),
                 task.answer.values,
                 task.answer.choices,
                 thresholds.get(task.name),

@@ -134,6 +134,19 @@ class Corpus:
         return self.vocabulary.group(self.dataset.name, name)
 
 
+def outcome_group(corpus: Corpus) -> Group:
+    """The outcomes that histories show: ratings, or what happened."""
+    keys, name = corpus.vocabulary.by_key, corpus.dataset.name
+    return keys[name, "rating"] if (name, "rating") in keys else keys[name, EVENT]
+
+
+def shown_outcomes(corpus: Corpus, events: Events, user: int) -> tuple[np.ndarray, np.ndarray]:
+    """A user's items, and what came of them as the index of an outcome, -1 for none."""
+    own = slice(int(events.offsets[user]), int(events.offsets[user + 1]))
+    outcome = events.outcome[own]
+    return events.item[own], np.where(outcome >= 0, outcome - outcome_group(corpus).first, -1)
+
+
 def plain_encoder(tokenizer: Any) -> Encode:
     """Plain text to token ids with a tokenizer; text that spells a special token stays plain text."""
 

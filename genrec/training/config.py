@@ -84,7 +84,9 @@ class FinetuneConfig:
     max_events: int = option(150, "longest history of a row, in events")
     stride: int = option(150, "events between the windows of a longer history")
     question_share: float = option(0.1, "question tokens per history token")
-    collaborative: bool = option(True, "start item rows from co-occurrence as well as from text")
+    collaborative: bool = option(
+        True, "start item rows from co-occurrence as well as from text, and let neighbours add to scores"
+    )
     valid_tokens: int = option(80_000, "tokens that each validation reads at most")
     patience: int = option(2, "validations without improvement before stopping")
     seed: int = option(0, "of every random draw")

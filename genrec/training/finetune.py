@@ -24,7 +24,7 @@ from ..data.store import create_store
 from ..errors import DataError, RunError, UnavailableError
 from ..evaluation import metrics
 from ..evaluation.calibration import Calibration, fit_items, fit_outcome
-from ..evaluation.protocols import Reading, next_item_metrics, read_part
+from ..evaluation.protocols import Reading, next_item_losses, next_item_metrics, read_part
 from ..inference.engine import Engine
 from ..model.adapter import Manifest, read_manifest, save_adapter
 from ..model.backbone import (
@@ -39,6 +39,7 @@ from ..tasks.rows import (
     select,
 )
 from ..tasks.rowstore import read_row, spell, text_examples
+from .collaborative import find_effects, find_neighbours, fit_neighbours
 from .config import LOCAL, FinetuneConfig, config_yaml, load_data, run_folder
 from .plan import PlannedBatches, plan_epoch
 from .prepare import Prepared, Progress, Say, prepare
@@ -88,7 +89,7 @@ def validation(
             elif task.name in reading.outcomes:
                 outcomes = reading.outcomes[task.name]
                 fitted = (calibration or {}).get(f"{name}/{task.name}", Calibration())
-                probabilities = fitted.probabilities(outcomes.scores)
+                probabilities = outcomes.probabilities(fitted)
                 values = metrics.outcome_metrics(probabilities, outcomes.answer, task.answer.values, outcomes.weight)
                 losses.append(values["log_loss"])
             else:
@@ -111,7 +112,6 @@ def read(
     part: Literal["valid", "test"],
     tokens: int | None,
     progress: Progress | None,
-    with_losses: bool = False,
 ) -> Reading:
     """What the model makes of a part of one data set, with progress under the data set's name."""
 
@@ -120,7 +120,7 @@ def read(
             progress(f"reading {part} of {corpus.dataset.name}", done, total, {})
 
     most = most_users(corpus, prepared.max_events, tokens)
-    return read_part(engine, corpus, part, prepared.max_events, most, config.seed, shown, with_losses)
+    return read_part(engine, corpus, part, prepared.max_events, most, config.seed, shown)
 
 
 def most_users(corpus: Corpus, max_events: int, tokens: int | None) -> int | None:
@@ -139,15 +139,26 @@ def tokens_per_case(corpus: Corpus, max_events: int) -> float:
 def calibrate(
     config: FinetuneConfig, prepared: Prepared, engine: Engine, progress: Progress | None = None
 ) -> dict[str, Calibration]:
-    """Temperatures and biases of every task by `dataset/task`, fitted on validation."""
+    """Temperatures and biases of every task by `dataset/task`, fitted on validation, and the neighbours' weights."""
     engine.refresh()
     found: dict[str, Calibration] = {}
     for corpus in prepared.corpora:
-        reading = read(config, prepared, engine, corpus, "valid", config.valid_tokens, progress, with_losses=True)
-        if reading.ranked is not None and reading.ranked.losses is not None:
-            found[f"{corpus.dataset.name}/next_item"] = fit_items(*reading.ranked.losses)
+        if config.collaborative and corpus.events is not None and corpus.dataset.items.height:
+            effects = find_effects(corpus)
+            engine.model.rows_of(corpus.dataset.name).effects = effects and effects.to(engine.model.device)
+        reading = read(config, prepared, engine, corpus, "valid", config.valid_tokens, progress)
+        if (ranked := reading.ranked) is not None:
+            name = corpus.dataset.name
+            if config.collaborative:
+                engine.model.rows_of(name).neighbours = find_neighbours(corpus).to(engine.model.device)
+                fit_neighbours(engine, name, ranked.states, ranked.histories, ranked.targets, config.seed)
+            found[f"{name}/next_item"] = fit_items(*next_item_losses(engine, name, ranked))
         for name, outcomes in reading.outcomes.items():
-            found[f"{corpus.dataset.name}/{name}"] = fit_outcome(outcomes.scores, outcomes.answer, outcomes.weight)
+            answer = next(t.answer for t in corpus.tasks if t.name == name)
+            features = outcomes.features if answer.values or len(answer.choices) == 2 else None
+            found[f"{corpus.dataset.name}/{name}"] = fit_outcome(
+                outcomes.scores, outcomes.answer, outcomes.weight, features, answer.values
+            )
     return found
 
 

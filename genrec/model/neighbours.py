@@ -1,0 +1,138 @@
+"""What a catalogue's items were taken beside and before in training histories, added to the model's scores."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from scipy import linalg, sparse
+from torch import Tensor, nn
+
+DECAYS = (0.5, 0.8, 0.95, 1.0)  # of an item's say with each event that came after it; learned weights mix them
+KEPT = 200  # neighbours of an item, the strongest
+EASE_MOST = 20_000  # items; a larger catalogue's matrix cannot be inverted in memory and minutes
+EASE_PENALTY = 150.0
+WINDOW = 3  # events that transitions reach
+SMOOTHING = 5.0  # transitions that every item is given besides its own
+KINDS = ("ease", "transitions")
+
+
+def ease(histories: sparse.csr_matrix, penalty: float = EASE_PENALTY) -> sparse.csr_matrix:
+    """Item-item weights (items, items) whose sum over a history best restores it, itself left out (EASE; Steck 2019).
+
+    histories: (users, items), such as 1 where the user has the item.
+    """
+    gram = (histories.T @ histories).toarray().astype(np.float32)
+    gram[np.diag_indices(len(gram))] += penalty
+    factor, lower = linalg.cho_factor(gram, lower=True, overwrite_a=True, check_finite=False)
+    inverse, failed = linalg.lapack.spotri(factor, lower=lower, overwrite_c=True)
+    assert not failed
+    inverse = np.tril(inverse) + np.tril(inverse, -1).T
+    inverse /= -np.diag(inverse).copy()[None, :]
+    inverse[np.diag_indices(len(inverse))] = 0
+    return strongest(inverse)
+
+
+def strongest(weights: np.ndarray) -> sparse.csr_matrix:
+    """The KEPT entries of each row that are furthest from 0."""
+    k = min(KEPT, weights.shape[1])
+    columns = np.argpartition(-np.abs(weights), k - 1, axis=1)[:, :k]
+    rows = np.repeat(np.arange(len(weights)), k)
+    values = np.take_along_axis(weights, columns, 1).ravel()
+    return sparse.csr_matrix((values, (rows, columns.ravel())), shape=weights.shape)
+
+
+def transitions(item: np.ndarray, user: np.ndarray, n_items: int) -> sparse.csr_matrix:
+    """How often each item was followed by each other within WINDOW events, weighted by 1 / distance, as a share of
+    all that followed it and SMOOTHING (items, items); item and user: (events,), users contiguous."""
+    counts = sparse.csr_matrix((n_items, n_items), dtype=np.float32)
+    for distance in range(1, WINDOW + 1):
+        a, b = item[:-distance], item[distance:]
+        same = (user[:-distance] == user[distance:]) & (a >= 0) & (b >= 0)
+        weight = np.full(int(same.sum()), 1 / distance, dtype=np.float32)
+        counts = counts + sparse.csr_matrix((weight, (a[same], b[same])), shape=(n_items, n_items))
+    share = sparse.csr_matrix(sparse.diags_array(1 / (np.asarray(counts.sum(1)).ravel() + SMOOTHING)) @ counts)
+    for n in np.nonzero(np.diff(share.indptr) > KEPT)[0]:
+        own = share.data[share.indptr[n] : share.indptr[n + 1]]
+        own[np.argpartition(-own, KEPT)[KEPT:]] = 0
+    share.eliminate_zeros()
+    return share
+
+
+class Links(nn.Module):
+    """Item-item strengths in CSR form: those of item i, and the items they go to, are at first[i] to first[i + 1]."""
+
+    first: Tensor
+    candidate: Tensor
+    strength: Tensor
+
+    def __init__(self, matrix: sparse.csr_matrix) -> None:
+        super().__init__()
+        self.register_buffer("first", torch.as_tensor(matrix.indptr.astype(np.int64)))
+        self.register_buffer("candidate", torch.as_tensor(matrix.indices.astype(np.int32)))
+        self.register_buffer("strength", torch.as_tensor(matrix.data.astype(np.float32)))
+
+    @staticmethod
+    def like(state: Mapping[str, Tensor], key: str) -> "Links":
+        """Links of the sizes of a saved state, whose names begin with `key`, to be filled from it."""
+        found = Links(sparse.csr_matrix((1, 1)))
+        for name in ("first", "candidate", "strength"):
+            setattr(found, name, torch.zeros_like(state[key + name]))
+        return found
+
+    def spread(self, histories: Sequence[np.ndarray], say: Tensor) -> Tensor:
+        """Sums (histories, items) of the strengths of each history's items; histories: catalogue indices, -1 for no
+        item; say: (events,) factor of each event, of all histories in one."""
+        n = len(self.first) - 1
+        row = torch.as_tensor(np.repeat(np.arange(len(histories)), [len(h) for h in histories]), device=say.device)
+        item = torch.as_tensor(np.concatenate([np.zeros(0), *histories]).astype(np.int64), device=say.device)
+        row, item, say = (t[item >= 0] for t in (row, item, say))
+        first, count = self.first[item], self.first[item + 1] - self.first[item]
+        entry = torch.repeat_interleave(first - (count.cumsum(0) - count), count)
+        entry += torch.arange(len(entry), device=entry.device)
+        value = self.strength[entry] * torch.repeat_interleave(say, count)
+        place = torch.repeat_interleave(row, count) * n + self.candidate[entry]
+        return value.new_zeros(len(histories) * n).index_add_(0, place, value).view(len(histories), n)
+
+
+class Neighbours(nn.Module):
+    """Scores that a history gives to the items beside it: for each kind of neighbourhood, and each event,
+    strength(event's item, candidate) times sum_d weight_d DECAYS_d ** (events after it); and `seen` for a candidate
+    that is in the history.
+
+    Strengths are scaled to a root mean square of 1 by kind; weights of 0 add nothing.
+    """
+
+    weight: Tensor
+    seen: Tensor
+
+    def __init__(self, kinds: Sequence[Links]) -> None:
+        super().__init__()
+        self.kinds = nn.ModuleList(kinds)
+        for links in kinds:
+            if len(links.strength):
+                links.strength /= links.strength.square().mean().sqrt().clamp_min(1e-9)
+        self.register_buffer("weight", torch.zeros(len(kinds), len(DECAYS)))
+        self.register_buffer("seen", torch.zeros(()))
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is added."""
+        return bool((self.weight != 0).any() or self.seen != 0)
+
+    def spread(self, histories: Sequence[np.ndarray], kind: int, weight: Tensor) -> Tensor:
+        """Sums (histories, items) of one kind; histories: catalogue indices oldest first, -1 for no item; weight:
+        (decays,)."""
+        events = [np.arange(len(h))[::-1] for h in histories]
+        after = torch.as_tensor(np.concatenate([np.zeros(0), *events]), dtype=torch.float32, device=weight.device)
+        say = torch.stack([w * d**after for w, d in zip(weight, DECAYS, strict=True)]).sum(0)
+        links = self.kinds[kind]
+        assert isinstance(links, Links)
+        return links.spread(histories, say)
+
+    def forward(self, histories: Sequence[np.ndarray]) -> Tensor:
+        """What is added to the scores (histories, items); histories as in `spread`."""
+        found = torch.stack([self.spread(histories, kind, own) for kind, own in enumerate(self.weight)]).sum(0)
+        if self.seen != 0:
+            for own, history in zip(found, histories, strict=True):
+                own[torch.as_tensor(np.unique(history[history >= 0]), device=own.device, dtype=torch.long)] += self.seen
+        return found

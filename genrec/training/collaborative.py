@@ -1,0 +1,144 @@
+"""What the training part says of items by themselves: neighbours, with weights from validation, and effects."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import torch
+from scipy import sparse
+from scipy.optimize import minimize
+
+from ..inference.engine import Engine, States
+from ..model.effects import DAMPING, Effects
+from ..model.neighbours import DECAYS, EASE_MOST, KINDS, Links, Neighbours, ease, transitions
+from ..tasks.rows import Corpus, outcome_group, select
+from ..tasks.vocabulary import EVENT
+
+LEAST = 50  # validation cases below which nothing is fitted
+DRAWN = 16_384  # items of a larger catalogue that stand for all others when weights are fitted
+SCORES = 2**28  # features held while weights are fitted: 1 GiB
+RESIDUAL_PENALTY = 200.0  # of 30, 60, 100 and 200 the least error of ratings held out of ML-100K's training part
+SEEN_MOST = 10.0  # bound of the weight of seen items, which nothing else holds where no item ever repeats
+
+
+def find_neighbours(corpus: Corpus) -> Neighbours:
+    """Neighbours of one data set's items, with weights of 0."""
+    assert corpus.events is not None
+    train = select(corpus.events, corpus.events.part == 0)
+    n = corpus.items.size
+    user = np.repeat(np.arange(len(train.users)), np.diff(train.offsets))
+    known = train.item >= 0
+    histories = sparse.csr_matrix(
+        (np.ones(int(known.sum()), dtype=np.float32), (user[known], train.item[known])), shape=(len(train.users), n)
+    )
+    histories.data[:] = 1  # an item taken twice is one item
+    beside = ease(histories) if n <= EASE_MOST else sparse.csr_matrix((n, n), dtype=np.float32)
+    return Neighbours([Links(beside), Links(transitions(train.item, user, n))])
+
+
+def find_effects(corpus: Corpus) -> Effects | None:
+    """Effects of users and items on the outcomes that histories show: ratings, or two kinds of events; None where
+    there are no such outcomes."""
+    assert corpus.events is not None
+    values = outcome_values(corpus)
+    train = select(corpus.events, corpus.events.part == 0)
+    shown = (train.outcome >= 0) & (train.item >= 0)
+    if values is None or not shown.any():
+        return None
+    n = corpus.items.size
+    outcome = train.outcome - outcome_group(corpus).first
+    spread = values[outcome[shown]].std()
+    if spread == 0:
+        return None
+    value = (values - values[outcome[shown]].mean()) / spread
+    count = np.bincount(train.item[shown], minlength=n)
+    item = np.bincount(train.item[shown], value[outcome[shown]], n) / (count + DAMPING)
+    empty = Links(sparse.csr_matrix((n, n), dtype=np.float32))
+    found = Effects(torch.as_tensor(value).float(), torch.as_tensor(item).float(), empty)
+    if n > EASE_MOST:
+        return found
+    residuals = [
+        found.user(train.item[lo:hi], np.where(shown[lo:hi], outcome[lo:hi], -1))[1]
+        for lo, hi in pairwise(train.offsets)
+    ]
+    user = np.repeat(np.arange(len(train.users)), np.diff(train.offsets))
+    residual = np.concatenate(residuals).astype(np.float32)
+    by_user = sparse.csr_matrix((residual[shown], (user[shown], train.item[shown])), shape=(len(train.users), n))
+    found.links = Links(ease(by_user, RESIDUAL_PENALTY))
+    return found
+
+
+def outcome_values(corpus: Corpus) -> np.ndarray | None:
+    """Those outcomes as numbers: ratings, or 0 and 1 for two kinds of events."""
+    keys, name = corpus.vocabulary.by_key, corpus.dataset.name
+    if (name, "rating") in keys:
+        return np.asarray(keys[name, "rating"].values, dtype=np.float64)
+    if (name, EVENT) in keys and keys[name, EVENT].size == 2:
+        return np.asarray([0.0, 1.0])
+    return None
+
+
+def fit_neighbours(
+    engine: Engine,
+    dataset: str,
+    states: States,
+    histories: Sequence[np.ndarray],
+    targets: Sequence[np.ndarray],
+    seed: int,
+) -> None:
+    """Set the weights of a data set's neighbours to those that make the held-out targets (the first of each case)
+    likeliest beside the model's scores, over the catalogue or a uniform sample of it.
+
+    A convex problem: the scores' own scale and the weights, at least 0, by L-BFGS-B. A pull worth one case holds the
+    weights near 0, and few cases leave them there.
+    """
+    neighbours = engine.model.rows_of(dataset).neighbours
+    n = len(engine.item_rows(dataset)[1])
+    if neighbours is None or len(states) < LEAST:
+        return
+    rng = np.random.default_rng([seed, 10])
+    drawn = np.sort(rng.choice(n, DRAWN, replace=False)) if n > DRAWN else np.arange(n)
+    features = 2 + len(KINDS) * len(DECAYS)
+    cases = np.sort(rng.permutation(len(states))[: SCORES // (features * len(drawn))])
+    target = np.asarray([targets[c][0] for c in cases])
+    value = np.empty((features, len(cases), 1 + len(drawn)), dtype=np.float32)  # the target first, then the drawn
+    for start in range(0, len(cases), 64):
+        part = cases[start : start + 64]
+        own = [histories[c] for c in part]
+        columns = np.concatenate([target[start : start + 64, None], np.tile(drawn, (len(part), 1))], 1)
+
+        def keep(feature: int, scores: torch.Tensor, start: int = start, columns: np.ndarray = columns) -> None:
+            value[feature, start : start + len(columns)] = np.take_along_axis(scores.cpu().numpy(), columns, 1)
+
+        keep(0, engine.item_scores(states[part], dataset))
+        for kind in range(len(KINDS)):
+            for place, one in enumerate(torch.eye(len(DECAYS), device=states.device)):
+                keep(1 + kind * len(DECAYS) + place, neighbours.spread(own, kind, one))
+        seen = np.zeros((len(part), n), dtype=np.float32)
+        for row, history in zip(seen, own, strict=True):
+            row[history[history >= 0]] = 1
+        keep(features - 1, torch.as_tensor(seen))
+    log_share = np.full(1 + len(drawn), np.log(n / len(drawn)), dtype=np.float32)
+    log_share[0] = 0
+    twice = drawn[None, :] == target[:, None]
+
+    def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        scores = np.tensordot(theta.astype(np.float32), value, 1) + log_share
+        scores[:, 1:][twice] = -np.inf  # the target is there already
+        top = scores.max(1, keepdims=True)
+        share = np.exp(scores - top)
+        total = share.sum(1, keepdims=True)
+        found = (np.log(total) + top)[:, 0] - scores[:, 0]
+        share /= total
+        share[:, 0] -= 1
+        gradient = np.asarray([np.vdot(f, share) for f in value]) / len(cases)
+        pull = np.concatenate([[0.0], theta[1:-1], [0.0]]) / len(cases)
+        return float(found.mean() + (pull * theta).sum() / 2), gradient.astype(np.float64) + pull
+
+    start_at = np.zeros(features)
+    start_at[0] = 1.0
+    bounds = [(0.05, None), *[(0.0, None)] * (features - 2), (-SEEN_MOST, SEEN_MOST)]
+    found = minimize(loss, start_at, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 100}).x
+    weights = torch.as_tensor(found[1:-1] / found[0], dtype=torch.float32).view(len(KINDS), len(DECAYS))
+    neighbours.weight.copy_(weights)
+    neighbours.seen.fill_(float(found[-1] / found[0]))

@@ -1,0 +1,157 @@
+"""Neighbours and effects: what is counted, what is added to scores, and weights that validation supports."""
+
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+from tiny import tiny_backbone
+from worlds import WORDS, chain_world
+
+from genrec.evaluation.calibration import Calibration, fit_outcome
+from genrec.inference.engine import Engine
+from genrec.model import neighbours as module
+from genrec.model.backbone import load_backbone
+from genrec.model.effects import DAMPING, Effects
+from genrec.model.item_rows import ItemRows
+from genrec.model.neighbours import DECAYS, Links, Neighbours, ease, transitions
+from genrec.model.recmodel import RecModel
+from genrec.tasks.rows import vocabulary_of
+from genrec.training.collaborative import LEAST, fit_neighbours
+
+N = 30
+
+
+def test_ease_restores_a_history_from_its_other_items() -> None:
+    rng = np.random.default_rng(0)
+    histories = sparse.csr_matrix((rng.random((200, N)) < 0.2).astype(np.float32))
+    found = ease(histories).toarray()
+    gram = (histories.T @ histories).toarray().astype(np.float64) + module.EASE_PENALTY * np.eye(N)
+    for item in range(N):  # each column is a ridge regression of the item on all others
+        others = np.arange(N) != item
+        expected = np.linalg.solve(gram[np.ix_(others, others)], gram[others, item])
+        np.testing.assert_allclose(found[others, item], expected, atol=1e-5)
+    assert (np.diag(found) == 0).all()
+
+
+def test_only_the_strongest_neighbours_are_kept(monkeypatch) -> None:
+    monkeypatch.setattr(module, "KEPT", 2)
+    item = np.asarray([0, 1, 0, 2, 0, 3, 0, 1, 0, 2, 0, 1])
+    found = transitions(item, np.zeros(len(item), dtype=int), 4).toarray()
+    assert np.nonzero(found[0])[0].tolist() == [1, 2]
+    weights = np.asarray([[0.0, -5.0, 1.0, 3.0], [1.0, 0.0, 2.0, -3.0]])
+    assert module.strongest(weights).toarray().tolist() == [[0, -5, 0, 3], [0, 0, 2, -3]]
+
+
+def test_transitions_stay_within_users_and_windows() -> None:
+    item, user = np.asarray([0, 1, -1, 2, 3, 4]), np.asarray([0, 0, 0, 0, 0, 1])
+    found = transitions(item, user, 5).toarray()
+    expected = np.zeros((5, 5))
+    expected[0, 1], expected[0, 2] = 1, 1 / 3
+    expected[1, 2], expected[1, 3] = 1 / 2, 1 / 3
+    expected[2, 3] = 1
+    np.testing.assert_allclose(found, expected / (expected.sum(1, keepdims=True) + module.SMOOTHING), rtol=1e-6)
+
+
+def dense(links: Links) -> np.ndarray:
+    return sparse.csr_matrix((links.strength, links.candidate, links.first), shape=(N, N)).toarray()
+
+
+def some_neighbours() -> Neighbours:
+    rng = np.random.default_rng(1)
+    matrices = [np.where(rng.random((N, N)) < 0.3, rng.normal(size=(N, N)), 0).astype(np.float32) for _ in range(2)]
+    found = Neighbours([Links(sparse.csr_matrix(m)) for m in matrices])
+    found.weight.copy_(torch.as_tensor(rng.random((2, len(DECAYS)))))
+    found.seen.fill_(-3.0)
+    return found
+
+
+def test_scores_are_sums_over_the_history() -> None:
+    found = some_neighbours()
+    histories = [np.asarray([3, 5, -1, 5]), np.zeros(0, dtype=int), np.asarray([-1]), np.asarray([7])]
+    added = found(histories).numpy()
+    strengths = [dense(links) for links in found.kinds]
+    for own, history in zip(added, histories, strict=True):
+        expected = np.zeros(N)
+        for after, item in enumerate(history[::-1]):
+            for kind in range(2 if item >= 0 else 0):
+                say = sum(float(w) * d**after for w, d in zip(found.weight[kind], DECAYS, strict=True))
+                expected += say * strengths[kind][item]
+        expected[np.unique(history[history >= 0])] -= 3
+        np.testing.assert_allclose(own, expected, atol=1e-5)
+
+
+def test_a_saved_state_gives_the_same_scores() -> None:
+    found = some_neighbours()
+    again = Neighbours([Links.like(found.state_dict(), f"kinds.{n}.") for n in range(2)])
+    again.load_state_dict(found.state_dict())
+    histories = [np.asarray([1, 2, 3])]
+    assert torch.equal(found(histories), again(histories))
+
+
+@pytest.mark.parametrize("drawn", [16_384, 20])
+def test_weights_follow_what_validation_shows(tmp_path, monkeypatch, drawn) -> None:
+    """In a world where n + 1 follows n, and the model knows nothing, transitions say so: also where weights are fitted
+    on a sample of the catalogue."""
+    monkeypatch.setattr("genrec.training.collaborative.DRAWN", drawn)
+    n, width, rng = 60, 32, np.random.default_rng(0)
+    rows = ItemRows(torch.zeros(n, width), torch.zeros(n, width), torch.ones(n, dtype=torch.bool))
+    chains = [(np.arange(8) + s) % n for s in rng.integers(0, n, 300)]
+    item, user = np.concatenate(chains), np.repeat(np.arange(300), 8)
+    histories = sparse.csr_matrix((np.ones(len(item), dtype=np.float32), (user, item)), shape=(300, n))
+    rows.neighbours = Neighbours([Links(ease(histories)), Links(transitions(item, user, n))])
+    dataset = chain_world(items=n)
+    name = dataset.name
+    backbone = load_backbone(str(tiny_backbone(tmp_path, WORDS)))
+    vocabulary = vocabulary_of([dataset], {name: []}, len(backbone.tokenizer))
+    engine = Engine(RecModel(backbone.model.float(), vocabulary, {name: rows}, torch.zeros(0, width)))
+    states = torch.randn(200, width)
+    shown = [(np.arange(7) + s) % n for s in rng.integers(0, n, 200)]
+    targets = [np.asarray([(own[-1] + 1) % n]) for own in shown]
+    few = slice(0, LEAST - 1)
+    fit_neighbours(engine, name, states[few], shown[few], targets[few], 0)
+    assert not rows.neighbours.active
+    plain = engine.item_scores(states, name)
+    assert torch.equal(engine.item_scores(states, name, shown), plain)
+    fit_neighbours(engine, name, states, shown, targets, 0)
+    best = engine.item_scores(states, name, shown).argmax(1).tolist()
+    assert np.mean([b == t[0] for b, t in zip(best, targets, strict=True)]) > 0.95
+    assert rows.neighbours.seen < 0  # nothing ever repeats
+    assert [r.index[0] for r in engine.rank(states, name, 3, [s[:0] for s in shown], histories=shown)] == best
+
+
+def test_effects_of_a_user_and_an_item() -> None:
+    strengths = np.zeros((N, N), dtype=np.float32)
+    strengths[3, 7], strengths[4, 7] = 0.5, -1.0
+    item = torch.zeros(N)
+    item[3], item[7] = 0.25, -0.75
+    effects = Effects(torch.as_tensor([-1.0, 0.0, 1.0]), item, Links(sparse.csr_matrix(strengths)))
+    history = np.asarray([3, 4, -1, 5]), np.asarray([2, 0, 2, -1])  # the third is no item, the fourth has no outcome
+    user = (0.75 - 1.0) / (2 + DAMPING)
+    beside = 0.5 * (0.75 - user) - 1.0 * (-1.0 - user)
+    found = effects([history, (np.zeros(0, int), np.zeros(0, int))], [[7, 8], [7]])
+    np.testing.assert_allclose(found, [[user, -0.75, beside], [user, 0, 0], [0, -0.75, 0]], atol=1e-6)
+    again = Effects.like(effects.state_dict(), "")
+    again.load_state_dict(effects.state_dict())
+    assert (again([history], [[7]]) == found[:1]).all()
+
+
+@pytest.mark.parametrize("values", [(1.0, 2.0, 4.0), ()])
+def test_probabilities_follow_the_features_that_the_scores_lack(values) -> None:
+    """Answers come from features alone: the fitted weights find them, and which way the answers lie."""
+    rng = np.random.default_rng(0)
+    n, answers = 4_000, len(values) or 2
+    features, weights = rng.normal(size=(n, 3)), np.asarray([1.5, -0.5, 0.0])
+    tilt = np.asarray(values or (0.0, 1.0))
+    tilt = (tilt - tilt.mean()) / tilt.std()
+    scores = rng.normal(size=(n, answers))
+    true = Calibration().probabilities(scores + (features @ weights)[:, None] * tilt)
+    answer = np.asarray([rng.choice(answers, p=p) for p in true])
+    fitted = fit_outcome(scores, answer, np.ones(n), features, values)
+    np.testing.assert_allclose(fitted.features, weights, atol=0.12)
+    assert fitted.tilt == pytest.approx(tilt)
+    assert np.abs(fitted.probabilities(scores, features) - true).mean() < 0.02
+    assert Calibration.from_json(asdict(fitted)) == fitted
+    few = fit_outcome(scores[:200], answer[:200], np.ones(200), features[:200], values)
+    assert few.features == ()  # too few cases to weigh anything
