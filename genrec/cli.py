@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .errors import DataError, GenrecError, RunError, UnknownNameError
+from .files import whole
 
 if TYPE_CHECKING:
     import polars as pl
@@ -653,8 +654,7 @@ def write_table(frame: "pl.DataFrame", path: Path) -> None:
     """Write a table whole or not at all."""
     import polars as pl
 
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with whole(path) as partial:
         if path.suffix == ".parquet":
             frame.write_parquet(partial)
         elif path.suffix == ".csv":
@@ -662,9 +662,6 @@ def write_table(frame: "pl.DataFrame", path: Path) -> None:
             frame.with_columns(pl.col(c).cast(pl.List(pl.String)).list.join(" ") for c in lists).write_csv(partial)
         else:
             frame.write_ndjson(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 # --- main ---------------------------------------------------------------------------------------------------------
