@@ -1,12 +1,14 @@
 """report.html: a run and what was measured of it, for people; made from the files of the run alone."""
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import RunError
 from ..files import write_text
+from ..options import arguments
 from ..training.config import FinetuneConfig, read_config
 from . import plots
 from .results import headline, read_results
@@ -28,7 +30,7 @@ def report(run: Path) -> str:
     import jinja2
 
     results = read_results(run, "test")
-    config = vars(FinetuneConfig(**read_config(run / "config.yaml")))  # type: ignore[arg-type]
+    config = FinetuneConfig(**read_config(run / "config.yaml"))  # type: ignore[arg-type]
     log = read_log(run)
     manifest = read_json(run / "adapter" / "genrec.json")
     environment = jinja2.Environment(
@@ -36,11 +38,9 @@ def report(run: Path) -> str:
     )
     environment.filters |= {"number": number, "settings": settings, "headlines": headlines}
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    defaults = vars(FinetuneConfig())
-    options = {k: v for k, v in config.items() if v != defaults[k] and k not in ("out", "dry_run")}
     by_dataset = {name: sections(name, data, log) for name, data in results["datasets"].items()}
     return template.render(
-        results=results, manifest=manifest, options=options, seed=config["seed"], sections=by_dataset
+        results=results, manifest=manifest, options=shlex.join(arguments(config)), seed=config.seed, sections=by_dataset
     )
 
 
