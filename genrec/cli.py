@@ -159,7 +159,7 @@ def evaluate(args: argparse.Namespace) -> None:
     from .quality.repeat import summary as summary_of_runs
 
     run = Path(args.run)
-    again = runs_of(run, args.seeds, args.folds) if args.seeds or args.folds else []
+    again = runs_of(run, args.seeds, args.folds) if repeats(args) else []
     with progress_bar() as progress:
         if again:
             train(again, say, progress)
@@ -172,6 +172,11 @@ def evaluate(args: argparse.Namespace) -> None:
         return
     print("\n".join([summary(found.results), *summary_of_runs(found.results)]))
     say(f"written: {', '.join(map(str, paths))}")
+
+
+def repeats(args: argparse.Namespace) -> bool:
+    """Whether an evaluation trains more runs."""
+    return args.seeds is not None or args.folds is not None
 
 
 def compare_options(parser: Parser) -> None:
@@ -771,7 +776,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(f"genrec {args.command}: no space left on the device{f' for {error.filename}' if error.filename else ''}")
         return 2
     except KeyboardInterrupt:
-        trains = args.command == "finetune" or (args.command == "evaluate" and (args.seeds or args.folds))
+        trains = args.command == "finetune" or (args.command == "evaluate" and repeats(args))
         again = "; the same command resumes from the last checkpoint" if trains else ""
         say(f"interrupted{again}")
         return 130
