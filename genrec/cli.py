@@ -160,11 +160,12 @@ def evaluate(args: argparse.Namespace) -> None:
 
     run = Path(args.run)
     again = runs_of(run, args.seeds, args.folds) if repeats(args) else []
+    if again:
+        say(f"{len(again)} runs, of which {sum(not r.finished for r in again)} are to be trained")
     with progress_bar() as progress:
-        if again:
-            train(again, say, progress)
         found = measure(run, part=args.part, phrasings=args.phrasing, progress=progress)
         found.results["commands"].append(args.command_line)
+        train(again, say, progress)
         found.results.update(repeated(again, found, args.part, args.phrasing, progress))
     paths = write(run, args.part, found)
     if args.json:

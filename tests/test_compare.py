@@ -75,7 +75,7 @@ def test_a_better_answer_shows_in_its_metrics(evaluated_run: Path, other: Path, 
 
 
 def test_tasks_of_baskets_and_of_what_comes_later(toy_files: Path, tmp_path: Path, capsys: Said) -> None:
-    """Questions that are drawn, some of them twice, are matched one to one, and shared cases give what evaluate gave."""
+    """Questions that are drawn, some of them twice, are matched one to one; shared cases give evaluate's values."""
     shop_world(weeks=24).interactions.drop("row", "part").write_csv(tmp_path / "shop.csv")
     data = ["--interactions", str(tmp_path / "shop.csv"), "--model", str(toy_files / "tiny"), "--split", "temporal"]
     for name in ("a", "b"):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import torch
 
 from ..data.dataset import Part
 from ..evaluation.metrics import target_ranks
@@ -67,7 +68,8 @@ def example(recommender: Recommender, corpus: Corpus, held: HeldOut, user: int) 
     scores[closed] = -np.inf
     right = first_targets(held, user)
     listed = ranking.index.tolist()
-    effects = occlusion(len(shown), lambda out: engine.item_scores(states(out), name).double().cpu().numpy()[:, listed])
+    index = torch.as_tensor(ranking.index, device=own.device)
+    effects = occlusion(len(shown), lambda out: engine.item_scores(states(out), name, index).double().cpu().numpy())
     names = corpus.dataset.items.select("item_id", "title").to_dicts()
     items = []
     for place, item in enumerate(listed):

@@ -36,7 +36,9 @@ def drawn(name: str, caption: str, alt: str, axes: tuple[str, str], draw: Callab
     style |= {"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "axes.axisbelow": True}
     style |= {"lines.linewidth": 1.4, "lines.markersize": 3.5, "axes.linewidth": 0.6}
     out = io.StringIO()
-    with matplotlib.rc_context(style):
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # the user's own style is for the user's own plots
+        matplotlib.rcParams.update(style)
         figure = Figure(figsize=SIZE, layout="constrained")
         own = figure.add_subplot()
         own.grid(color=INK, alpha=0.12, linewidth=0.5)

@@ -42,11 +42,14 @@ class Again:
 def runs_of(run: Path, seeds: int | None, folds: int | None) -> list[Again]:
     """The runs that `--seeds` and `--folds` ask for, the first run among them; none is trained yet.
 
-    Raises DataError for a number below 2, RunError where a folder holds a run with other options.
+    Raises DataError for a number below 2, RunError where the first run is not finished or a folder holds a run with
+    other options.
     """
     for flag, number in (("seeds", seeds), ("folds", folds)):
         if number is not None and number < 2:
             raise DataError(f"--{flag} {number}: at least 2 are needed")
+    if not (run / "adapter" / "genrec.json").is_file():
+        raise RunError(f"{run} is not a finished run; `genrec finetune ... --out {run}` makes one")
     config = FinetuneConfig(**read_config(run / "config.yaml"), out=str(run))  # type: ignore[arg-type]
     found = [again("seed", config.seed + n, replace(config, seed=config.seed + n), run) for n in range(seeds or 0)]
     for n in range(folds or 0):
@@ -71,7 +74,6 @@ def train(runs: Sequence[Again], say: Callable[[str], None], progress: Progress 
     from ..training.finetune import finetune
 
     missing = [r for r in runs if not r.finished]
-    say(f"{len(runs)} runs, of which {len(missing)} are to be trained")
     for n, one in enumerate(missing, start=1):
         name = f"{one.kind} {one.number}"
         say(f"{name}: run {n} of {len(missing)}, {one.folder}")

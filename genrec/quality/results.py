@@ -8,6 +8,7 @@ from typing import Any, Literal
 from ..errors import RunError
 
 VERSION = 1  # of results.json
+KEYS = ("genrec", "run", "commands", "part", "versions", "datasets")  # of results.json
 HEADLINE = ("ndcg@10", "hr@10", "rmse", "mae", "auc", "user_auc", "log_loss", "ece", "f1", "accuracy", "macro_f1")
 HeldOutPart = Literal["valid", "test"]
 
@@ -54,4 +55,7 @@ def read_results(run: Path, part: str) -> dict[str, Any]:
         raise RunError(f"{path} cannot be read: {error!r}; `{evaluate_command(run, part)}` writes it anew") from error
     if version != VERSION:
         raise RunError(f"{path} has version {version}, this genrec reads version {VERSION}")
+    if missing := [key for key in KEYS if key not in found]:
+        how = f"`{evaluate_command(run, part)}` writes it anew"
+        raise RunError(f"{path} has no {missing[0]}: it was written before there were any; {how}")
     return found
