@@ -118,5 +118,13 @@ def test_other_data_is_refused(evaluated_run: Path, toy_run: Path, other: Path, 
     assert f"genrec evaluate {toy_run}" in capsys.readouterr().err
     assert main(["compare", str(evaluated_run)]) == 2
     assert "at least two runs" in capsys.readouterr().err
+    (other / "results.json").write_text(json.dumps(results))
+    cases = pl.read_parquet(other / "cases.parquet")
+    cases.with_columns(pl.lit(0, pl.Int32).alias("answer")).write_parquet(other / "cases.parquet")
+    assert main(["compare", str(evaluated_run), str(other)]) == 2
+    assert "different answers" in capsys.readouterr().err
+    cases.drop("case").write_parquet(other / "cases.parquet")
+    assert main(["compare", str(evaluated_run), str(other)]) == 2
+    assert "written by another genrec" in capsys.readouterr().err
     (other / "cases.parquet").unlink()
     assert main(["compare", str(evaluated_run), str(other)]) == 2

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from genrec.cli import finetune_config, main, parser_for
-from genrec.training.config import config_yaml
+from genrec.options import arguments
+from genrec.training.config import FinetuneConfig, config_yaml
 
 Said = pytest.CaptureFixture[str]
 HOSTILE = "</td><script>alert('$x_2$')</script>"
@@ -140,6 +141,9 @@ def test_the_commands_of_a_report_give_the_run_again(evaluated_run: Path) -> Non
     assert config.out == str(evaluated_run)
     assert config_yaml(config) == (evaluated_run / "config.yaml").read_text()
     assert measure == ["evaluate", str(evaluated_run)]
+    given = {"names": ("ml-100k", "demo"), "column": ("a=b c", "d=e"), "title": "{brand} $x", "k_core": 5}
+    config = FinetuneConfig(**given, split="random", layers=2, minutes=1.5, lr=1e-5, collaborative=False, dry_run=True)
+    assert finetune_config(parser_for("finetune").parse_args(["finetune", *arguments(config)])) == config
 
 
 def test_a_run_that_was_not_evaluated_is_named(toy_run: Path, run: Path, capsys: Said) -> None:

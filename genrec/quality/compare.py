@@ -70,6 +70,8 @@ def compared(
             raise RunError(
                 f"{name}, {task}: the runs know different answers: {answers[0]['words']}; {answers[1]['words']}"
             )
+        if (own["answer"] != own["answer_theirs"]).any():
+            raise RunError(f"{name}, {task}: the runs were asked the same and held different answers to be right")
         thresholds = [r["datasets"][name]["thresholds"].get(task) for r in (ours, theirs)]
         columns = ["answer", "weight", "ranks_removed", "ranks_kept", "probabilities"]
         tables = [

@@ -10,7 +10,7 @@ import polars as pl
 
 from ..errors import DataError, RunError
 from ..evaluation.protocols import Phrasing
-from ..training.config import FinetuneConfig, config_yaml, read_config
+from ..training.config import FinetuneConfig, read_config
 from .cases import as_json, case_metrics
 from .evaluate import Evaluation, Progress
 from .record import measured_once
@@ -50,23 +50,25 @@ def runs_of(run: Path, seeds: int | None, folds: int | None) -> list[Again]:
             raise DataError(f"--{flag} {number}: at least 2 are needed")
     if not (run / "adapter" / "genrec.json").is_file():
         raise RunError(f"{run} is not a finished run; `genrec finetune ... --out {run}` makes one")
-    config = FinetuneConfig(**read_config(run / "config.yaml"), out=str(run))  # type: ignore[arg-type]
-    found = [again("seed", config.seed + n, replace(config, seed=config.seed + n), run) for n in range(seeds or 0)]
-    for n in range(folds or 0):
-        assert folds is not None
-        found.append(again("fold", n, replace(config, split="k_fold", folds=folds, fold=n), run))
-    for other in found:
-        path = other.folder / "config.yaml"
-        if path.is_file() and path.read_text(encoding="utf-8") != config_yaml(other.config):
-            raise RunError(f"{other.folder} holds a run with other options; remove {other.folder.parent} first")
+    first = config_of(run)
+    configs: list[tuple[Kind, int, FinetuneConfig]] = []
+    configs += [("seed", first.seed + n, replace(first, seed=first.seed + n)) for n in range(seeds or 0)]
+    if folds is not None:
+        configs += [("fold", n, replace(first, split="k_fold", folds=folds, fold=n)) for n in range(folds)]
+    found = []
+    for kind, number, config in configs:
+        own = config == first
+        folder = run if own else run / f"{kind}s" / str(number)
+        config = replace(config, out=str(folder))
+        if (folder / "config.yaml").is_file() and config_of(folder) != config:
+            raise RunError(f"{folder} holds a run with other options; remove {folder.parent} first")
+        found.append(Again(kind, number, config, own))
     return found
 
 
-def again(kind: Kind, number: int, config: FinetuneConfig, run: Path) -> Again:
-    """One of the runs, in a folder named by its number unless it is the first run itself."""
-    own = config_yaml(config) == (run / "config.yaml").read_text(encoding="utf-8")
-    folder = run if own else run / f"{kind}s" / str(number)
-    return Again(kind, number, replace(config, out=str(folder)), own)
+def config_of(run: Path) -> FinetuneConfig:
+    """The options that a run was trained with."""
+    return FinetuneConfig(**read_config(run / "config.yaml"), out=str(run))  # type: ignore[arg-type]
 
 
 def train(runs: Sequence[Again], say: Callable[[str], None], progress: Progress | None) -> None:
