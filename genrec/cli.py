@@ -10,6 +10,7 @@ import gc
 import json
 import logging
 import os
+import shlex
 import signal
 import sys
 import time
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .errors import DataError, GenrecError, RunError, UnknownNameError
+from .files import whole
 
 if TYPE_CHECKING:
     import polars as pl
@@ -126,7 +128,7 @@ def progress_bar() -> Iterator[Callable[[str, int, int, Mapping[str, float]], No
 def evaluate_options(parser: Parser) -> None:
     """Options of evaluate."""
     parser.add_argument("run", metavar="RUN", help="folder of a finished run")
-    parser.add_argument("--part", choices=("valid", "test"), default="test", help="what is measured (default: test)")
+    part_option(parser)
     parser.add_argument(
         "--phrasing",
         nargs="+",
@@ -134,26 +136,79 @@ def evaluate_options(parser: Parser) -> None:
         default=["served", "seen", "unseen"],
         help="as recommend and predict read, in words that training had, in words that it had not (default: all)",
     )
+    parser.add_argument(
+        "--seeds", type=int, metavar="N", help="train again with N - 1 other seeds: mean and standard deviation"
+    )
+    parser.add_argument(
+        "--folds", type=int, metavar="K", help="train on each of K folds: every interaction is held out once"
+    )
     parser.add_argument("--json", action="store_true", help="as JSON")
 
 
+def part_option(parser: Parser) -> None:
+    """Which held-out part is meant."""
+    parser.add_argument("--part", choices=("valid", "test"), default="test", help="what is measured (default: test)")
+
+
 def evaluate(args: argparse.Namespace) -> None:
-    """Measure every task of a run on its held-out part, with intervals."""
+    """Measure every task of a run on its held-out part, with intervals; several seeds or folds on request."""
     from .quality.evaluate import evaluate as measure
     from .quality.evaluate import summary
+    from .quality.record import write
+    from .quality.repeat import repeated, runs_of, train
+    from .quality.repeat import summary as summary_of_runs
 
     run = Path(args.run)
+    again = runs_of(run, args.seeds, args.folds) if repeats(args) else []
+    if again:
+        say(f"{len(again)} runs, of which {sum(not r.finished for r in again)} are to be trained")
     with progress_bar() as progress:
-        results = measure(run, part=args.part, phrasings=args.phrasing, progress=progress)
-    path = run / ("results.json" if args.part == "test" else f"results-{args.part}.json")
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(results, indent=1, ensure_ascii=False), encoding="utf-8")
-    os.replace(partial, path)
+        found = measure(run, part=args.part, phrasings=args.phrasing, progress=progress)
+        found.results["commands"].append(args.command_line)
+        train(again, say, progress)
+        found.results.update(repeated(again, found, args.part, args.phrasing, progress))
+    paths = write(run, args.part, found)
     if args.json:
-        show_json(results)
+        show_json(found.results)
         return
-    print(summary(results))
-    say(f"written: {path}")
+    print("\n".join([summary(found.results), *summary_of_runs(found.results)]))
+    say(f"written: {', '.join(map(str, paths))}")
+
+
+def repeats(args: argparse.Namespace) -> bool:
+    """Whether an evaluation trains more runs."""
+    return args.seeds is not None or args.folds is not None
+
+
+def compare_options(parser: Parser) -> None:
+    """Options of compare."""
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="evaluated runs; the first is what others are held to")
+    part_option(parser)
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def compare(args: argparse.Namespace) -> None:
+    """Runs side by side on the cases that they share, with intervals of their differences."""
+    from .quality.compare import compare as compared
+    from .quality.compare import table
+
+    found = compared([Path(run) for run in args.runs], args.part)
+    if args.json:
+        show_json(found)
+        return
+    print(table(found))
+
+
+def report_options(parser: Parser) -> None:
+    """Options of report."""
+    parser.add_argument("run", metavar="RUN", help="folder of an evaluated run")
+
+
+def report(args: argparse.Namespace) -> None:
+    """Write RUN/report.html again from the files of an evaluated run."""
+    from .quality.report import write_report
+
+    say(f"written: {write_report(Path(args.run))}")
 
 
 def rows_options(parser: Parser) -> None:
@@ -653,8 +708,7 @@ def write_table(frame: "pl.DataFrame", path: Path) -> None:
     """Write a table whole or not at all."""
     import polars as pl
 
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with whole(path) as partial:
         if path.suffix == ".parquet":
             frame.write_parquet(partial)
         elif path.suffix == ".csv":
@@ -662,9 +716,6 @@ def write_table(frame: "pl.DataFrame", path: Path) -> None:
             frame.with_columns(pl.col(c).cast(pl.List(pl.String)).list.join(" ") for c in lists).write_csv(partial)
         else:
             frame.write_ndjson(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 # --- main ---------------------------------------------------------------------------------------------------------
@@ -672,6 +723,8 @@ def write_table(frame: "pl.DataFrame", path: Path) -> None:
 COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], None], Callable[[Parser], None]]] = {
     "finetune": (finetune, finetune_options),
     "evaluate": (evaluate, evaluate_options),
+    "report": (report, report_options),
+    "compare": (compare, compare_options),
     "recommend": (recommend, recommend_options),
     "predict": (predict, predict_options),
     "similar": (similar, similar_options),
@@ -702,7 +755,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 2 for the user's mistakes, 130 after Ctrl-C."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = next((a for a in arguments if a in COMMANDS), None)
-    args = parser_for(command).parse_args(arguments)
+    args = parser_for(command).parse_args(
+        arguments, argparse.Namespace(command_line=shlex.join(["genrec", *arguments]))
+    )
     logging.basicConfig(
         level=os.environ.get("GENREC_LOG_LEVEL", "WARNING"), format="%(levelname)s %(name)s: %(message)s"
     )
@@ -722,7 +777,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(f"genrec {args.command}: no space left on the device{f' for {error.filename}' if error.filename else ''}")
         return 2
     except KeyboardInterrupt:
-        again = "; the same command resumes from the last checkpoint" if args.command == "finetune" else ""
+        trains = args.command == "finetune" or (args.command == "evaluate" and repeats(args))
+        again = "; the same command resumes from the last checkpoint" if trains else ""
         say(f"interrupted{again}")
         return 130
     return 0

@@ -62,3 +62,20 @@ def from_namespace(config: type, namespace: argparse.Namespace, values: Mapping[
             value = given[spec.name]
             values[spec.name] = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
     return config(**values)
+
+
+def arguments(config: Any) -> list[str]:
+    """The command line that gives a config: every option with another value than its default."""
+    found: list[str] = []
+    for spec in fields(config):
+        value = vars(config)[spec.name]
+        default = spec.default if spec.default_factory is MISSING else spec.default_factory()
+        if not spec.metadata or value == default:
+            continue
+        flag = spec.name.replace("_", "-")
+        if isinstance(value, bool):
+            found.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            values = [str(v) for v in value] if isinstance(value, tuple) else [str(value)]
+            found += values if spec.metadata["positional"] else [f"--{flag}", *values]
+    return found

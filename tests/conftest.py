@@ -1,6 +1,7 @@
 """One thread and no model hub. Downloads are shared with the user's own cache; rows of tests are not."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,14 @@ def toy_run(toy_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "toy"
     assert main(toy_command(toy_files, out)) == 0
     return out
+
+
+@pytest.fixture(scope="session")
+def evaluated_run(toy_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the toy run, evaluated; tests that change it copy it again."""
+    from genrec.cli import main
+
+    copy = tmp_path_factory.mktemp("evaluated") / "run"
+    shutil.copytree(toy_run, copy)
+    assert main(["evaluate", str(copy)]) == 0
+    return copy

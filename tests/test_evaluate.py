@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from worlds import review_world
 
@@ -15,13 +16,10 @@ from genrec.recommender import Recommender
 Said = pytest.CaptureFixture[str]
 
 
-@pytest.fixture(scope="module")
-def run(toy_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the toy run, evaluated."""
-    copy = tmp_path_factory.mktemp("evaluated") / "run"
-    shutil.copytree(toy_run, copy)
-    assert main(["evaluate", str(copy)]) == 0
-    return copy
+@pytest.fixture
+def run(evaluated_run: Path) -> Path:
+    """The toy run, evaluated."""
+    return evaluated_run
 
 
 def results(run: Path) -> dict:
@@ -57,6 +55,44 @@ def test_hits_are_those_of_the_recommended_lists(run: Path) -> None:
         hits.append(listed == held[:1])
     every = results(run)["datasets"]["chain"]["tasks"]["next_item"]["served"]["metrics"]["seen_removed/hr@1"]["value"]
     assert np.mean(hits) == pytest.approx(every, abs=0.1)
+
+
+def test_examples_are_cases_of_the_evaluation(run: Path) -> None:
+    """An example's right item has the rank that the case had, is marked where it is listed, and reasons are taken from
+    the user's own history."""
+    cases = pl.read_parquet(run / "cases.parquet").filter(task="next_item", phrasing="served")
+    ranks = dict(zip(cases["about"], cases["ranks_removed"].to_list(), strict=True))
+    (corpus,) = load_run(run).corpora
+    before = corpus.dataset.interactions.filter(pl.col("part") != "test")
+    found = results(run)["datasets"]["chain"]["examples"]
+    assert len({e["user_id"] for e in found}) == 12
+    for example in found:
+        own = before.filter(user_id=example["user_id"])["item_id"].to_list()
+        assert [e["item_id"] for e in example["history"]] == own[-10:] and example["interactions"] == len(own)
+        (right,) = example["right"]
+        assert ranks[example["user_id"]] == [right["rank"]]
+        marked = [i["item_id"] for i in example["items"] if i["right"]]
+        assert marked == ([right["item_id"]] if right["rank"] <= len(example["items"]) else [])
+        assert not {i["item_id"] for i in example["items"]} & set(own)
+        reasons = [r for i in example["items"] for r in i["reasons"]]
+        assert reasons and all(r["item_id"] in own and r["effect"] > 0 for r in reasons)
+    assert sum(e["items"][0]["reasons"][0]["item_id"] == e["history"][-1]["item_id"] for e in found) > 6  # the chain
+
+
+def test_popularity_shares_and_coverage_are_counts(run: Path) -> None:
+    (corpus,) = load_run(run).corpora
+    found = results(run)["datasets"]["chain"]["tasks"]["next_item"]["served"]
+    assert found["coverage"][9] == found["lists"]["coverage@10"] and found["coverage"] == sorted(found["coverage"])
+    frame = corpus.dataset.interactions
+    counts = frame.filter(part="train")["item_id"].value_counts(sort=True)["count"].to_list()
+    assert found["popularity"]["train"][0] == pytest.approx(sum(counts[:2]) / sum(counts))  # 12 items: a tenth holds 2
+    assert sum(found["popularity"]["lists"]) == pytest.approx(1) == pytest.approx(sum(found["popularity"]["held_out"]))
+
+
+def test_answers_are_timed(run: Path) -> None:
+    latency = results(run)["datasets"]["chain"]["latency"]
+    assert latency["predict"]["task"] in ("click", "rating") and latency["recommend"]["n"] == 30
+    assert all(0 < own["median_ms"] <= own["p95_ms"] for own in latency.values())
 
 
 def test_a_run_whose_data_changed_is_refused(toy_files: Path, toy_run: Path, tmp_path: Path, capsys: Said) -> None:

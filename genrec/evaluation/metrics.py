@@ -145,9 +145,9 @@ def best_threshold(probability: np.ndarray, positive: np.ndarray, weight: np.nda
 
 
 def threshold_metrics(
-    probability: np.ndarray, positive: np.ndarray, threshold: float, weight: np.ndarray
+    probability: np.ndarray, positive: np.ndarray, threshold: float | np.ndarray, weight: np.ndarray
 ) -> dict[str, float]:
-    """Precision, recall and F1 of yes where the probability is at least a threshold."""
+    """Precision, recall and F1 of yes where the probability is at least a threshold, one for all or for each case."""
     said = probability >= threshold
     hit, of_said, of_true = ((weight * mask).sum() for mask in (said & positive, said, positive))
     return {

@@ -73,14 +73,17 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Scores (n, answers), right answers (n,) and weights (n,) of one task on one data set, and whom each case is
-    about: the user's id, or the text's row in the data. features: (n, features) of what is known besides, if
-    anything."""
+    """Scores (n, answers), right answers (n,) and weights (n,) of one task on one data set.
+
+    about: whom each case is about, the user's id or the text's row in the data. keys: which case it is, of those about
+    the same; equal in every run on the same data. features: (n, features) of what is known besides, if anything.
+    """
 
     scores: np.ndarray
     answer: np.ndarray
     weight: np.ndarray
     about: tuple[str, ...]
+    keys: tuple[str, ...]
     features: np.ndarray | None = None
 
     def probabilities(self, calibration: Calibration) -> np.ndarray:
@@ -143,12 +146,14 @@ def first_targets(held: HeldOut, user: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a model makes of a part: next_item, the outcome tasks by name, and the ranks of baskets' missing items."""
+    """What a model makes of a part: next_item, the outcome tasks by name, and the ranks of baskets' missing items with
+    users and keys as in Outcomes."""
 
     ranked: Ranked | None
     outcomes: Mapping[str, Outcomes]
     basket_ranks: np.ndarray | None
     basket_users: tuple[str, ...] = ()
+    basket_keys: tuple[str, ...] = ()
 
 
 def read_part(
@@ -171,7 +176,7 @@ def read_part(
             rows = list(text_rows(corpus, task, part, [template(task, phrasing)], seed, most=max_users))
             if rows:
                 about = [f"row {r.source[0]}" if r.source else f"text {n}" for n, r in enumerate(rows)]
-                cases = [Case(task.name, r.target_id[-1], 1.0, a) for r, a in zip(rows, about, strict=True)]
+                cases = [Case(task.name, r.target_id[-1], 1.0, a, a) for r, a in zip(rows, about, strict=True)]
                 outcomes |= outcomes_of(engine, corpus, engine.states(rows, progress), cases)
     if corpus.events is None:
         return Reading(None, outcomes, None)
@@ -191,7 +196,8 @@ def read_part(
     basket_ranks = None
     if basket:
         basket_ranks = given_ranks(engine, corpus, states[basket], [cases[n] for n in basket])
-    return Reading(ranked, outcomes, basket_ranks, tuple(cases[n].about for n in basket))
+    own, keys = tuple(cases[n].about for n in basket), tuple(cases[n].key for n in basket)
+    return Reading(ranked, outcomes, basket_ranks, own, keys)
 
 
 def template(task: Task, phrasing: Phrasing) -> str:
@@ -209,13 +215,14 @@ def sampled(values: list[T], most: int | None, seed: int) -> list[T]:
 
 @dataclass(frozen=True)
 class Case:
-    """One read of a row: task, right answer (for next_item the user), weight, whom and which item it is about, the
-    items a basket question gives, and the user's place among the visible histories."""
+    """One read of a row: task, right answer (for next_item the user), weight, whom it is about, which case of theirs it
+    is, which item it is about, the items a basket question gives, and the user's place among the visible histories."""
 
     task: str
     answer: int
     weight: float
     about: str = ""
+    key: str = ""
     item: int = -1
     given: tuple[int, ...] = ()
     user: int = -1
@@ -256,7 +263,9 @@ def user_rows(
                 if question is not None:
                     given = tuple(t - corpus.items.first for t in question.tokens if t >= corpus.items.first)
                     branches.append(question)
-                    own.append(Case(task.name, question.targets[0][1], 1.0, name, given=given))
+                    ids = corpus.dataset.items["item_id"]
+                    key = f"items {', '.join(ids[n] for n in given)} and {ids[question.targets[0][1]]}"
+                    own.append(Case(task.name, question.targets[0][1], 1.0, name, key, given=given))
             elif task.unit != "text" and task.answer.kind != "item":
                 more, found = user_cases(corpus, task, part, held, up_to, user, sampler, max_events, seed, phrasing)
                 branches += more
@@ -264,7 +273,7 @@ def user_rows(
         if branches or asks_next:
             read_last = asks_next and phrasing == "served"
             rows.append(history_row(corpus, held.visible, user, max_events, branches, read_last))
-            cases += [Case(NEXT_ITEM, user, 1.0, name)] * asks_next + own
+            cases += [Case(NEXT_ITEM, user, 1.0, name, "next")] * asks_next + own
     return rows, cases
 
 
@@ -279,8 +288,9 @@ def outcomes_of(
             scores = engine.outcome_scores(states[own], corpus.dataset.name, task.name).cpu().numpy()
             answer = np.asarray([cases[n].answer for n in own])
             weight = np.asarray([cases[n].weight for n in own])
+            about, keys = tuple(cases[n].about for n in own), tuple(cases[n].key for n in own)
             features = None if visible is None else features_of(engine, corpus, visible, [cases[n] for n in own])
-            found[task.name] = Outcomes(scores, answer, weight, tuple(cases[n].about for n in own), features)
+            found[task.name] = Outcomes(scores, answer, weight, about, keys, features)
     return found
 
 
@@ -406,7 +416,10 @@ def user_cases(
             for n in range(int(held.later.offsets[user]), int(held.later.offsets[user + 1]))
             if index[n] >= 0 and held.later.item[n] >= 0
         ]
-        cases = [Case(task.name, int(index[n]), 1.0, name, int(held.later.item[n]), user=user) for n in places]
+        cases = [
+            Case(task.name, int(index[n]), 1.0, name, f"row {held.later.source[n]}", int(held.later.item[n]), user=user)
+            for n in places
+        ]
         return [Branch(tokens_of(c.item), sees, [(task.name, c.answer, 1.0, -1)]) for c in cases], cases
     assert up_to is not None
     if hi == lo:
@@ -422,9 +435,12 @@ def user_cases(
         days = days_until_next(up_to, user, place, until, look_ahead_event(task))
         answer = int(look_ahead_answers(corpus, task, [days])[0])
         question = question_tokens(words, {}, {}, corpus.encode)
-        return [Branch(question, sees, [(task.name, answer, 1.0, -1)])], [Case(task.name, answer, 1.0, name)]
+        return [Branch(question, sees, [(task.name, answer, 1.0, -1)])], [Case(task.name, answer, 1.0, name, "next")]
     rng = np.random.default_rng([seed, 7, user])
     found = candidate_items(corpus, task, up_to, user, place, until, sampler, rng, most=10)
     every = zip(found.items.tolist(), found.answers.tolist(), found.weight.tolist(), strict=True)
-    cases = [Case(task.name, answer, weight, name, item, user=user) for item, answer, weight in every]
+    ids = corpus.dataset.items["item_id"]
+    cases = [
+        Case(task.name, answer, weight, name, f"item {ids[item]}", item, user=user) for item, answer, weight in every
+    ]
     return [Branch(tokens_of(c.item), sees, [(task.name, c.answer, 1.0, -1)]) for c in cases], cases

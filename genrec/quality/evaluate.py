@@ -1,35 +1,43 @@
 """Every task of a finished run on its held-out part: metrics, intervals, and what each case got."""
 
+import platform
+import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
+import polars as pl
 
 from .. import __version__
 from ..data.dataset import Dataset, Part
 from ..errors import DataError, RunError
 from ..evaluation import metrics
-from ..evaluation.bootstrap import Interval, clusters, mean_intervals, metric_intervals
+from ..evaluation.bootstrap import mean_intervals
 from ..evaluation.calibration import Calibration
-from ..evaluation.protocols import Outcomes, Phrasing, Ranked, Reading, read_part
+from ..evaluation.protocols import LONGEST, Outcomes, Phrasing, Ranked, Reading, read_part
 from ..model.backbone import cache_folder
+from ..options import arguments
 from ..recommender import Recommender
 from ..tasks.questions import RowOptions
 from ..tasks.rows import Corpus, build_corpus, first_token, plain_encoder, select
 from ..tasks.rowstore import load_rows
 from ..training.config import FinetuneConfig, load_data, read_config
+from .cases import as_json, cases_of, outcome_intervals, rank_values
+from .examples import examples, latency
 from .leaks import Check, leak_checks
+from .results import VERSION, HeldOutPart, headline, with_interval
 
-VERSION = 1  # of results.json
 PHRASINGS: tuple[Phrasing, ...] = ("served", "seen", "unseen")
 K = 10  # of lists whose make-up is measured
+TENTHS = 10  # of the catalogue by popularity
+PACKAGES = ("torch", "transformers", "peft")  # whose versions are written down
 
 Progress = Callable[[str, int, int, Mapping[str, float]], None]
-Metrics = dict[str, Interval]
 
 
 @dataclass(frozen=True)
@@ -63,14 +71,22 @@ def corpus_of(recommender: Recommender, dataset: Dataset, seed: int) -> Corpus:
     return build_corpus(dataset, tasks, adapter.manifest.vocabulary, encode, bos, seed, tuple(adapter.tasks))
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured, as plain JSON values, and the table of cases that it was measured on."""
+
+    results: dict[str, Any]
+    cases: pl.DataFrame
+
+
 def evaluate(
     run: Path,
     *,
-    part: Literal["valid", "test"] = "test",
+    part: HeldOutPart = "test",
     phrasings: Sequence[Phrasing] = PHRASINGS,
     progress: Progress | None = None,
-) -> dict[str, Any]:
-    """The results of a run as plain JSON values (docs/json.md, `results`).
+) -> Evaluation:
+    """The results of a run (docs/json.md, `genrec evaluate`) and its cases.
 
     Raises RunError where the run or its data is not what it was, or a leak is found, DataError where nothing is held
     out.
@@ -81,6 +97,7 @@ def evaluate(
         raise RunError(f"{run}: what was held out is known before it is asked about:\n" + "\n".join(leaks))
     engine, manifest = loaded.recommender.engine, loaded.recommender.adapter.manifest
     datasets: dict[str, Any] = {}
+    cases: list[pl.DataFrame] = []
     for corpus in loaded.corpora:
         name = corpus.dataset.name
         tasks: dict[str, Any] = {}
@@ -88,10 +105,7 @@ def evaluate(
         calibration = {task: Calibration.from_json(value) for task, value in fitted.items()}
 
         def read(part: Part, phrasing: Phrasing, what: str, corpus: Corpus = corpus) -> Reading:
-            def shown(done: int, total: int) -> None:
-                if progress is not None:
-                    progress(f"reading {what} of {corpus.dataset.name}", done, total, {})
-
+            shown = stage(progress, f"reading {what} of {corpus.dataset.name}")
             return read_part(
                 engine, corpus, part, manifest.max_events, None, loaded.config.seed, shown, phrasing=phrasing
             )
@@ -103,6 +117,7 @@ def evaluate(
             start = time.perf_counter()
             reading = read(part, phrasing, f"{part}, {phrasing} phrasing,")
             seconds[phrasing] = time.perf_counter() - start
+            cases.append(cases_of(corpus, phrasing, reading, calibration))
             for task, found in measured(loaded, corpus, reading, calibration, thresholds).items():
                 tasks.setdefault(task, {})[phrasing] = found
         counts = corpus.dataset.interactions["part"].value_counts()
@@ -114,20 +129,47 @@ def evaluate(
             "interactions": dict(zip(counts["part"].to_list(), counts["count"].to_list(), strict=True)),
             "items": corpus.dataset.items.height,
             "users": len(corpus.events.users) if corpus.events is not None else 0,
+            "answers": {
+                t.name: {"words": list(t.answer.choices), "values": list(t.answer.values)} for t in corpus.tasks
+            },
             "thresholds": thresholds,
             "read_seconds": seconds,
+            "latency": latency(loaded.recommender, corpus, loaded.config.seed),
             "tasks": tasks,
+            "examples": examples(
+                loaded.recommender, corpus, part, loaded.config.seed, stage(progress, f"examples of {name}")
+            ),
         }
     if not any(d["tasks"] for d in datasets.values()):
         raise DataError(f"{run}: nothing is held out in the {part} part")
-    return {
+    results = {
         "version": VERSION,
         "genrec": __version__,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "run": str(run),
+        "commands": [finetune_command(loaded.config, run)],
         "part": part,
+        "versions": {"genrec": __version__, "python": platform.python_version()}
+        | {name: package_version(name) for name in PACKAGES},
         "backbone": {"model": manifest.backbone.model, "blocks": manifest.backbone.blocks},
         "datasets": datasets,
     }
+    return Evaluation(results, pl.concat(cases))
+
+
+def finetune_command(config: FinetuneConfig, run: Path) -> str:
+    """The command that trains a run again."""
+    return shlex.join(("genrec", "finetune", *arguments(replace(config, out=str(run)))))
+
+
+def stage(progress: Progress | None, name: str) -> Callable[[int, int], None]:
+    """Progress of one stage: done and in all."""
+
+    def shown(done: int, total: int) -> None:
+        if progress is not None:
+            progress(name, done, total, {})
+
+    return shown
 
 
 def checked(loaded: Loaded) -> dict[str, list[Check]]:
@@ -197,11 +239,7 @@ def next_item_results(loaded: Loaded, corpus: Corpus, ranked: Ranked) -> dict[st
     seen_users = {u for u, n in zip(train.users, np.diff(train.offsets), strict=True) if n > 0}
     cold_user = np.asarray([u not in seen_users for u in ranked.users])
     cold_item = np.asarray([bool((count[t] == 0).any()) for t in ranked.targets])
-    found: Metrics = {}
-    for protocol, ranks in (("seen_removed", ranked.seen_removed), ("seen_kept", ranked.seen_kept)):
-        values = metrics.ranking_values(ranks)
-        every = mean_intervals(values, ranked.users)
-        found |= {f"{protocol}/{name}": value for name, value in every.items()}
+    found = mean_intervals(rank_values(ranked.seen_removed, ranked.seen_kept), ranked.users)
     values = metrics.ranking_values(ranked.seen_removed)
     groups = {"warm": ~cold_user & ~cold_item, "cold_user": cold_user, "cold_item": cold_item}
     apart = {}
@@ -215,8 +253,28 @@ def next_item_results(loaded: Loaded, corpus: Corpus, ranked: Ranked) -> dict[st
         "n": len(ranked.users),
         "metrics": as_json(found),
         "lists": list_results(ranked.lists[:, :K], count, vectors),
+        "coverage": [coverage(ranked.lists[:, :k], len(count)) for k in range(1, LONGEST + 1)],
+        "popularity": popularity_shares(ranked, count),
         "groups": apart,
     }
+
+
+def coverage(lists: np.ndarray, items: int) -> float:
+    """Share of a catalogue in any of the lists (cases, k), -1 for no item."""
+    return len(np.unique(lists[lists >= 0])) / max(items, 1)
+
+
+def popularity_shares(ranked: Ranked, count: np.ndarray) -> dict[str, list[float]]:
+    """How much of the training interactions, of the lists and of the held-out items falls on each tenth of the
+    catalogue, the most popular items first."""
+    order = np.argsort(-count, kind="stable")
+    tenth = np.empty(len(count), dtype=np.int64)
+    tenth[order] = np.arange(len(count)) * TENTHS // len(count)
+    lists = ranked.lists[:, :K]
+    items = {"train": np.repeat(np.arange(len(count)), count), "lists": lists[lists >= 0]}
+    items["held_out"] = np.concatenate(ranked.targets)
+    sums = {name: np.bincount(tenth[own], minlength=TENTHS) for name, own in items.items()}
+    return {name: [float(v) for v in own / max(own.sum(), 1)] for name, own in sums.items()}
 
 
 def list_results(lists: np.ndarray, count: np.ndarray, vectors: np.ndarray) -> dict[str, float]:
@@ -238,7 +296,7 @@ def list_results(lists: np.ndarray, count: np.ndarray, vectors: np.ndarray) -> d
             diversity.append(1 - (mean @ mean - len(own)) / (len(own) * (len(own) - 1)))
     usual = (count.astype(np.float64) ** 2).sum() / max(count.sum(), 1)
     return {
-        f"coverage@{K}": len(np.unique(shown)) / max(len(count), 1),
+        f"coverage@{K}": coverage(lists, len(count)),
         f"novelty@{K}": float(-np.log2(share[shown]).mean()) if len(shown) else float("nan"),
         f"diversity@{K}": float(np.mean(diversity)) if diversity else float("nan"),
         f"popularity_lift@{K}": float(count[shown].mean() / usual) if usual and len(shown) else float("nan"),
@@ -254,44 +312,15 @@ def outcome_results(
 ) -> dict[str, Any]:
     """Metrics of a task with choices or numbers, its reliability or its confusion matrix."""
     answer, weight = outcomes.answer, outcomes.weight
-    positive = answer == 1
-
-    def of(factor: np.ndarray) -> dict[str, float]:
-        own = weight * factor
-        found = metrics.outcome_metrics(probabilities, answer, values, own)
-        found.pop("n")
-        if threshold is not None:
-            found |= metrics.threshold_metrics(probabilities[:, 1], positive, threshold, own)
-        return found
-
     found: dict[str, Any] = {"n": len(answer)}
-    measured = metric_intervals(of, outcomes.about)
-    if "ece" in measured:  # a draw with repetitions is always worse calibrated than what it is drawn from
-        measured["ece"] = measured["ece"][0], float("nan"), float("nan")
+    measured = outcome_intervals(probabilities, answer, weight, outcomes.about, values, threshold)
     if threshold is not None:
-        user = clusters(outcomes.about)
-        by_user = metrics.user_auc(probabilities[:, 1], positive, user, weight)
-        if len(by_user) > 1:
-            measured |= mean_intervals({"user_auc": np.asarray(list(by_user.values()))}, [str(u) for u in by_user])
-        bins = metrics.calibration_bins(probabilities[:, 1], positive, weight)
+        bins = metrics.calibration_bins(probabilities[:, 1], answer == 1, weight)
         found["reliability"] = [[round(float(v), 6) for v in row] for row in bins]
     elif not values:
         matrix = metrics.confusion(probabilities.argmax(1), answer, len(choices), weight)
         found["confusion"] = {"answers": list(choices), "right_by_chosen": matrix.round(6).tolist()}
     return found | {"metrics": as_json(measured)}
-
-
-def as_json(found: Metrics) -> dict[str, dict[str, float | None]]:
-    """Intervals as JSON values; a value that is not defined is null."""
-    return {
-        name: {
-            key: (float(v) if np.isfinite(v) else None) for key, v in zip(("value", "low", "high"), own, strict=True)
-        }
-        for name, own in found.items()
-    }
-
-
-HEADLINE = ("ndcg@10", "hr@10", "rmse", "mae", "auc", "user_auc", "log_loss", "ece", "f1", "accuracy", "macro_f1")
 
 
 def summary(results: Mapping[str, Any]) -> str:
@@ -301,10 +330,9 @@ def summary(results: Mapping[str, Any]) -> str:
         for task, by_phrasing in data["tasks"].items():
             for phrasing, found in by_phrasing.items():
                 shown = [
-                    f"{metric} {own['value']:.4f}"
-                    + (f" ({own['low']:.4f} to {own['high']:.4f})" if own["low"] is not None else "")
+                    f"{metric} {with_interval(own)}"
                     for metric, own in found["metrics"].items()
-                    if metric.split("/")[-1] in HEADLINE and own["value"] is not None
+                    if headline(metric) and own["value"] is not None
                 ]
                 lines.append(f"{name}, {task}, {phrasing}, {found['n']:,} cases")
                 lines += [f"    {line}" for line in shown]

@@ -25,6 +25,7 @@ from ..errors import DataError, RunError, UnavailableError
 from ..evaluation import metrics
 from ..evaluation.calibration import Calibration, fit_items, fit_outcome
 from ..evaluation.protocols import Reading, next_item_losses, next_item_metrics, read_part
+from ..files import write_text
 from ..inference.engine import Engine
 from ..model.adapter import Manifest, read_manifest, save_adapter
 from ..model.backbone import (
@@ -283,8 +284,6 @@ def finetune(config: FinetuneConfig, say: Say = logger.info, progress: Progress 
     with disk_errors(out):
         checkpoint_root.mkdir(parents=True, exist_ok=True)
         os.chmod(checkpoint_root, 0o700)
-        from .trainer import write_text
-
         write_text(out / "config.yaml", written)
         write_text(plan_file, json.dumps(asdict(plan)))
         model = train(config, prepared, plan, out, say, progress)

@@ -19,6 +19,7 @@ from torch import nn
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
+from ..files import write_text
 from ..model.adapter import trainable_state
 from ..model.recmodel import RecModel
 from .plan import PlannedBatches
@@ -181,13 +182,6 @@ def load_trainable(model: nn.Module, folder: Path) -> None:
     state = load_file(folder / WEIGHTS)
     _, unexpected = model.load_state_dict(state, strict=False)
     assert not unexpected, unexpected
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 class Pacer(TrainerCallback):

@@ -1,0 +1,170 @@
+"""A few held-out cases as people see them: history, list, the right answer, why; and how long one answer takes."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from ..data.dataset import Part
+from ..evaluation.metrics import target_ranks
+from ..evaluation.protocols import HeldOut, first_targets, held_out, history_row, last_window
+from ..inference.occlusion import occlusion
+from ..recommender import Recommender
+from ..tasks.rows import Corpus, Events
+from ..tasks.task import placeholders
+
+EXAMPLES = 12
+K = 10  # length of an example's list
+SHOWN = 10  # latest interactions of an example's history
+REASONS = 2  # per item
+TIMED = 30  # users whose answers are timed
+
+
+# --- examples -----------------------------------------------------------------------------------------------------
+
+
+def examples(
+    recommender: Recommender, corpus: Corpus, part: Part, seed: int, progress: Callable[[int, int], None]
+) -> list[dict[str, Any]]:
+    """Up to EXAMPLES cases of next_item, drawn by seed, read as the served phrasing is (docs/json.md, `examples`).
+
+    Where a user's baskets repeat items, those seen before may be listed. progress: called with examples done and in
+    all.
+    """
+    if corpus.events is None or all(t.name != "next_item" for t in corpus.tasks):
+        return []
+    held = held_out(corpus.events, part)
+    asked = np.asarray([u for u in range(len(held.visible.users)) if len(first_targets(held, u))])
+    drawn = np.random.default_rng([seed, 21]).permutation(asked)[:EXAMPLES].tolist()
+    found = []
+    for n, user in enumerate(drawn, start=1):
+        found.append(example(recommender, corpus, held, user))
+        progress(n, len(drawn))
+    return found
+
+
+def example(recommender: Recommender, corpus: Corpus, held: HeldOut, user: int) -> dict[str, Any]:
+    """One user's held-out case."""
+    engine, manifest, name = recommender.engine, recommender.adapter.manifest, corpus.dataset.name
+    lo, hi = last_window(held.visible, user, manifest.max_events)
+    shown = np.arange(lo, hi)
+
+    def states(left_out: Sequence[Sequence[int]]) -> Any:
+        kept = [events_at(held.visible, user, np.delete(shown, list(without))) for without in left_out]
+        return engine.states([history_row(corpus, own, 0, manifest.max_events, [], True) for own in kept])
+
+    def whole(left_out: Sequence[Sequence[int]]) -> list[np.ndarray]:
+        older = held.visible.item[held.visible.offsets[user] : lo]
+        return [np.concatenate([older, np.delete(held.visible.item[shown], list(without))]) for without in left_out]
+
+    own = states([[]])
+    seen = held.visible.item[held.visible.offsets[user] : hi]
+    repeats = "basket" in corpus.dataset.interactions.columns
+    closed = seen[:0] if repeats else np.unique(seen[seen >= 0])
+    temperature = float(manifest.calibration.get(f"{name}/next_item", {}).get("temperature", 1.0))
+    (ranking,) = engine.rank(own, name, K, [closed], None, temperature, [seen])
+    scores = engine.item_scores(own, name, [seen])[0].double().cpu().numpy()
+    scores[closed] = -np.inf
+    right = first_targets(held, user)
+    listed = ranking.index.tolist()
+
+    def scores_without(left_out: Sequence[Sequence[int]]) -> np.ndarray:
+        every: np.ndarray = engine.item_scores(states(left_out), name, whole(left_out)).double().cpu().numpy()
+        return every[:, listed]
+
+    effects = occlusion(len(shown), scores_without)
+    names = corpus.dataset.items.select("item_id", "title").to_dicts()
+    items = []
+    for place, item in enumerate(listed):
+        by_effect = sorted(
+            ((float(e[place]), int(held.visible.item[shown[n]])) for n, e in effects.items()), reverse=True
+        )
+        strongest: dict[int, float] = {}  # an item may have been taken more than once
+        for effect, cause in by_effect:
+            if effect > 0 and cause >= 0:
+                strongest.setdefault(cause, effect)
+        reasons = [{**names[cause], "effect": effect} for cause, effect in list(strongest.items())[:REASONS]]
+        found = {"rank": place + 1, **names[item], "score": float(ranking.score[place])}
+        probability = float(ranking.probability[place])
+        items.append(found | {"probability": probability, "right": bool(item in right), "reasons": reasons})
+    ranks = target_ranks(scores, right)
+    return {
+        "user_id": held.visible.users[user],
+        "interactions": int(hi - held.visible.offsets[user]),
+        "history": history(corpus, held.visible.source[shown[-SHOWN:]]),
+        "seen": "kept" if repeats else "removed",
+        "right": [
+            {**names[item], "rank": int(rank), "seen_before": bool(item in seen)}
+            for item, rank in zip(right.tolist(), ranks, strict=True)
+        ],
+        "items": items,
+    }
+
+
+def events_at(events: Events, user: int, places: np.ndarray) -> Events:
+    """Some of one user's events as a world of their own."""
+    arrays = {name: array[places] for name, array in events.arrays.items()}
+    ends = np.asarray([0, len(places)])
+    return replace(events, users=(events.users[user],), offsets=ends, labels={}, where={}, **arrays)
+
+
+def history(corpus: Corpus, rows: np.ndarray) -> list[dict[str, Any]]:
+    """Interactions by file row, in the order given: item_id, title, event, rating."""
+    frame = pl.DataFrame({"row": rows.astype(np.uint32)}).join(corpus.dataset.interactions, on="row", how="left")
+    frame = frame.join(corpus.dataset.items.select("item_id", "title"), on="item_id", how="left", maintain_order="left")
+    rating = "rating" if "rating" in frame.columns else pl.lit(None, pl.Float64).alias("rating")
+    return frame.select("item_id", "title", "event", rating).to_dicts()
+
+
+# --- latency ------------------------------------------------------------------------------------------------------
+
+
+def latency(recommender: Recommender, corpus: Corpus, seed: int) -> dict[str, Any]:
+    """Milliseconds of single `recommend` and `predict` calls for users (or texts) that were not asked about before."""
+    name = corpus.dataset.name
+    tasks = {t.name for t in corpus.tasks}
+    found: dict[str, Any] = {}
+    rng = np.random.default_rng([seed, 22])
+    users: list[str] = []
+    if corpus.events is not None:
+        users = [corpus.events.users[n] for n in rng.permutation(len(corpus.events.users))[: 2 * TIMED + 1]]
+    if "next_item" in tasks and users:
+        found["recommend"] = timed(lambda user: recommender.recommend(user, k=K, dataset=name), users[: TIMED + 1])
+    if (asked := predict_call(recommender, corpus, users[len(users) // 2 :], rng)) is not None:
+        task, call, questions = asked
+        found["predict"] = {"task": task, **timed(call, questions)}
+    return found
+
+
+def predict_call(
+    recommender: Recommender, corpus: Corpus, users: Sequence[str], rng: np.random.Generator
+) -> tuple[str, Callable[[str], object], list[str]] | None:
+    """A task that `predict` answers, a single call of it, and what it is called with; None where there is none."""
+    name, columns, ids = corpus.dataset.name, corpus.dataset.interactions.columns, corpus.dataset.items["item_id"]
+    for task in corpus.tasks:
+        shows_text = any(set(placeholders(t)) <= {"text", "review"} for t in task.seen)
+        if task.unit == "text" and "review" in columns and shows_text:
+            texts = corpus.dataset.interactions["review"].drop_nulls()
+            texts = texts.filter(texts.str.strip_chars() != "")
+            chosen = [texts[int(n)] for n in rng.permutation(len(texts))[: TIMED + 1]]
+            return task.name, lambda text, t=task.name: recommender.predict(t, texts=text, dataset=name), chosen
+        if task.unit in ("event", "user_time") and task.answer.kind != "item" and users:
+            item = ids[int(rng.integers(len(ids)))] if task.unit == "event" else None
+            call = partial(recommender.predict, task.name, items=item, dataset=name)
+            return task.name, lambda user, call=call: call(users=user), list(users[: TIMED + 1])
+    return None
+
+
+def timed(call: Callable[[str], object], questions: Sequence[str]) -> dict[str, Any]:
+    """How long a call takes; the first of several warms up."""
+    seconds = []
+    for question in questions:
+        start = time.perf_counter()
+        call(question)
+        seconds.append(time.perf_counter() - start)
+    own = np.asarray(seconds[1:] or seconds) * 1000
+    return {"n": len(own), "median_ms": float(np.median(own)), "p95_ms": float(np.quantile(own, 0.95))}
