@@ -181,8 +181,8 @@ def ml_100k_rating(raw: Path, out: Path, *, valid_share: float, seed: int) -> No
 
 OCCUPATIONS = (
     "other,academic or educator,artist,clerical or admin,college or grad student,customer service,"
-    "doctor or health care,executive or managerial,farmer,homemaker,K-12 student,lawyer,programmer,retired,sales or marketing,scientist,"
-    "self-employed,technician or engineer,tradesman or craftsman,unemployed,writer"
+    "doctor or health care,executive or managerial,farmer,homemaker,K-12 student,lawyer,programmer,retired,"
+    "sales or marketing,scientist,self-employed,technician or engineer,tradesman or craftsman,unemployed,writer"
 ).split(",")  # by their codes, as the data's own README has them
 
 

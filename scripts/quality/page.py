@@ -20,15 +20,15 @@ GOAL = ("value", "best_of", "times", "plus", "end")
 
 HEAD = """# Quality
 
-Written by `python scripts/docs.py` from [docs/results](results) and [scripts/quality](../scripts/quality); `scripts/bench
-quality NAME --data DIR` measures a line anew, from raw files to these figures, and writes both.
+Written by `python scripts/docs.py` from [docs/results](results) and [scripts/quality](../scripts/quality).
+`scripts/bench quality NAME --data DIR` measures a line anew, from raw files to these figures, and writes both.
 
-Settings were chosen on validation parts only; a test part is read once, with the settings that are shown. Brackets are
-95 % intervals by bootstrap over users (over texts, where the data has no users). Of several runs (seeds, folds or draws)
-the value is the mean, and so are the ends of the interval: runs share their users, so that averaging them does not narrow
-it. What must be reached and what is aimed at was set before measuring. Baselines and rules are measured on the same cases;
-published figures are quoted, on other code and partly on other splits. Minutes are those of training, of all runs of a
-line together, on 2 CPU cores.
+Settings were chosen on validation parts only; a test part is read once, with the settings that are shown. Brackets
+are 95 % intervals by bootstrap over users (over texts, where the data has no users). Of several runs (seeds, folds or
+draws) the value is the mean, and so are the ends of the interval: runs share their users, so that averaging them does
+not narrow it. What must be reached and what is aimed at was set before measuring. Baselines and rules are measured on
+the same cases; published figures are quoted, on other code and partly on other splits. Minutes are those of training,
+of all runs of a line together, on 2 CPU cores.
 """
 
 
