@@ -100,6 +100,9 @@ def main(argv: list[str] | None = None) -> int:
     except GenrecError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        return 130
     return 0
 
 

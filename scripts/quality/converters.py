@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -39,7 +40,7 @@ def lines(path: Path) -> Iterator[tuple[int, list[str]]]:
                 yield number, line.rstrip("\n").split("\t")
 
 
-def records(path: Path) -> list[dict]:
+def records(path: Path) -> list[dict[str, Any]]:
     """The objects of a file of JSON lines."""
     return [json.loads(fields[0]) for _, fields in lines(path)]
 
@@ -247,7 +248,7 @@ def collm(raw: Path, out: Path) -> None:
     write(pl.DataFrame(cases, schema=CASES, orient="row"), out / "cases.parquet")
 
 
-CASES = {
+CASES: dict[str, pl.DataType | type[pl.DataType]] = {
     "case": pl.String,
     "user_id": pl.String,
     "item_id": pl.String,

@@ -377,7 +377,8 @@ def compared(bench: Bench) -> list[Row]:
     with a paired interval."""
     (joint, options), *single = LINES[bench.name].runs(bench)
     together = finetune(bench, joint, options)
-    own, alone, seconds = metrics_of(evaluate(bench, joint)), {}, 0.0
+    own, seconds = metrics_of(evaluate(bench, joint)), 0.0
+    alone: Metrics = {}
     for task, options in single:
         folder = finetune(bench, task, options)
         alone |= metrics_of(evaluate(bench, task))
