@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import sys
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -50,12 +49,12 @@ def measure(name: str, data: Path, out: Path, settings_folder: Path, results: Pa
 
 
 def results_of(name: str, settings: dict[str, Any], rows: list[Row], runs: int) -> dict[str, Any]:
-    """What is written of a line: figures by row, settings, versions."""
+    """What is written of a line: figures by row, settings, versions; the same for the same runs."""
     return {
         "version": 1,
         "name": name,
-        "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {"genrec": __version__, **{package: version(package) for package in VERSIONS}},
+        "cores": os.cpu_count(),
         "settings": {key: settings[key] for key in ("convert", "finetune") if key in settings},
         "runs": runs,
         "rows": [

@@ -316,6 +316,7 @@ def result(folder: Path, rows: dict[str, float | None]) -> Path:
         "version": 1,
         "name": "ml-1m",
         "versions": {"genrec": "0.1.0"},
+        "cores": 2,
         "settings": settings,
         "runs": 2,
         "rows": found,

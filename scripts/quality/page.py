@@ -28,7 +28,7 @@ are 95 % intervals by bootstrap over users (over texts, where the data has no us
 draws) the value is the mean, and so are the ends of the interval: runs share their users, so that averaging them does
 not narrow it. What must be reached and what is aimed at was set before measuring. Baselines and rules are measured on
 the same cases; published figures are quoted, on other code and partly on other splits. Minutes are those of training,
-of all runs of a line together, on 2 CPU cores.
+of all runs of a line together.
 """
 
 
@@ -169,7 +169,7 @@ def section(name: str, own: Mapping[str, Any], found: Mapping[str, Any] | None, 
     if found is not None:
         lines.append("")
         lines += baselines_in_words(own, rows)
-        lines += [f"Settings: {settings_in_words(found)}. Versions: {versions_in_words(found)}.", ""]
+        lines += [f"Settings: {settings_in_words(found)}. {found['cores']} cores; {versions_in_words(found)}.", ""]
     if missed:
         lines += missed_in_words(own)
     return "\n".join(lines)
