@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 import bench_quality  # type: ignore[import-not-found]  # noqa: E402
 from quality import converters, page, rules  # type: ignore[import-not-found]  # noqa: E402
-from quality.lines import LINES, change  # type: ignore[import-not-found]  # noqa: E402
+from quality.lines import LINES, change, pooled  # type: ignore[import-not-found]  # noqa: E402
 
 
 def put(path: Path, text: str) -> Path:
@@ -282,6 +282,15 @@ def test_a_change_is_a_gain_whichever_way_a_metric_points() -> None:
     pair = {"reference": 0.5, "value": 0.6, "difference": {"value": 0.1, "low": 0.05, "high": 0.2}}
     assert change("seen_removed/ndcg@10", pair) == pytest.approx({"value": 0.2, "low": 0.1, "high": 0.4})
     assert change("rmse", pair) == pytest.approx({"value": -0.2, "low": -0.4, "high": -0.1})
+
+
+def test_runs_that_share_no_users_have_a_narrower_interval_together() -> None:
+    runs = [{"rmse": figure(0.9, 0.86, 0.93)}, {"rmse": figure(1.0, 0.97, 1.04), "mae": figure(0.7)}]
+    together = pooled("genrec", runs)
+    assert together.metrics == {"rmse": pytest.approx({"value": 0.95, "low": 0.915, "high": 0.985})}
+    assert together.values == {"rmse": [0.9, 1.0]}
+    apart = pooled("genrec", runs, disjoint=True).metrics["rmse"]
+    assert apart == pytest.approx({"value": 0.95, "low": 0.925, "high": 0.975})
 
 
 def figure(value: float | None, low: float | None = None, high: float | None = None) -> dict[str, float | None]:

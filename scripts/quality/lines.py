@@ -174,16 +174,31 @@ def intervals(found: Mapping[str, tuple[float, float, float]]) -> Metrics:
     }
 
 
-def pooled(name: str, runs: Sequence[Metrics], seconds: float | None = None) -> Row:
+def pooled(name: str, runs: Sequence[Metrics], seconds: float | None = None, disjoint: bool = False) -> Row:
     """The mean of several runs, and that of the ends of their intervals: runs share their cases, or their users, so
-    that averaging them does not narrow an interval."""
+    that averaging them does not narrow an interval.
+
+    disjoint: runs share no users, so that their deviations are independent and add up in squares.
+    """
     found: Metrics = {}
     for metric in runs[0]:
         every = [run[metric] for run in runs if metric in run]
+        value, low, high = (mean([own[end] for own in every]) for end in ("value", "low", "high"))
+        if disjoint and value is not None and low is not None and high is not None:
+            down, up = (np.asarray([own["value"] - own[end] for own in every]) for end in ("low", "high"))  # type: ignore
+            low, high = (
+                value - float(np.hypot.reduce(down)) / len(every),
+                value + float(np.hypot.reduce(up)) / len(every),
+            )
         if len(every) == len(runs):
-            ends = {end: [own[end] for own in every] for end in ("value", "low", "high")}
-            found[metric] = {end: None if None in own else float(np.mean(own)) for end, own in ends.items()}  # type: ignore
+            found[metric] = {"value": value, "low": low, "high": high}
     return Row(name, found, {m: [run[m]["value"] for run in runs] for m in found}, seconds)
+
+
+def mean(values: Sequence[float | None]) -> float | None:
+    """The mean; None where a value is not known."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if len(known) == len(values) else None
 
 
 def yes_no(scores: np.ndarray, label: np.ndarray, users: Sequence[str]) -> Metrics:
@@ -228,8 +243,11 @@ def evaluated(bench: Bench) -> list[Row]:
                 others_seconds[name] = others_seconds.get(name, 0.0) + baseline["train_seconds"]
         for name, values in theirs.items():
             others.setdefault(name, []).append(values)
-    rows = [pooled(name, runs, others_seconds[name]) for name, runs in others.items() if len(runs) == len(own)]
-    return [pooled("genrec", own, seconds), *rows]
+    disjoint = bool(bench.settings.get("disjoint"))
+    return [
+        pooled("genrec", own, seconds, disjoint),
+        *(pooled(n, runs, others_seconds[n], disjoint) for n, runs in others.items() if len(runs) == len(own)),
+    ]
 
 
 def metrics_of(found: Mapping[str, Any]) -> Metrics:
