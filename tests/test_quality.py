@@ -66,21 +66,26 @@ def tmall_files(folder: Path, views: str, carts: str, buys: str, test: str) -> P
 
 def test_tmall_lists_are_sets(tmp_path: Path) -> None:
     raw = tmall_files(tmp_path, "0\t1\t2\t3\n1\t4\n", "0\t2\n1\t\n", "0\t5\t6\n1\t4\n", "0\t3\n1\t9\n")
-    converters.tmall(raw, tmp_path, seed=0)
+    converters.tmall(raw, tmp_path, passes=1, seed=0)
     found = pl.read_parquet(tmp_path / "interactions.parquet")
-    assert sorted(found.filter(event="view", user_id="0")["item_id"]) == ["1", "2", "3"]
-    assert (
-        found.filter(user_id="0", part="train").group_by("event").agg(pl.col("basket").n_unique())["basket"].max() == 1
-    )
-    parts = found.filter(event="purchase").group_by("user_id").agg(pl.col("part").sort()).sort("user_id")
-    assert parts["part"].to_list() == [["train", "valid"], ["train"]]  # who bought once has nothing to validate
-    assert rows(tmp_path / "cases.parquet", "user_id", "item_id") == [("0", "3"), ("1", "9")]
-    sets = {kind: converters.sets_of(raw / "tmall" / file) for kind, file in converters.TMALL.items()}
-    assert rules.carted_then_viewed(sets, "0") == ["2", "1", "3"]
-    assert rules.carted_then_viewed(sets, "1") == []
+    first = found.filter(user_id="0")
+    assert first["event"].to_list()[:4] == ["view", "view", "view", "cart"] and {*first["item_id"][:3]} == {
+        "1",
+        "2",
+        "3",
+    }
+    assert {*first.filter(event="purchase")["item_id"]} == {"5", "6"}
+    assert {*first.filter(event="pass")["item_id"]} < {"1", "2", "3"} and first.filter(event="pass").height == 2
+    assert first.filter(part="valid")["event"].sort().to_list() == ["pass", "purchase"]
+    second = found.filter(user_id="1")  # bought once, all that was viewed: nothing validates, nothing was passed
+    assert second.select("event", "part").rows() == [("view", "train"), ("purchase", "train")]
+    cases = rows(tmp_path / "cases.parquet", "user_id", "item_id", "events")
+    assert cases[0] == ("0", "3", ["view"] * 3 + ["cart"] + ["purchase"] * 2) and cases[1][:2] == ("1", "9")
+    sets = converters.tmall_sets(raw)
+    assert converters.open_items(sets, "0") == ["2", "1", "3"] and converters.open_items(sets, "1") == []
     put(tmp_path / "tmall" / "buy.train.txt", "0\t5\n0\t6\n")
     with pytest.raises(DataError, match="line 2"):
-        converters.tmall(raw, tmp_path, seed=0)
+        converters.tmall(raw, tmp_path, passes=1, seed=0)
 
 
 def test_online_retail_drops_what_is_no_purchase(tmp_path: Path) -> None:
@@ -454,17 +459,20 @@ def test_cases_are_asked_each_alone(settings: Path, tmp_path: Path) -> None:
     assert not [p for p in run.parent.iterdir() if p.name.startswith(".draw")], "the copy with the cases is gone"
 
 
-def test_only_what_was_bought_is_closed(settings: Path, tmp_path: Path) -> None:
+def test_what_was_seen_and_not_bought_is_ranked(settings: Path, tmp_path: Path) -> None:
     users = range(30)
-    views = "".join(f"{u}\t" + "\t".join(str((u + n) % 20) for n in range(8)) + "\n" for u in users)
-    carts = "".join(f"{u}\t{u % 20}\t{(u + 1) % 20}\n" for u in users)
-    buys = "".join(f"{u}\t{u % 20}\t{(u + 2) % 20}\t{(u + 9) % 20}\n" for u in users)
-    raw = tmall_files(tmp_path, views, carts, buys, "".join(f"{u}\t{(u + 1) % 20}\n" for u in users))
+    views = "".join(f"{u}\t" + "\t".join(str((u + n) % 20) for n in range(16)) + "\n" for u in users)
+    carts = "".join(f"{u}\t{u % 20}\t{(u + 1) % 20}\n" for u in users) + "30\t5\n"
+    buys = "".join(f"{u}\t{u % 20}\t{(u + 2) % 20}\n" for u in users) + "30\t5\n"  # has nothing left to buy
+    asked = "".join(f"{u}\t{(u + 1) % 20}\n" for u in users) + "30\t6\n"
+    raw = tmall_files(tmp_path, views, carts, buys, asked)
     found = found_in(bench_quality.measure("tmall", raw, tmp_path / "out", settings, tmp_path / "results"))
-    assert found["carted, then viewed, not bought"]["HR@10"]["value"] == 1
-    lists = pl.read_parquet(tmp_path / "out" / "tmall" / "seed-0" / "answers.parquet")["answer"].to_list()
+    assert found["carted, then viewed, not bought"]["HR@10"]["value"] == pytest.approx(30 / 31)
+    *lists, last = pl.read_parquet(tmp_path / "out" / "tmall" / "seed-0" / "answers.parquet")["answer"].to_list()
+    assert last == []
     for user, own in zip(users, lists, strict=True):
-        assert len(own) == 10 and not {*own} & {str(user % 20), str((user + 2) % 20), str((user + 9) % 20)}
+        seen = {str((user + n) % 20) for n in range(16)} - {str(user % 20), str((user + 2) % 20)}
+        assert len(set(own)) == 10 and {*own} <= seen
 
 
 def test_an_unknown_line_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ import gzip
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,31 +93,48 @@ def beauty_frames(raw: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
     )
 
 
-def tmall(raw: Path, out: Path, *, seed: int) -> None:
-    """View, cart and buy lists as baskets without order: each is a set, and no event has a time.
+def tmall(raw: Path, out: Path, *, passes: int, seed: int) -> None:
+    """Views, then carts, then what was bought among what was not, each set in drawn order and without times.
 
-    A purchase of the training file, drawn, is what validation asks for; buy.test is asked by the benchmark itself.
+    `pass`: an item that the user viewed or carted and did not buy, up to `passes` of them drawn per purchase. The last
+    purchase and as many passes validate. A case of buy.test shows the user's views, carts and purchases, no passes:
+    the item that it asks for may be among these.
     """
     rng = np.random.default_rng([seed, 31])
-    folder = raw / "tmall"
-    sets = {kind: sets_of(folder / file) for kind, file in TMALL.items()}
-    rows: list[tuple[str, str, str, str, str]] = []
-    for user in sets["purchase"]:
-        for kind in TMALL:
-            own = rng.permutation(sets[kind].get(user, [])).tolist()
-            parts = ["train"] * len(own)
-            if kind == "purchase" and len(own) > 1:
-                parts[-1] = "valid"
-            rows += [(user, i, kind, f"{kind} {p}", p) for i, p in zip(own, parts, strict=True)]
-    write(
-        pl.DataFrame(rows, schema=["user_id", "item_id", "event", "basket", "part"], orient="row"),
-        out / "interactions.parquet",
-    )
-    asked = [(user, user, item) for user, items in sets_of(folder / "buy.test.txt").items() for item in items]
-    write(pl.DataFrame(asked, schema=["case", "user_id", "item_id"], orient="row"), out / "cases.parquet")
+    sets = tmall_sets(raw)
+    rows: list[tuple[str, str, str, str]] = []
+    cases = []
+    wanted = sets_of(raw / "tmall" / "buy.test.txt")
+    for user, bought in sets["purchase"].items():
+        seen = [(i, kind) for kind in ("view", "cart") for i in rng.permutation(sets[kind].get(user, [])).tolist()]
+        rows += [(user, item, kind, "train") for item, kind in seen]
+        bought = rng.permutation(bought).tolist()
+        left = rng.permutation(open_items(sets, user))[: passes * len(bought)].tolist()
+        asked = [(i, "purchase") for i in bought] + [(i, "pass") for i in left]
+        held = {*bought[-1:], *left[-passes:]} if len(bought) > 1 else set()
+        asked = [asked[n] for n in rng.permutation(len(asked))]
+        rows += [(user, item, kind, "valid" if item in held else "train") for item, kind in asked]
+        shown = seen + [(i, "purchase") for i in bought]
+        for item in wanted.get(user, []):
+            cases.append((f"test {user}", user, item, None, [i for i, _ in shown], [kind for _, kind in shown]))
+    columns = ["user_id", "item_id", "event", "part"]
+    write(pl.DataFrame(rows, schema=columns, orient="row"), out / "interactions.parquet")
+    write(pl.DataFrame(cases, schema=CASES, orient="row"), out / "cases.parquet")
 
 
 TMALL = {"view": "view.train.txt.gz", "cart": "cart.train.txt", "purchase": "buy.train.txt"}
+
+
+def tmall_sets(raw: Path) -> dict[str, dict[str, list[str]]]:
+    """The training lists of each kind, by user."""
+    return {kind: sets_of(raw / "tmall" / file) for kind, file in TMALL.items()}
+
+
+def open_items(sets: Mapping[str, Mapping[str, Sequence[str]]], user: str) -> list[str]:
+    """What a user carted, then what the user only viewed, each in the order of the file, nothing that was bought."""
+    bought = {*sets["purchase"].get(user, ())}
+    every = dict.fromkeys((*sets["cart"].get(user, ()), *sets["view"].get(user, ())))
+    return [item for item in every if item not in bought]
 
 
 def sets_of(path: Path) -> dict[str, list[str]]:

@@ -338,24 +338,28 @@ def means_rule(bench: Bench, cases: pl.DataFrame) -> dict[str, np.ndarray]:
 
 
 def bought(bench: Bench) -> list[Row]:
-    """Tmall: the whole catalogue but what the user has bought is ranked; viewed and carted items may come."""
+    """Tmall: what the user viewed or carted and did not buy, by the probability of buying it; no other item comes
+    before these."""
     cases = pl.read_parquet(bench.files / "cases.parquet")
-    sets = {kind: converters.sets_of(bench.raw / "tmall" / file) for kind, file in converters.TMALL.items()}
+    sets = converters.tmall_sets(bench.raw)
     users, wanted = cases["user_id"].to_list(), cases["item_id"].to_list()
 
     def ask(recommender: Recommender, part: pl.DataFrame) -> list[list[str]]:
-        asking = part["user_id"].to_list()
-        closed = [{*sets["purchase"].get(user, ())} for user in asking]
-        found = recommender.recommend(asking, k=K + max(map(len, closed)), include_seen=True).frame
-        lists = dict(found.group_by("user_id").agg("item_id").iter_rows())
-        return [[i for i in lists[user] if i not in own][:K] for user, own in zip(asking, closed, strict=True)]
+        left = [converters.open_items(sets, user) for user in part["user_id"].to_list()]
+        names = [case for case, own in zip(part["case"].to_list(), left, strict=True) for _ in own]
+        found = recommender.predict("buy", users=names, items=[item for own in left for item in own]).frame
+        best = found.with_columns(yes=pl.col("probabilities").list.get(1)).sort(
+            "yes", descending=True, maintain_order=True
+        )
+        lists = dict(best.group_by("user_id").agg(pl.col("item_id").head(K)).iter_rows())
+        return [lists.get(case, []) for case in part["case"].to_list()]
 
     own, seconds = [], 0.0
     for run, options in LINES[bench.name].runs(bench):
         answers = answered(finetune(bench, run, options), cases, ask)
         own.append(listed(answers["answer"].to_list(), wanted, users))
         seconds += seconds_of(bench, run)
-    rule = listed([rules.carted_then_viewed(sets, user) for user in users], wanted, users)
+    rule = listed([converters.open_items(sets, user) for user in users], wanted, users)
     return [pooled("genrec", own, seconds), Row("carted, then viewed, not bought", rule)]
 
 

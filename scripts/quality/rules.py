@@ -1,6 +1,4 @@
-"""Rules without training that published figures fall short of: scores or lists for the cases of a line."""
-
-from collections.abc import Mapping, Sequence
+"""Rules without training that published figures fall short of: scores for the cases of a line."""
 
 import numpy as np
 import polars as pl
@@ -14,13 +12,6 @@ def share_of_liked(cases: pl.DataFrame) -> np.ndarray:
     """The share of liked films among those that a prompt shows (cases,); one half where it shows none."""
     liked = cases["events"].list.eval(pl.element() == "like").list.mean()
     return liked.fill_null(0.5).to_numpy()
-
-
-def carted_then_viewed(sets: Mapping[str, Mapping[str, Sequence[str]]], user: str) -> list[str]:
-    """What a user carted, then what the user only viewed, each in the order of the file, nothing that was bought."""
-    bought, carted = {*sets["purchase"].get(user, ())}, sets["cart"].get(user, ())
-    every = dict.fromkeys((*carted, *sets["view"].get(user, ())))
-    return [item for item in every if item not in bought]
 
 
 def smoothed_means(train: pl.DataFrame, asked: pl.DataFrame, of_user: float, of_item: float) -> np.ndarray:
