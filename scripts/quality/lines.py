@@ -5,6 +5,7 @@ A measure gives rows, genrec's own first, then baselines and rules of the same c
 
 import io
 import json
+import shlex
 import shutil
 import tempfile
 import time
@@ -29,6 +30,7 @@ from . import converters, rules
 
 AT_ONCE = 512  # cases answered between two signs of progress
 K = 10
+SECONDS = "bench-seconds.txt"  # of a run: how long its training took
 Metrics = dict[str, dict[str, float | None]]  # by name: value, low, high
 
 
@@ -117,13 +119,13 @@ def with_and_without(bench: Bench) -> Runs:
 
 def call(arguments: Sequence[str]) -> None:
     """A genrec command in this process, printed as it can be repeated; ends where the command fails."""
-    say("$ genrec " + " ".join(arguments))
+    say(f"$ genrec {shlex.join(arguments)}")
     if code := main([*arguments]):
         raise SystemExit(code)
 
 
 def finetune(bench: Bench, run: str, options: Options) -> Path:
-    """A finished run; an interrupted one goes on. Its seconds are added up in a file beside it."""
+    """A finished run; an interrupted one goes on. Its seconds are added up in a file of the run."""
     folder, config = bench.work / run, bench.work / f"{run}.yaml"
     config.write_text(yaml.safe_dump({**bench.settings["finetune"], **options}, sort_keys=False), encoding="utf-8")
     finished = (folder / "adapter" / "genrec.json").is_file()
@@ -131,15 +133,15 @@ def finetune(bench: Bench, run: str, options: Options) -> Path:
     try:
         call(["finetune", "--config", str(config), "--out", str(folder)])
     finally:
-        if not finished:
+        if not finished and folder.is_dir():
             spent = before + time.perf_counter() - start
-            (bench.work / f"{run}.seconds").write_text(f"{spent:.1f}\n", encoding="utf-8")
+            (folder / SECONDS).write_text(f"{spent:.1f}\n", encoding="utf-8")
     return folder
 
 
 def seconds_of(bench: Bench, run: str) -> float:
     """How long a run has been trained, its interruptions left out."""
-    path = bench.work / f"{run}.seconds"
+    path = bench.work / run / SECONDS
     return float(path.read_text(encoding="utf-8")) if path.is_file() else 0.0
 
 
@@ -186,10 +188,8 @@ def pooled(name: str, runs: Sequence[Metrics], seconds: float | None = None, dis
         value, low, high = (mean([own[end] for own in every]) for end in ("value", "low", "high"))
         if disjoint and value is not None and low is not None and high is not None:
             down, up = (np.asarray([own["value"] - own[end] for own in every]) for end in ("low", "high"))  # type: ignore
-            low, high = (
-                value - float(np.hypot.reduce(down)) / len(every),
-                value + float(np.hypot.reduce(up)) / len(every),
-            )
+            low = value - float(np.hypot.reduce(down)) / len(every)
+            high = value + float(np.hypot.reduce(up)) / len(every)
         if len(every) == len(runs):
             found[metric] = {"value": value, "low": low, "high": high}
     return Row(name, found, {m: [run[m]["value"] for run in runs] for m in found}, seconds)
