@@ -1,4 +1,4 @@
-"""docs/cli.md from the commands' own help. Usage: python scripts/docs.py"""
+"""docs/cli.md from the commands' own help, docs/quality.md from measured results. Usage: python scripts/docs.py"""
 
 import contextlib
 import io
@@ -8,6 +8,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
+
+from quality.page import PAGE as QUALITY_PAGE  # noqa: E402
+from quality.page import page as quality_page  # noqa: E402
 
 from genrec.cli import COMMANDS, parser_for  # noqa: E402
 
@@ -36,3 +39,4 @@ def page() -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
+    QUALITY_PAGE.write_text(quality_page(), encoding="utf-8")

@@ -14,3 +14,9 @@ def test_cli_page_is_what_the_commands_print(columns: str, monkeypatch: pytest.M
     page = runpy.run_path(str(ROOT / "scripts" / "docs.py"))["page"]()
     written = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
     assert written == page, "docs/cli.md is out of date: run python scripts/docs.py"
+
+
+def test_quality_page_is_what_the_results_say() -> None:
+    page = runpy.run_path(str(ROOT / "scripts" / "docs.py"))["quality_page"]()
+    written = (ROOT / "docs" / "quality.md").read_text(encoding="utf-8")
+    assert written == page, "docs/quality.md is out of date: run python scripts/docs.py"

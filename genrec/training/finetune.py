@@ -70,8 +70,8 @@ def validation(
     """Every task's metrics on a part, and `criterion`, the number that early stopping maximises.
 
     The criterion is the mean NDCG@10 of next_item over the data sets that have it (seen items removed, or kept where
-    baskets repeat items); without next_item, minus the mean log loss. tokens: what is read at most. calibration: by
-    `dataset/task`.
+    baskets repeat items); without next_item, minus the mean log loss. Empty where nothing is held out for a test.
+    tokens: what is read at most. calibration: by `dataset/task`.
     """
     engine.refresh()
     found: dict[str, float] = {}
@@ -97,6 +97,8 @@ def validation(
                 continue
             found |= {f"{name}/{task.name}/{k}": v for k, v in values.items()}
     if not ranked and not losses:
+        if part == "test":
+            return {}
         raise DataError(
             "nothing is held out for validation: the data is too small to split; "
             "give more interactions or --split random"
@@ -439,8 +441,8 @@ def finish(
     engine = Engine(model)
     calibration = calibrate(config, prepared, engine, progress)
     found = validation(config, prepared, engine, "test", calibration=calibration, progress=progress)
-    found.pop("criterion")
-    say("test: " + headline(found))
+    found.pop("criterion", None)
+    say("test: " + headline(found) if found else "nothing is held out for a test")
     store = out / "store.db"
     if not store.exists():
         create_store(store, prepared.datasets).close()
@@ -498,7 +500,8 @@ def model_card(manifest: Manifest) -> str:
     ]
     for name, tasks in manifest.tasks.items():
         lines.append(f"- {name}: {', '.join(tasks)}")
-    lines += ["", "Measured on the held-out test part:", "", "| metric | value |", "|---|---|"]
+    if manifest.metrics:
+        lines += ["", "Measured on the held-out test part:", "", "| metric | value |", "|---|---|"]
     lines += [
         f"| {k} | {v:.4f} |"
         for k, v in manifest.metrics.items()

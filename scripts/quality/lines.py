@@ -1,0 +1,442 @@
+"""The lines of the quality table: which runs each one trains, and what is measured of them.
+
+A measure gives rows, genrec's own first, then baselines and rules of the same cases; metrics have 95 % intervals.
+"""
+
+import io
+import json
+import shlex
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import yaml
+
+from genrec.cli import main, progress_bar, say
+from genrec.data.store import add_events
+from genrec.errors import RunError
+from genrec.evaluation import metrics
+from genrec.evaluation.bootstrap import clusters, mean_intervals, metric_intervals
+from genrec.recommender import Recommender
+
+from . import converters, rules
+
+AT_ONCE = 512  # cases answered between two signs of progress
+K = 10
+SECONDS = "bench-seconds.txt"  # of a run: how long its training took
+Metrics = dict[str, dict[str, float | None]]  # by name: value, low, high
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model or rule of a line; `values`: of every run alone. seconds: of training, of all runs."""
+
+    name: str
+    metrics: Metrics
+    values: dict[str, list[float | None]] = field(default_factory=dict)
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a line is measured with: its settings, the raw files, and the folder of its work.
+
+    baselines: whether `genrec evaluate` measures its own beside a run.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    raw: Path
+    work: Path
+    baselines: bool
+
+    @property
+    def files(self) -> Path:
+        """Where the converted files are."""
+        return self.work / "data"
+
+
+Options = dict[str, Any]
+Runs = list[tuple[str, Options]]  # folder of a run, and its options besides those of the settings
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line: raw files to its own, which runs, and what is measured."""
+
+    convert: Callable[..., None] | None
+    runs: Callable[[Bench], Runs]
+    measure: Callable[[Bench], list[Row]]
+
+
+# --- runs ---------------------------------------------------------------------------------------------------------
+
+
+def data_options(bench: Bench, interactions: str = "interactions", folder: str = ".") -> Options:
+    """The options that name a line's converted files; none for a named data set."""
+    place = bench.files / folder
+    files = {"interactions": interactions, "items": "items", "users": "users"}
+    found = {role: place / f"{name}.parquet" for role, name in files.items()}
+    return {role: str(path) for role, path in found.items() if path.is_file()}
+
+
+def by_seed(bench: Bench) -> Runs:
+    """One run per seed."""
+    return [(f"seed-{n}", {**data_options(bench), "seed": n}) for n in range(bench.settings["runs"])]
+
+
+def by_file(pattern: str) -> Callable[[Bench], Runs]:
+    """One run per file of interactions: folds, or draws."""
+
+    def runs(bench: Bench) -> Runs:
+        names = sorted(p.stem for p in bench.files.glob(f"{pattern}.parquet"))
+        return [(name, data_options(bench, name)) for name in names[: bench.settings["runs"]]]
+
+    return runs
+
+
+def joint_and_single(bench: Bench) -> Runs:
+    """One run on all tasks, then one per task."""
+    tasks = bench.settings["finetune"]["task"]
+    return [("joint", {}), *((task, {"task": [task]}) for task in tasks)]
+
+
+COLD = ("ml-100k", "beauty")
+
+
+def with_and_without(bench: Bench) -> Runs:
+    """Per data set a run without the withheld items, and one with them."""
+    kinds = {"cold": "interactions", "all": "all"}
+    return [(f"{d}-{kind}", data_options(bench, file, d)) for d in COLD for kind, file in kinds.items()]
+
+
+def call(arguments: Sequence[str]) -> None:
+    """A genrec command in this process, printed as it can be repeated; ends where the command fails."""
+    say(f"$ genrec {shlex.join(arguments)}")
+    if code := main([*arguments]):
+        raise SystemExit(code)
+
+
+def finetune(bench: Bench, run: str, options: Options) -> Path:
+    """A finished run; an interrupted one goes on. Its seconds are added up in a file of the run."""
+    folder, config = bench.work / run, bench.work / f"{run}.yaml"
+    config.write_text(yaml.safe_dump({**bench.settings["finetune"], **options}, sort_keys=False), encoding="utf-8")
+    finished = (folder / "adapter" / "genrec.json").is_file()
+    before, start = seconds_of(bench, run), time.perf_counter()
+    try:
+        call(["finetune", "--config", str(config), "--out", str(folder)])
+    finally:
+        if not finished and folder.is_dir():
+            spent = before + time.perf_counter() - start
+            (folder / SECONDS).write_text(f"{spent:.1f}\n", encoding="utf-8")
+    return folder
+
+
+def seconds_of(bench: Bench, run: str) -> float:
+    """How long a run has been trained, its interruptions left out."""
+    path = bench.work / run / SECONDS
+    return float(path.read_text(encoding="utf-8")) if path.is_file() else 0.0
+
+
+def evaluate(bench: Bench, run: str) -> dict[str, Any]:
+    """What `genrec evaluate` finds of the one data set of a run; measured once."""
+    path = bench.work / run / "results.json"
+    if not path.is_file() or (bench.baselines and "baselines" not in only(read(path)["datasets"])):
+        call(["evaluate", str(path.parent), "--phrasing", "served", *(["--baselines"] if bench.baselines else [])])
+    return only(read(path)["datasets"])
+
+
+def read(path: Path) -> Any:
+    """A JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def only(values: Mapping[str, Any]) -> Any:
+    """The one value."""
+    (value,) = values.values()
+    return value
+
+
+# --- numbers ------------------------------------------------------------------------------------------------------
+
+
+def intervals(found: Mapping[str, tuple[float, float, float]]) -> Metrics:
+    """Intervals as JSON values; what is not defined is null."""
+    names = ("value", "low", "high")
+    return {
+        k: {n: float(v) if np.isfinite(v) else None for n, v in zip(names, own, strict=True)}
+        for k, own in found.items()
+    }
+
+
+def pooled(name: str, runs: Sequence[Metrics], seconds: float | None = None, disjoint: bool = False) -> Row:
+    """The mean of several runs, and that of the ends of their intervals: runs share their cases, or their users, so
+    that averaging them does not narrow an interval.
+
+    disjoint: runs share no users, so that their deviations are independent and add up in squares.
+    """
+    found: Metrics = {}
+    for metric in runs[0]:
+        every = [run[metric] for run in runs if metric in run]
+        value, low, high = (mean([own[end] for own in every]) for end in ("value", "low", "high"))
+        if disjoint and value is not None and low is not None and high is not None:
+            down, up = (np.asarray([own["value"] - own[end] for own in every]) for end in ("low", "high"))  # type: ignore
+            low = value - float(np.hypot.reduce(down)) / len(every)
+            high = value + float(np.hypot.reduce(up)) / len(every)
+        if len(every) == len(runs):
+            found[metric] = {"value": value, "low": low, "high": high}
+    return Row(name, found, {m: [run[m]["value"] for run in runs] for m in found}, seconds)
+
+
+def mean(values: Sequence[float | None]) -> float | None:
+    """The mean; None where a value is not known."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if len(known) == len(values) else None
+
+
+def yes_no(scores: np.ndarray, label: np.ndarray, users: Sequence[str]) -> Metrics:
+    """AUC and the mean AUC within users, with intervals by user."""
+    ones = np.ones(len(label))
+    found = metric_intervals(lambda factor: {"auc": metrics.auc(scores, label, factor)}, users)
+    within = metrics.user_auc(scores, label, clusters(users), ones)
+    if within:
+        found |= mean_intervals({"user_auc": np.asarray(list(within.values()))}, [str(u) for u in within])
+    return intervals(found)
+
+
+def listed(lists: Sequence[Sequence[str]], wanted: Sequence[str], users: Sequence[str]) -> Metrics:
+    """HR@10 and NDCG@10 of lists of item ids with one right item each, with intervals by user."""
+    ranks = [
+        np.asarray([own[:K].index(item) + 1 if item in own[:K] else 2 * max(metrics.KS)])
+        for own, item in zip(lists, wanted, strict=True)
+    ]
+    values = metrics.ranking_values(ranks)
+    return intervals(mean_intervals({k: values[k] for k in ("hr@10", "ndcg@10")}, users))
+
+
+# --- measured by genrec evaluate ----------------------------------------------------------------------------------
+
+
+def evaluated(bench: Bench) -> list[Row]:
+    """What `genrec evaluate` says of every run, and of the baselines beside it."""
+    own: list[Metrics] = []
+    others: dict[str, list[Metrics]] = {}
+    others_seconds: dict[str, float] = {}
+    seconds = 0.0
+    for run, options in LINES[bench.name].runs(bench):
+        finetune(bench, run, options)
+        seconds += seconds_of(bench, run)
+        found = evaluate(bench, run)
+        own.append(metrics_of(found))
+        theirs: dict[str, Metrics] = {}
+        for task, baselines in found.get("baselines", {}).items():
+            for baseline in baselines:
+                name = baseline["name"]
+                theirs.setdefault(name, {}).update({f"{task}/{k}": v for k, v in baseline["metrics"].items()})
+                others_seconds[name] = others_seconds.get(name, 0.0) + baseline["train_seconds"]
+        for name, values in theirs.items():
+            others.setdefault(name, []).append(values)
+    disjoint = bool(bench.settings.get("disjoint"))
+    return [
+        pooled("genrec", own, seconds, disjoint),
+        *(pooled(n, runs, others_seconds[n], disjoint) for n, runs in others.items() if len(runs) == len(own)),
+    ]
+
+
+def metrics_of(found: Mapping[str, Any]) -> Metrics:
+    """`task/metric` of a data set's results, as served."""
+    tasks = found["tasks"]
+    return {f"{t}/{k}": v for t, phrasings in tasks.items() for k, v in phrasings["served"]["metrics"].items()}
+
+
+# --- measured by asking a run -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def loaded(run: Path, cases: pl.DataFrame) -> Iterator[Recommender]:
+    """A run that knows the cases: where they have histories of their own, each is a user more, in a copy of the run."""
+    if "history" not in cases.columns:
+        yield Recommender.load(run)
+        return
+    with tempfile.TemporaryDirectory(dir=run.parent, prefix=f".{run.name}-") as folder, progress_bar() as progress:
+        copy = Path(folder) / run.name
+        shutil.copytree(run, copy)
+        recommender = Recommender.load(copy)
+        columns = dict.fromkeys(("item_id", "event"), pl.String)
+        for n, (case, *own) in enumerate(cases.select("case", "history", "events").iter_rows(), start=1):
+            events = pl.DataFrame(dict(zip(columns, own, strict=True)), schema=columns)
+            add_events(recommender.store, recommender.datasets[0], case, events)
+            progress("histories of the cases", n, cases.height, {})
+        yield recommender
+        recommender.store.close()
+
+
+Ask = Callable[[Recommender, pl.DataFrame], list[Any]]
+
+
+def answered(run: Path, cases: pl.DataFrame, ask: Ask) -> pl.DataFrame:
+    """The cases with what a run answers in `answer`: asked once, then read from the run's answers.parquet."""
+    path = run / "answers.parquet"
+    if not path.is_file():
+        found: list[Any] = []
+        with loaded(run, cases) as recommender, progress_bar() as progress:
+            for part in cases.iter_slices(AT_ONCE):
+                found += ask(recommender, part)
+                progress(f"asking {run.name}", len(found), cases.height, {})
+        converters.write(cases.select("case").with_columns(pl.Series("answer", found)), path)
+    answers = pl.read_parquet(path)
+    if answers["case"].to_list() != cases["case"].to_list():
+        raise RunError(f"{path} answers other cases than there are now; remove it to ask again")
+    return cases.with_columns(answers["answer"])
+
+
+Rule = Callable[["Bench", pl.DataFrame], dict[str, np.ndarray]]  # scores of the cases, by the rule's name
+
+
+def asked(task: str, rule: Rule) -> Callable[[Bench], list[Row]]:
+    """A yes/no task asked about every case alone, beside rules that score the same cases."""
+
+    def ask(recommender: Recommender, part: pl.DataFrame) -> list[float]:
+        found = recommender.predict(task, users=part["case"].to_list(), items=part["item_id"].to_list())
+        return found.frame["probabilities"].list.get(1).to_list()
+
+    def measure(bench: Bench) -> list[Row]:
+        cases = pl.read_parquet(bench.files / "cases.parquet")
+        label, users = cases["label"].to_numpy() == 1, cases["user_id"].to_list()
+        own, seconds = [], 0.0
+        for run, options in LINES[bench.name].runs(bench):
+            answers = answered(finetune(bench, run, options), cases, ask)
+            own.append(yes_no(answers["answer"].to_numpy(), label, users))
+            seconds += seconds_of(bench, run)
+        others = [Row(name, yes_no(scores, label, users)) for name, scores in rule(bench, cases).items()]
+        return [pooled("genrec", own, seconds), *others]
+
+    return measure
+
+
+def liked_rule(bench: Bench, cases: pl.DataFrame) -> dict[str, np.ndarray]:
+    """TALLRec's rule."""
+    return {"share of liked": rules.share_of_liked(cases)}
+
+
+def means_rule(bench: Bench, cases: pl.DataFrame) -> dict[str, np.ndarray]:
+    """CoLLM's rule, with the damping that is known to pass published figures, and with that chosen on validation."""
+    known = pl.read_parquet(bench.files / "interactions.parquet")
+    train, valid = (known.filter(pl.col("part") == part) for part in ("train", "valid"))
+    of_user, of_item = rules.best_damping(train, valid)
+    return {
+        "smoothed means": rules.smoothed_means(train, cases, 5, 10),
+        f"smoothed means, validated ({of_user}, {of_item})": rules.smoothed_means(train, cases, of_user, of_item),
+    }
+
+
+def bought(bench: Bench) -> list[Row]:
+    """Tmall: what the user viewed or carted and did not buy, by the probability of buying it; no other item comes
+    before these."""
+    cases = pl.read_parquet(bench.files / "cases.parquet")
+    sets = converters.tmall_sets(bench.raw)
+    users, wanted = cases["user_id"].to_list(), cases["item_id"].to_list()
+
+    def ask(recommender: Recommender, part: pl.DataFrame) -> list[list[str]]:
+        left = [converters.open_items(sets, user) for user in part["user_id"].to_list()]
+        names = [case for case, own in zip(part["case"].to_list(), left, strict=True) for _ in own]
+        found = recommender.predict("buy", users=names, items=[item for own in left for item in own]).frame
+        best = found.with_columns(yes=pl.col("probabilities").list.get(1)).sort(
+            "yes", descending=True, maintain_order=True
+        )
+        lists = dict(best.group_by("user_id").agg(pl.col("item_id").head(K)).iter_rows())
+        return [lists.get(case, []) for case in part["case"].to_list()]
+
+    own, seconds = [], 0.0
+    for run, options in LINES[bench.name].runs(bench):
+        answers = answered(finetune(bench, run, options), cases, ask)
+        own.append(listed(answers["answer"].to_list(), wanted, users))
+        seconds += seconds_of(bench, run)
+    rule = listed([converters.open_items(sets, user) for user in users], wanted, users)
+    return [pooled("genrec", own, seconds), Row("carted, then viewed, not bought", rule)]
+
+
+def without(bench: Bench) -> list[Row]:
+    """Withheld items as targets, beside the last items of the users with the withheld items in training and without."""
+
+    def ask(recommender: Recommender, part: pl.DataFrame) -> list[list[str]]:
+        found = recommender.recommend(part["case"].to_list(), k=K).frame
+        lists = dict(found.group_by("user_id").agg("item_id").iter_rows())
+        return [lists[case] for case in part["case"].to_list()]
+
+    names = ("withheld items", "other items", "other items, nothing withheld", "random")
+    found: list[Metrics] = [{} for _ in names]
+    seconds = 0.0
+    for run, options in LINES[bench.name].runs(bench):
+        data, _, kind = run.rpartition("-")
+        folder = finetune(bench, run, options)
+        seconds += seconds_of(bench, run)
+        warm = metrics_of(evaluate(bench, run))["next_item/seen_removed/hr@10"]
+        found[1 if kind == "cold" else 2][f"{data}/hr@10"] = warm
+        if kind == "cold":
+            cases = pl.read_parquet(bench.files / data / "cases.parquet")
+            lists = answered(folder, cases, ask)["answer"].to_list()
+            own = listed(lists, cases["item_id"].to_list(), cases["user_id"].to_list())
+            found[0][f"{data}/hr@10"] = own["hr@10"]
+            items = pl.read_parquet(bench.files / data / "items.parquet").height
+            found[3][f"{data}/hr@10"] = {"value": K / items, "low": None, "high": None}
+    first, *others = (Row(name, own) for name, own in zip(names, found, strict=True))
+    return [Row("genrec", first.metrics, seconds=seconds), *others]
+
+
+LOWER = ("rmse", "mse", "mae", "log_loss", "ece")  # the less, the better
+
+
+def compared(bench: Bench) -> list[Row]:
+    """One adapter for all tasks against one per task: `change METRIC` is the gain in shares of the single one's value,
+    with a paired interval."""
+    (joint, options), *single = LINES[bench.name].runs(bench)
+    together = finetune(bench, joint, options)
+    own, seconds = metrics_of(evaluate(bench, joint)), 0.0
+    alone: Metrics = {}
+    for task, options in single:
+        folder = finetune(bench, task, options)
+        alone |= metrics_of(evaluate(bench, task))
+        seconds += seconds_of(bench, task)
+        printed = io.StringIO()
+        with redirect_stdout(printed):
+            call(["compare", str(folder), str(together), "--json"])
+        (found,) = json.loads(printed.getvalue())["comparisons"]
+        own |= {f"change {task}/{metric}": change(metric, values) for metric, values in found["metrics"].items()}
+    return [
+        Row("genrec", own, seconds=seconds_of(bench, joint)),
+        Row("one adapter per task", alone, seconds=seconds),
+    ]
+
+
+def change(metric: str, found: Mapping[str, Any]) -> dict[str, float | None]:
+    """A difference of two runs in shares of the reference, above 0 where the second is better."""
+    lower = metric.split("/")[-1] in LOWER
+    scale = (-1 if lower else 1) / found["reference"] if found["reference"] else float("nan")
+    ends = {k: None if v is None else v * scale for k, v in found["difference"].items()}
+    return {"value": ends["value"], "low": ends["high" if lower else "low"], "high": ends["low" if lower else "high"]}
+
+
+# --- the table ----------------------------------------------------------------------------------------------------
+
+LINES: dict[str, Line] = {
+    "ml-100k": Line(None, by_seed, evaluated),
+    "beauty": Line(converters.beauty, by_seed, evaluated),
+    "ml-100k-rating": Line(converters.ml_100k_rating, by_file("u[1-5]"), evaluated),
+    "collm": Line(converters.collm, by_seed, asked("click", means_rule)),
+    "clothing": Line(None, by_seed, evaluated),
+    "amazon2023": Line(converters.amazon2023, by_file("fold-*"), evaluated),
+    "online-retail": Line(converters.online_retail, by_seed, evaluated),
+    "ml-1m": Line(converters.ml_1m, by_seed, evaluated),
+    "tmall": Line(converters.tmall, by_seed, bought),
+    "tallrec": Line(converters.tallrec, by_file("draw-*"), asked("like", liked_rule)),
+    "joint": Line(None, joint_and_single, compared),
+    "cold": Line(converters.cold, with_and_without, without),
+}

@@ -1,0 +1,221 @@
+"""docs/quality.md from docs/results/*.json and scripts/quality/*.yaml."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from genrec.errors import DataError, unknown_name
+
+from .lines import LINES
+
+ROOT = Path(__file__).parents[2]
+SETTINGS, RESULTS, PAGE = ROOT / "scripts" / "quality", ROOT / "docs" / "results", ROOT / "docs" / "quality.md"
+KEYS = (
+    "line",
+    "protocol",
+    "runs",
+    "disjoint",
+    "convert",
+    "baselines",
+    "finetune",
+    "figures",
+    "published",
+    "trials",
+    "limits",
+)
+NEEDED = ("line", "protocol", "runs", "finetune", "figures")
+FIGURE = ("of", "lower", "must", "aim")
+GOAL = ("value", "best_of", "times", "plus", "end")
+
+HEAD = """# Quality
+
+Written by `python scripts/docs.py` from [docs/results](results) and [scripts/quality](../scripts/quality).
+`scripts/bench quality NAME --data DIR` measures a line anew, from raw files to these figures, and writes both.
+
+Settings were chosen on validation parts only; a test part is read once, with the settings that are shown. Brackets
+are 95 % intervals by bootstrap over users (over texts, where the data has no users). Of several runs (seeds, folds or
+draws) the value is the mean, and so are the ends of the interval: runs share their users, so that averaging them does
+not narrow it (of folds that share none, deviations add up in squares). What must be reached and what is aimed at was
+set before measuring. Baselines and rules are measured on the same cases; published figures are quoted, on other code
+and partly on other splits. Minutes are those of training, of all runs of a line together.
+"""
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The settings of a line; raises DataError where keys are unknown or missing."""
+    if not path.is_file():
+        raise DataError(f"{path} does not exist: every line of the quality table has its settings there")
+    found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    check_keys(path, "", found, KEYS, NEEDED)
+    for name, figure in found["figures"].items():
+        check_keys(path, f" in figure {name!r}", figure, FIGURE, ("of",))
+        for goal in (*figure.get("must", []), *figure.get("aim", [])):
+            check_keys(path, f" in a goal of figure {name!r}", goal, GOAL, ())
+    return found
+
+
+def check_keys(
+    path: Path, where: str, found: Mapping[str, Any], known: tuple[str, ...], needed: tuple[str, ...]
+) -> None:
+    """Raises DataError for an unknown or a missing key."""
+    if unknown := [key for key in found if key not in known]:
+        raise DataError(f"{path}: {unknown_name('key', unknown[0], known, where.strip())}")
+    if missing := [key for key in needed if key not in found]:
+        raise DataError(f"{path}: no key {missing[0]!r}{where}")
+
+
+def figures_of(
+    settings: Mapping[str, Any], metrics: Mapping[str, Any], values: Mapping[str, list[Any]]
+) -> dict[str, dict[str, Any]]:
+    """The figures of a line among a row's metrics, under the names that the page shows."""
+    found = {}
+    for name, figure in settings["figures"].items():
+        if (metric := metrics.get(figure["of"])) is not None:
+            more = {"values": values[figure["of"]]} if len(values.get(figure["of"], [])) > 1 else {}
+            found[name] = {**metric, **more}
+    return found
+
+
+# --- goals --------------------------------------------------------------------------------------------------------
+
+
+def bound(goal: Mapping[str, Any], name: str, lower: bool, rows: Mapping[str, Any]) -> tuple[float | None, str]:
+    """The value that a goal asks for, None where it depends on what was not measured, and the goal in words."""
+    least = "at most" if lower else "at least"
+    if "value" in goal:
+        end = {"low": "the interval's lower end ", "high": "the interval's upper end "}.get(goal.get("end", ""), "")
+        return goal["value"], f"{end}{least} {goal['value']:g}"
+    wanted = goal["best_of"]
+    beside = [rows[row]["figures"][name]["value"] for row in wanted if row in rows and name in rows[row]["figures"]]
+    factor, plus = goal.get("times", 1.0), goal.get("plus", 0.0)
+    of = wanted[0] if len(wanted) == 1 else f"the best of {', '.join(wanted)}"
+    words = f"{least} {f'{factor:g} x ' if factor != 1 else ''}{of}{f' {plus:+g}' if plus else ''}"
+    known = [value for value in beside if value is not None]
+    if len(known) < len(wanted):
+        return None, words
+    best = (min if lower else max)(known)
+    return best * factor + plus, f"{words} ({best * factor + plus:.4g})"
+
+
+def judged(goal: Mapping[str, Any], name: str, figure: Mapping[str, Any], rows: Mapping[str, Any]) -> tuple[str, str]:
+    """`reached`, `missed` or `not measured`, and the goal in words."""
+    lower = bool(figure.get("lower"))
+    wanted, words = bound(goal, name, lower, rows)
+    own = rows.get("genrec", {}).get("figures", {}).get(name, {}).get(goal.get("end", "value"))
+    if wanted is None or own is None:
+        return "not measured", words
+    return ("reached" if (own <= wanted if lower else own >= wanted) else "missed"), words
+
+
+# --- the page -----------------------------------------------------------------------------------------------------
+
+
+def page(settings: Path = SETTINGS, results: Path = RESULTS) -> str:
+    """The whole of docs/quality.md."""
+    parts = [HEAD, "| line | figure | measured | must | aim |\n|---|---|---|---|---|"]
+    sections = []
+    for name, own in every_line(settings):
+        path = results / f"{name}.json"
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        rows = {row["name"]: row for row in found["rows"]} if found else {}
+        parts.append("\n".join(summary_rows(name, own, rows)))
+        sections.append(section(name, own, found, rows))
+    return "\n".join(parts) + "\n\n" + "\n".join(sections)
+
+
+def every_line(settings: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Names and settings of the lines, in the order of the table."""
+    for name in LINES:
+        yield name, read_settings(settings / f"{name}.yaml")
+
+
+def summary_rows(name: str, own: Mapping[str, Any], rows: Mapping[str, Any]) -> Iterator[str]:
+    """The line's figures in the table at the top."""
+    measured = rows.get("genrec", {}).get("figures", {})
+    for figure, spec in own["figures"].items():
+        if not (spec.get("must") or spec.get("aim")):
+            continue
+        cells = [f"[{name}](#{name})", figure, shown(measured.get(figure))]
+        for kind in ("must", "aim"):
+            states = [judged(goal, figure, spec, rows) for goal in spec.get(kind, [])]
+            cells.append("; ".join(f"{words}: {state}" if rows else words for state, words in states))
+        yield "| " + " | ".join(cells) + " |"
+
+
+def shown(value: Mapping[str, Any] | None) -> str:
+    """`0.0983 (0.091 to 0.106)`."""
+    if value is None or value["value"] is None:
+        return "not measured"
+    ends = value["low"] is not None and value["high"] is not None
+    return f"{value['value']:.4f}" + (f" ({value['low']:.4f} to {value['high']:.4f})" if ends else "")
+
+
+def section(name: str, own: Mapping[str, Any], found: Mapping[str, Any] | None, rows: Mapping[str, Any]) -> str:
+    """A line's own part of the page."""
+    lines = [f"## {name}", "", f"{own['line']}. {own['protocol'].strip()}", ""]
+    if found is None:
+        lines += ["Not measured yet.", ""]
+    figures = [*own["figures"]]
+    if found is not None or own.get("published"):
+        lines += ["| | " + " | ".join(figures) + " | minutes |", "|---" * (len(figures) + 2) + "|"]
+        for row in rows.values():
+            cells = [shown(row["figures"][f]) if f in row["figures"] else "" for f in figures]
+            minutes = "" if row["seconds"] is None else f"{row['seconds'] / 60:.0f}"
+            title = f"**genrec**{runs_in_words(found)}" if row["name"] == "genrec" else row["name"]
+            lines.append(f"| {title} | " + " | ".join(cells) + f" | {minutes} |")
+        for row in own.get("published", []):
+            cells = [f"{row['figures'][f]:g}" if f in row["figures"] else "" for f in figures]
+            lines.append(f"| {row['name']}, published | " + " | ".join(cells) + " | |")
+        lines.append("")
+    missed = False
+    for figure, spec in own["figures"].items():
+        for kind in ("must", "aim"):
+            for goal in spec.get(kind, []):
+                state, words = judged(goal, figure, spec, rows)
+                missed |= state == "missed"
+                if found is not None:
+                    lines.append(f"- {figure}, {'aim' if kind == 'aim' else 'must'}: {words}: **{state}**")
+    if found is not None:
+        lines.append("")
+        lines += baselines_in_words(own, rows)
+        lines += [f"Settings: {settings_in_words(found)}. {found['cores']} cores; {versions_in_words(found)}.", ""]
+    if missed:
+        lines += missed_in_words(own)
+    return "\n".join(lines)
+
+
+def runs_in_words(found: Mapping[str, Any] | None) -> str:
+    """`, 3 runs`."""
+    return f", {found['runs']} runs" if found and found["runs"] > 1 else ""
+
+
+def baselines_in_words(own: Mapping[str, Any], rows: Mapping[str, Any]) -> list[str]:
+    """Says so where baselines belong beside the figures and were not measured."""
+    if own.get("baselines") and not [row for row in rows if row != "genrec"]:
+        return ["The baselines of the same run were not measured.", ""]
+    return []
+
+
+def settings_in_words(found: Mapping[str, Any]) -> str:
+    """`split given, task next_item, minutes 40`."""
+    options = {**found["settings"].get("convert", {}), **found["settings"]["finetune"]}
+    texts = {key: " ".join(map(str, v)) if isinstance(v, list) else str(v) for key, v in options.items()}
+    return ", ".join(f"`{key} {value}`" for key, value in texts.items())
+
+
+def versions_in_words(found: Mapping[str, Any]) -> str:
+    """`genrec 0.1.0, torch 2.13.0`."""
+    return ", ".join(f"{package} {number}" for package, number in found["versions"].items())
+
+
+def missed_in_words(own: Mapping[str, Any]) -> list[str]:
+    """What was tried for a line that misses a goal, and what limits it."""
+    lines = []
+    if trials := own.get("trials"):
+        lines += ["Tried, on validation:", "", *(f"- {trial}" for trial in trials), ""]
+    if limits := own.get("limits"):
+        lines += [f"What limits it: {limits.strip()}", ""]
+    return lines

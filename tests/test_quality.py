@@ -1,0 +1,482 @@
+"""The quality table: raw files to genrec's, rules, the page, and whole lines on tiny worlds."""
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+from tiny import tiny_backbone
+from worlds import WORDS
+
+from genrec.data.load import DataOptions, load_dataset
+from genrec.errors import DataError, UnknownNameError
+from genrec.training.config import FinetuneConfig, read_config
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+import bench_quality  # type: ignore[import-not-found]  # noqa: E402
+from quality import converters, page, rules  # type: ignore[import-not-found]  # noqa: E402
+from quality.lines import LINES, change, pooled  # type: ignore[import-not-found]  # noqa: E402
+
+
+def put(path: Path, text: str) -> Path:
+    """A raw file; `.gz` is packed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with gzip.open(path, "wt", encoding="utf-8") if path.suffix == ".gz" else path.open("w", encoding="utf-8") as file:
+        file.write(text)
+    return path
+
+
+def rows(path: Path, *columns: str) -> list[tuple]:
+    return pl.read_parquet(path).select(*columns).rows()
+
+
+# --- raw files ----------------------------------------------------------------------------------------------------
+
+
+def test_beauty_keeps_each_users_order(tmp_path: Path) -> None:
+    put(tmp_path / "amazon-beauty" / "sequential_data.txt", "7 2 0 2\n8 1\n\n")
+    records = [
+        {"item_id": 0, "title": "Soap, 2 oz", "categories": [["Beauty", "Bath", "Soap"], ["Other"]]},
+        {"item_id": 1, "title": "Comb", "categories": []},
+        {"item_id": 2, "title": "", "categories": [["Beauty"]]},
+    ]
+    put(tmp_path / "amazon-beauty" / "items.jsonl", "".join(json.dumps(r) + "\n" for r in records))
+    converters.beauty(tmp_path, tmp_path)
+    order = [("7", "2", 0), ("7", "0", 1), ("7", "2", 2), ("8", "1", 0)]
+    assert rows(tmp_path / "interactions.parquet", "user_id", "item_id", "timestamp") == order
+    assert rows(tmp_path / "items.parquet", "item_id", "category") == [("0", "Soap"), ("1", None), ("2", "Beauty")]
+
+
+def tmall_files(folder: Path, views: str, carts: str, buys: str, test: str) -> Path:
+    put(folder / "tmall" / "view.train.txt.gz", views)
+    for name, text in (("cart.train", carts), ("buy.train", buys), ("buy.test", test)):
+        put(folder / "tmall" / f"{name}.txt", text)
+    return folder
+
+
+def test_tmall_lists_are_sets(tmp_path: Path) -> None:
+    raw = tmall_files(tmp_path, "0\t1\t2\t3\n1\t4\n", "0\t2\n1\t\n", "0\t5\t6\n1\t4\n", "0\t3\n1\t9\n")
+    converters.tmall(raw, tmp_path, passes=1, seed=0)
+    found = pl.read_parquet(tmp_path / "interactions.parquet")
+    first = found.filter(user_id="0")
+    assert first["event"].to_list()[:4] == ["view", "view", "view", "cart"] and {*first["item_id"][:3]} == {
+        "1",
+        "2",
+        "3",
+    }
+    assert {*first.filter(event="purchase")["item_id"]} == {"5", "6"}
+    assert {*first.filter(event="pass")["item_id"]} < {"1", "2", "3"} and first.filter(event="pass").height == 2
+    assert first.filter(part="valid")["event"].sort().to_list() == ["pass", "purchase"]
+    second = found.filter(user_id="1")  # bought once, all that was viewed: nothing validates, nothing was passed
+    assert second.select("event", "part").rows() == [("view", "train"), ("purchase", "train")]
+    cases = rows(tmp_path / "cases.parquet", "user_id", "item_id", "events")
+    assert cases[0] == ("0", "3", ["view"] * 3 + ["cart"] + ["purchase"] * 2) and cases[1][:2] == ("1", "9")
+    sets = converters.tmall_sets(raw)
+    assert converters.open_items(sets, "0") == ["2", "1", "3"] and converters.open_items(sets, "1") == []
+    put(tmp_path / "tmall" / "buy.train.txt", "0\t5\n0\t6\n")
+    with pytest.raises(DataError, match="line 2"):
+        converters.tmall(raw, tmp_path, passes=1, seed=0)
+
+
+def test_online_retail_drops_what_is_no_purchase(tmp_path: Path) -> None:
+    at = datetime(2011, 5, 1, 10, 0)
+    lines = [
+        ("1", "85123a", "LAMP ", 2, at, 1.0, 17.0),
+        ("1", "85123A", "LAMP", 1, at.replace(minute=1), 1.0, 17.0),  # the same item again, a minute later
+        ("1", "22086", None, 2, at.replace(minute=1), 1.0, 17.0),
+        ("2", "85123A", "big  lamp", 2, at, 1.0, 18.0),
+        ("C3", "85123A", "LAMP", -2, at, 1.0, 18.0),  # a cancellation
+        ("4", "POST", "POSTAGE", 1, at, 9.0, 18.0),
+        ("5", "22086", "CHAIN", 1, at, 1.0, None),  # nobody known
+        ("6", "22087", "found", 1, at, 0.0, 18.0),  # not paid for
+    ]
+    columns = ["InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID"]
+    (tmp_path / "online-retail").mkdir()
+    raw = pl.DataFrame(lines, schema=columns, orient="row")
+    raw.write_parquet(tmp_path / "online-retail" / "online_retail_until_2011-10.parquet")
+    converters.online_retail(tmp_path, tmp_path)
+    second = int((at - datetime(1970, 1, 1)).total_seconds())
+    wanted = [("17", "85123A", second, "1"), ("17", "22086", second, "1"), ("18", "85123A", second, "2")]
+    assert rows(tmp_path / "interactions.parquet", "user_id", "item_id", "timestamp", "basket") == wanted
+    assert rows(tmp_path / "items.parquet", "item_id", "title") == [("85123A", "LAMP")]
+    data = load_dataset(None, DataOptions(interactions=tmp_path / "interactions.parquet", split="leave_one_out"))
+    assert set(data.interactions["event"]) == {"purchase"}
+
+
+def test_ratings_of_a_fold_are_asked_after_all_the_others(tmp_path: Path) -> None:
+    known = load_dataset("ml-100k", DataOptions(split="random")).interactions
+    held = {n: known.filter(pl.col("row") % 5 == n - 1).head(40) for n in range(1, 6)}
+    for n, frame in held.items():
+        lines = (
+            f"{u}\t{i}\t{r:.0f}\t{t}\n"
+            for u, i, r, t in frame.select("user_id", "item_id", "rating", "timestamp").rows()
+        )
+        put(tmp_path / "ml-100k-splits" / f"u{n}.test", "".join(lines))
+    converters.ml_100k_rating(tmp_path, tmp_path / "out", valid_share=0.05, seed=0)
+    for n, frame in held.items():
+        found = pl.read_parquet(tmp_path / "out" / f"u{n}.parquet")
+        test = found.filter(part="test").select("user_id", "item_id").rows()
+        assert sorted(test) == sorted(frame.select("user_id", "item_id").rows())
+        assert found.height == 100_000 and found.filter(part="valid").height == round(99_960 * 0.05)
+    put(tmp_path / "ml-100k-splits" / "u2.test", "1\t1\t2\t0\n")  # rated 5 in truth
+    with pytest.raises(DataError, match=r"u2\.test"):
+        converters.ml_100k_rating(tmp_path, tmp_path / "out", valid_share=0.05, seed=0)
+
+
+def test_ml_1m_has_no_times_and_is_shuffled(tmp_path: Path) -> None:
+    ratings = "".join(f"{u},{i},{1 + (u + i) % 5},{1 + i % 5}\n" for u in range(1, 4) for i in range(1, 41))
+    put(tmp_path / "ml-1m" / "ratings_5fold.csv.gz", "user_id,item_id,rating,fold\n" + ratings)
+    films = "1\tSlingshot, The (Kådisbellan ) (1993)\tComedy|Drama\n" + "".join(
+        f"{i}\tF (2000)\tWar\n" for i in range(2, 41)
+    )
+    put(tmp_path / "ml-1m" / "ml1m_items.dat", films)
+    put(tmp_path / "ml-1m" / "ml1m_users.dat", "1\tF\t1\t10\t48067\n2\tM\t56\t16\t70072\n3\tM\t25\t0\t02460\n")
+    converters.ml_1m(tmp_path, tmp_path, fold=1, valid_share=0.1, seed=0)
+    found = pl.read_parquet(tmp_path / "interactions.parquet")
+    test = found.filter(part="test")["item_id"].cast(pl.Int64)
+    assert len(test) == 24 and set(test % 5) == {0} and found.filter(part="valid").height == round(96 * 0.1)
+    assert "timestamp" not in found.columns and not found["item_id"].cast(pl.Int64).is_sorted()
+    first = pl.read_parquet(tmp_path / "items.parquet").row(0, named=True)
+    assert (first["title"], first["year"], first["genre"]) == (
+        "Slingshot, The (Kådisbellan )",
+        1993,
+        ["Comedy", "Drama"],
+    )
+    people = rows(tmp_path / "users.parquet", "age", "occupation")
+    assert people == [(1, "K-12 student"), (56, "self-employed"), (25, "other")]
+
+
+def collm_file(folder: Path, part: str, lines: list[tuple]) -> None:
+    columns = ["uid", "iid", "label", "timestamp", "title", "his_iid"]
+    (folder / "collm-ml1m").mkdir(parents=True, exist_ok=True)
+    pl.DataFrame(lines, schema=columns, orient="row").write_parquet(folder / "collm-ml1m" / f"{part}.parquet")
+
+
+def test_collm_cases_show_no_later_row_and_no_dislike_of_the_test_part(tmp_path: Path) -> None:
+    collm_file(tmp_path, "train", [(1, 11, 1, 5, "A (1990)", [0]), (1, 12, 0, 6, "B (1991)", [0, 11])])
+    collm_file(tmp_path, "valid", [(2, 11, 1, 7, "A (1990)", [0])])
+    test = [
+        (1, 13, 0, 8, "C (1992)", [0, 11]),
+        (1, 14, 1, 9, "D (1993)", [0, 11]),
+        (1, 15, 1, 9, "E (1994)", [0, 11, 14]),
+        (3, 11, 0, 9, "A (1990)", [0]),
+    ]
+    collm_file(tmp_path, "test", test)
+    converters.collm(tmp_path, tmp_path)
+    known = [("1", "11", "click", "train"), ("1", "12", "skip", "train"), ("2", "11", "click", "valid")]
+    assert rows(tmp_path / "interactions.parquet", "user_id", "item_id", "event", "part") == known
+    cases = rows(tmp_path / "cases.parquet", "user_id", "item_id", "label", "history", "events")
+    assert cases[0] == ("1", "13", 0, ["11", "12"], ["click", "skip"])
+    assert cases[2] == ("1", "15", 1, ["11", "12", "14"], ["click", "skip", "click"])  # 13 was disliked: not shown
+    assert cases[3] == ("3", "11", 0, [], [])
+    assert pl.read_parquet(tmp_path / "items.parquet").height == 5
+    collm_file(tmp_path, "test", [(1, 13, 0, 6, "C (1992)", [0])])
+    with pytest.raises(DataError, match="split by time"):
+        converters.collm(tmp_path, tmp_path)
+
+
+def prompt(liked: list[str], disliked: list[str], target: str, answer: str) -> dict[str, str]:
+    names = [", ".join(f'"{t}"' for t in titles) for titles in (liked, disliked)]
+    asked = f'Whether the user will like the target movie "{target}"?'
+    text = f"User Preference: {names[0]}\nUser Unpreference: {names[1]}\n{asked}"
+    return {"instruction": "...", "input": text, "output": answer}
+
+
+def tallrec_files(folder: Path, valid: list[dict], test: list[dict]) -> Path:
+    for name, prompts in (("valid", valid), ("test", test)):
+        put(folder / "tallrec-movie" / f"{name}.json", json.dumps(prompts, indent=4))
+    return folder
+
+
+def test_tallrec_prompts_are_users_of_their_own(tmp_path: Path) -> None:
+    odd = 'Return, of the "Pink" Panther, The (1974)'
+    valid = [prompt(["Heat (1995)", odd], [], "Kids (1995)", "Yes."), prompt([], ["Heat (1995)"], odd, "No.")]
+    raw = tallrec_files(tmp_path, valid, [prompt(["Fargo (1996)"], ["Heat (1995)"], "Kids (1995)", "No.")])
+    converters.tallrec(raw, tmp_path, shots=2, valid_shots=1, draws=2, seed=0)
+    found = pl.read_parquet(tmp_path / "draw-1.parquet")
+    assert found.height == 5 and found.filter(part="valid").height == 1 and found["user_id"].n_unique() == 2
+    first = found.filter(user_id="valid 0")
+    assert {*first["item_id"]} == {"Heat (1995)", odd, "Kids (1995)"} and {*first["event"]} == {"like"}
+    ((item, label, history, events),) = rows(tmp_path / "cases.parquet", "item_id", "label", "history", "events")
+    assert (item, label) == ("Kids (1995)", 0)
+    assert {*zip(history, events, strict=True)} == {("Fargo (1996)", "like"), ("Heat (1995)", "dislike")}
+    assert ("Fargo (1996)", "Fargo", 1996) in rows(tmp_path / "items.parquet", "item_id", "title", "year")
+    wrong = tallrec_files(tmp_path, valid, [{"input": "Likes Heat", "output": "No."}])
+    with pytest.raises(DataError, match="prompt 1 is not of TALLRec's form"):
+        converters.tallrec(wrong, tmp_path, shots=2, valid_shots=1, draws=1, seed=0)
+
+
+def test_amazon2023_folds_share_no_user(tmp_path: Path) -> None:
+    def review(n: int) -> dict[str, object]:
+        return {
+            "rating": 1.0 + n % 5,
+            "review_title": None if n % 2 else "Nice",
+            "review_full": f"Text<br />{n} & more ",
+        }
+
+    for part, start in (("train", 0), ("val", 12), ("test", 16)):
+        lines = []
+        for user in range(start, start + 4 + 8 * (part == "train")):
+            history = [review(10 * user + n) for n in range(4)]
+            record = {
+                "user_id": f"u{user}",
+                "category": "Video_Games",
+                "history": history,
+                "heldout": review(10 * user + 4),
+            }
+            lines.append(json.dumps(record) + "\n")
+        put(tmp_path / "amazon2023-reviews" / f"ucsd_{part}.jsonl", "".join(lines))
+    converters.amazon2023(tmp_path, tmp_path, seed=0)
+    tested: list[str] = []
+    for fold in range(5):
+        found = pl.read_parquet(tmp_path / f"fold-{fold}.parquet")
+        assert found.height == 100 and set(found["category"]) == {"Video Games"}
+        users = found.with_columns(user=pl.col("review").str.extract(r"(\d+)").cast(pl.Int64) // 10)
+        assert users.group_by("user").agg(pl.col("part").n_unique())["part"].max() == 1
+        tested += found.filter(part="test")["review"].to_list()
+    assert len(tested) == len(set(tested)) == 100
+    assert "Nice. Text 0 & more" in tested and "Text 1 & more" in tested
+
+
+def test_withheld_items_are_in_no_training_row(tmp_path: Path) -> None:
+    sequence = [("u", str(i), i) for i in range(10)] + [("v", str(i), i) for i in (9, 3, 0)]
+    frame = pl.DataFrame(sequence, schema=["user_id", "item_id", "timestamp"], orient="row").sort(
+        "user_id", "timestamp"
+    )
+    items = pl.DataFrame({"item_id": [str(i) for i in range(10)], "title": [f"t{i}" for i in range(10)]})
+    converters.withheld(frame, items, tmp_path, 0.3, np.random.default_rng(1))
+    every = pl.read_parquet(tmp_path / "all.parquet")
+    warm = pl.read_parquet(tmp_path / "interactions.parquet")
+    cold = {*items["item_id"]} - {*warm["item_id"]}
+    assert len(cold) == 3 and warm.filter(user_id="u").height == 7
+    assert every.filter(part="test").rows() == warm.filter(part="test").rows()
+    for _, user, item, _, history, _ in pl.read_parquet(tmp_path / "cases.parquet").iter_rows():
+        own = frame.filter(user_id=user)["item_id"].to_list()
+        assert item in cold and history == [i for i in own[: own.index(item)] if i not in cold] != []
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"sequential_data\.txt does not exist"):
+        converters.beauty(tmp_path, tmp_path)
+
+
+# --- rules, goals, the page ---------------------------------------------------------------------------------------
+
+
+def test_smoothed_means_know_users_and_items() -> None:
+    train = pl.DataFrame({"user_id": ["a", "a", "b"], "item_id": ["x", "y", "x"], "event": ["click", "click", "skip"]})
+    asked = pl.DataFrame({"user_id": ["a", "b", "c"], "item_id": ["y", "x", "z"]})
+    found = rules.smoothed_means(train, asked, 1, 3)
+    odds = [(p / (1 - p)) for p in (2 / 3, (2 + 2 / 3) / 3, (1 + 2) / 4, (0 + 2 / 3) / 2, (1 + 2) / 5)]
+    mean, user_a, item_y, user_b, item_x = np.log(odds)
+    assert found == pytest.approx([user_a + item_y, user_b + item_x, 2 * mean])
+    assert rules.share_of_liked(pl.DataFrame({"events": [["like", "dislike"], ["like"], []]})).tolist() == [0.5, 1, 0.5]
+
+
+def test_a_change_is_a_gain_whichever_way_a_metric_points() -> None:
+    pair = {"reference": 0.5, "value": 0.6, "difference": {"value": 0.1, "low": 0.05, "high": 0.2}}
+    assert change("seen_removed/ndcg@10", pair) == pytest.approx({"value": 0.2, "low": 0.1, "high": 0.4})
+    assert change("rmse", pair) == pytest.approx({"value": -0.2, "low": -0.4, "high": -0.1})
+
+
+def test_runs_that_share_no_users_have_a_narrower_interval_together() -> None:
+    runs = [{"rmse": figure(0.9, 0.86, 0.93)}, {"rmse": figure(1.0, 0.97, 1.04), "mae": figure(0.7)}]
+    together = pooled("genrec", runs)
+    assert together.metrics == {"rmse": pytest.approx({"value": 0.95, "low": 0.915, "high": 0.985})}
+    assert together.values == {"rmse": [0.9, 1.0]}
+    apart = pooled("genrec", runs, disjoint=True).metrics["rmse"]
+    assert apart == pytest.approx({"value": 0.95, "low": 0.925, "high": 0.975})
+
+
+def figure(value: float | None, low: float | None = None, high: float | None = None) -> dict[str, float | None]:
+    return {"value": value, "low": low, "high": high}
+
+
+def line(folder: Path, **more: object) -> Path:
+    """Settings in which every line of the table is the same."""
+    goals = {
+        "of": "rmse",
+        "lower": True,
+        "must": [{"value": 0.9}],
+        "aim": [{"best_of": ["SVD++", "means"], "times": 0.98}],
+    }
+    own = {"line": "Ratings", "protocol": "As given.", "runs": 2, "baselines": True, "finetune": {"task": ["rating"]}}
+    folder.mkdir(exist_ok=True)
+    for name in LINES:
+        text = yaml.safe_dump({**own, "figures": {"RMSE": goals}, "published": [], **more}, sort_keys=False)
+        (folder / f"{name}.yaml").write_text(text)
+    return folder
+
+
+def result(folder: Path, rows: dict[str, float | None]) -> Path:
+    """Results of the line ml-1m."""
+    folder.mkdir(exist_ok=True)
+    found = [
+        {"name": n, "seconds": 120.0, "figures": {"RMSE": figure(v, v and v - 0.01, v and v + 0.01)}}
+        for n, v in rows.items()
+    ]
+    settings = {"finetune": {"task": ["rating"]}}
+    value = {
+        "version": 1,
+        "name": "ml-1m",
+        "versions": {"genrec": "0.1.0"},
+        "cores": 2,
+        "settings": settings,
+        "runs": 2,
+        "rows": found,
+    }
+    (folder / "ml-1m.json").write_text(json.dumps(value))
+    return folder
+
+
+def test_the_page_says_what_was_reached_missed_and_not_measured(tmp_path: Path) -> None:
+    settings, results = line(tmp_path / "s", trials=["dropout .5: .91"], limits="Few ratings."), tmp_path / "r"
+    empty = page.page(settings, results)
+    assert empty.count("Not measured yet.") == len(LINES) and "reached" not in empty.split("## ", 1)[1]
+    shown = page.page(settings, result(results, {"genrec": 0.89, "SVD++": 0.9, "means": 0.95}))
+    assert "- RMSE, must: at most 0.9: **reached**" in shown
+    assert "- RMSE, aim: at most 0.98 x the best of SVD++, means (0.882): **missed**" in shown
+    assert "| **genrec**, 2 runs | 0.8900 (0.8800 to 0.9000) | 2 |" in shown
+    assert "- dropout .5: .91" in shown and "What limits it: Few ratings." in shown
+    assert shown.count("Not measured yet.") == len(LINES) - 1
+    alone = page.page(settings, result(results, {"genrec": 0.89}))
+    assert "aim: at most 0.98 x the best of SVD++, means: **not measured**" in alone
+    assert "The baselines of the same run were not measured." in alone and "dropout .5" not in alone
+    every = page.page(settings, result(results, {"genrec": 0.85, "SVD++": 0.9, "means": 0.95}))
+    assert "missed" not in every.split("|---", 1)[1]
+
+
+def test_settings_with_a_wrong_key_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="Did you mean 'trials'"):
+        page.page(line(tmp_path, trails=[]), tmp_path)
+    with pytest.raises(DataError, match="no key 'of'"):
+        page.page(line(tmp_path, figures={"RMSE": {"lower": True}}), tmp_path)
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_settings_of_every_line_are_options_of_finetune(name: str, tmp_path: Path) -> None:
+    settings = page.read_settings(page.SETTINGS / f"{name}.yaml")
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(settings["finetune"]))
+    found = FinetuneConfig(**read_config(config))  # type: ignore[arg-type]
+    assert found.minutes is not None and found.minutes <= 45
+    assert all((page.SETTINGS / path).is_file() for path in found.tasks)
+    assert bool(found.names) == (LINES[name].convert is None)
+
+
+# --- whole lines --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The committed settings, cut to a tiny backbone and a moment of training."""
+    folder = tmp_path_factory.mktemp("settings")
+    tiny = tiny_backbone(folder / "tiny", WORDS, hidden_size=64)
+    rates = {"lr": 5e-3, "row_lr": 2e-2, "dropout": 0.05, "batch_tokens": 512, "patience": 30}
+    for path in page.SETTINGS.glob("*.yaml"):
+        own = yaml.safe_load(path.read_text())
+        own["finetune"] |= {"model": str(tiny), "layers": 2, "epochs": 2, **rates}
+        del own["finetune"]["minutes"]
+        own["runs"] = 1
+        if path.stem == "beauty":
+            own["finetune"]["epochs"] = 8
+        if path.stem == "tallrec":
+            own["convert"] |= {"shots": 20, "valid_shots": 5, "draws": 1}
+        (folder / path.name).write_text(yaml.safe_dump(own, sort_keys=False))
+    (folder / "tasks").symlink_to(page.SETTINGS / "tasks")
+    return folder
+
+
+def found_in(path: Path) -> dict[str, dict[str, dict[str, float]]]:
+    return {row["name"]: row["figures"] for row in json.loads(path.read_text())["rows"]}
+
+
+@pytest.fixture(scope="module")
+def chain_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The chain world in Beauty's raw form: item i is followed by item i + 1."""
+    raw = tmp_path_factory.mktemp("raw")
+    rng = np.random.default_rng(0)
+    users = [(u, [(start + n) % 12 for n in range(8)]) for u, start in enumerate(rng.integers(12, size=80).tolist())]
+    put(raw / "amazon-beauty" / "sequential_data.txt", "".join(f"{u} {' '.join(map(str, i))}\n" for u, i in users))
+    films = [{"item_id": i, "title": f"{'blue' if i % 2 else 'red'} {i}", "categories": []} for i in range(12)]
+    put(raw / "amazon-beauty" / "items.jsonl", "".join(json.dumps(f) + "\n" for f in films))
+    return raw
+
+
+def test_an_interrupted_line_goes_on_to_the_same_figures(chain_files: Path, settings: Path, tmp_path: Path) -> None:
+    whole = bench_quality.measure("beauty", chain_files, tmp_path / "one", settings, tmp_path / "r1", baselines=False)
+    command = [sys.executable, str(ROOT / "scripts" / "bench_quality.py"), "beauty", "--data", str(chain_files)]
+    command += ["--out", str(tmp_path / "two"), "--settings", str(settings), "--results", str(tmp_path / "r2")]
+    process = subprocess.Popen(
+        [*command, "--no-baselines"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ}
+    )
+    run = tmp_path / "two" / "beauty" / "seed-0"
+    while not list((run / "checkpoints").glob("checkpoint-*")) and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate()
+    assert process.returncode == 130, said.decode()
+    assert not (tmp_path / "r2").exists() and not (run / "adapter").exists()
+    again = bench_quality.measure("beauty", chain_files, tmp_path / "two", settings, tmp_path / "r2", baselines=False)
+    assert found_in(again) == found_in(whole)
+    assert found_in(again)["genrec"]["N@10, seen removed"]["value"] > 0.8  # half of it by chance
+    weights = (run / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns
+    bench_quality.measure("beauty", chain_files, tmp_path / "two", settings, tmp_path / "r2", baselines=False)
+    assert (run / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns == weights  # nothing was trained again
+
+
+def test_cases_are_asked_each_alone(settings: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    films = [f"film {n} (19{50 + n})" for n in range(30)]
+
+    def some(n: int) -> list[dict[str, str]]:
+        found = []
+        for _ in range(n):
+            drawn = [films[i] for i in rng.choice(30, 5, replace=False)]
+            liked = int(rng.integers(5))
+            answer = "Yes." if liked > 2 else "No."
+            found.append(prompt(drawn[:liked], drawn[liked:4], drawn[4], answer))
+        return found
+
+    raw = tallrec_files(tmp_path, some(40), some(50))
+    path = bench_quality.measure("tallrec", raw, tmp_path / "out", settings, tmp_path / "results")
+    found = found_in(path)
+    assert found["share of liked"]["AUC"]["value"] == pytest.approx(1)
+    assert 0 <= found["genrec"]["AUC"]["low"] <= found["genrec"]["AUC"]["value"] <= 1
+    run = tmp_path / "out" / "tallrec" / "draw-0"
+    answers = pl.read_parquet(run / "answers.parquet")
+    assert answers["case"].to_list() == [f"test {n}" for n in range(50)] and answers["answer"].is_between(0, 1).all()
+    assert not [p for p in run.parent.iterdir() if p.name.startswith(".draw")], "the copy with the cases is gone"
+
+
+def test_what_was_seen_and_not_bought_is_ranked(settings: Path, tmp_path: Path) -> None:
+    users = range(30)
+    views = "".join(f"{u}\t" + "\t".join(str((u + n) % 20) for n in range(16)) + "\n" for u in users)
+    carts = "".join(f"{u}\t{u % 20}\t{(u + 1) % 20}\n" for u in users) + "30\t5\n"
+    buys = "".join(f"{u}\t{u % 20}\t{(u + 2) % 20}\n" for u in users) + "30\t5\n"  # has nothing left to buy
+    asked = "".join(f"{u}\t{(u + 1) % 20}\n" for u in users) + "30\t6\n"
+    raw = tmall_files(tmp_path, views, carts, buys, asked)
+    found = found_in(bench_quality.measure("tmall", raw, tmp_path / "out", settings, tmp_path / "results"))
+    assert found["carted, then viewed, not bought"]["HR@10"]["value"] == pytest.approx(30 / 31)
+    *lists, last = pl.read_parquet(tmp_path / "out" / "tmall" / "seed-0" / "answers.parquet")["answer"].to_list()
+    assert last == []
+    for user, own in zip(users, lists, strict=True):
+        seen = {str((user + n) % 20) for n in range(16)} - {str(user % 20), str((user + 2) % 20)}
+        assert len(set(own)) == 10 and {*own} <= seen
+
+
+def test_an_unknown_line_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench_quality.main(["beuty", "--data", str(tmp_path)]) == 2
+    assert "Did you mean 'beauty'" in capsys.readouterr().err
+    with pytest.raises(UnknownNameError):
+        bench_quality.measure("x", tmp_path, tmp_path, page.SETTINGS, tmp_path)
