@@ -10,6 +10,9 @@ import pytest
 from worlds import review_world
 
 from genrec.cli import main
+from genrec.evaluation.calibration import Calibration
+from genrec.evaluation.protocols import Outcomes, Reading
+from genrec.quality.cases import cases_of
 from genrec.quality.evaluate import list_results, load_run
 from genrec.recommender import Recommender
 
@@ -77,6 +80,20 @@ def test_examples_are_cases_of_the_evaluation(run: Path) -> None:
         reasons = [r for i in example["items"] for r in i["reasons"]]
         assert reasons and all(r["item_id"] in own and r["effect"] > 0 for r in reasons)
     assert sum(e["items"][0]["reasons"][0]["item_id"] == e["history"][-1]["item_id"] for e in found) > 6  # the chain
+
+
+def test_cases_hold_the_probabilities_that_are_measured(toy_run: Path) -> None:
+    """What is known of a case besides the model's scores is in its probabilities, too."""
+    (corpus,) = load_run(toy_run).corpora
+    rng = np.random.default_rng(0)
+    scores, features = rng.normal(size=(4, 2)), rng.normal(size=(4, 3))
+    own = Outcomes(
+        scores, np.asarray([0, 1, 1, 0]), np.ones(4), ("u0", "u0", "u1", "u2"), ("a", "b", "a", "a"), features
+    )
+    fitted = Calibration(2.0, (0.1, 0.0), (0.5, -1.0, 2.0), (-1.0, 1.0))
+    cases = cases_of(corpus, "served", Reading(None, {"rating": own}, None), {"rating": fitted})
+    assert np.asarray(cases["probabilities"].to_list()) == pytest.approx(fitted.probabilities(scores, features))
+    assert list(zip(cases["about"], cases["case"], strict=True)) == list(zip(own.about, own.keys, strict=True))
 
 
 def test_popularity_shares_and_coverage_are_counts(run: Path) -> None:

@@ -75,7 +75,7 @@ def cases_of(
         ranks = reading.basket_ranks[:, None].tolist()
         add(task, reading.basket_users, reading.basket_keys, weight=1.0, ranks_kept=ranks)
     for task, own in reading.outcomes.items():
-        probabilities = calibration[task].probabilities(own.scores)
+        probabilities = own.probabilities(calibration[task])
         add(task, own.about, own.keys, answer=own.answer, weight=own.weight, probabilities=probabilities.tolist())
     return pl.concat(frames)
 

@@ -51,31 +51,25 @@ def example(recommender: Recommender, corpus: Corpus, held: HeldOut, user: int) 
     """One user's held-out case."""
     engine, manifest, name = recommender.engine, recommender.adapter.manifest, corpus.dataset.name
     lo, hi = last_window(held.visible, user, manifest.max_events)
-    shown = np.arange(lo, hi)
+    begin = int(held.visible.offsets[user])
+    shown, older, taken = np.arange(lo, hi), held.visible.item[begin:lo], held.visible.item[begin:hi]
 
-    def states(left_out: Sequence[Sequence[int]]) -> Any:
+    def scores_without(left_out: Sequence[Sequence[int]]) -> np.ndarray:
         kept = [events_at(held.visible, user, np.delete(shown, list(without))) for without in left_out]
-        return engine.states([history_row(corpus, own, 0, manifest.max_events, [], True) for own in kept])
+        states = engine.states([history_row(corpus, own, 0, manifest.max_events, [], True) for own in kept])
+        known = [np.concatenate([older, own.item]) for own in kept]
+        return engine.item_scores(states, name, known).double().cpu().numpy()[:, listed]
 
-    def whole(left_out: Sequence[Sequence[int]]) -> list[np.ndarray]:
-        older = held.visible.item[held.visible.offsets[user] : lo]
-        return [np.concatenate([older, np.delete(held.visible.item[shown], list(without))]) for without in left_out]
-
-    own = states([[]])
-    seen = held.visible.item[held.visible.offsets[user] : hi]
+    seen = np.unique(taken[taken >= 0])
     repeats = "basket" in corpus.dataset.interactions.columns
-    closed = seen[:0] if repeats else np.unique(seen[seen >= 0])
+    closed = seen[:0] if repeats else seen
     temperature = float(manifest.calibration.get(f"{name}/next_item", {}).get("temperature", 1.0))
-    (ranking,) = engine.rank(own, name, K, [closed], None, temperature, [seen])
-    scores = engine.item_scores(own, name, [seen])[0].double().cpu().numpy()
+    states = engine.states([history_row(corpus, held.visible, user, manifest.max_events, [], True)])
+    (ranking,) = engine.rank(states, name, K, [closed], None, temperature, [taken])
+    scores = engine.item_scores(states, name, [taken])[0].double().cpu().numpy()
     scores[closed] = -np.inf
     right = first_targets(held, user)
     listed = ranking.index.tolist()
-
-    def scores_without(left_out: Sequence[Sequence[int]]) -> np.ndarray:
-        every: np.ndarray = engine.item_scores(states(left_out), name, whole(left_out)).double().cpu().numpy()
-        return every[:, listed]
-
     effects = occlusion(len(shown), scores_without)
     names = corpus.dataset.items.select("item_id", "title").to_dicts()
     items = []
@@ -94,7 +88,7 @@ def example(recommender: Recommender, corpus: Corpus, held: HeldOut, user: int) 
     ranks = target_ranks(scores, right)
     return {
         "user_id": held.visible.users[user],
-        "interactions": int(hi - held.visible.offsets[user]),
+        "interactions": len(taken),
         "history": history(corpus, held.visible.source[shown[-SHOWN:]]),
         "seen": "kept" if repeats else "removed",
         "right": [
