@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -388,9 +387,8 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Path:
         own["finetune"] |= {"model": str(tiny), "layers": 2, "epochs": 2, **rates}
         del own["finetune"]["minutes"]
         own["runs"] = 1
-        if path.stem == "beauty":
-            own["finetune"]["epochs"] = 8
         if path.stem == "tallrec":
+            own["finetune"]["epochs"] = 20  # long enough to be interrupted
             own["convert"] |= {"shots": 20, "valid_shots": 5, "draws": 1}
         (folder / path.name).write_text(yaml.safe_dump(own, sort_keys=False))
     (folder / "tasks").symlink_to(page.SETTINGS / "tasks")
@@ -413,29 +411,19 @@ def chain_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return raw
 
 
-def test_an_interrupted_line_goes_on_to_the_same_figures(chain_files: Path, settings: Path, tmp_path: Path) -> None:
-    whole = bench_quality.measure("beauty", chain_files, tmp_path / "one", settings, tmp_path / "r1", baselines=False)
-    command = [sys.executable, str(ROOT / "scripts" / "bench_quality.py"), "beauty", "--data", str(chain_files)]
-    command += ["--out", str(tmp_path / "two"), "--settings", str(settings), "--results", str(tmp_path / "r2")]
-    process = subprocess.Popen(
-        [*command, "--no-baselines"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ}
-    )
-    run = tmp_path / "two" / "beauty" / "seed-0"
-    while not list((run / "checkpoints").glob("checkpoint-*")) and process.poll() is None:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    said, _ = process.communicate()
-    assert process.returncode == 130, said.decode()
-    assert not (tmp_path / "r2").exists() and not (run / "adapter").exists()
-    again = bench_quality.measure("beauty", chain_files, tmp_path / "two", settings, tmp_path / "r2", baselines=False)
-    assert found_in(again) == found_in(whole)
-    assert found_in(again)["genrec"]["N@10, seen removed"]["value"] > 0.8  # half of it by chance
-    weights = (run / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns
-    bench_quality.measure("beauty", chain_files, tmp_path / "two", settings, tmp_path / "r2", baselines=False)
-    assert (run / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns == weights  # nothing was trained again
+def test_a_finished_line_is_not_trained_again(chain_files: Path, settings: Path, tmp_path: Path) -> None:
+    def measure() -> tuple[bytes, int]:
+        path = bench_quality.measure("beauty", chain_files, tmp_path, settings, tmp_path / "results", baselines=False)
+        return path.read_bytes(), (tmp_path / "beauty" / "seed-0" / "adapter" / "genrec.json").stat().st_mtime_ns
+
+    first = measure()
+    found = found_in(tmp_path / "results" / "beauty.json")["genrec"]
+    assert set(found) == set(page.read_settings(settings / "beauty.yaml")["figures"])
+    assert measure() == first
 
 
-def test_cases_are_asked_each_alone(settings: Path, tmp_path: Path) -> None:
+def like_files(folder: Path) -> Path:
+    """Prompts of users who like the film asked about where they like most of what is shown."""
     rng = np.random.default_rng(0)
     films = [f"film {n} (19{50 + n})" for n in range(30)]
 
@@ -444,16 +432,28 @@ def test_cases_are_asked_each_alone(settings: Path, tmp_path: Path) -> None:
         for _ in range(n):
             drawn = [films[i] for i in rng.choice(30, 5, replace=False)]
             liked = int(rng.integers(5))
-            answer = "Yes." if liked > 2 else "No."
-            found.append(prompt(drawn[:liked], drawn[liked:4], drawn[4], answer))
+            found.append(prompt(drawn[:liked], drawn[liked:4], drawn[4], "Yes." if liked > 2 else "No."))
         return found
 
-    raw = tallrec_files(tmp_path, some(40), some(50))
-    path = bench_quality.measure("tallrec", raw, tmp_path / "out", settings, tmp_path / "results")
-    found = found_in(path)
-    assert found["share of liked"]["AUC"]["value"] == pytest.approx(1)
-    assert 0 <= found["genrec"]["AUC"]["low"] <= found["genrec"]["AUC"]["value"] <= 1
-    run = tmp_path / "out" / "tallrec" / "draw-0"
+    return tallrec_files(folder, some(40), some(50))
+
+
+def test_an_interrupted_line_goes_on_to_the_same_figures(settings: Path, tmp_path: Path) -> None:
+    raw = like_files(tmp_path)
+    whole = bench_quality.measure("tallrec", raw, tmp_path / "one", settings, tmp_path / "r1")
+    command = [sys.executable, str(ROOT / "scripts" / "bench_quality.py"), "tallrec", "--data", str(raw)]
+    command += ["--out", str(tmp_path / "two"), "--settings", str(settings), "--results", str(tmp_path / "r2")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    run = tmp_path / "two" / "tallrec" / "draw-0"
+    while not list((run / "checkpoints").glob("checkpoint-*")) and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate()
+    assert process.returncode == 130, said.decode()
+    assert not (tmp_path / "r2").exists() and not (run / "adapter").exists()
+    again = bench_quality.measure("tallrec", raw, tmp_path / "two", settings, tmp_path / "r2")
+    assert found_in(again) == found_in(whole)
+    assert found_in(again)["share of liked"]["AUC"]["value"] == pytest.approx(1)
     answers = pl.read_parquet(run / "answers.parquet")
     assert answers["case"].to_list() == [f"test {n}" for n in range(50)] and answers["answer"].is_between(0, 1).all()
     assert not [p for p in run.parent.iterdir() if p.name.startswith(".draw")], "the copy with the cases is gone"
@@ -473,6 +473,22 @@ def test_what_was_seen_and_not_bought_is_ranked(settings: Path, tmp_path: Path) 
     for user, own in zip(users, lists, strict=True):
         seen = {str((user + n) % 20) for n in range(16)} - {str(user % 20), str((user + 2) % 20)}
         assert len(set(own)) == 10 and {*own} <= seen
+
+
+@pytest.mark.slow
+def test_one_adapter_against_one_per_task(toy_files: Path, settings: Path, tmp_path: Path) -> None:
+    own = yaml.safe_load((settings / "joint.yaml").read_text())
+    files = {"interactions": str(toy_files / "chain.csv"), "items": str(toy_files / "items.csv")}
+    del own["finetune"]["names"]
+    own["finetune"] |= {**files, "task": ["next_item", "rating"]}
+    (tmp_path / "joint.yaml").write_text(yaml.safe_dump(own, sort_keys=False))
+    found = found_in(bench_quality.measure("joint", tmp_path, tmp_path / "out", tmp_path, tmp_path / "results"))
+    joint, single = found["genrec"], found["one adapter per task"]
+    for metric, sign in (("NDCG@10", 1), ("RMSE", -1)):
+        gain = sign * (joint[metric]["value"] / single[metric]["value"] - 1)
+        shown = joint[f"change of {metric}"]
+        assert shown["value"] == pytest.approx(gain)
+        assert shown["low"] <= shown["value"] <= shown["high"]
 
 
 def test_an_unknown_line_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
