@@ -323,9 +323,10 @@ class Recommender:
         longer = sum(1 for d in dropped if d)
         if not longer:
             return ()
+        more = ", and only count as taken"
         if len(histories) == 1:
-            return (f"the history has {histories[0].height:,} events; the oldest {dropped[0]:,} are not read",)
-        return (f"{longer:,} histories have more than {most:,} events; their oldest are not read",)
+            return (f"the history has {histories[0].height:,} events; the oldest {dropped[0]:,} are not read{more}",)
+        return (f"{longer:,} histories have more than {most:,} events; their oldest are not read{more}",)
 
     def _given_history(self, shelf: Shelf, items: Sequence[str]) -> pl.DataFrame:
         for item in items:

@@ -190,11 +190,11 @@ def test_a_history_longer_than_the_model_reads_loses_its_oldest_quarter(
     toy_files: Path, tmp_path: Path, capsys: Said
 ) -> None:
     command = toy_command(toy_files, tmp_path / "run", "--epochs", "1")
-    assert main([*command, "--max-events", "4", "--stride", "2"]) == 0
+    assert main([*command, "--max-events", "4", "--stride", "2", "--no-collaborative"]) == 0
     run = Recommender.load(tmp_path / "run")
     history = chain_world(users=USERS).interactions.filter(pl.col("user_id") == "u003")["item_id"].to_list()
     long = run.recommend(history=history, k=12, include_seen=True)
-    assert long.warnings == ("the history has 8 events; the oldest 4 are not read",)
+    assert long.warnings == ("the history has 8 events; the oldest 4 are not read, and only count as taken",)
     short = run.recommend(history=history[4:], k=12, include_seen=True)
     assert long.frame["score"].to_list() == short.frame["score"].to_list() and not short.warnings
     seen = set(run.recommend(history=history, k=12).frame["item_id"])

@@ -97,3 +97,26 @@ def test_learned_weights_settle_at_the_loss_however_rare_a_task_is(model: RecMod
     asked = float(output["shop/next_item/loss"]) / 2
     assert model.log_variance.grad.tolist() == pytest.approx([0.5 - asked, 2.0 * 0.5], rel=1e-4)
     assert math.isclose(model.log_variance.sum().item(), 0)
+
+
+def test_an_item_that_nobody_took_in_training_is_no_wrong_answer(model: RecModel) -> None:
+    """It is placed by its text, as an item is whose learned part is dropped, and training does not push it down."""
+    catalogue = model.rows_of("shop")
+    catalogue.warm[20] = False
+    model.dropout.p = 0.0
+    losses = []
+    for factor in (1.0, -3.0):
+        catalogue.text[20] *= factor
+        model.train()
+        output = model(**batch_of(model))
+        losses.append(float(output["shop/next_item/loss"]))
+    assert losses[0] == losses[1]
+    model.zero_grad()
+    output["loss"].backward()
+    assert catalogue.residual.grad[20].abs().max() == 0 and catalogue.residual.grad[21].abs().max() > 0
+    catalogue.residual.data[20], catalogue.bias.data[20] = 5.0, 5.0
+    rows, bias = model.eval().rows_of("shop")()
+    dropped = torch.ones(ITEMS)
+    catalogue.warm[20], dropped[20] = True, 0
+    alike, alike_bias = catalogue(None, dropped)
+    assert torch.equal(rows[20], alike[20]) and bias[20] == alike_bias[20] == 0

@@ -128,7 +128,7 @@ def test_effects_of_a_user_and_an_item() -> None:
     item[3], item[7] = 0.25, -0.75
     effects = Effects(torch.as_tensor([-1.0, 0.0, 1.0]), item, Links(sparse.csr_matrix(strengths)))
     history = np.asarray([3, 4, -1, 5]), np.asarray([2, 0, 2, -1])  # the third is no item, the fourth has no outcome
-    user = (0.75 - 1.0) / (2 + DAMPING)
+    user = (0.75 - 1.0) / (2 + DAMPING["user"])
     beside = 0.5 * (0.75 - user) - 1.0 * (-1.0 - user)
     found = effects([history, (np.zeros(0, int), np.zeros(0, int))], [[7, 8], [7]])
     np.testing.assert_allclose(found, [[user, -0.75, beside], [user, 0, 0], [0, -0.75, 0]], atol=1e-6)

@@ -19,6 +19,7 @@ from genrec.model.item_rows import ItemRows, collaborative_vectors
 from genrec.model.recmodel import RecModel
 from genrec.tasks.questions import RowOptions, training_rows
 from genrec.tasks.rows import (
+    DAY,
     Branch,
     Corpus,
     assemble,
@@ -302,3 +303,16 @@ def test_purchase_candidates_are_labelled_by_what_comes_later(backbone) -> None:
             assert (answers[n] == 1) == ((users[row.source[-1]], ids[item]) in pairs)
             n += 1
     assert n == len(answers) and 0 < np.mean(answers) < 1
+
+
+def test_nobody_is_asked_about_days_that_the_history_ends_after(backbone) -> None:
+    """What a user who left long before the part begins did in the days asked about is known: no forecast is needed."""
+    corpus = corpus_of(shop_world(), backbone)
+    held = held_out(corpus.events, "test")
+    _, cases = user_rows(corpus, "test", held, list(range(len(held.visible.users))), 100, 0)
+    days = next(t.horizon_days for t in corpus.tasks if t.name == "purchase")
+    begins = dict(corpus.dataset.cutoffs)["test"]
+    last = {u: int(held.visible.time[held.visible.offsets[n + 1] - 1]) for n, u in enumerate(held.visible.users)}
+    asked = {case.about for case in cases if case.task == "purchase"}
+    left = {user for user, time in last.items() if time + days * DAY <= begins}
+    assert asked and left and not asked & left

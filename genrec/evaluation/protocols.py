@@ -428,7 +428,10 @@ def user_cases(
     now = int(held.visible.time[hi - 1])
     end = until if part == "valid" else int(up_to.time.max()) + 1
     asked = held.visible.where.get(task.name)
-    if now == UNDATED or now + task.horizon_days * DAY > end or not (asked is None or asked[hi - 1]):
+    begins = dict(corpus.dataset.cutoffs).get(part, UNDATED)
+    ahead = now + task.horizon_days * DAY
+    known = ahead <= begins  # all that is asked about happened before the part, where histories end
+    if now == UNDATED or known or ahead > end or not (asked is None or asked[hi - 1]):
         return [], []
     place = int(up_to.offsets[user]) + int(held.visible.offsets[user + 1] - held.visible.offsets[user]) - 1
     if task.unit == "user_time":

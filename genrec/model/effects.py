@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .neighbours import Links
 
-DAMPING = 5.0  # events at the mean that every user and item is given besides its own
+DAMPING = {"user": 10.0, "item": 3.0}  # events at the mean that each is given besides its own
 NAMES = ("user", "item", "neighbours")
 
 
@@ -42,7 +42,7 @@ class Effects(nn.Module):
         """
         known = (items >= 0) & (outcomes >= 0)
         beyond = np.where(known, self.value.cpu().numpy()[outcomes] - self.item.cpu().numpy()[items], 0)
-        effect = float(beyond.sum() / (known.sum() + DAMPING))
+        effect = float(beyond.sum() / (known.sum() + DAMPING["user"]))
         return effect, np.where(known, beyond - effect, 0)
 
     def forward(

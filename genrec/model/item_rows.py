@@ -112,8 +112,9 @@ class ItemRows(nn.Module):
     """Vectors and biases of one catalogue's items, and the scale of its scores.
 
     row = (text + P text + c m collaborative) / sqrt(1 + c m) + m residual, bias = <text, q> + m residual bias, where c
-    marks items that have a collaborative vector and m is 0 for the items whose learned part is dropped in this step,
-    else 1. P has low rank. The residual bias starts from the item's training interactions, log(1 + count). `centre`
+    marks items that have a collaborative vector and m is 0 for the items whose learned part is dropped in this step and
+    for cold ones, which have no training interactions, else 1. P has low rank. The residual bias starts from the item's
+    training interactions, log(1 + count). `centre`
     was subtracted from the text vectors, and is kept so that an item that comes later can be placed among them.
     `neighbours` and `effects` add to the scores of a trained model; while it trains there are none.
     """
@@ -122,6 +123,7 @@ class ItemRows(nn.Module):
     collaborative: Tensor
     known: Tensor
     centre: Tensor
+    warm: Tensor
 
     def __init__(
         self,
@@ -138,6 +140,7 @@ class ItemRows(nn.Module):
         self.register_buffer("collaborative", collaborative)
         self.register_buffer("known", known)
         self.register_buffer("centre", torch.zeros(width) if centre is None else centre)
+        self.register_buffer("warm", torch.ones(n, dtype=torch.bool) if counts is None else counts > 0)
         self.residual = nn.Parameter(torch.zeros(n, width))
         self.bias = nn.Parameter(torch.zeros(n) if counts is None else torch.log1p(counts.float()))
         self.down = nn.Parameter(torch.randn(width, rank) / width**0.5)
@@ -153,15 +156,13 @@ class ItemRows(nn.Module):
         text, collaborative, known = self.text, self.collaborative, self.known
         residual: Tensor = self.residual
         bias: Tensor = self.bias
+        keep = self.warm.to(text.dtype) if keep is None else self.warm * keep
         if index is not None:
             text, collaborative, known = text[index], collaborative[index], known[index]
-            residual, bias = residual[index], bias[index]
-            keep = keep[index] if keep is not None else None
-        with_neighbours = known.to(text.dtype) if keep is None else known * keep
+            residual, bias, keep = residual[index], bias[index], keep[index]
+        with_neighbours = known * keep
         norm = (1 + with_neighbours).rsqrt()[:, None]
         start = torch.addcmul(text * norm, with_neighbours[:, None] * norm, collaborative)  # no gradient
         rows = torch.addmm(start, norm * (text @ self.down), self.up)
         text_bias = text @ self.text_bias
-        if keep is None:
-            return rows + residual, text_bias + bias
         return torch.addcmul(rows, keep[:, None], residual), text_bias + keep * bias

@@ -178,6 +178,9 @@ class RecModel(nn.Module):
             items, bias = catalogue(subset, keep)
             if correction is not None:
                 bias = bias - correction  # in training only, where every score is a score of the sample
+            if self.training:  # an item that nobody took in training may be as good as any: it is no wrong answer
+                warm = catalogue.warm if subset is None else catalogue.warm[subset]
+                bias = bias.masked_fill(~warm, -torch.inf)
         hidden = self.states(batch, items, position_of)
         states = self.dropout(read_states(hidden, batch))
         total = states.new_zeros((), dtype=torch.float32)

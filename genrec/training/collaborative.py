@@ -52,7 +52,7 @@ def find_effects(corpus: Corpus) -> Effects | None:
         return None
     value = (values - values[outcome[shown]].mean()) / spread
     count = np.bincount(train.item[shown], minlength=n)
-    item = np.bincount(train.item[shown], value[outcome[shown]], n) / (count + DAMPING)
+    item = np.bincount(train.item[shown], value[outcome[shown]], n) / (count + DAMPING["item"])
     empty = Links(sparse.csr_matrix((n, n), dtype=np.float32))
     found = Effects(torch.as_tensor(value).float(), torch.as_tensor(item).float(), empty)
     if n > EASE_MOST:

@@ -231,8 +231,7 @@ def ml_1m(raw: Path, out: Path, *, fold: int, valid_share: float, seed: int) -> 
 def collm(raw: Path, out: Path) -> None:
     """CoLLM's ML-1M: a rating above 3 is a click, any other a skip; each test row is a case of its own.
 
-    A case shows the user's training and validation rows, which are all earlier, and then what its own list of liked
-    films has beyond them.
+    A case shows the user's training and validation rows, which are all earlier.
     """
     parts = {}
     for part in ("train", "valid", "test"):
@@ -255,13 +254,9 @@ def collm(raw: Path, out: Path) -> None:
     by_user = known.sort("timestamp", maintain_order=True).group_by("uid").agg("iid", "event")
     before = {user: (items, events) for user, items, events in by_user.iter_rows()}
     cases = []
-    for number, (user, item, label, liked) in enumerate(
-        parts["test"].select("uid", "iid", "label", "his_iid").iter_rows()
-    ):
+    for number, (user, item, label) in enumerate(parts["test"].select("uid", "iid", "label").iter_rows()):
         items, events = before.get(user, ([], []))
-        own = {*items}
-        later = [i for i in liked if i != "0" and i not in own]
-        cases.append((f"test {number}", user, item, label, items + later, events + ["click"] * len(later)))
+        cases.append((f"test {number}", user, item, label, items, events))
     write(pl.DataFrame(cases, schema=CASES, orient="row"), out / "cases.parquet")
 
 
