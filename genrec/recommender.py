@@ -459,8 +459,12 @@ class Recommender:
         temperature = float(self.adapter.manifest.calibration.get(f"{name}/next_item", {}).get("temperature", 1.0))
         closed = [seen[n][:0] if include_seen else seen[n] for n in known]
         limits = None if allowed.all() else allowed
-        before = None if question else [whole[n] for n in known]
-        ranked = self.engine.rank(states, name, k, closed, limits, temperature, before)
+        given = np.asarray(
+            [t - corpus.items.first for t in question.tokens if t >= corpus.items.first] if question else []
+        )
+        before = [np.concatenate([whole[n], given.astype(np.int32)]) for n in known]
+        asked = "basket" if question else "next_item"
+        ranked = self.engine.rank(states, name, k, closed, limits, temperature, before, asked)
         best = dict(zip(known, ranked, strict=True))
         return self._listed(shelf, users, best, "model", k, allowed)
 

@@ -62,21 +62,21 @@ def some_neighbours() -> Neighbours:
     rng = np.random.default_rng(1)
     matrices = [np.where(rng.random((N, N)) < 0.3, rng.normal(size=(N, N)), 0).astype(np.float32) for _ in range(2)]
     found = Neighbours([Links(sparse.csr_matrix(m)) for m in matrices])
-    found.weight.copy_(torch.as_tensor(rng.random((2, len(DECAYS)))))
-    found.seen.fill_(-3.0)
+    found.weight.copy_(torch.as_tensor(rng.random((2, 2, len(DECAYS)))))
+    found.seen[1] = -3.0
     return found
 
 
 def test_scores_are_sums_over_the_history() -> None:
     found = some_neighbours()
     histories = [np.asarray([3, 5, -1, 5]), np.zeros(0, dtype=int), np.asarray([-1]), np.asarray([7])]
-    added = found(histories).numpy()
+    added = found(histories, "basket").numpy()
     strengths = [dense(links) for links in found.kinds]
     for own, history in zip(added, histories, strict=True):
         expected = np.zeros(N)
         for after, item in enumerate(history[::-1]):
             for kind in range(2 if item >= 0 else 0):
-                say = sum(float(w) * d**after for w, d in zip(found.weight[kind], DECAYS, strict=True))
+                say = sum(float(w) * d**after for w, d in zip(found.weight[1, kind], DECAYS, strict=True))
                 expected += say * strengths[kind][item]
         expected[np.unique(history[history >= 0])] -= 3
         np.testing.assert_allclose(own, expected, atol=1e-5)
@@ -87,7 +87,7 @@ def test_a_saved_state_gives_the_same_scores() -> None:
     again = Neighbours([Links.like(found.state_dict(), f"kinds.{n}.") for n in range(2)])
     again.load_state_dict(found.state_dict())
     histories = [np.asarray([1, 2, 3])]
-    assert torch.equal(found(histories), again(histories))
+    assert torch.equal(found(histories, "basket"), again(histories, "basket"))
 
 
 @pytest.mark.parametrize("drawn", [16_384, 20])
@@ -100,7 +100,8 @@ def test_weights_follow_what_validation_shows(tmp_path, monkeypatch, drawn) -> N
     chains = [(np.arange(8) + s) % n for s in rng.integers(0, n, 300)]
     item, user = np.concatenate(chains), np.repeat(np.arange(300), 8)
     histories = sparse.csr_matrix((np.ones(len(item), dtype=np.float32), (user, item)), shape=(300, n))
-    rows.neighbours = Neighbours([Links(ease(histories)), Links(transitions(item, user, n))])
+    links = ease(histories), transitions(item, user, n), sparse.csr_matrix(sparse.eye_array(n, dtype=np.float32))
+    rows.neighbours = Neighbours([Links(matrix) for matrix in links])
     dataset = chain_world(items=n)
     name = dataset.name
     backbone = load_backbone(str(tiny_backbone(tmp_path, WORDS)))
@@ -111,13 +112,14 @@ def test_weights_follow_what_validation_shows(tmp_path, monkeypatch, drawn) -> N
     targets = [np.asarray([(own[-1] + 1) % n]) for own in shown]
     few = slice(0, LEAST - 1)
     fit_neighbours(engine, name, states[few], shown[few], targets[few], 0)
-    assert not rows.neighbours.active
+    assert not rows.neighbours.adds("next_item")
     plain = engine.item_scores(states, name)
     assert torch.equal(engine.item_scores(states, name, shown), plain)
     fit_neighbours(engine, name, states, shown, targets, 0)
     best = engine.item_scores(states, name, shown).argmax(1).tolist()
     assert np.mean([b == t[0] for b, t in zip(best, targets, strict=True)]) > 0.95
-    assert rows.neighbours.seen < 0  # nothing ever repeats
+    assert rows.neighbours.seen[0] < 0  # nothing ever repeats
+    assert not rows.neighbours.adds("basket")  # a question of its own
     assert [r.index[0] for r in engine.rank(states, name, 3, [s[:0] for s in shown], histories=shown)] == best
 
 

@@ -154,6 +154,18 @@ class Reading:
     basket_ranks: np.ndarray | None
     basket_users: tuple[str, ...] = ()
     basket_keys: tuple[str, ...] = ()
+    baskets: "Baskets | None" = None
+
+
+@dataclass(frozen=True)
+class Baskets:
+    """What was asked about baskets: states (cases, width), histories with the given items at their end, the given
+    items, and the missing one (an array of one)."""
+
+    states: States
+    histories: list[np.ndarray]
+    given: list[tuple[int, ...]]
+    targets: list[np.ndarray]
 
 
 def read_part(
@@ -193,11 +205,12 @@ def read_part(
     if next_item:
         asked = [cases[n].answer for n in next_item]
         ranked = ranked_of(engine, corpus, held, states[next_item], asked)
-    basket_ranks = None
+    basket_ranks = baskets = None
     if basket:
-        basket_ranks = given_ranks(engine, corpus, states[basket], [cases[n] for n in basket])
+        baskets = baskets_of(held.visible, states[basket], [cases[n] for n in basket])
+        basket_ranks = given_ranks(engine, corpus, baskets)
     own, keys = tuple(cases[n].about for n in basket), tuple(cases[n].key for n in basket)
-    return Reading(ranked, outcomes, basket_ranks, own, keys)
+    return Reading(ranked, outcomes, basket_ranks, own, keys, baskets)
 
 
 def template(task: Task, phrasing: Phrasing) -> str:
@@ -265,7 +278,7 @@ def user_rows(
                     branches.append(question)
                     ids = corpus.dataset.items["item_id"]
                     key = f"items {', '.join(ids[n] for n in given)} and {ids[question.targets[0][1]]}"
-                    own.append(Case(task.name, question.targets[0][1], 1.0, name, key, given=given))
+                    own.append(Case(task.name, question.targets[0][1], 1.0, name, key, given=given, user=user))
             elif task.unit != "text" and task.answer.kind != "item":
                 more, found = user_cases(corpus, task, part, held, up_to, user, sampler, max_events, seed, phrasing)
                 branches += more
@@ -367,13 +380,23 @@ def held_basket(
     return None if question is None else replace(question, sees=sees)
 
 
-def given_ranks(engine: Engine, corpus: Corpus, states: States, cases: list[Case]) -> np.ndarray:
+def baskets_of(visible: Events, states: States, cases: list[Case]) -> Baskets:
+    """The cases that give some items of a basket."""
+    given = [case.given for case in cases]
+    before = [visible.item[visible.offsets[c.user] : visible.offsets[c.user + 1]] for c in cases]
+    histories = [np.concatenate([b, np.asarray(g, dtype=b.dtype)]) for b, g in zip(before, given, strict=True)]
+    return Baskets(states, histories, given, [np.asarray([case.answer]) for case in cases])
+
+
+def given_ranks(engine: Engine, corpus: Corpus, baskets: Baskets) -> np.ndarray:
     """Ranks of the missing items, the given ones removed."""
     ranks = []
-    for state, case in zip(states, cases, strict=True):
-        scores = engine.item_scores(state[None], corpus.dataset.name)[0].cpu().numpy()
-        scores[list(case.given)] = -np.inf
-        ranks.append(int(metrics.target_ranks(scores, np.asarray([case.answer]))[0]))
+    for start in range(0, len(baskets.given), CASES):
+        part = slice(start, start + CASES)
+        scores = engine.item_scores(baskets.states[part], corpus.dataset.name, baskets.histories[part], "basket")
+        for own, given, target in zip(scores.cpu().numpy(), baskets.given[part], baskets.targets[part], strict=True):
+            own[list(given)] = -np.inf
+            ranks.append(int(metrics.target_ranks(own, target)[0]))
     return np.asarray(ranks)
 
 

@@ -115,17 +115,23 @@ class Engine:
         return read_states(hidden, begun).float()
 
     @torch.inference_mode()
-    def item_scores(self, states: States, dataset: str, histories: Sequence[np.ndarray] | None = None) -> Tensor:
+    def item_scores(
+        self,
+        states: States,
+        dataset: str,
+        histories: Sequence[np.ndarray] | None = None,
+        question: str = "next_item",
+    ) -> Tensor:
         """Exact scores (n, items) of the whole catalogue.
 
-        histories: the items of each state's history (catalogue indices oldest first, -1 for none), whose neighbours add
-        to the scores; None: nothing does.
+        histories: the items of each state's history (catalogue indices oldest first, -1 for none; with the question
+        `basket` its items come last), whose neighbours add to the scores; None: nothing does.
         """
         rows, bias = self.item_rows(dataset)
         catalogue = self.model.rows_of(dataset)
         scores = torch.addmm(bias, states, rows.t(), alpha=float(catalogue.log_scale.exp()))
-        if histories is not None and catalogue.neighbours is not None and catalogue.neighbours.active:
-            scores += catalogue.neighbours(histories)
+        if histories is not None and catalogue.neighbours is not None and catalogue.neighbours.adds(question):
+            scores += catalogue.neighbours(histories, question)
         return scores
 
     @torch.inference_mode()
@@ -138,11 +144,12 @@ class Engine:
         allowed: np.ndarray | None = None,
         temperature: float = 1.0,
         histories: Sequence[np.ndarray] | None = None,
+        question: str = "next_item",
     ) -> list[Ranking]:
         """The k best items of the whole catalogue for each state (n, width); equal scores go by catalogue index.
 
         closed: per state the items that cannot appear; the probability is a softmax over the others. allowed: (items,)
-        bool, further limits the list but not the probability; None: all. histories: as in `item_scores`.
+        bool, further limits the list but not the probability; None: all. histories and question: as in `item_scores`.
         """
         found = []
         items = self.item_rows(dataset)[0].shape[0]
@@ -150,7 +157,7 @@ class Engine:
         step = max(1, SCORES_AT_A_TIME // items)
         for start in range(0, len(states), step):
             known = None if histories is None else histories[start : start + step]
-            scores = self.item_scores(states[start : start + step], dataset, known)
+            scores = self.item_scores(states[start : start + step], dataset, known, question)
             for own, index in zip(scores, closed[start : start + step], strict=True):
                 own[torch.as_tensor(index, device=own.device, dtype=torch.long)] = -torch.inf
             total = torch.logsumexp(scores / temperature if temperature != 1.0 else scores, 1).double().cpu().numpy()

@@ -294,7 +294,9 @@ def empty_model(backbone: torch.nn.Module, vocabulary: Vocabulary, state: Mappin
         text, known = state[key + "text"], state[key + "known"]
         rows = ItemRows(text, state[key + "collaborative"], known, rank=state[key + "down"].shape[1])
         if (weight := state.get(key + "neighbours.weight")) is not None:
-            rows.neighbours = Neighbours([Links.like(state, f"{key}neighbours.kinds.{n}.") for n in range(len(weight))])
+            rows.neighbours = Neighbours(
+                [Links.like(state, f"{key}neighbours.kinds.{n}.") for n in range(weight.shape[1])]
+            )
         if key + "effects.item" in state:
             rows.effects = Effects.like(state, key + "effects.")
         catalogues[name] = rows

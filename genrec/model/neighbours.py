@@ -13,7 +13,8 @@ EASE_MOST = 20_000  # items; a larger catalogue's matrix cannot be inverted in m
 EASE_PENALTY = 150.0
 WINDOW = 3  # events that transitions reach
 SMOOTHING = 5.0  # transitions that every item is given besides its own
-KINDS = ("ease", "transitions")
+KINDS = ("ease", "transitions", "itself")
+QUESTIONS = ("next_item", "basket")  # what comes next, and what goes with the last items of the history
 
 
 def ease(histories: sparse.csr_matrix, penalty: float = EASE_PENALTY) -> sparse.csr_matrix:
@@ -95,11 +96,11 @@ class Links(nn.Module):
 
 
 class Neighbours(nn.Module):
-    """Scores that a history gives to the items beside it: for each kind of neighbourhood, and each event,
-    strength(event's item, candidate) times sum_d weight_d DECAYS_d ** (events after it); and `seen` for a candidate
-    that is in the history.
+    """Scores that a history gives to the items beside it: for each of KINDS, and each event, strength(event's item,
+    candidate) times sum_d weight_d DECAYS_d ** (events after it); and `seen` for a candidate that is in the history.
 
-    Strengths are scaled to a root mean square of 1 by kind; weights of 0 add nothing.
+    Strengths are scaled to a root mean square of 1 by kind. Each of QUESTIONS has its own weight (questions, kinds,
+    decays) and seen (questions,); where they are 0 they add nothing.
     """
 
     weight: Tensor
@@ -111,13 +112,13 @@ class Neighbours(nn.Module):
         for links in kinds:
             if len(links.strength):
                 links.strength /= links.strength.square().mean().sqrt().clamp_min(1e-9)
-        self.register_buffer("weight", torch.zeros(len(kinds), len(DECAYS)))
-        self.register_buffer("seen", torch.zeros(()))
+        self.register_buffer("weight", torch.zeros(len(QUESTIONS), len(kinds), len(DECAYS)))
+        self.register_buffer("seen", torch.zeros(len(QUESTIONS)))
 
-    @property
-    def active(self) -> bool:
-        """Whether anything is added."""
-        return bool((self.weight != 0).any() or self.seen != 0)
+    def adds(self, question: str) -> bool:
+        """Whether anything is added to the scores of a question."""
+        number = QUESTIONS.index(question)
+        return bool((self.weight[number] != 0).any() or self.seen[number] != 0)
 
     def spread(self, histories: Sequence[np.ndarray], kind: int, weight: Tensor) -> Tensor:
         """Sums (histories, items) of one kind; histories: catalogue indices oldest first, -1 for no item; weight:
@@ -129,10 +130,14 @@ class Neighbours(nn.Module):
         assert isinstance(links, Links)
         return links.spread(histories, say)
 
-    def forward(self, histories: Sequence[np.ndarray]) -> Tensor:
-        """What is added to the scores (histories, items); histories as in `spread`."""
-        found = torch.stack([self.spread(histories, kind, own) for kind, own in enumerate(self.weight)]).sum(0)
-        if self.seen != 0:
-            for own, history in zip(found, histories, strict=True):
-                own[torch.as_tensor(np.unique(history[history >= 0]), device=own.device, dtype=torch.long)] += self.seen
+    def forward(self, histories: Sequence[np.ndarray], question: str) -> Tensor:
+        """What is added to the scores of a question (histories, items); histories as in `spread`."""
+        number = QUESTIONS.index(question)
+        found = torch.zeros(len(histories), len(self.kinds[0].first) - 1, device=self.weight.device)  # type: ignore[arg-type]
+        for kind, weight in enumerate(self.weight[number]):
+            if (weight != 0).any():
+                found += self.spread(histories, kind, weight)
+        for own, history in zip(found, histories, strict=True):
+            seen = torch.as_tensor(np.unique(history[history >= 0]), device=own.device, dtype=torch.long)
+            own[seen] += self.seen[number]
         return found

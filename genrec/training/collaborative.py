@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 
 from ..inference.engine import Engine, States
 from ..model.effects import DAMPING, Effects
-from ..model.neighbours import DECAYS, EASE_MOST, KINDS, Links, Neighbours, ease, transitions
+from ..model.neighbours import DECAYS, EASE_MOST, KINDS, QUESTIONS, Links, Neighbours, ease, transitions
 from ..tasks.rows import Corpus, outcome_group, select
 from ..tasks.vocabulary import EVENT
 
@@ -33,7 +33,8 @@ def find_neighbours(corpus: Corpus) -> Neighbours:
     )
     histories.data[:] = 1  # an item taken twice is one item
     beside = ease(histories) if n <= EASE_MOST else sparse.csr_matrix((n, n), dtype=np.float32)
-    return Neighbours([Links(beside), Links(transitions(train.item, user, n))])
+    itself = sparse.eye_array(n, dtype=np.float32, format="csr")
+    return Neighbours([Links(beside), Links(transitions(train.item, user, n)), Links(sparse.csr_matrix(itself))])
 
 
 def find_effects(corpus: Corpus) -> Effects | None:
@@ -85,9 +86,12 @@ def fit_neighbours(
     histories: Sequence[np.ndarray],
     targets: Sequence[np.ndarray],
     seed: int,
+    question: str = "next_item",
+    closed: Sequence[Sequence[int]] | None = None,
 ) -> None:
-    """Set the weights of a data set's neighbours to those that make the held-out targets (the first of each case)
-    likeliest beside the model's scores, over the catalogue or a uniform sample of it.
+    """Set the weights of a data set's neighbours for a question to those that make the held-out targets (the first of
+    each case) likeliest beside the model's scores, over the catalogue or a uniform sample of it. closed: items of each
+    case that cannot be the answer.
 
     A convex problem: the scores' own scale and the weights, at least 0, by L-BFGS-B. A pull worth one case holds the
     weights near 0, and few cases leave them there.
@@ -118,13 +122,15 @@ def fit_neighbours(
         for row, history in zip(seen, own, strict=True):
             row[history[history >= 0]] = 1
         keep(features - 1, torch.as_tensor(seen))
+    barred = drawn[None, :] == target[:, None]  # the target is there already
+    if closed is not None:
+        barred |= np.stack([np.isin(drawn, closed[c]) for c in cases])
     log_share = np.full(1 + len(drawn), np.log(n / len(drawn)), dtype=np.float32)
     log_share[0] = 0
-    twice = drawn[None, :] == target[:, None]
 
     def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
         scores = np.tensordot(theta.astype(np.float32), value, 1) + log_share
-        scores[:, 1:][twice] = -np.inf  # the target is there already
+        scores[:, 1:][barred] = -np.inf
         top = scores.max(1, keepdims=True)
         share = np.exp(scores - top)
         total = share.sum(1, keepdims=True)
@@ -140,5 +146,6 @@ def fit_neighbours(
     bounds = [(0.05, None), *[(0.0, None)] * (features - 2), (-SEEN_MOST, SEEN_MOST)]
     found = minimize(loss, start_at, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 100}).x
     weights = torch.as_tensor(found[1:-1] / found[0], dtype=torch.float32).view(len(KINDS), len(DECAYS))
-    neighbours.weight.copy_(weights)
-    neighbours.seen.fill_(float(found[-1] / found[0]))
+    number = QUESTIONS.index(question)
+    neighbours.weight[number] = weights.to(neighbours.weight.device)
+    neighbours.seen[number] = float(found[-1] / found[0])

@@ -155,6 +155,9 @@ def calibrate(
             if config.collaborative:
                 engine.model.rows_of(name).neighbours = find_neighbours(corpus).to(engine.model.device)
                 fit_neighbours(engine, name, ranked.states, ranked.histories, ranked.targets, config.seed)
+                if (baskets := reading.baskets) is not None:
+                    asked = baskets.states, baskets.histories, baskets.targets
+                    fit_neighbours(engine, name, *asked, config.seed, "basket", baskets.given)
             found[f"{name}/next_item"] = fit_items(*next_item_losses(engine, name, ranked))
         for name, outcomes in reading.outcomes.items():
             answer = next(t.answer for t in corpus.tasks if t.name == name)
