@@ -77,25 +77,13 @@ def validation(
     found: dict[str, float] = {}
     ranked, losses = [], []
     for corpus in prepared.corpora:
-        name = corpus.dataset.name
         reading = read(config, prepared, engine, corpus, part, tokens, progress)
-        for task in corpus.tasks:
-            if task.name == "next_item" and reading.ranked is not None:
-                values = next_item_metrics(reading.ranked)
-                protocol = "seen_kept" if "basket" in corpus.dataset.interactions.columns else "seen_removed"
-                ranked.append(values[f"{protocol}/ndcg@10"])
-            elif task.unit == "basket" and reading.basket_ranks is not None:
-                ranks = list(reading.basket_ranks[:, None])
-                values = {"n": float(len(ranks)), **metrics.ranking_metrics(ranks)}
-            elif task.name in reading.outcomes:
-                outcomes = reading.outcomes[task.name]
-                fitted = (calibration or {}).get(f"{name}/{task.name}", Calibration())
-                probabilities = outcomes.probabilities(fitted)
-                values = metrics.outcome_metrics(probabilities, outcomes.answer, task.answer.values, outcomes.weight)
+        for task, values in task_metrics(corpus, reading, calibration or {}).items():
+            if task == "next_item":
+                ranked.append(values[f"{protocol(corpus)}/ndcg@10"])
+            elif "log_loss" in values:
                 losses.append(values["log_loss"])
-            else:
-                continue
-            found |= {f"{name}/{task.name}/{k}": v for k, v in values.items()}
+            found |= {f"{corpus.dataset.name}/{task}/{k}": v for k, v in values.items()}
     if not ranked and not losses:
         if part == "test":
             return {}
@@ -104,6 +92,32 @@ def validation(
             "give more interactions or --split random"
         )
     found["criterion"] = float(np.mean(ranked)) if ranked else -float(np.mean(losses))
+    return found
+
+
+def protocol(corpus: Corpus) -> Literal["seen_kept", "seen_removed"]:
+    """What lists of a data set are measured by: seen items kept where baskets repeat items, else removed."""
+    return "seen_kept" if "basket" in corpus.dataset.interactions.columns else "seen_removed"
+
+
+def task_metrics(
+    corpus: Corpus, reading: Reading, calibration: Mapping[str, Calibration]
+) -> dict[str, dict[str, float]]:
+    """The metrics of every task that a reading holds cases of."""
+    found: dict[str, dict[str, float]] = {}
+    for task in corpus.tasks:
+        if task.name == "next_item" and reading.ranked is not None:
+            found[task.name] = next_item_metrics(reading.ranked)
+        elif task.unit == "basket" and reading.basket_ranks is not None:
+            ranks = list(reading.basket_ranks[:, None])
+            found[task.name] = {"n": float(len(ranks)), **metrics.ranking_metrics(ranks)}
+        elif task.name in reading.outcomes:
+            outcomes = reading.outcomes[task.name]
+            fitted = calibration.get(f"{corpus.dataset.name}/{task.name}", Calibration())
+            probabilities = outcomes.probabilities(fitted)
+            found[task.name] = metrics.outcome_metrics(
+                probabilities, outcomes.answer, task.answer.values, outcomes.weight
+            )
     return found
 
 
@@ -437,10 +451,22 @@ def describe_plan(plan: Plan, prepared: Prepared) -> str:
 def finish(
     config: FinetuneConfig, prepared: Prepared, model: RecModel, out: Path, say: Say, progress: Progress | None
 ) -> Manifest:
-    """Calibrate, measure the held-out test part once, and write store and adapter; the manifest comes last."""
-    engine = Engine(model)
-    calibration = calibrate(config, prepared, engine, progress)
-    found = validation(config, prepared, engine, "test", calibration=calibration, progress=progress)
+    """Calibrate, and write the run."""
+    calibration = calibrate(config, prepared, Engine(model), progress)
+    return write_run(config, prepared, model, calibration, out, say, progress)
+
+
+def write_run(
+    config: FinetuneConfig,
+    prepared: Prepared,
+    model: RecModel,
+    calibration: Mapping[str, Calibration],
+    out: Path,
+    say: Say,
+    progress: Progress | None,
+) -> Manifest:
+    """Measure the held-out test part once, and write store and adapter; the manifest comes last."""
+    found = validation(config, prepared, Engine(model), "test", calibration=calibration, progress=progress)
     found.pop("criterion", None)
     say("test: " + headline(found) if found else "nothing is held out for a test")
     store = out / "store.db"
