@@ -86,7 +86,7 @@ def align(config: AlignConfig, say: Say, progress: Progress | None = None) -> Al
             write_text(out / "config.yaml", config_yaml(finetuned))
             if not (out / "store.db").exists():
                 copy_store(run / "store.db", out / "store.db")
-            write_run(finetuned, prepared, model, calibration, out, say, progress)
+            write_run(finetuned, prepared, model, calibration, out, say, progress, {"align": record["options"]})
     return aligned
 
 

@@ -1,5 +1,6 @@
 """Every option of a fine-tuning, without the heavy imports."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -164,6 +165,15 @@ class AlignConfig:
     def folder(self) -> Path:
         """Where the aligned run goes."""
         return Path(self.out or f"{Path(self.run)}-aligned")
+
+
+def aligned_with(run: Path) -> AlignConfig | None:
+    """The options that a run was aligned with; None for one that was not."""
+    if not (run / ALIGNED).is_file():
+        return None
+    found = json.loads((run / ALIGNED).read_text(encoding="utf-8"))
+    options = {k: tuple(v) if isinstance(v, list) else v for k, v in found["options"].items()}
+    return AlignConfig(run=found["run"], out=str(run), **options)
 
 
 def flag(name: str) -> str:

@@ -464,8 +464,12 @@ def write_run(
     out: Path,
     say: Say,
     progress: Progress | None,
+    more_options: Mapping[str, Any] | None = None,
 ) -> Manifest:
-    """Measure the held-out test part once, and write store and adapter; the manifest comes last."""
+    """Measure the held-out test part once, and write store and adapter; the manifest comes last.
+
+    more_options: what the adapter's options say besides those of `config`.
+    """
     found = validation(config, prepared, Engine(model), "test", calibration=calibration, progress=progress)
     found.pop("criterion", None)
     say("test: " + headline(found) if found else "nothing is held out for a test")
@@ -481,7 +485,8 @@ def write_run(
         calibration={name: asdict(fitted) for name, fitted in calibration.items()},
         metrics=found,
         fingerprints={d.name: d.fingerprint for d in prepared.datasets},
-        options={k: v for k, v in yaml.safe_load(config_yaml(config)).items() if k not in LOCAL},
+        options={k: v for k, v in yaml.safe_load(config_yaml(config)).items() if k not in LOCAL}
+        | dict(more_options or {}),
         files={},
         text_encoder=prepared.text_encoder,
     )
