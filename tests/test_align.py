@@ -15,8 +15,9 @@ import pytest
 import torch
 from conftest import toy_command
 from safetensors.torch import load_file
+from tiny import tiny_t5
 from torch.nn.functional import log_softmax, logsigmoid
-from worlds import chain_world, shop_world, taste_world, view_world
+from worlds import WORDS, chain_world, shop_world, taste_world, view_world
 
 from genrec.cli import main
 from genrec.data.dataset import Dataset
@@ -221,6 +222,16 @@ def taste_run(taste_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     out = tmp_path_factory.mktemp("runs") / "taste"
     assert main(taste_command(taste_files, out)) == 0
     return out
+
+
+def test_a_t5_starts_from_what_it_was(taste_files: Path, tmp_path: Path) -> None:
+    tiny_t5(tmp_path / "t5", WORDS, hidden_size=64)
+    out = tmp_path / "run"
+    assert main(taste_command(taste_files, out, "--model", str(tmp_path / "t5"))) == 0
+    assert main(["align", str(out), *COMMAND, "--out", str(tmp_path / "aligned")]) == 0
+    logged = [entry for entry in history(tmp_path / "aligned") if "rewards/margins" in entry]
+    assert logged[0]["rewards/margins"] == pytest.approx(0, abs=1e-5)
+    assert logged[-1]["rewards/margins"] > 0.1
 
 
 @pytest.fixture(scope="module")

@@ -258,16 +258,12 @@ def train(
 
     Returns the validation metrics before the first step, and the best step.
     """
-    from trl.trainer.utils import disable_dropout_in_model
-
     root = out / "checkpoints"
     root.mkdir(exist_ok=True)
     os.chmod(root, 0o700)
     engine = Engine(model)
     done = checkpoints(root)
     args = arguments(config, finetuned, root, len(batches.plan), fresh=not done)
-    if args.disable_dropout:
-        disable_dropout_in_model(model)
     batches.repeat(config.epochs)
     batches.reference = references(engine, batches, progress)
     fitted = {name: Calibration.from_json(value) for name, value in manifest.calibration.items()}
@@ -308,7 +304,6 @@ def arguments(config: AlignConfig, finetuned: FinetuneConfig, root: Path, per_ep
         output_dir=str(root),
         beta=config.beta,
         precompute_ref_log_probs=True,
-        disable_dropout=True,
         max_steps=steps,
         per_device_train_batch_size=1,
         learning_rate=config.lr,

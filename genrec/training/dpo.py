@@ -1,10 +1,10 @@
 """The loss of preferences, and the Trainer that lowers it.
 
 The loss is that of S-DPO (Chen et al. 2024), DPO with several rejected items per chosen one. TRL gives the options of a
-DPO training (DPOConfig: beta, a reference computed beforehand, no dropout) and the names of what is logged. Its
-DPOTrainer is not the base class: it reads pairs of texts with a tokenizer, scores them by a head over the words that it
-puts into the model, keeps the reference as a second LoRA adapter, which knows nothing of item rows, and its losses have
-one rejected answer per chosen one. With one rejected item, loss and logged values are its own (a test compares them).
+DPO training (DPOConfig) and the names of what is logged. Its DPOTrainer is not the base class: it reads pairs of texts
+with a tokenizer, scores them by a head over the words that it puts into the model, keeps the reference as a second LoRA
+adapter, which knows nothing of item rows, and its losses have one rejected answer per chosen one. With one rejected
+item, loss and logged values are those of DPOTrainer (a test compares them).
 """
 
 from collections import defaultdict
@@ -99,6 +99,7 @@ class PreferenceTrainer(RowTrainer):
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The loss of a batch of preferences; its metrics are kept for the log."""
+        model.eval()  # no dropout, which a T5 has outside of modules, too: the reference was read without
         fields = dict(inputs)
         rejected, reference = fields.pop("rejected"), fields.pop("reference")
         policy = log_probabilities(self.engine, Batch.from_fields(fields), rejected)
