@@ -3,7 +3,7 @@
 import importlib.util
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,16 +14,17 @@ from torch import Tensor
 
 from ..data.store import copy_store
 from ..errors import DataError, RunError, UnavailableError, UnknownNameError
-from ..evaluation.calibration import Calibration
 from ..evaluation.metrics import ranking_metrics
+from ..evaluation.protocols import ranked_again
 from ..files import write_text
 from ..inference.engine import Engine
 from ..model.adapter import MANIFEST, Manifest, continue_from, file_hash, read_manifest
 from ..model.batching import Batch
 from ..model.recmodel import RecModel
+from .collaborative import fit_neighbours
 from .config import ALIGNED, AlignConfig, FinetuneConfig, config_yaml, load_data, read_config
 from .dpo import PreferenceTrainer, log_probabilities
-from .finetune import calibrate, disk_errors, headline, protocol, read, task_metrics, write_run
+from .finetune import calibrate, disk_errors, fit_outcomes, headline, protocol, read, task_metrics, write_run
 from .preferences import PreferenceBatches, PreferenceRow, chosen_later, preference_rows
 from .prepare import Prepared, Progress, Say, prepare
 from .start import build_model
@@ -77,15 +78,14 @@ def align(config: AlignConfig, say: Say, progress: Progress | None = None) -> Al
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         write_text(out / ALIGNED, json.dumps(record, indent=1))
-        before, step = train(config, finetuned, manifest, prepared, model, batches, out, say, progress)
-        calibration = calibrate(finetuned, prepared, Engine(model), progress)
-        after = measured(finetuned, prepared, Engine(model), calibration, progress)
-        aligned = Aligned(out, step, before, after, config.out is not None or after["criterion"] > before["criterion"])
+        step, before, after = train(config, finetuned, prepared, model, batches, out, say, progress)
         write_text(out / ALIGNED, json.dumps(record | {"step": step, "before": before, "after": after}, indent=1))
+        aligned = Aligned(out, step, before, after, config.out is not None or after["criterion"] > before["criterion"])
         if aligned.written:
             write_text(out / "config.yaml", config_yaml(finetuned))
             if not (out / "store.db").exists():
                 copy_store(run / "store.db", out / "store.db")
+            calibration = calibrate(finetuned, prepared, Engine(model), progress)
             write_run(finetuned, prepared, model, calibration, out, say, progress, {"align": record["options"]})
     return aligned
 
@@ -207,18 +207,13 @@ def choices(
 # --- training -----------------------------------------------------------------------------------------------------
 
 
-def measured(
-    config: FinetuneConfig,
-    prepared: Prepared,
-    engine: Engine,
-    calibration: Mapping[str, Calibration],
-    progress: Progress | None,
-) -> dict[str, float]:
-    """Metrics of the validation part as the run would be served, and `criterion`, the number that is maximised.
+def measured(config: FinetuneConfig, prepared: Prepared, engine: Engine, progress: Progress | None) -> dict[str, float]:
+    """Metrics of the validation part as the model would be served, and `criterion`, the number that is maximised.
 
-    The criterion is the mean over the data sets of `next_item/chosen/ndcg@10`: NDCG@10 (seen items removed, or kept
-    where baskets repeat items) of the cases whose held-out item was chosen. Where a data set also asks for items that
-    were passed over, NDCG of all cases falls as preferences are learned.
+    The weights of the neighbours and the calibration are fitted first, as they would be: those of another step would
+    not fit the scores of this one. The criterion is the mean over the data sets of `next_item/chosen/ndcg@10`: NDCG@10
+    (seen items removed, or kept where baskets repeat items) of the cases whose held-out item was chosen. Where a data
+    set also asks for items that were passed over, NDCG of all cases falls as preferences are learned.
     """
     engine.refresh()
     found: dict[str, float] = {}
@@ -226,7 +221,10 @@ def measured(
     for corpus in prepared.corpora:
         name = corpus.dataset.name
         reading = read(config, prepared, engine, corpus, "valid", config.valid_tokens, progress)
-        for task, values in task_metrics(corpus, reading, calibration).items():
+        if (ranked := reading.ranked) is not None and engine.model.rows_of(name).neighbours is not None:
+            fit_neighbours(engine, name, ranked.states, ranked.histories, ranked.targets, config.seed)
+            reading = replace(reading, ranked=ranked_again(engine, name, ranked))
+        for task, values in task_metrics(corpus, reading, fit_outcomes(corpus, reading)).items():
             found |= {f"{name}/{task}/{k}": float(v) for k, v in values.items()}
         if (ranked := reading.ranked) is None:
             continue
@@ -246,17 +244,16 @@ def measured(
 def train(
     config: AlignConfig,
     finetuned: FinetuneConfig,
-    manifest: Manifest,
     prepared: Prepared,
     model: RecModel,
     batches: PreferenceBatches,
     out: Path,
     say: Say,
     progress: Progress | None,
-) -> tuple[dict[str, float], int]:
+) -> tuple[int, dict[str, float], dict[str, float]]:
     """All steps, from the latest checkpoint if there is one; the model becomes that of the best of them.
 
-    Returns the validation metrics before the first step, and the best step.
+    Returns that step, and the validation metrics before the first step and after it.
     """
     root = out / "checkpoints"
     root.mkdir(exist_ok=True)
@@ -266,18 +263,17 @@ def train(
     args = arguments(config, finetuned, root, len(batches.plan), fresh=not done)
     batches.repeat(config.epochs)
     batches.reference = references(engine, batches, progress)
-    fitted = {name: Calibration.from_json(value) for name, value in manifest.calibration.items()}
     trainer = PreferenceTrainer(
         model,
         args,
         batches,
-        lambda: measured(finetuned, prepared, engine, fitted, progress),
+        lambda: measured(finetuned, prepared, engine, progress),
         engine=engine,
         lr=config.lr,
         row_lr=config.lr * finetuned.row_lr / finetuned.lr,
         weight_decay=0.0,
         patience=VALIDATIONS * finetuned.patience,
-        eval_every=max(1, len(batches.plan) // VALIDATIONS),
+        eval_every=-(-len(batches.plan) // VALIDATIONS),
         callbacks=[Teller(lambda found, step: say(f"step {step}: {headline(found)}"), progress)],
     )
     history = history_of(done[-1][1]) if done else []
@@ -290,8 +286,13 @@ def train(
     best = best_step(history)
     load_trainable(model, dict(checkpoints(root))[best])
     say(f"keeping step {best}, the best of the validations")
-    start = next(e for e in history if e["step"] == 0 and "eval/criterion" in e)
-    return {k.removeprefix("eval/"): v for k, v in start.items() if k.startswith("eval/")}, best
+    return best, validated(history, 0), validated(history, best)
+
+
+def validated(history: Sequence[Mapping[str, Any]], step: int) -> dict[str, float]:
+    """The metrics of the validation at a step."""
+    found = next(entry for entry in history if entry["step"] == step and "eval/criterion" in entry)
+    return {name.removeprefix("eval/"): v for name, v in found.items() if name.startswith("eval/")}
 
 
 def arguments(config: AlignConfig, finetuned: FinetuneConfig, root: Path, per_epoch: int, fresh: bool) -> "DPOConfig":

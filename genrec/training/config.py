@@ -173,7 +173,7 @@ def aligned_with(run: Path) -> AlignConfig | None:
         return None
     found = json.loads((run / ALIGNED).read_text(encoding="utf-8"))
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in found["options"].items()}
-    return AlignConfig(run=found["run"], out=str(run), **options)
+    return AlignConfig(run=found["run"], out=str(run), **options)  # type: ignore[arg-type]
 
 
 def flag(name: str) -> str:

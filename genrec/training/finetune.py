@@ -170,12 +170,19 @@ def calibrate(
                 engine.model.rows_of(name).neighbours = find_neighbours(corpus).to(engine.model.device)
                 fit_neighbours(engine, name, ranked.states, ranked.histories, ranked.targets, config.seed)
             found[f"{name}/next_item"] = fit_items(*next_item_losses(engine, name, ranked))
-        for name, outcomes in reading.outcomes.items():
-            answer = next(t.answer for t in corpus.tasks if t.name == name)
-            features = outcomes.features if answer.values or len(answer.choices) == 2 else None
-            found[f"{corpus.dataset.name}/{name}"] = fit_outcome(
-                outcomes.scores, outcomes.answer, outcomes.weight, features, answer.values
-            )
+        found |= fit_outcomes(corpus, reading)
+    return found
+
+
+def fit_outcomes(corpus: Corpus, reading: Reading) -> dict[str, Calibration]:
+    """Temperatures, biases and weights of effects of a data set's tasks with choices or numbers, by `dataset/task`."""
+    found = {}
+    for name, outcomes in reading.outcomes.items():
+        answer = next(t.answer for t in corpus.tasks if t.name == name)
+        features = outcomes.features if answer.values or len(answer.choices) == 2 else None
+        found[f"{corpus.dataset.name}/{name}"] = fit_outcome(
+            outcomes.scores, outcomes.answer, outcomes.weight, features, answer.values
+        )
     return found
 
 
