@@ -275,7 +275,7 @@ def test_the_run_folder_is_whole(aligned_run: Path) -> None:
     files = {"adapter", "align.json", "config.yaml", "metrics.jsonl", "store.db"}
     assert files <= {p.name for p in aligned_run.iterdir()} and not (aligned_run / "checkpoints").exists()
     manifest = json.loads((aligned_run / "adapter" / "genrec.json").read_text())
-    assert manifest["options"]["align"]["beta"] == 0.1
+    assert manifest["options"]["align"]["beta"] == 1.0
     assert oct((aligned_run / "store.db").stat().st_mode)[-3:] == "600"
 
 

@@ -146,7 +146,7 @@ class AlignConfig:
     dataset: tuple[str, ...] = option(
         (), "data sets whose preferences are learned (default: all of the run)", metavar="NAME"
     )
-    beta: float = option(0.1, "how firmly the model is held to what it was: higher is firmer")
+    beta: float = option(1.0, "how firmly the model is held to what it was: higher is firmer")
     rejected: int = option(3, "rejected items per chosen one, at most")
     epochs: int = option(2, "passes over the preferences at most; validation may stop earlier")
     lr: float = option(1e-4, "learning rate of LoRA; that of rows keeps its ratio to it")
