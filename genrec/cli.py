@@ -86,6 +86,28 @@ def finetune(args: argparse.Namespace) -> None:
     print("\n  ".join((f"Done: {finished.folder}. Next:", *finished.commands)))
 
 
+def align_options(parser: Parser) -> None:
+    """Options of align: the fields of AlignConfig."""
+    from .options import add_options
+    from .training.config import AlignConfig
+
+    add_options(parser, AlignConfig)
+
+
+def align(args: argparse.Namespace) -> None:
+    """Tune a run to what its users chose and what they passed over; writes another run."""
+    from .options import from_namespace
+    from .training.config import AlignConfig
+
+    config = from_namespace(AlignConfig, args)
+    from .training.align import align as tune
+    from .training.align import summary
+
+    with progress_bar() as progress:
+        found = tune(config, say, progress)
+    print(summary(found))
+
+
 @contextlib.contextmanager
 def progress_bar() -> Iterator[Callable[[str, int, int, Mapping[str, float]], None]]:
     """A bar with an ETA on stderr for each stage; a line every half minute where stderr is no terminal."""
@@ -722,6 +744,7 @@ def write_table(frame: "pl.DataFrame", path: Path) -> None:
 
 COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], None], Callable[[Parser], None]]] = {
     "finetune": (finetune, finetune_options),
+    "align": (align, align_options),
     "evaluate": (evaluate, evaluate_options),
     "report": (report, report_options),
     "compare": (compare, compare_options),
@@ -777,7 +800,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(f"genrec {args.command}: no space left on the device{f' for {error.filename}' if error.filename else ''}")
         return 2
     except KeyboardInterrupt:
-        trains = args.command == "finetune" or (args.command == "evaluate" and repeats(args))
+        trains = args.command in ("finetune", "align") or (args.command == "evaluate" and repeats(args))
         again = "; the same command resumes from the last checkpoint" if trains else ""
         say(f"interrupted{again}")
         return 130

@@ -126,8 +126,9 @@ class Recommender:
             raise RunError(f"there is no run folder {folder}; `genrec finetune ... --out {folder}` makes one")
         if not (folder / "adapter").is_dir():
             interrupted = (folder / "checkpoints").is_dir()
+            command = "align" if (folder / "align.json").is_file() else "finetune"
             how = (
-                "its training was interrupted: give the same `genrec finetune` command to resume it"
+                f"its training was interrupted: give the same `genrec {command}` command to resume it"
                 if interrupted
                 else "it has no adapter/"
             )

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
 from quality.page import PAGE as QUALITY_PAGE  # noqa: E402
 from quality.page import page as quality_page  # noqa: E402

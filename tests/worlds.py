@@ -38,6 +38,26 @@ def chain_world(items: int = 12, users: int = 60, length: int = 8, seed: int = 0
     return Dataset(name, frame, catalogue, people, fingerprint=f"{name}-{items}-{users}-{length}-{seed}")
 
 
+def taste_world(items: int = 16, users: int = 80, length: int = 12, seed: int = 0) -> Dataset:
+    """Items come in any order; users click those with an odd number (`blue`) and skip the others (`red`).
+
+    Leave-one-out; an item that was clicked is rated 5, one that was skipped 1, so that the next item may be either.
+    """
+    rng = np.random.default_rng(seed)
+    rows = []
+    for user in range(users):
+        for n, item in enumerate(rng.permutation(items)[:length]):
+            part = "test" if n == length - 1 else "valid" if n == length - 2 else "train"
+            event, rating = ("click", 5.0) if item % 2 else ("skip", 1.0)
+            rows.append((f"u{user:03}", f"{item:03}", 1000 + n, event, rating, part))
+    columns = ["user_id", "item_id", "timestamp", "event", "rating", "part"]
+    frame = pl.DataFrame(rows, schema=columns, orient="row").with_row_index("row")
+    titles = [f"{'blue' if i % 2 else 'red'} {i}" for i in range(items)]
+    catalogue = pl.DataFrame({"item_id": [f"{i:03}" for i in range(items)], "title": titles})
+    people = pl.DataFrame({"user_id": [f"u{u:03}" for u in range(users)]})
+    return Dataset("taste", frame, catalogue, people, fingerprint=f"taste-{items}-{users}-{length}-{seed}")
+
+
 def shop_world(items: int = 16, users: int = 60, weeks: int = 20, seed: int = 0) -> Dataset:
     """Weekly baskets of two items that go together (2 i and 2 i + 1); each user keeps to two pairs. Temporal split."""
     rng = np.random.default_rng(seed)

@@ -15,6 +15,7 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, Ope
 
 from genrec.data.dataset import Dataset
 from genrec.errors import DataError, RunError, UnavailableError, UnknownNameError
+from genrec.files import whole
 
 SCHEMA_VERSION = 1
 CHUNK = 50_000  # rows turned into Python objects at a time
@@ -110,6 +111,16 @@ def create_store(url: str | Path, datasets: Sequence[Dataset]) -> Store:
                     )
                 _fill(connection, datasets)
     return open_store(url)
+
+
+def copy_store(source: Path, target: Path) -> None:
+    """Copy a SQLite store with all that was added to it, whole or not at all; raises RunError where it is none."""
+    open_store(source).close()
+    with whole(target) as partial, _plain_errors(_parse(target)):
+        partial.unlink(missing_ok=True)
+        os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        with contextlib.closing(sqlite3.connect(source)) as old, contextlib.closing(sqlite3.connect(partial)) as new:
+            old.backup(new)
 
 
 def open_store(url: str | Path) -> Store:

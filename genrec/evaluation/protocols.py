@@ -326,13 +326,30 @@ def ranked_of(engine: Engine, corpus: Corpus, held: HeldOut, states: States, use
     """Ranks of each user's next item(s) in the whole catalogue."""
     visible = held.visible
     histories = [visible.item[visible.offsets[u] : visible.offsets[u + 1]] for u in users]
-    targets, removed, kept, lists = [first_targets(held, u) for u in users], [], [], []
-    for own, wanted, seen in scored(engine, corpus.dataset.name, states, targets, histories):
+    names = [visible.users[u] for u in users]
+    return ranked_states(engine, corpus.dataset.name, names, [first_targets(held, u) for u in users], histories, states)
+
+
+def ranked_again(engine: Engine, dataset: str, ranked: Ranked) -> Ranked:
+    """The same cases ranked by the engine's scores as they are now, from the states that were read."""
+    return ranked_states(engine, dataset, ranked.users, ranked.targets, ranked.histories, ranked.states)
+
+
+def ranked_states(
+    engine: Engine,
+    dataset: str,
+    names: list[str],
+    targets: list[np.ndarray],
+    histories: list[np.ndarray],
+    states: States,
+) -> Ranked:
+    """Ranks of each case's targets in the whole catalogue."""
+    removed, kept, lists = [], [], []
+    for own, wanted, seen in scored(engine, dataset, states, targets, histories):
         kept.append(metrics.target_ranks(own, wanted))
         own[seen] = -np.inf
         removed.append(metrics.target_ranks(own, wanted))
         lists.append(best_items(own, LONGEST))
-    names = [visible.users[u] for u in users]
     return Ranked(names, targets, removed, kept, np.stack(lists), histories, states)
 
 

@@ -284,6 +284,28 @@ def merged(backbone: nn.Module, folder: Path) -> nn.Module:
     return backbone
 
 
+def make_room(rows: ItemRows, state: Mapping[str, Tensor], key: str) -> None:
+    """Give item rows neighbours and effects of the sizes of a saved state, whose names begin with `key`."""
+    if (weight := state.get(key + "neighbours.weight")) is not None:
+        rows.neighbours = Neighbours([Links.like(state, f"{key}neighbours.kinds.{n}.") for n in range(weight.shape[1])])
+    if key + "effects.item" in state:
+        rows.effects = Effects.like(state, key + "effects.")
+
+
+def continue_from(model: RecModel, folder: Path) -> None:
+    """Put an adapter folder's LoRA, rows, neighbours and effects into a model made for training on the same data."""
+    from peft import set_peft_model_state_dict
+
+    state = load_file(folder / ROWS)
+    for number, rows in enumerate(model.catalogues):
+        assert isinstance(rows, ItemRows)
+        make_room(rows, state, f"catalogues.{number}.")
+    _, unexpected = model.load_state_dict(state, strict=False)
+    assert not unexpected, unexpected
+    set_peft_model_state_dict(model.backbone, load_file(folder / "adapter_model.safetensors"))
+    model.to(model.device)  # what was made here lies on the CPU
+
+
 def empty_model(backbone: torch.nn.Module, vocabulary: Vocabulary, state: Mapping[str, Tensor]) -> RecModel:
     """A model of the shapes that `state` holds."""
     catalogues = {}
@@ -293,12 +315,7 @@ def empty_model(backbone: torch.nn.Module, vocabulary: Vocabulary, state: Mappin
         key = f"catalogues.{number}."
         text, known = state[key + "text"], state[key + "known"]
         rows = ItemRows(text, state[key + "collaborative"], known, rank=state[key + "down"].shape[1])
-        if (weight := state.get(key + "neighbours.weight")) is not None:
-            rows.neighbours = Neighbours(
-                [Links.like(state, f"{key}neighbours.kinds.{n}.") for n in range(weight.shape[1])]
-            )
-        if key + "effects.item" in state:
-            rows.effects = Effects.like(state, key + "effects.")
+        make_room(rows, state, key)
         catalogues[name] = rows
     model = RecModel(backbone, vocabulary, catalogues, state["outcome_rows"])
     model.log_variance = torch.nn.Parameter(state["log_variance"].clone(), requires_grad=False)

@@ -26,7 +26,7 @@ from ..recommender import Recommender
 from ..tasks.questions import RowOptions
 from ..tasks.rows import Corpus, build_corpus, first_token, plain_encoder, select
 from ..tasks.rowstore import load_rows
-from ..training.config import FinetuneConfig, load_data, read_config
+from ..training.config import FinetuneConfig, aligned_with, load_data, read_config
 from .cases import as_json, cases_of, outcome_intervals, rank_values
 from .examples import examples, latency
 from .leaks import Check, leak_checks
@@ -147,7 +147,7 @@ def evaluate(
         "genrec": __version__,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "run": str(run),
-        "commands": [finetune_command(loaded.config, run)],
+        "commands": training_commands(loaded.config, run),
         "part": part,
         "versions": {"genrec": __version__, "python": platform.python_version()}
         | {name: package_version(name) for name in PACKAGES},
@@ -157,9 +157,12 @@ def evaluate(
     return Evaluation(results, pl.concat(cases))
 
 
-def finetune_command(config: FinetuneConfig, run: Path) -> str:
-    """The command that trains a run again."""
-    return shlex.join(("genrec", "finetune", *arguments(replace(config, out=str(run)))))
+def training_commands(config: FinetuneConfig, run: Path) -> list[str]:
+    """The commands that train a run again: that of finetune, then of align where it was aligned."""
+    aligned = aligned_with(run)
+    if aligned is None:
+        return [shlex.join(("genrec", "finetune", *arguments(replace(config, out=str(run)))))]
+    return [*training_commands(config, Path(aligned.run)), shlex.join(("genrec", "align", *arguments(aligned)))]
 
 
 def stage(progress: Progress | None, name: str) -> Callable[[int, int], None]:

@@ -10,7 +10,7 @@ import polars as pl
 
 from ..errors import DataError, RunError
 from ..evaluation.protocols import Phrasing
-from ..training.config import FinetuneConfig, read_config
+from ..training.config import FinetuneConfig, aligned_with, read_config
 from .cases import as_json, case_metrics
 from .evaluate import Evaluation, Progress
 from .record import measured_once
@@ -50,6 +50,8 @@ def runs_of(run: Path, seeds: int | None, folds: int | None) -> list[Again]:
             raise DataError(f"--{flag} {number}: at least 2 are needed")
     if not (run / "adapter" / "genrec.json").is_file():
         raise RunError(f"{run} is not a finished run; `genrec finetune ... --out {run}` makes one")
+    if (aligned := aligned_with(run)) is not None:
+        raise RunError(f"{run} was aligned, which --seeds and --folds do not repeat; they train {aligned.run} again")
     first = config_of(run)
     configs: list[tuple[Kind, int, FinetuneConfig]] = []
     configs += [("seed", first.seed + n, replace(first, seed=first.seed + n)) for n in range(seeds or 0)]

@@ -1,5 +1,6 @@
 """Every option of a fine-tuning, without the heavy imports."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,6 +27,7 @@ DATA_OPTIONS = (
     *("items", "users", "column", "title", "bad_rows", "missing", "duplicates", "k_core"),
     *("split", "folds", "fold", "days", "seed"),
 )  # what decides how data is read
+ALIGNED = "align.json"  # in the folder of an aligned run: which run it was, the options, and what validation said
 BLOCKS = 6  # of the backbone at most, unless --layers says otherwise
 
 
@@ -131,6 +133,47 @@ class FinetuneConfig:
             days=self.days,
             seed=self.seed,
         )
+
+
+@dataclass(frozen=True)
+class AlignConfig:
+    """Every option of `genrec align`."""
+
+    run: str = option(help="folder of a finished run", metavar="RUN", positional=True)
+    out: str | None = option(
+        None, "run folder to write (default: RUN-aligned, and only where it is better than RUN)", metavar="DIR"
+    )
+    dataset: tuple[str, ...] = option(
+        (), "data sets whose preferences are learned (default: all of the run)", metavar="NAME"
+    )
+    beta: float = option(1.0, "how firmly the model is held to what it was: higher is firmer")
+    rejected: int = option(3, "rejected items per chosen one, at most")
+    epochs: int = option(2, "passes over the preferences at most; validation may stop earlier")
+    lr: float = option(1e-4, "learning rate of LoRA; that of rows keeps its ratio to it")
+    seed: int = option(0, "of every random draw")
+
+    def __post_init__(self) -> None:
+        """Raises DataError for a value that an option cannot take."""
+        for name, lowest in {"rejected": 1, "epochs": 1, "seed": 0}.items():
+            if getattr(self, name) < lowest:
+                raise DataError(f"{flag(name)} {getattr(self, name)}: at least {lowest} is needed")
+        for name in ("beta", "lr"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise DataError(f"{flag(name)} {getattr(self, name)}: a number above 0 is needed")
+
+    @property
+    def folder(self) -> Path:
+        """Where the aligned run goes."""
+        return Path(self.out or f"{Path(self.run)}-aligned")
+
+
+def aligned_with(run: Path) -> AlignConfig | None:
+    """The options that a run was aligned with; None for one that was not."""
+    if not (run / ALIGNED).is_file():
+        return None
+    found = json.loads((run / ALIGNED).read_text(encoding="utf-8"))
+    options = {k: tuple(v) if isinstance(v, list) else v for k, v in found["options"].items()}
+    return AlignConfig(run=found["run"], out=str(run), **options)  # type: ignore[arg-type]
 
 
 def flag(name: str) -> str:

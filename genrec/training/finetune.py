@@ -77,25 +77,13 @@ def validation(
     found: dict[str, float] = {}
     ranked, losses = [], []
     for corpus in prepared.corpora:
-        name = corpus.dataset.name
         reading = read(config, prepared, engine, corpus, part, tokens, progress)
-        for task in corpus.tasks:
-            if task.name == "next_item" and reading.ranked is not None:
-                values = next_item_metrics(reading.ranked)
-                protocol = "seen_kept" if "basket" in corpus.dataset.interactions.columns else "seen_removed"
-                ranked.append(values[f"{protocol}/ndcg@10"])
-            elif task.unit == "basket" and reading.basket_ranks is not None:
-                ranks = list(reading.basket_ranks[:, None])
-                values = {"n": float(len(ranks)), **metrics.ranking_metrics(ranks)}
-            elif task.name in reading.outcomes:
-                outcomes = reading.outcomes[task.name]
-                fitted = (calibration or {}).get(f"{name}/{task.name}", Calibration())
-                probabilities = outcomes.probabilities(fitted)
-                values = metrics.outcome_metrics(probabilities, outcomes.answer, task.answer.values, outcomes.weight)
+        for task, values in task_metrics(corpus, reading, calibration or {}).items():
+            if task == "next_item":
+                ranked.append(values[f"{protocol(corpus)}/ndcg@10"])
+            elif "log_loss" in values:
                 losses.append(values["log_loss"])
-            else:
-                continue
-            found |= {f"{name}/{task.name}/{k}": v for k, v in values.items()}
+            found |= {f"{corpus.dataset.name}/{task}/{k}": v for k, v in values.items()}
     if not ranked and not losses:
         if part == "test":
             return {}
@@ -104,6 +92,32 @@ def validation(
             "give more interactions or --split random"
         )
     found["criterion"] = float(np.mean(ranked)) if ranked else -float(np.mean(losses))
+    return found
+
+
+def protocol(corpus: Corpus) -> Literal["seen_kept", "seen_removed"]:
+    """What lists of a data set are measured by: seen items kept where baskets repeat items, else removed."""
+    return "seen_kept" if "basket" in corpus.dataset.interactions.columns else "seen_removed"
+
+
+def task_metrics(
+    corpus: Corpus, reading: Reading, calibration: Mapping[str, Calibration]
+) -> dict[str, dict[str, float]]:
+    """The metrics of every task that a reading holds cases of."""
+    found: dict[str, dict[str, float]] = {}
+    for task in corpus.tasks:
+        if task.name == "next_item" and reading.ranked is not None:
+            found[task.name] = next_item_metrics(reading.ranked)
+        elif task.unit == "basket" and reading.basket_ranks is not None:
+            ranks = list(reading.basket_ranks[:, None])
+            found[task.name] = {"n": float(len(ranks)), **metrics.ranking_metrics(ranks)}
+        elif task.name in reading.outcomes:
+            outcomes = reading.outcomes[task.name]
+            fitted = calibration.get(f"{corpus.dataset.name}/{task.name}", Calibration())
+            probabilities = outcomes.probabilities(fitted)
+            found[task.name] = metrics.outcome_metrics(
+                probabilities, outcomes.answer, task.answer.values, outcomes.weight
+            )
     return found
 
 
@@ -159,12 +173,19 @@ def calibrate(
                     asked = baskets.states, baskets.histories, baskets.targets
                     fit_neighbours(engine, name, *asked, config.seed, "basket", baskets.given)
             found[f"{name}/next_item"] = fit_items(*next_item_losses(engine, name, ranked))
-        for name, outcomes in reading.outcomes.items():
-            answer = next(t.answer for t in corpus.tasks if t.name == name)
-            features = outcomes.features if answer.values or len(answer.choices) == 2 else None
-            found[f"{corpus.dataset.name}/{name}"] = fit_outcome(
-                outcomes.scores, outcomes.answer, outcomes.weight, features, answer.values
-            )
+        found |= fit_outcomes(corpus, reading)
+    return found
+
+
+def fit_outcomes(corpus: Corpus, reading: Reading) -> dict[str, Calibration]:
+    """Temperatures, biases and weights of effects of a data set's tasks with choices or numbers, by `dataset/task`."""
+    found = {}
+    for name, outcomes in reading.outcomes.items():
+        answer = next(t.answer for t in corpus.tasks if t.name == name)
+        features = outcomes.features if answer.values or len(answer.choices) == 2 else None
+        found[f"{corpus.dataset.name}/{name}"] = fit_outcome(
+            outcomes.scores, outcomes.answer, outcomes.weight, features, answer.values
+        )
     return found
 
 
@@ -440,10 +461,26 @@ def describe_plan(plan: Plan, prepared: Prepared) -> str:
 def finish(
     config: FinetuneConfig, prepared: Prepared, model: RecModel, out: Path, say: Say, progress: Progress | None
 ) -> Manifest:
-    """Calibrate, measure the held-out test part once, and write store and adapter; the manifest comes last."""
-    engine = Engine(model)
-    calibration = calibrate(config, prepared, engine, progress)
-    found = validation(config, prepared, engine, "test", calibration=calibration, progress=progress)
+    """Calibrate, and write the run."""
+    calibration = calibrate(config, prepared, Engine(model), progress)
+    return write_run(config, prepared, model, calibration, out, say, progress)
+
+
+def write_run(
+    config: FinetuneConfig,
+    prepared: Prepared,
+    model: RecModel,
+    calibration: Mapping[str, Calibration],
+    out: Path,
+    say: Say,
+    progress: Progress | None,
+    more_options: Mapping[str, Any] | None = None,
+) -> Manifest:
+    """Measure the held-out test part once, and write store and adapter; the manifest comes last.
+
+    more_options: what the adapter's options say besides those of `config`.
+    """
+    found = validation(config, prepared, Engine(model), "test", calibration=calibration, progress=progress)
     found.pop("criterion", None)
     say("test: " + headline(found) if found else "nothing is held out for a test")
     store = out / "store.db"
@@ -458,7 +495,8 @@ def finish(
         calibration={name: asdict(fitted) for name, fitted in calibration.items()},
         metrics=found,
         fingerprints={d.name: d.fingerprint for d in prepared.datasets},
-        options={k: v for k, v in yaml.safe_load(config_yaml(config)).items() if k not in LOCAL},
+        options={k: v for k, v in yaml.safe_load(config_yaml(config)).items() if k not in LOCAL}
+        | dict(more_options or {}),
         files={},
         text_encoder=prepared.text_encoder,
     )

@@ -160,8 +160,8 @@ def checkpoints(root: Path) -> list[tuple[int, Path]]:
 
 
 def best_step(history: list[dict[str, Any]]) -> int:
-    """The step with the best validation criterion, the latest of equals; 0 before the first validation."""
-    scored = [(entry["eval/criterion"], entry["step"]) for entry in history if "eval/criterion" in entry]
+    """The step with the best validation criterion, the latest of equals; 0 before the first validation of a step."""
+    scored = [(e["eval/criterion"], e["step"]) for e in history if "eval/criterion" in e and e["step"] > 0]
     return max(scored)[1] if scored else 0
 
 

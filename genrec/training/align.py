@@ -1,0 +1,344 @@
+"""align(config): a finished run to one that prefers what its users chose to what they passed over."""
+
+import importlib.util
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data.store import copy_store
+from ..errors import DataError, RunError, UnavailableError, UnknownNameError
+from ..evaluation.metrics import ranking_metrics
+from ..evaluation.protocols import ranked_again
+from ..files import write_text
+from ..inference.engine import Engine
+from ..model.adapter import MANIFEST, Manifest, continue_from, file_hash, read_manifest
+from ..model.batching import Batch
+from ..model.recmodel import RecModel
+from .collaborative import fit_neighbours
+from .config import ALIGNED, AlignConfig, FinetuneConfig, config_yaml, load_data, read_config
+from .dpo import PreferenceTrainer, log_probabilities
+from .finetune import calibrate, disk_errors, fit_outcomes, headline, protocol, read, task_metrics, write_run
+from .preferences import PreferenceBatches, PreferenceRow, chosen_later, preference_rows
+from .prepare import Prepared, Progress, Say, prepare
+from .start import build_model
+from .trainer import Teller, best_step, checkpoints, history_of, load_trainable, patience_spent
+
+if TYPE_CHECKING:
+    from trl.trainer.dpo_config import DPOConfig
+
+VALIDATIONS = 2  # of an epoch
+SHOWN = ("/ndcg@10", "/auc", "/rmse")  # metrics worth a line
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """What an alignment came to: the metrics of the validation part as served `before` and `after`, and whether the run
+    was written."""
+
+    folder: Path
+    step: int
+    before: Mapping[str, float]
+    after: Mapping[str, float]
+    written: bool
+
+    @property
+    def better(self) -> bool:
+        """Whether validation is better than before."""
+        return self.after["criterion"] > self.before["criterion"]
+
+
+def align(config: AlignConfig, say: Say, progress: Progress | None = None) -> Aligned:
+    """Tune a run to the preferences of its training part, and write another run; the same call continues an interrupted
+    one.
+
+    Where validation does not get better, the run is written only if `config.out` asks for it by name. The test part is
+    measured once, when the run is written. Raises RunError, DataError, UnavailableError or UnknownNameError for the
+    user's mistakes.
+    """
+    if importlib.util.find_spec("trl") is None:
+        raise UnavailableError('preference tuning needs TRL: pip install "genrec[align]"')
+    run, out = Path(config.run), config.folder
+    manifest = finished_manifest(run)
+    record = record_of(config, run, manifest)
+    kept = kept_record(out, run, record)
+    if (out / "adapter" / MANIFEST).is_file():
+        say(f"{out} is finished already; give another --out to align again")
+        return Aligned(out, kept["step"], kept["before"], kept["after"], True)
+    finetuned = FinetuneConfig(**read_config(run / "config.yaml"))  # type: ignore[arg-type]
+    prepared, model = prepared_again(run, manifest, finetuned, progress)
+    found, owner = choices(config, prepared, say, progress)
+    batches = PreferenceBatches(found, owner, finetuned.batch_tokens, config.seed, model.split)
+    with disk_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+        write_text(out / ALIGNED, json.dumps(record, indent=1))
+        step, before, after = train(config, finetuned, prepared, model, batches, out, say, progress)
+        write_text(out / ALIGNED, json.dumps(record | {"step": step, "before": before, "after": after}, indent=1))
+        aligned = Aligned(out, step, before, after, config.out is not None or after["criterion"] > before["criterion"])
+        if aligned.written:
+            write_text(out / "config.yaml", config_yaml(finetuned))
+            if not (out / "store.db").exists():
+                copy_store(run / "store.db", out / "store.db")
+            calibration = calibrate(finetuned, prepared, Engine(model), progress)
+            write_run(finetuned, prepared, model, calibration, out, say, progress, {"align": record["options"]})
+    return aligned
+
+
+def summary(aligned: Aligned) -> str:
+    """The metrics of lists and answers on validation before and after, and what became of the run."""
+    lines = [
+        f"{name}: {value:.4f}, then {aligned.after[name]:.4f}"
+        for name, value in aligned.before.items()
+        if name.endswith(SHOWN) and name in aligned.after
+    ]
+    verdict = f"better than before: step {aligned.step} is kept" if aligned.better else "not better than before"
+    lines.insert(0, f"validation, {verdict}")
+    again = f"nothing is written; the same command with --out {aligned.folder} writes it, without training again"
+    return "\n".join([*lines, f"Done: {aligned.folder}" if aligned.written else again])
+
+
+# --- the run, and where it goes -----------------------------------------------------------------------------------
+
+
+def finished_manifest(run: Path) -> Manifest:
+    """The manifest of a finished run that ranks items; raises RunError for any other folder."""
+    if not (run / "adapter" / MANIFEST).is_file():
+        what = "is not a finished run" if run.is_dir() else "is no folder"
+        raise RunError(f"{run} {what}; `genrec finetune ... --out {run}` makes a run")
+    manifest = read_manifest(run / "adapter")
+    if not any("next_item" in tasks for tasks in manifest.tasks.values()):
+        tasks = ", ".join(dict.fromkeys(t for own in manifest.tasks.values() for t in own))
+        raise RunError(
+            f"{run} ranks no items, so it has no preferences to learn: next_item is not among its tasks ({tasks})"
+        )
+    return manifest
+
+
+def record_of(config: AlignConfig, run: Path, manifest: Manifest) -> dict[str, Any]:
+    """What an alignment is made of, as align.json holds it: run, manifest, options."""
+    for name in config.dataset:
+        if name not in manifest.tasks:
+            raise UnknownNameError("data set", name, manifest.tasks, f"in {run}")
+        if "next_item" not in manifest.tasks[name]:
+            raise DataError(f"--dataset {name}: it has no task next_item, so there is nothing to rank")
+    options = {k: v for k, v in asdict(config).items() if k not in ("run", "out")} | {"dataset": list(config.dataset)}
+    return {"run": str(run), "manifest": file_hash(run / "adapter" / MANIFEST), "options": options}
+
+
+def kept_record(out: Path, run: Path, record: Mapping[str, Any]) -> dict[str, Any]:
+    """What `out` holds of this very alignment, empty at its start; raises RunError where it holds anything else."""
+    if out.resolve() == run.resolve():
+        raise RunError(f"--out {out} is RUN itself, which is kept as it is; give another --out")
+    if out.exists() and not out.is_dir():
+        raise RunError(f"--out {out} is a file; a run is a folder")
+    if not out.exists() or not any(out.iterdir()):
+        return {}
+    if not (out / ALIGNED).is_file():
+        raise RunError(f"--out {out} is not empty and holds no alignment; give another --out, or remove it first")
+    found: dict[str, Any] = json.loads((out / ALIGNED).read_text(encoding="utf-8"))
+    if found["manifest"] != record["manifest"]:
+        raise RunError(
+            f"{out} holds an alignment of another run ({found['run']}); give another --out, or remove it first"
+        )
+    if found["options"] != record["options"]:
+        other = [f"--{k} {v}" for k, v in found["options"].items() if record["options"].get(k) != v]
+        raise RunError(
+            f"{out} holds an alignment with other options ({', '.join(other)}); give the same to resume it, "
+            "give another --out, or remove it first"
+        )
+    return found
+
+
+def prepared_again(
+    run: Path, manifest: Manifest, config: FinetuneConfig, progress: Progress | None
+) -> tuple[Prepared, RecModel]:
+    """The run's data and its model, which trains on; raises RunError where either is not what it was."""
+    datasets = load_data(config)
+    for dataset in datasets:
+        if manifest.fingerprints.get(dataset.name) != dataset.fingerprint:
+            raise RunError(f"{run} was trained on other data than {dataset.name} holds now; train it anew first")
+    plain = replace(config, item_text_model=None, dropout=0.0, row_dropout=0.0, collaborative=False)
+    prepared = prepare(plain, lambda _: None, manifest.backbone.blocks, datasets, progress)
+    if prepared.backbone.source.sha256 != manifest.backbone.sha256:
+        raise RunError(f"{run} was trained on other weights of {manifest.backbone.model} than there are now")
+    if prepared.vocabulary != manifest.vocabulary:
+        raise RunError(f"{run} was trained on other tasks than its task files hold now; train it anew first")
+    model = build_model(plain, prepared, config.seed)  # then filled with what the run learned
+    continue_from(model, run / "adapter")
+    return replace(prepared, text_encoder=manifest.text_encoder), model
+
+
+def choices(
+    config: AlignConfig, prepared: Prepared, say: Say, progress: Progress | None
+) -> tuple[list[PreferenceRow], np.ndarray]:
+    """The preferences of all data sets asked for, and the data set's number of each row; says where they come from."""
+    rows: list[PreferenceRow] = []
+    owner: list[int] = []
+    for number, corpus in enumerate(prepared.corpora):
+        name = corpus.dataset.name
+        ranks = corpus.events is not None and any(t.name == "next_item" for t in corpus.tasks)
+        if not ranks or (config.dataset and name not in config.dataset):
+            continue
+
+        def shown(done: int, total: int, name: str = name) -> None:
+            if progress is not None:
+                progress(f"preferences of {name}", done, total, {})
+
+        found, words = preference_rows(corpus, config.rejected, prepared.max_events, config.seed, shown)
+        pairs = sum(len(p.rejected) for p in found)
+        rejected = sum(int((p.rejected >= 0).sum()) for p in found)
+        say(f"{name}: {pairs:,} chosen items with {rejected:,} rejected ones: {words}")
+        rows += found
+        owner += [number] * len(found)
+    if not rows:
+        raise DataError(
+            f"{config.run}: its training part holds no preference: no chosen item has a rejected one near it and a "
+            "history before it"
+        )
+    return rows, np.asarray(owner)
+
+
+# --- training -----------------------------------------------------------------------------------------------------
+
+
+def measured(config: FinetuneConfig, prepared: Prepared, engine: Engine, progress: Progress | None) -> dict[str, float]:
+    """Metrics of the validation part as the model would be served, and `criterion`, the number that is maximised.
+
+    The weights of the neighbours and the calibration are fitted first, as they would be: those of another step would
+    not fit the scores of this one. The criterion is the mean over the data sets of `next_item/chosen/ndcg@10`: NDCG@10
+    (seen items removed, or kept where baskets repeat items) of the cases whose held-out item was chosen. Where a data
+    set also asks for items that were passed over, NDCG of all cases falls as preferences are learned.
+    """
+    engine.refresh()
+    found: dict[str, float] = {}
+    of_chosen = []
+    for corpus in prepared.corpora:
+        name = corpus.dataset.name
+        reading = read(config, prepared, engine, corpus, "valid", config.valid_tokens, progress)
+        if (ranked := reading.ranked) is not None and engine.model.rows_of(name).neighbours is not None:
+            fit_neighbours(engine, name, ranked.states, ranked.histories, ranked.targets, config.seed)
+            reading = replace(reading, ranked=ranked_again(engine, name, ranked))
+        for task, values in task_metrics(corpus, reading, fit_outcomes(corpus, reading)).items():
+            found |= {f"{name}/{task}/{k}": float(v) for k, v in values.items()}
+        if (ranked := reading.ranked) is None:
+            continue
+        later = chosen_later(corpus, "valid")
+        ranks = ranked.seen_kept if protocol(corpus) == "seen_kept" else ranked.seen_removed
+        every = zip(ranked.users, ranked.targets, ranks, strict=True)
+        own = [r for user, targets, r in every if not later.get(user, set()).isdisjoint(targets.tolist())]
+        if own:
+            ndcg = float(ranking_metrics(own)["ndcg@10"])
+            found |= {f"{name}/next_item/chosen/n": float(len(own)), f"{name}/next_item/chosen/ndcg@10": ndcg}
+            of_chosen.append(ndcg)
+    if not of_chosen:
+        raise DataError("no held-out item of the validation part was chosen: nothing tells which step is the best")
+    return found | {"criterion": float(np.mean(of_chosen))}
+
+
+def train(
+    config: AlignConfig,
+    finetuned: FinetuneConfig,
+    prepared: Prepared,
+    model: RecModel,
+    batches: PreferenceBatches,
+    out: Path,
+    say: Say,
+    progress: Progress | None,
+) -> tuple[int, dict[str, float], dict[str, float]]:
+    """All steps, from the latest checkpoint if there is one; the model becomes that of the best of them.
+
+    Returns that step, and the validation metrics before the first step and after it.
+    """
+    root = out / "checkpoints"
+    root.mkdir(exist_ok=True)
+    os.chmod(root, 0o700)
+    engine = Engine(model)
+    done = checkpoints(root)
+    args = arguments(config, finetuned, root, len(batches.plan), fresh=not done)
+    batches.repeat(config.epochs)
+    batches.reference = references(engine, batches, progress)
+    trainer = PreferenceTrainer(
+        model,
+        args,
+        batches,
+        lambda: measured(finetuned, prepared, engine, progress),
+        engine=engine,
+        lr=config.lr,
+        row_lr=config.lr * finetuned.row_lr / finetuned.lr,
+        weight_decay=0.0,
+        patience=VALIDATIONS * finetuned.patience,
+        eval_every=-(-len(batches.plan) // VALIDATIONS),
+        callbacks=[Teller(lambda found, step: say(f"step {step}: {headline(found)}"), progress)],
+    )
+    history = history_of(done[-1][1]) if done else []
+    if done:
+        say(f"resuming from step {done[-1][0]} of {len(batches)}")
+    over = bool(done) and (done[-1][0] >= len(batches) or patience_spent(history, VALIDATIONS * finetuned.patience))
+    if not over:  # else it was stopped while the run was being finished
+        trainer.train(resume_from_checkpoint=str(done[-1][1]) if done else None)
+        history = trainer.state.log_history
+    best = best_step(history)
+    load_trainable(model, dict(checkpoints(root))[best])
+    say(f"keeping step {best}, the best of the validations")
+    return best, validated(history, 0), validated(history, best)
+
+
+def validated(history: Sequence[Mapping[str, Any]], step: int) -> dict[str, float]:
+    """The metrics of the validation at a step."""
+    found = next(entry for entry in history if entry["step"] == step and "eval/criterion" in entry)
+    return {name.removeprefix("eval/"): v for name, v in found.items() if name.startswith("eval/")}
+
+
+def arguments(config: AlignConfig, finetuned: FinetuneConfig, root: Path, per_epoch: int, fresh: bool) -> "DPOConfig":
+    """TRL's options of the training; what is measured before the first step is measured once."""
+    from trl.trainer.dpo_config import DPOConfig
+
+    cuda = torch.cuda.is_available()
+    steps = per_epoch * config.epochs
+    args = DPOConfig(
+        output_dir=str(root),
+        beta=config.beta,
+        precompute_ref_log_probs=True,
+        max_steps=steps,
+        per_device_train_batch_size=1,
+        learning_rate=config.lr,
+        lr_scheduler_type="linear",
+        warmup_steps=max(1, int(finetuned.warmup * steps)),
+        max_grad_norm=1.0,
+        logging_steps=max(1, min(50, per_epoch // 4)),
+        eval_strategy="no",
+        eval_on_start=fresh,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=not cuda,
+        bf16=False,  # the backbone is in its own precision, what is trained in float32
+        activation_checkpointing=False,
+        dataloader_pin_memory=cuda,
+        remove_unused_columns=False,
+        seed=config.seed,
+    )
+    if args.world_size > 1:
+        raise UnavailableError(f"preference tuning runs in one process, not in {args.world_size}")
+    args._n_gpu = min(1, args._n_gpu)
+    return args
+
+
+@torch.no_grad()
+def references(engine: Engine, batches: PreferenceBatches, progress: Progress | None) -> list[Tensor]:
+    """Log-probabilities of every batch of the plan by the model as it is, on the CPU."""
+    engine.model.eval()
+    found = []
+    for number in range(len(batches.plan)):
+        fields = {k: v.to(engine.model.device) for k, v in batches.batch(number).items()}
+        rejected = fields.pop("rejected")
+        found.append(log_probabilities(engine, Batch.from_fields(fields), rejected).cpu())
+        if progress is not None:
+            progress("reference", number + 1, len(batches.plan), {})
+    return found

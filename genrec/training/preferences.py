@@ -1,0 +1,205 @@
+"""Which items of a history are preferred to which, and the rows that show what came before the choice."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from ..data.dataset import Part
+from ..model.batching import collate
+from ..model.encoder_decoder import Split
+from ..tasks.questions import ItemSampler, RowOptions, window_starts
+from ..tasks.rows import PARTS, Corpus, Events, Row, assemble, read_at, select
+from .plan import PlannedBatches, RowIndex, plan_epoch
+
+NEAR = 10  # events between a chosen item and its rejected ones, at most
+DRAWS = 8  # per rejected item that is drawn: those that the user took are left out
+
+
+@dataclass(frozen=True)
+class Signs:
+    """What a data set's events say of preferences.
+
+    chosen, rejected: (events,) bool; rejected is None where no event says that an item was not wanted. words: what they
+    were taken from.
+    """
+
+    chosen: np.ndarray
+    rejected: np.ndarray | None
+    words: str
+
+
+def signs_of(corpus: Corpus) -> Signs:
+    """The signs of a data set's events: clicks and skips, else purchases and what else was done, else ratings from the
+    mean of a user's training part on and below it; else what next_item asks for, beside nothing."""
+    events = corpus.events
+    assert events is not None
+    click, rating = events.labels.get("click"), events.labels.get("rating")
+    if click is not None:
+        return Signs(click == 1, click == 0, "clicked items before skipped ones")
+    if "purchase" in events.kinds and len(events.kinds) > 1:
+        bought = events.kind == events.kinds.index("purchase")
+        return Signs(bought, ~bought, "items bought before items only looked at")
+    if rating is not None:
+        value = np.asarray(corpus.group_of("rating").values)[rating]
+        user = np.repeat(np.arange(len(events.users)), np.diff(events.offsets))
+        rated = rating >= 0
+        train = rated & (events.part == 0)
+        count = np.maximum(np.bincount(user, train, len(events.users)), 1)
+        mean = (np.bincount(user, np.where(train, value, 0), len(events.users)) / count)[user]
+        words = "items rated at or above the user's mean before those below"
+        return Signs(rated & (value >= mean), rated & (value < mean), words)
+    return Signs(events.target, None, "items taken before drawn ones: the data says of no item that it was not wanted")
+
+
+def chosen_later(corpus: Corpus, part: Part) -> dict[str, set[int]]:
+    """The items that each user chose in a held-out part."""
+    events = corpus.events
+    assert events is not None
+    chosen = signs_of(corpus).chosen & (events.part == PARTS.index(part)) & (events.item >= 0)
+    user = np.repeat(np.arange(len(events.users)), np.diff(events.offsets))
+    found: dict[str, set[int]] = {}
+    for number, item in zip(user[chosen].tolist(), events.item[chosen].tolist(), strict=True):
+        found.setdefault(events.users[number], set()).add(item)
+    return found
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One preference of a user: what came before event `before` is shown; indices of the catalogue."""
+
+    before: int
+    chosen: int
+    rejected: np.ndarray
+
+
+@dataclass(frozen=True)
+class PreferenceRow:
+    """A history with its preferences: the row's targets are the chosen items, `rejected` (targets, n) has the items
+    that each is preferred to, -1 where there are fewer."""
+
+    row: Row
+    rejected: np.ndarray
+
+
+def found_choices(
+    item: np.ndarray, chosen: np.ndarray, rejected: np.ndarray, most: int, rng: np.random.Generator
+) -> list[Choice]:
+    """One choice per chosen event of a user that has rejected items at most NEAR events away, up to `most` of them.
+
+    An item that the user also chose is never a rejected one. item, chosen, rejected: (events,).
+    """
+    others = np.nonzero(rejected & ~np.isin(item, item[chosen]))[0]
+    found = []
+    for place in np.nonzero(chosen)[0].tolist():
+        near = rng.permutation(others[np.abs(others - place) <= NEAR])
+        near = near[first_of_each(item[near])][:most]
+        if len(near):
+            found.append(Choice(min(place, int(near.min())), int(item[place]), item[near]))
+    return found
+
+
+def drawn_choices(
+    item: np.ndarray, chosen: np.ndarray, sampler: ItemSampler, most: int, rng: np.random.Generator
+) -> list[Choice]:
+    """One choice per chosen event of a user, beside up to `most` items drawn by popularity that the user never took."""
+    found = []
+    for place in np.nonzero(chosen)[0].tolist():
+        drawn = sampler.draw("popularity", DRAWS * most, rng)
+        drawn = drawn[~np.isin(drawn, item)]
+        drawn = drawn[first_of_each(drawn)][:most]
+        if len(drawn):
+            found.append(Choice(place, int(item[place]), drawn))
+    return found
+
+
+def first_of_each(values: np.ndarray) -> np.ndarray:
+    """Places of the first of equal values, in their order."""
+    return np.sort(np.unique(values, return_index=True)[1])
+
+
+def preference_rows(
+    corpus: Corpus, most: int, max_events: int, seed: int, progress: Callable[[int, int], None] | None = None
+) -> tuple[list[PreferenceRow], str]:
+    """The preferences of a data set's training part, and what they were taken from; one row per window of a history.
+
+    most: rejected items per chosen one. Windows overlap by half, and a choice is read in the one that shows most of
+    what came before it. progress: called with the users done and in all.
+    """
+    assert corpus.events is not None
+    in_train = corpus.events.part == 0
+    train, signs = select(corpus.events, in_train), signs_of(corpus)
+    chosen = signs.chosen[in_train] & (train.item >= 0)
+    rejected = None if signs.rejected is None else signs.rejected[in_train] & (train.item >= 0)
+    sampler = ItemSampler(train, corpus.items.size)
+    windows = RowOptions(max_events=max_events, stride=max(1, max_events // 2))
+    rows = []
+    for user in range(len(train.users)):
+        rng = np.random.default_rng([seed, 30, user])
+        lo, hi = int(train.offsets[user]), int(train.offsets[user + 1])
+        if rejected is None:
+            choices = drawn_choices(train.item[lo:hi], chosen[lo:hi], sampler, most, rng)
+        else:
+            choices = found_choices(train.item[lo:hi], chosen[lo:hi], rejected[lo:hi], most, rng)
+        left = [replace(c, before=lo + c.before) for c in choices if c.before > 0]
+        for start in window_starts(lo, hi, windows):
+            inside = [c for c in left if start < c.before < start + max_events]
+            left = [c for c in left if c.before >= start + max_events]
+            if inside:
+                rows.append(preference_row(corpus, train, user, start, inside, most))
+        if progress is not None:
+            progress(user + 1, len(train.users))
+    return rows, signs.words
+
+
+def preference_row(
+    corpus: Corpus, events: Events, user: int, start: int, choices: Sequence[Choice], most: int
+) -> PreferenceRow:
+    """The history from event `start` on, read where each choice begins."""
+    end = max(c.before for c in choices)
+    row = assemble(corpus, events.users[user], start, end, [], False, False, events)
+    item, outcome = events.item[start:end], events.outcome[start:end]
+    width = np.where(item >= 0, 1 + (outcome >= 0), 0)
+    read = len(row.tokens) - int(width.sum()) - 1 + np.append(0, np.cumsum(width))  # the last token before each event
+    rejected = np.full((len(choices), most), -1, dtype=np.int64)
+    for own, choice in zip(rejected, choices, strict=True):
+        own[: len(choice.rejected)] = choice.rejected
+    row = read_at(row, [int(read[c.before - start]) for c in choices])
+    return PreferenceRow(replace(row, target_id=[c.chosen for c in choices]), rejected)
+
+
+class PreferenceBatches(PlannedBatches):
+    """Batches of preferences in the order of their steps, each with `rejected` (pairs, n) and `reference`
+    (pairs, 1 + n), the log-probabilities that the model gave before its first step.
+
+    The same rows are together in every epoch, so that the reference is read on the very batch that it is compared with.
+    """
+
+    def __init__(
+        self, found: Sequence[PreferenceRow], dataset: np.ndarray, batch_tokens: int, seed: int, split: Split | None
+    ) -> None:
+        length = np.asarray([len(p.row.tokens) for p in found])
+        index = RowIndex(dataset, length, np.zeros((len(found), 0)))
+        super().__init__(found, index, plan_epoch(index, batch_tokens, seed, 0), split)
+        self.found, self.seed = found, seed
+        self.order = np.arange(len(self.plan))
+        self.reference: list[torch.Tensor] = []
+
+    def repeat(self, epochs: int) -> None:
+        """Go through the batches so many times, in an order of its own each."""
+        orders = [np.random.default_rng([self.seed, 31, e]).permutation(len(self.plan)) for e in range(epochs)]
+        self.order = np.concatenate(orders)
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
+        number = int(self.order[step])
+        return self.batch(number) | {"reference": self.reference[number]}
+
+    def batch(self, number: int) -> dict[str, torch.Tensor]:
+        """A batch of the plan without its reference."""
+        chosen = self.plan[number]
+        fields = collate([self.found[n].row for n in chosen], int(self.index.dataset[chosen[0]]), self.split)
+        return fields | {"rejected": torch.as_tensor(np.concatenate([self.found[n].rejected for n in chosen]))}
