@@ -172,15 +172,15 @@ def answered_pairs(corpus: Corpus, task: Task, part: Part | None, seed: int) -> 
     until = cutoff(corpus, "valid")
     sampler = ItemSampler(train, corpus.items.size)
     found = []
-    for user in range(len(train.users)):
-        lo, hi = int(train.offsets[user]), int(train.offsets[user + 1])
+    for number in range(len(train.users)):
+        lo, hi = int(train.offsets[number]), int(train.offsets[number + 1])
         if lo == hi:
             continue
-        rng = np.random.default_rng([seed, 21, user])
-        ends = asked_ends(task, Window(train, user, lo, hi), until)
+        rng = np.random.default_rng([seed, 21, number])
+        ends = asked_ends(task, Window(train, number, lo, hi), until)
         for end in rng.permutation(ends)[:MOMENTS].tolist():
-            own = candidate_items(corpus, task, train, user, lo + end, until, sampler, rng)
-            found.append((np.full(len(own.items), user), own.items, own.answers, own.weight))
+            own = candidate_items(corpus, task, train, number, lo + end, until, sampler, rng)
+            found.append((np.full(len(own.items), number), own.items, own.answers, own.weight))
     columns = [np.concatenate(c) for c in zip(*found, strict=True)] if found else [np.zeros(0)] * 4
     user, item, answer = (c.astype(np.int64) for c in columns[:3])
     keep = answer >= 0

@@ -5,15 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from ...evaluation import metrics
-from ...evaluation.bootstrap import Interval, as_json, clusters, mean_intervals, metric_intervals
+from ...evaluation.bootstrap import mean_intervals, metric_intervals
 from ...evaluation.calibration import Calibration
 from ...evaluation.protocols import LONGEST, NEXT_ITEM, Outcomes, Reading
 from ...tasks.rows import Corpus
+from ..cases import Measure, Metrics, as_json, measure_of, plain_ece, rank_values, user_aucs
 from .models import Predicted
 
-Metrics = dict[str, Interval]
-PLAIN = ("ece",)  # a draw with repetitions is always worse calibrated than what it is drawn from: no interval
 SHOWN = ("ndcg@10", "hr@10", "rmse", "mae", "auc", "user_auc", "log_loss", "accuracy", "macro_f1")  # in the tables
 
 
@@ -28,13 +26,23 @@ def compared(
     rows: dict[str, list[dict[str, Any]]] = {}
     for task in corpus.tasks:
         for name, predicted in found.get(task.name, {}).items():
+            items, arrays = corpus.items.size if corpus.events is not None else 0, predicted.arrays
             if task.name == NEXT_ITEM:
-                cases, theirs, difference = next_item_comparison(corpus, reading, predicted)
+                ranked = reading.ranked
+                assert ranked is not None
+                ranks = [list_ranks(arrays[p], ranked.targets, items) for p in ("removed", "kept")]
+                ours = ranked.seen_removed, ranked.seen_kept
+                theirs, difference = list_comparison(ours, (ranks[0], ranks[1]), ranked.users)
+                cases = len(ranked.users)
             elif task.unit == "basket":
-                cases, theirs, difference = basket_comparison(corpus, reading, predicted)
+                assert reading.basket_ranks is not None
+                targets, missing = list(arrays["targets"][:, None]), list(reading.basket_ranks[:, None])
+                ranks = [list_ranks(arrays["removed"], targets, items)]
+                theirs, difference = list_comparison((None, missing), (None, ranks[0]), reading.basket_users)
+                cases = len(missing)
             else:
                 outcomes = reading.outcomes[task.name]
-                own = calibration[task.name].probabilities(outcomes.scores)
+                own = outcomes.probabilities(calibration[task.name])
                 threshold = thresholds.get(task.name)
                 theirs, difference = outcome_comparison(outcomes, own, threshold, task.answer.values, predicted)
                 cases = len(outcomes.answer)
@@ -63,35 +71,14 @@ def list_ranks(lists: np.ndarray, targets: Sequence[np.ndarray], items: int) -> 
     return ranks
 
 
-def next_item_comparison(corpus: Corpus, reading: Reading, predicted: Predicted) -> tuple[int, Metrics, Metrics]:
-    """How many cases, a baseline's ranking metrics under both protocols, and ours minus them."""
-    ranked = reading.ranked
-    assert ranked is not None
-    theirs: Metrics = {}
-    difference: Metrics = {}
-    for protocol, own in (("removed", ranked.seen_removed), ("kept", ranked.seen_kept)):
-        ranks = list_ranks(predicted.arrays[protocol], ranked.targets, corpus.items.size)
-        value, gain = means_and_gains(own, ranks, ranked.users)
-        theirs |= {f"seen_{protocol}/{k}": v for k, v in value.items()}
-        difference |= {f"seen_{protocol}/{k}": v for k, v in gain.items()}
-    return len(ranked.users), theirs, difference
-
-
-def basket_comparison(corpus: Corpus, reading: Reading, predicted: Predicted) -> tuple[int, Metrics, Metrics]:
-    """The same for the missing items of baskets."""
-    assert reading.basket_ranks is not None
-    targets = list(predicted.arrays["targets"][:, None])
-    ranks = list_ranks(predicted.arrays["removed"], targets, corpus.items.size)
-    value, gain = means_and_gains(list(reading.basket_ranks[:, None]), ranks, reading.basket_users)
-    return len(targets), value, gain
-
-
-def means_and_gains(
-    ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray], about: Sequence[str]
+def list_comparison(
+    ours: tuple[Sequence[np.ndarray] | None, Sequence[np.ndarray]],
+    theirs: tuple[Sequence[np.ndarray] | None, Sequence[np.ndarray]],
+    about: Sequence[str],
 ) -> tuple[Metrics, Metrics]:
-    """Their ranking metrics, and ours minus theirs."""
-    own, other = metrics.ranking_values(ours), metrics.ranking_values(theirs)
-    return mean_intervals(other, about), mean_intervals({k: own[k] - other[k] for k in own}, about)
+    """A baseline's ranking metrics, and ours minus them; ranks: seen items removed (if that is measured) and kept."""
+    own, other = rank_values(*ours), rank_values(*theirs)
+    return mean_intervals(other, about), mean_intervals({name: own[name] - other[name] for name in own}, about)
 
 
 def outcome_comparison(
@@ -102,99 +89,80 @@ def outcome_comparison(
     predicted: Predicted,
 ) -> tuple[Metrics, Metrics]:
     """A baseline's metrics of a task with choices or numbers, and ours minus them, where both have them."""
-    arrays, positive = predicted.arrays, outcomes.answer == 1
+    arrays, answer, weight = predicted.arrays, outcomes.answer, outcomes.weight
+    assert len(next(iter(arrays.values()))) == len(answer), "the baselines have other cases than ours"
+    own = measure_of(ours, answer, weight, values, threshold)
+    if "values" in arrays:
+        other = number_measure(arrays["values"], np.asarray(values)[answer], weight)
+    else:
+        limit = None if threshold is None else float(arrays["threshold"])
+        other = measure_of(arrays["probabilities"], answer, weight, (), limit)
 
-    def own(factor: np.ndarray) -> dict[str, float]:
-        return choice_metrics(ours, outcomes, threshold, values, factor)
+    def gain(factor: np.ndarray) -> dict[str, float]:
+        mine, theirs = own(factor), other(factor)
+        return {name: mine[name] - theirs[name] for name in theirs if name in mine}
 
-    def other(factor: np.ndarray) -> dict[str, float]:
-        if "values" in arrays:
-            return number_metrics(arrays["values"], outcomes, values, factor)
-        return choice_metrics(arrays["probabilities"], outcomes, float(arrays.get("threshold", 0.5)), (), factor)
-
-    def both(factor: np.ndarray) -> dict[str, float]:
-        a, b = own(factor), other(factor)
-        return {**b, **{f"-{k}": a[k] - b[k] for k in b if k in a}}
-
-    assert len(next(iter(arrays.values()))) == len(outcomes.answer), "the baselines have other cases than ours"
-    measured = metric_intervals(both, outcomes.about)
-    for name in [n for n in measured if n.lstrip("-") in PLAIN]:
-        measured[name] = measured[name][0], float("nan"), float("nan")
+    found, gained = (plain_ece(metric_intervals(of, outcomes.about)) for of in (other, gain))
     if threshold is not None:
-        user = clusters(outcomes.about)
-        a, b = (
-            metrics.user_auc(p[:, 1], positive, user, outcomes.weight) for p in (ours, arrays["probabilities"])
-        )
+        (a, users), (b, _) = (user_aucs(p, answer, weight, outcomes.about) for p in (ours, arrays["probabilities"]))
         if len(a) > 1:
-            each = {"user_auc": np.asarray(list(b.values())), "-user_auc": np.asarray([a[u] - b[u] for u in b])}
-            measured |= mean_intervals(each, [str(u) for u in b])
-    theirs = {k: v for k, v in measured.items() if not k.startswith("-")}
-    return theirs, {k[1:]: v for k, v in measured.items() if k.startswith("-")}
+            found |= mean_intervals({"user_auc": b}, users)
+            gained |= mean_intervals({"user_auc": a - b}, users)
+    return found, gained
 
 
-def choice_metrics(
-    probabilities: np.ndarray,
-    outcomes: Outcomes,
-    threshold: float | None,
-    values: tuple[float, ...],
-    factor: np.ndarray,
-) -> dict[str, float]:
-    """Metrics of probabilities (cases, answers), each case's weight times a factor."""
-    weight = outcomes.weight * factor
-    found = metrics.outcome_metrics(probabilities, outcomes.answer, values, weight)
-    found.pop("n")
-    if threshold is not None and probabilities.shape[1] == 2 and not values:
-        found |= metrics.threshold_metrics(probabilities[:, 1], outcomes.answer == 1, threshold, weight)
-    return found
+def number_measure(said: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> Measure:
+    """Errors of numbers (cases,), as a function of a factor on each case's weight: a number is no distribution, so it
+    has no log loss and no accuracy."""
 
+    def of(factor: np.ndarray) -> dict[str, float]:
+        own, off = weight * factor, said - truth
+        mse = float(np.average(off**2, weights=own))
+        return {"mse": mse, "rmse": float(np.sqrt(mse)), "mae": float(np.average(np.abs(off), weights=own))}
 
-def number_metrics(
-    said: np.ndarray, outcomes: Outcomes, values: tuple[float, ...], factor: np.ndarray
-) -> dict[str, float]:
-    """Errors of numbers (cases,); a number is no distribution, so it has no log loss and no accuracy."""
-    weight, off = outcomes.weight * factor, said - np.asarray(values)[outcomes.answer]
-    mse = float(np.average(off**2, weights=weight))
-    return {"mse": mse, "rmse": float(np.sqrt(mse)), "mae": float(np.average(np.abs(off), weights=weight))}
+    return of
 
 
 # --- the text summary ---------------------------------------------------------------------------------------------
 
 
-def tables(results: Mapping[str, Any]) -> str:
-    """One table per task of results that hold baselines: a row per model with quality and cost."""
-    parts = []
+def tables(results: Mapping[str, Any]) -> list[str]:
+    """Lines of one table per task of results that hold baselines: a row per model with quality and cost."""
+    lines = []
     for name, data in results["datasets"].items():
         for task, rows in data.get("baselines", {}).items():
-            parts.append(table(f"{name}, {task}", data["tasks"][task]["served"], data["cost"], rows))
-        parts += [f"{name}, {line}" for line in data.get("baselines_left_out", [])]
-    return "\n\n".join(parts)
+            lines += [
+                "",
+                *table(f"{name}, {task}, beside baselines", data["tasks"][task]["served"], data["cost"], rows),
+            ]
+        lines += [f"{name}, {line}" for line in data.get("baselines_left_out", [])]
+    return lines
 
 
-def table(title: str, ours: Mapping[str, Any], cost: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    """A task's table; the difference is ours minus theirs, of the first metric, with its interval."""
+def table(title: str, ours: Mapping[str, Any], cost: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Lines of a task's table; the difference is ours minus theirs, of the first metric, with its interval."""
     names = [m for m in ours["metrics"] if m.split("/")[-1] in SHOWN and any(m in r["metrics"] for r in rows)]
     names.sort(key=lambda m: (m.startswith("seen_kept"), SHOWN.index(m.split("/")[-1])))
-    head = ["", *names, f"ours minus theirs, {names[0]}", "training s", "predict ms"]
-    lines = [head]
+    cells = [["", *names, f"ours minus theirs, {names[0]}", "training s", "predict ms"]]
     for row in [{"name": "genrec", "metrics": ours["metrics"], **cost}, *rows]:
         gain = row.get("difference", {}).get(names[0])
-        lines.append(
+        cells.append(
             [
                 row["name"],
-                *(number(row["metrics"].get(m, {}).get("value")) for m in names),
+                *(plain(row["metrics"].get(m, {}).get("value"), ".4f") for m in names),
                 "" if gain is None else spread(gain),
-                "?" if row["train_seconds"] is None else f"{row['train_seconds']:,.1f}",
-                f"{row['predict_ms']:.2f}",
+                plain(row["train_seconds"], ",.1f"),
+                plain(row["predict_ms"], ".2f"),
             ]
         )
-    width = [max(len(line[n]) for line in lines) for n in range(len(head))]
-    shown = [[line[0].ljust(width[0]), *(c.rjust(w) for c, w in zip(line[1:], width[1:], strict=True))] for line in lines]
-    return "\n".join([f"{title}, {ours['n']:,} cases", *("    " + "  ".join(line) for line in shown)])
+    width = [max(len(line[n]) for line in cells) for n in range(len(cells[0]))]
+    shown = [[c[0].ljust(width[0]), *(v.rjust(w) for v, w in zip(c[1:], width[1:], strict=True))] for c in cells]
+    return [f"{title}, {ours['n']:,} cases", *("    " + "  ".join(line) for line in shown)]
 
 
-def number(value: float | None) -> str:
-    """A metric's value, or a dash."""
-    return "-" if value is None else f"{value:.4f}"
+def plain(value: float | None, form: str) -> str:
+    """A number, or a dash where there is none."""
+    return "-" if value is None else format(value, form)
 
 
 def spread(gain: Mapping[str, float | None]) -> str:

@@ -29,9 +29,9 @@ MOMENTS = 20  # of each user at most, drawn, from which what comes later is lear
 class Predicted:
     """What a baseline says of every case.
 
-    arrays: `removed` and `kept` (cases, LONGEST) lists of items, -1 where they end; or `probabilities` (cases,
-    answers), with the `threshold` of yes; or `values` (cases,). settings: the chosen ones, of `searched`. Seconds: of training with them, and of all
-    cases' predictions.
+    arrays: `removed` and `kept`, lists of items (cases, LONGEST), -1 where they end, with the `targets` of baskets; or
+    `probabilities` (cases, answers), with the `threshold` of yes; or `values` (cases,). settings: the chosen ones, of
+    `searched`. Seconds: of training with them, and of all cases' predictions.
     """
 
     settings: dict[str, Any]
@@ -84,9 +84,7 @@ def smoothed_means(
         return numbers[own.answer]
 
     grid = list(itertools.product(DAMPING, DAMPING))
-    found = [
-        quality(means(pairs.train, pairs.train, value, users, items, damping)(pairs.valid)) for damping in grid
-    ]
+    found = [quality(means(pairs.train, pairs.train, value, users, items, damping)(pairs.valid)) for damping in grid]
     best = grid[int(np.argmax(found))]
     start = time.perf_counter()
     on_valid = means(pairs.train, pairs.train, value, users, items, best)
@@ -279,13 +277,15 @@ def text_regression(
             (float(numbers.min()), float(numbers.max())),
             tell,
         )
-    grid = [{"words": n, "C": c, "classes": k} for n in WORDS for c in STRENGTH[2:] for k in ("as they are", "even")]
+    choose: list[dict[str, Any]] = [
+        {"words": n, "C": c, "classes": k} for n in WORDS for c in STRENGTH[2:] for k in ("as they are", "even")
+    ]
 
     def make(setting: dict[str, Any]) -> Any:
         weight = "balanced" if setting["classes"] == "even" else None
         return make_pipeline(words(setting), LogisticRegression(C=setting["C"], class_weight=weight, max_iter=1_000))
 
-    return linear_choices(make, grid, train, (*valid, ones), asked, len(task.answer.choices), tell)
+    return linear_choices(make, choose, train, (*valid, ones), asked, len(task.answer.choices), tell)
 
 
 def linear_values(

@@ -103,7 +103,7 @@ def remembered(key: str, make: Make) -> Predicted:
         partial_folder = folder.with_name(f".{key}.{os.getpid()}.partial")
         shutil.rmtree(partial_folder, ignore_errors=True)
         partial_folder.mkdir(parents=True)
-        np.savez(partial_folder / "arrays.npz", **made.arrays)
+        np.savez(partial_folder / "arrays.npz", **made.arrays)  # type: ignore[arg-type]
         about = {
             "settings": made.settings,
             "searched": made.searched,
@@ -186,9 +186,7 @@ def ranked(
         own = written["lists"].filter(pl.col("removed") == removed).sort("case", "rank")
         listed = dict(own.group_by("case").agg("item").iter_rows())
         arrays[protocol] = filled([listed.get(n, []) for n in range(len(asked.users))], asked, popular, removed)
-    return Predicted(
-        about["settings"], about["searched"], about["train_seconds"], about["predict_seconds"], arrays
-    )
+    return Predicted(about["settings"], about["searched"], about["train_seconds"], about["predict_seconds"], arrays)
 
 
 def hidden(asked: Lists) -> bool:

@@ -196,7 +196,8 @@ def sasrec(
 
 def settings_of(kind: str, repeats: bool) -> list[dict[str, Any]]:
     """The settings that are searched; where users take items again, whether the times count is one of them."""
-    grid: list[dict[str, Any]] = {"popularity": [{}], "ItemKNN": KNN, "EASE": EASE}[kind]
+    grids: dict[str, list[dict[str, Any]]] = {"popularity": [{}], "ItemKNN": KNN, "EASE": EASE}
+    grid = grids[kind]
     if not repeats or kind == "popularity":
         return grid
     return [{**s, "count": count} for s, count in itertools.product(grid, ("times", "once"))]
@@ -204,6 +205,8 @@ def settings_of(kind: str, repeats: bool) -> list[dict[str, Any]]:
 
 def lists(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
     """Lists for every test case under the protocols that the job names, by the settings that are best on validation."""
+    import rectools.models  # noqa: F401  its seconds are nobody's training
+
     kind, k = job["model"], job["k"]
     train = pd.read_parquet(folder / "train.parquet")
     valid, test = (pd.read_parquet(folder / f"{part}.parquet") for part in ("valid", "test"))
@@ -252,10 +255,12 @@ def simple(
     valid: pd.DataFrame,
 ) -> Iterator[tuple[dict[str, Any], float, float, Any]]:
     """Every setting with its score on validation, its seconds of training and its model."""
-    data = {once: [histories.dataset("user", train, once), histories.dataset("case", valid, once)] for once in (0, 1)}
+    data = {}
+    for once in {s.get("count") == "once" for s in grid}:
+        data[once] = histories.dataset("user", train, once), histories.dataset("case", valid, once)
     for number, setting in enumerate(grid):
         tell(f"{kind}: settings", number, len(grid))
-        fit_on, ask = data[int(setting.get("count") == "once")]
+        fit_on, ask = data[setting.get("count") == "once"]
         start = time.perf_counter()
         model = fitted(kind, setting, fit_on)
         seconds = time.perf_counter() - start
@@ -265,6 +270,7 @@ def simple(
 
 def pairs(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
     """Scores of the pairs of case and item by every setting; the caller chooses among them."""
+    import rectools.models  # noqa: F401
     from scipy import sparse
 
     kind = job["model"]
@@ -290,9 +296,7 @@ def pairs(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
                 frame = frame.drop_duplicates(["case", "item"])
             shape = (int(max(wanted[part]["case"].max(), frame["case"].max() if len(frame) else 0)) + 1,)
             column = np.searchsorted(histories.items, frame["item"])
-            of = sparse.csr_matrix(
-                (np.ones(len(frame)), (frame["case"], column)), shape=(*shape, len(histories.items))
-            )
+            of = sparse.csr_matrix((np.ones(len(frame)), (frame["case"], column)), shape=(*shape, len(histories.items)))
             found[part].append(pair_scores(of, weight, wanted[part], histories.items))
             seconds = time.perf_counter() - start
         predictions.append(seconds)
