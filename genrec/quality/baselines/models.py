@@ -21,7 +21,7 @@ from .cases import Pairs
 
 DAMPING = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 STRENGTH = (0.1, 0.3, 1.0, 3.0, 10.0)  # C of a logistic regression, 1 / alpha of a ridge regression
-WORDS = (1, 2)  # the longest n-grams of TF-IDF
+WORDS = 2  # the longest n-grams of TF-IDF
 MOMENTS = 20  # of each user at most, drawn, from which what comes later is learned
 
 
@@ -260,16 +260,16 @@ def text_regression(
     from sklearn.linear_model import LogisticRegression, Ridge
     from sklearn.pipeline import make_pipeline
 
-    def words(setting: dict[str, Any]) -> Any:
-        return TfidfVectorizer(ngram_range=(1, setting["words"]), sublinear_tf=True, min_df=least)
+    def words() -> Any:
+        return TfidfVectorizer(ngram_range=(1, WORDS), sublinear_tf=True, min_df=least)
 
     least = 2 if len(train[0]) > 1_000 else 1  # texts that have a word
     ones = np.ones(len(valid[1]))
     if task.answer.values:
         numbers = np.asarray(task.answer.values)
-        grid = [{"words": n, "alpha": 1 / c} for n in WORDS for c in STRENGTH]
+        grid = [{"alpha": 1 / c} for c in STRENGTH]
         return linear_values(
-            lambda s: make_pipeline(words(s), Ridge(alpha=s["alpha"])),
+            lambda s: make_pipeline(words(), Ridge(alpha=s["alpha"])),
             grid,
             (train[0], numbers[train[1]]),
             (valid[0], numbers[valid[1]]),
@@ -277,13 +277,11 @@ def text_regression(
             (float(numbers.min()), float(numbers.max())),
             tell,
         )
-    choose: list[dict[str, Any]] = [
-        {"words": n, "C": c, "classes": k} for n in WORDS for c in STRENGTH[2:] for k in ("as they are", "even")
-    ]
+    choose = [{"C": c, "classes": k} for c in STRENGTH[2:] for k in ("as they are", "even")]
 
     def make(setting: dict[str, Any]) -> Any:
         weight = "balanced" if setting["classes"] == "even" else None
-        return make_pipeline(words(setting), LogisticRegression(C=setting["C"], class_weight=weight, max_iter=1_000))
+        return make_pipeline(words(), LogisticRegression(C=setting["C"], class_weight=weight, max_iter=1_000))
 
     return linear_choices(make, choose, train, (*valid, ones), asked, len(task.answer.choices), tell)
 

@@ -29,12 +29,12 @@ KNN = [
     {"weighting": weighting, "neighbours": k} for weighting in ("cosine", "tf-idf", "bm25") for k in (20, 50, 100, 200)
 ]
 EASE = [{"lambda": value} for value in (20, 50, 100, 200, 500, 1000)]
-SASREC = [{"size": size, "dropout": dropout} for size in (128, 64) for dropout in (0.2, 0.5)]
-LARGE = 2**31  # item scores of one pass over the training part, from which SASRec is trained with fewer settings
-SASREC_LARGE = [{"size": 128, "dropout": 0.5}]
+SASREC = [{"size": 128, "dropout": 0.2}, {"size": 64, "dropout": 0.2}, {"size": 128, "dropout": 0.5}]
+LARGE = 2**29  # item scores of one pass over the training part, from which a setting takes tens of minutes on a CPU
+SASREC_LARGE = [{"size": 128, "dropout": 0.5}, {"size": 64, "dropout": 0.5}]
 LONGEST = 200  # items of a session
 STEPS = 60  # between two validations, at least
-PATIENCE = 5  # validations without improvement that end a training
+PATIENCE = 4  # validations without improvement that end a training
 MOST = 60  # validations of a training
 SVD = [
     {"factors": factors, "epochs": epochs, "regularisation": reg}
