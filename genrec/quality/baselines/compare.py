@@ -51,6 +51,7 @@ def compared(
                     "name": name,
                     "settings": predicted.settings,
                     "searched": predicted.searched,
+                    "valid": predicted.valid,
                     "metrics": as_json(theirs),
                     "difference": as_json(difference),
                     "train_seconds": round(predicted.train_seconds, 3),

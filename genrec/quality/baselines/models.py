@@ -31,13 +31,14 @@ class Predicted:
 
     arrays: `removed` and `kept`, lists of items (cases, LONGEST), -1 where they end, with the `targets` of baskets; or
     `probabilities` (cases, answers), with the `threshold` of yes; or `values` (cases,). settings: the chosen ones, of
-    `searched`. Seconds: of training with them, and of all cases' predictions.
+    `searched`, by their value on validation in `valid`. Seconds: of training with them, and of all cases' predictions.
     """
 
     settings: dict[str, Any]
     searched: int
     train_seconds: float
     predict_seconds: float
+    valid: dict[str, float] = field(default_factory=dict)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
 
 
@@ -74,10 +75,15 @@ class Answered:
 
 
 def smoothed_means(
-    pairs: Answered, users: int, items: int, values: Sequence[float], quality: Callable[[np.ndarray], float]
+    pairs: Answered,
+    users: int,
+    items: int,
+    values: Sequence[float],
+    metric: str,
+    quality: Callable[[np.ndarray], float],
 ) -> tuple[Predicted, np.ndarray, np.ndarray]:
     """Smoothed user and item means with the damping that is best on validation; what they say of validation and of the
-    cases. quality: of what they say of validation, higher is better."""
+    cases. quality: of what they say of validation, the metric or, of an error, minus it."""
     numbers = np.asarray(values)
 
     def value(own: Pairs) -> np.ndarray:
@@ -94,7 +100,7 @@ def smoothed_means(
     said = model(pairs.asked)
     taken = time.perf_counter() - start
     chosen = {"item damping": best[0], "user damping": best[1]}
-    return Predicted(chosen, len(grid), seconds, taken), on_valid(pairs.valid), said
+    return Predicted(chosen, len(grid), seconds, taken, {metric: abs(max(found))}), on_valid(pairs.valid), said
 
 
 # --- yes or no ----------------------------------------------------------------------------------------------------
@@ -126,9 +132,9 @@ def area(valid: Pairs) -> Callable[[np.ndarray], float]:
 
 
 def error(valid: Pairs, values: Sequence[float]) -> Callable[[np.ndarray], float]:
-    """Minus the squared error of what is said of the validation cases."""
+    """Minus the root of the mean squared error of what is said of the validation cases."""
     truth = np.asarray(values)[valid.answer]
-    return lambda said: -float(np.average((said - truth) ** 2, weights=valid.weight))
+    return lambda said: -float(np.sqrt(np.average((said - truth) ** 2, weights=valid.weight)))
 
 
 # --- a user's visits ----------------------------------------------------------------------------------------------
@@ -215,7 +221,7 @@ def linear_choices(
     if choices == 2:
         yes = fitted.probabilities(on_valid)[:, 1]
         arrays["threshold"] = np.asarray(metrics.best_threshold(yes, valid[1] == 1, valid[2]))
-    return Predicted(chosen, len(grid), seconds, taken, arrays)
+    return Predicted(chosen, len(grid), seconds, taken, {"auc" if choices == 2 else "macro_f1": float(best)}, arrays)
 
 
 def spread_out(model: Any, inputs: Any, choices: int) -> np.ndarray:
@@ -304,14 +310,15 @@ def linear_values(
         start = time.perf_counter()
         model = make(setting).fit(*train)
         taken = time.perf_counter() - start
-        found = float(np.mean((np.clip(model.predict(valid[0]), *span) - valid[1]) ** 2))
+        found = float(np.sqrt(np.mean((np.clip(model.predict(valid[0]), *span) - valid[1]) ** 2)))
         if kept is None or found < best:
             best, kept, chosen, seconds = found, model, setting, taken
     tell(len(grid), len(grid))
     assert kept is not None
     start = time.perf_counter()
     said = np.clip(kept.predict(asked), *span)
-    return Predicted(chosen, len(grid), seconds, time.perf_counter() - start, {"values": said})
+    taken = time.perf_counter() - start
+    return Predicted(chosen, len(grid), seconds, taken, {"rmse": best}, {"values": said})
 
 
 def shown_text(task: Task, frame: pl.DataFrame) -> list[str]:

@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
@@ -104,12 +104,7 @@ def remembered(key: str, make: Make) -> Predicted:
         shutil.rmtree(partial_folder, ignore_errors=True)
         partial_folder.mkdir(parents=True)
         np.savez(partial_folder / "arrays.npz", **made.arrays)  # type: ignore[arg-type]
-        about = {
-            "settings": made.settings,
-            "searched": made.searched,
-            "train_seconds": made.train_seconds,
-            "predict_seconds": made.predict_seconds,
-        }
+        about = {f.name: getattr(made, f.name) for f in fields(made) if f.name != "arrays"}
         (partial_folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
         os.replace(partial_folder, folder)
     about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
@@ -186,7 +181,7 @@ def ranked(
         own = written["lists"].filter(pl.col("removed") == removed).sort("case", "rank")
         listed = dict(own.group_by("case").agg("item").iter_rows())
         arrays[protocol] = filled([listed.get(n, []) for n in range(len(asked.users))], asked, popular, removed)
-    return Predicted(about["settings"], about["searched"], about["train_seconds"], about["predict_seconds"], arrays)
+    return Predicted(**about, arrays=arrays)
 
 
 def hidden(asked: Lists) -> bool:
@@ -224,7 +219,7 @@ def own_items(corpus: Corpus, train: pl.DataFrame, asked: Lists, before: Lists) 
     lists = [listed.get(n, []) for n in range(len(asked.users))]
     popular = by_popularity(corpus, train)
     arrays = {p: filled(lists, asked, popular, p == "removed") for p in ("removed", "kept")}
-    return Predicted({}, 1, 0.0, (time.perf_counter() - start) / 2, arrays)
+    return Predicted({}, 1, 0.0, (time.perf_counter() - start) / 2, arrays=arrays)
 
 
 # --- users and items ----------------------------------------------------------------------------------------------
@@ -260,8 +255,9 @@ def mean_answers(corpus: Corpus, task: Task, pairs: Answered) -> Predicted:
     assert corpus.events is not None
     values = task.answer.values or (0.0, 1.0)
     quality = models.error(pairs.valid, values) if task.answer.values else models.area(pairs.valid)
+    metric = "rmse" if task.answer.values else "auc"
     users, items = len(corpus.events.users), corpus.items.size
-    found, on_valid, said = models.smoothed_means(pairs, users, items, values, quality)
+    found, on_valid, said = models.smoothed_means(pairs, users, items, values, metric, quality)
     if task.answer.values:
         return replace(found, arrays={"values": np.clip(said, min(values), max(values))})
     return replace(found, arrays=models.calibrated(on_valid, pairs.valid, said))
@@ -278,7 +274,7 @@ def rated(task: Task, pairs: Answered, seed: int, progress: Progress | None) -> 
     tables["test_pairs"] = table(pairs.asked).drop("rating")
     about, written = environment.run({"kind": "ratings", "model": "SVD++", "seed": seed}, tables, progress)
     arrays = {"values": written["ratings"]["rating"].to_numpy()}
-    return Predicted(about["settings"], about["searched"], about["train_seconds"], about["predict_seconds"], arrays)
+    return Predicted(**about, arrays=arrays)
 
 
 def histories(corpus: Corpus, part: Part) -> pl.DataFrame:
@@ -305,7 +301,7 @@ def counted_answers(corpus: Corpus, part: Part, pairs: Answered, own: bool) -> P
     start = time.perf_counter()
     said = scores(pairs.asked, part)
     seconds = time.perf_counter() - start
-    return Predicted({}, 1, 0.0, seconds, models.calibrated(on_valid, pairs.valid, said))
+    return Predicted({}, 1, 0.0, seconds, arrays=models.calibrated(on_valid, pairs.valid, said))
 
 
 def scored_answers(name: str, corpus: Corpus, part: Part, pairs: Answered, progress: Progress | None) -> Predicted:
@@ -320,7 +316,7 @@ def scored_answers(name: str, corpus: Corpus, part: Part, pairs: Answered, progr
     on_valid, said = (written[f"{which}_scores"][str(best)].to_numpy() for which in ("valid", "test"))
     arrays = models.calibrated(on_valid, pairs.valid, said)
     seconds = about["train_seconds"][best], about["predict_seconds"][best]
-    return Predicted(about["grid"][best], len(found), *seconds, arrays)
+    return Predicted(about["grid"][best], len(found), *seconds, {"auc": found[best]}, arrays)
 
 
 # --- users, texts -------------------------------------------------------------------------------------------------

@@ -29,6 +29,8 @@ KNN = [
     {"weighting": weighting, "neighbours": k} for weighting in ("cosine", "tf-idf", "bm25") for k in (20, 50, 100, 200)
 ]
 EASE = [{"lambda": value} for value in (20, 50, 100, 200, 500, 1000)]
+MANY = 8_000  # items, from which an inverse takes a minute on a CPU
+EASE_MANY = [{"lambda": value} for value in (50, 200, 500)]
 SASREC = [{"size": 128, "dropout": 0.2}, {"size": 64, "dropout": 0.2}, {"size": 128, "dropout": 0.5}]
 LARGE = 2**29  # item scores of one pass over the training part, from which a setting takes tens of minutes on a CPU
 SASREC_LARGE = [{"size": 128, "dropout": 0.5}, {"size": 64, "dropout": 0.5}]
@@ -185,20 +187,21 @@ def sasrec(
             if found > best:
                 best, at, seconds = found, number, taken
                 weights = copy.deepcopy(model.torch_model.state_dict())
-            words = ", ".join(f"{k} {v}" for k, v in setting.items())
-            tell(f"SASRec, {words}, best NDCG@10 on validation {best:.4f} after {at * every} epochs", number, MOST)
-            if number - at >= PATIENCE:
+            over = number - at >= PATIENCE
+            tell("SASRec, " + ", ".join(f"{k} {v}" for k, v in setting.items()), MOST if over else number, MOST)
+            if over:
                 break
         model.torch_model.load_state_dict(weights)
         shown = {**setting, "epochs": at * every, "session": longest, "batch": batch, "blocks": 2, "heads": 2}
         yield shown, best, seconds, model
 
 
-def settings_of(kind: str, repeats: bool) -> list[dict[str, Any]]:
+def settings_of(kind: str, train: pd.DataFrame) -> list[dict[str, Any]]:
     """The settings that are searched; where users take items again, whether the times count is one of them."""
-    grids: dict[str, list[dict[str, Any]]] = {"popularity": [{}], "ItemKNN": KNN, "EASE": EASE}
+    ease = EASE if train["item"].nunique() < MANY else EASE_MANY
+    grids: dict[str, list[dict[str, Any]]] = {"popularity": [{}], "ItemKNN": KNN, "EASE": ease}
     grid = grids[kind]
-    if not repeats or kind == "popularity":
+    if not train.duplicated(["user", "item"]).any() or kind == "popularity":
         return grid
     return [{**s, "count": count} for s, count in itertools.product(grid, ("times", "once"))]
 
@@ -212,7 +215,6 @@ def lists(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
     valid, test = (pd.read_parquet(folder / f"{part}.parquet") for part in ("valid", "test"))
     targets = pd.read_parquet(folder / "valid_targets.parquet")
     histories = Histories(train)
-    repeats = bool(train.duplicated(["user", "item"]).any())
     criterion = job["criterion"] == "removed"
 
     def score(model: Any, data: Any) -> float:
@@ -225,11 +227,11 @@ def lists(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
         data = histories.dataset("case", valid, False)
         every = sasrec(histories.dataset("user", train, False), train, lambda m: score(m, data), job["seed"])
     else:
-        every = simple(kind, settings_of(kind, repeats), histories, train, lambda m, once: score(m, once), valid)
+        every = simple(kind, settings_of(kind, train), histories, train, score, valid)
     for setting, value, seconds, model in every:
         searched += 1
         if best is None or value > best[0]:
-            best, found = (value, model), {"settings": setting, "valid": value, "train_seconds": seconds}
+            best, found = (value, model), {"settings": setting, "valid": {"ndcg@10": value}, "train_seconds": seconds}
     assert best is not None
     data = histories.dataset("case", test, found["settings"].get("count") == "once")
     start = time.perf_counter()
@@ -276,8 +278,7 @@ def pairs(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
     kind = job["model"]
     train = pd.read_parquet(folder / "train.parquet")
     histories = Histories(train)
-    repeats = bool(train.duplicated(["user", "item"]).any())
-    grid = settings_of(kind, repeats)
+    grid = settings_of(kind, train)
     frames = {part: pd.read_parquet(folder / f"{part}.parquet") for part in ("valid", "test")}
     wanted = {part: pd.read_parquet(folder / f"{part}_pairs.parquet") for part in ("valid", "test")}
     found: dict[str, list[np.ndarray]] = {"valid": [], "test": []}
@@ -355,7 +356,7 @@ def svd(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
         error = float(np.sqrt(np.mean((predicted(model, valid) - valid["rating"]) ** 2)))
         if error < best:
             best, kept = error, model
-            found = {"settings": setting, "valid": error, "train_seconds": seconds, "searched": len(SVD)}
+            found = {"settings": setting, "valid": {"rmse": error}, "train_seconds": seconds, "searched": len(SVD)}
     tell("SVD++: settings", len(SVD), len(SVD))
     start = time.perf_counter()
     answers = predicted(kept, test)
