@@ -82,10 +82,10 @@ def pairs_world(users: int = 150, pairs: int = 25) -> Dataset:
 
 
 def visits_world(users: int = 120, days: int = 300) -> Dataset:
-    """Half of the users come each week, the others every 40 days."""
+    """Half of the users come each week, the others every 32 days."""
     rows: list[tuple[object, ...]] = []
     for u in range(users):
-        for day in range(u % 7, days, 7 if u % 2 else 40):
+        for day in range(u % 7, days, 7 if u % 2 else 32):
             part = "test" if day >= days - 60 else "valid" if day >= days - 120 else "train"
             rows.append((f"u{u}", f"i{day % 3}", day * DAY, "purchase", part))
     cutoffs = (("valid", (days - 120) * DAY), ("test", (days - 60) * DAY))

@@ -68,7 +68,7 @@ class Histories:
     def dataset(self, owner: str, frame: pd.DataFrame, once: bool) -> Any:
         """A RecTools data set with one user per `owner`; once: an item counts once per user.
 
-        User -1 has had the last item, so that every matrix is as wide as the one that a model was fitted on.
+        Case -1 has had the last item, so that every matrix is as wide as that of the training part.
         """
         from rectools import Columns
         from rectools.dataset import Dataset, IdMap, Interactions
@@ -76,12 +76,15 @@ class Histories:
         frame = frame[frame["item"].isin(self.items)]
         if once:
             frame = frame.drop_duplicates([owner, "item"], keep="last")
+        if owner == "case":
+            last = pd.DataFrame({"case": [-1], "item": self.items[-1:], "place": [0]})
+            frame = pd.concat([last, frame[["case", "item", "place"]]])
         table = pd.DataFrame(
             {
-                Columns.User: np.append(frame[owner].to_numpy(), -1),
-                Columns.Item: np.append(frame["item"].to_numpy(), self.items[-1]),
+                Columns.User: frame[owner].to_numpy(),
+                Columns.Item: frame["item"].to_numpy(),
                 Columns.Weight: 1.0,
-                Columns.Datetime: pd.to_datetime(np.append(frame["place"].to_numpy(), 0), unit="s"),
+                Columns.Datetime: pd.to_datetime(frame["place"].to_numpy(), unit="s"),
             }
         )
         users, items = IdMap.from_values(table[Columns.User].to_numpy()), IdMap(self.items)
