@@ -164,6 +164,11 @@ def evaluate_options(parser: Parser) -> None:
     parser.add_argument(
         "--folds", type=int, metavar="K", help="train on each of K folds: every interaction is held out once"
     )
+    parser.add_argument(
+        "--baselines",
+        action="store_true",
+        help="measure strong baselines of each task beside it, on the same cases; they are trained on first use",
+    )
     parser.add_argument("--json", action="store_true", help="as JSON")
 
 
@@ -185,7 +190,7 @@ def evaluate(args: argparse.Namespace) -> None:
     if again:
         say(f"{len(again)} runs, of which {sum(not r.finished for r in again)} are to be trained")
     with progress_bar() as progress:
-        found = measure(run, part=args.part, phrasings=args.phrasing, progress=progress)
+        found = measure(run, part=args.part, phrasings=args.phrasing, progress=progress, baselines=args.baselines)
         found.results["commands"].append(args.command_line)
         train(again, say, progress)
         found.results.update(repeated(again, found, args.part, args.phrasing, progress))

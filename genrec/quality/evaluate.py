@@ -1,5 +1,6 @@
 """Every task of a finished run on its held-out part: metrics, intervals, and what each case got."""
 
+import json
 import platform
 import shlex
 import time
@@ -27,6 +28,8 @@ from ..tasks.questions import RowOptions
 from ..tasks.rows import Corpus, build_corpus, first_token, plain_encoder, select
 from ..tasks.rowstore import load_rows
 from ..training.config import FinetuneConfig, aligned_with, load_data, read_config
+from .baselines.compare import compared, tables
+from .baselines.rivals import baselines_of
 from .cases import as_json, cases_of, outcome_intervals, rank_values
 from .examples import examples, latency
 from .leaks import Check, leak_checks
@@ -85,12 +88,15 @@ def evaluate(
     part: HeldOutPart = "test",
     phrasings: Sequence[Phrasing] = PHRASINGS,
     progress: Progress | None = None,
+    baselines: bool = False,
 ) -> Evaluation:
     """The results of a run (docs/json.md, `genrec evaluate`) and its cases.
 
-    Raises RunError where the run or its data is not what it was, or a leak is found, DataError where nothing is held
-    out.
+    baselines: those of each task are measured, too. Raises RunError where the run or its data is not what it was, or a
+    leak is found, DataError where nothing is held out, UnavailableError where the baselines' packages cannot be had.
     """
+    if baselines and "served" not in phrasings:
+        raise DataError("--baselines are compared with the served phrasing: add served to --phrasing")
     loaded = load_run(run)
     checks = checked(loaded)
     if leaks := [f"{name}: {c.name}: {c.found}" for name, own in checks.items() for c in own if not c.fine]:
@@ -112,7 +118,12 @@ def evaluate(
 
         yes_no = [t.name for t in corpus.tasks if len(t.answer.choices) == 2 and not t.answer.values]
         thresholds = thresholds_of(yes_no, read("valid", "served", "valid"), calibration) if yes_no else {}
+        rivals, left_out = (
+            baselines_of(corpus, part, manifest.max_events, loaded.config.seed, progress) if baselines else ({}, [])
+        )
         seconds = {}
+        beside: dict[str, Any] = {}
+        cost: dict[str, float | None] = {"train_seconds": training_seconds(run), "predict_ms": None}
         for phrasing in phrasings:
             start = time.perf_counter()
             reading = read(part, phrasing, f"{part}, {phrasing} phrasing,")
@@ -120,6 +131,10 @@ def evaluate(
             cases.append(cases_of(corpus, phrasing, reading, calibration))
             for task, found in measured(loaded, corpus, reading, calibration, thresholds).items():
                 tasks.setdefault(task, {})[phrasing] = found
+            if phrasing == "served":
+                beside = compared(corpus, rivals, reading, calibration, thresholds)
+                own = [found["served"]["n"] for found in tasks.values()]
+                cost["predict_ms"] = 1_000 * seconds[phrasing] / sum(own) if own else None
         counts = corpus.dataset.interactions["part"].value_counts()
         datasets[name] = {
             "fingerprint": corpus.dataset.fingerprint,
@@ -134,12 +149,15 @@ def evaluate(
             },
             "thresholds": thresholds,
             "read_seconds": seconds,
+            "cost": cost,
             "latency": latency(loaded.recommender, corpus, loaded.config.seed),
             "tasks": tasks,
             "examples": examples(
                 loaded.recommender, corpus, part, loaded.config.seed, stage(progress, f"examples of {name}")
             ),
         }
+        if baselines:
+            datasets[name] |= {"baselines": beside, "baselines_left_out": left_out}
     if not any(d["tasks"] for d in datasets.values()):
         raise DataError(f"{run}: nothing is held out in the {part} part")
     results = {
@@ -155,6 +173,15 @@ def evaluate(
         "datasets": datasets,
     }
     return Evaluation(results, pl.concat(cases))
+
+
+def training_seconds(run: Path) -> float | None:
+    """How long a run's training took, all its resumptions together; None where that was not written down."""
+    path = run / "metrics.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    entries = [json.loads(line) for line in lines]
+    spent: list[float] = [e[name] for name in ("seconds", "train_runtime") for e in entries if name in e]
+    return max(spent, default=None)
 
 
 def training_commands(config: FinetuneConfig, run: Path) -> list[str]:
@@ -344,4 +371,4 @@ def summary(results: Mapping[str, Any]) -> str:
                 for group, own in found.get("groups", {}).items():
                     ndcg = own["metrics"]["ndcg@10"]["value"]
                     lines.append(f"    {group.replace('_', ' ')}: ndcg@10 {ndcg:.4f}, {own['n']:,} cases")
-    return "\n".join(lines)
+    return "\n".join([*lines, *tables(results)])

@@ -390,8 +390,30 @@ def text_rows(
     shuffle: bool = False,
     most: int | None = None,
 ) -> Iterator[Row]:
-    """One row per text: the question with the text in it, its answer the target; a text that lacks what a template
-    shows is left out. shuffle: in drawn order. most: so many texts, drawn by seed, in their order."""
+    """One row per text of `answered_texts`: the question with the text in it, its answer the target."""
+    frame, answers = answered_texts(corpus, task, part, templates, seed, shuffle, most)
+    rng = np.random.default_rng([seed, 3])
+    for record, answer in zip(frame.iter_rows(named=True), answers.tolist(), strict=True):
+        branch = text_branch(corpus, task, pick(rng, templates), record, int(answer))
+        row = assemble(corpus, None, 0, 0, [branch], False, False, None)
+        if record.get("row") is not None:
+            row.source.append(int(record["row"]))
+        yield row
+
+
+def answered_texts(
+    corpus: Corpus,
+    task: Task,
+    part: Part,
+    templates: Sequence[str],
+    seed: int,
+    shuffle: bool = False,
+    most: int | None = None,
+) -> tuple[pl.DataFrame, np.ndarray]:
+    """The texts of a part and the indices of their answers; a text that lacks what a template shows is left out.
+
+    shuffle: in drawn order. most: so many texts, drawn by seed, in their order.
+    """
     frame = task_rows(task, corpus.dataset, part)
     if shuffle:
         frame = frame.sample(fraction=1.0, shuffle=True, seed=seed)
@@ -402,13 +424,7 @@ def text_rows(
     places = np.nonzero(known)[0]
     if most is not None and len(places) > most:
         places = np.sort(np.random.default_rng([seed, 5]).choice(places, most, replace=False))
-    rng = np.random.default_rng([seed, 3])
-    for record, answer in zip(frame[places].iter_rows(named=True), answers[places].tolist(), strict=True):
-        branch = text_branch(corpus, task, pick(rng, templates), record, int(answer))
-        row = assemble(corpus, None, 0, 0, [branch], False, False, None)
-        if record.get("row") is not None:
-            row.source.append(int(record["row"]))
-        yield row
+    return frame[places], answers[places]
 
 
 def text_branch(corpus: Corpus, task: Task, template: str, record: dict[str, object], answer: int) -> Branch:

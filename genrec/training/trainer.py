@@ -76,6 +76,7 @@ class RowTrainer(Trainer):
         self.root = Path(str(args.output_dir))
         self.rates = (lr, row_lr, weight_decay)
         self.summed: dict[str, torch.Tensor] = {}
+        self.clock = time.monotonic()  # at the latest log
         stopper = Pacer(eval_every, patience)
         super().__init__(
             model=model, args=args, train_dataset=batches, data_collator=first, callbacks=[stopper, *callbacks]
@@ -105,12 +106,16 @@ class RowTrainer(Trainer):
         return (output["loss"], output) if return_outputs else output["loss"]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds each task's mean loss since the last log, and mirrors the history to metrics.jsonl."""
+        """Adds each task's mean loss since the last log and the seconds of training so far, all resumptions together,
+        and mirrors the history to metrics.jsonl."""
         if "loss" in logs:
             for name in [n for n in self.summed if n.endswith("/loss")]:
                 count = self.summed[name.removesuffix("loss") + "count"]
                 logs[name] = float(self.summed[name] / count.clamp_min(1e-9))
             self.summed.clear()
+        spent = next((e["seconds"] for e in reversed(self.state.log_history) if "seconds" in e), 0.0)
+        now = time.monotonic()
+        logs["seconds"], self.clock = round(spent + now - self.clock, 3), now
         super().log(logs, start_time)
         if self.is_world_process_zero():
             lines = "".join(json.dumps(entry) + "\n" for entry in self.state.log_history)
