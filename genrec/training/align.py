@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from trl.trainer.dpo_config import DPOConfig
 
 VALIDATIONS = 2  # of an epoch
+ROW_RATE = 2.0  # learning rate of rows over that of LoRA, as in the defaults of finetune
 SHOWN = ("/ndcg@10", "/auc", "/rmse")  # metrics worth a line
 
 
@@ -64,6 +65,8 @@ def align(config: AlignConfig, say: Say, progress: Progress | None = None) -> Al
     """
     if importlib.util.find_spec("trl") is None:
         raise UnavailableError('preference tuning needs TRL: pip install "genrec[align]"')
+    if (processes := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+        raise UnavailableError(f"preference tuning runs in one process, not in {processes}")
     run, out = Path(config.run), config.folder
     manifest = finished_manifest(run)
     record = record_of(config, run, manifest)
@@ -262,7 +265,6 @@ def train(
     done = checkpoints(root)
     args = arguments(config, finetuned, root, len(batches.plan), fresh=not done)
     batches.repeat(config.epochs)
-    batches.reference = references(engine, batches, progress)
     trainer = PreferenceTrainer(
         model,
         args,
@@ -270,17 +272,18 @@ def train(
         lambda: measured(finetuned, prepared, engine, progress),
         engine=engine,
         lr=config.lr,
-        row_lr=config.lr * finetuned.row_lr / finetuned.lr,
+        row_lr=ROW_RATE * config.lr,
         weight_decay=0.0,
-        patience=VALIDATIONS * finetuned.patience,
+        patience=finetuned.patience,
         eval_every=-(-len(batches.plan) // VALIDATIONS),
         callbacks=[Teller(lambda found, step: say(f"step {step}: {headline(found)}"), progress)],
     )
     history = history_of(done[-1][1]) if done else []
     if done:
         say(f"resuming from step {done[-1][0]} of {len(batches)}")
-    over = bool(done) and (done[-1][0] >= len(batches) or patience_spent(history, VALIDATIONS * finetuned.patience))
-    if not over:  # else it was stopped while the run was being finished
+    over = bool(done) and (done[-1][0] >= len(batches) or patience_spent(history, finetuned.patience))
+    if not over:  # else it was stopped while the run was being finished, or asks for what was not better
+        batches.reference = references(engine, batches, progress)
         trainer.train(resume_from_checkpoint=str(done[-1][1]) if done else None)
         history = trainer.state.log_history
     best = best_step(history)
@@ -324,9 +327,7 @@ def arguments(config: AlignConfig, finetuned: FinetuneConfig, root: Path, per_ep
         remove_unused_columns=False,
         seed=config.seed,
     )
-    if args.world_size > 1:
-        raise UnavailableError(f"preference tuning runs in one process, not in {args.world_size}")
-    args._n_gpu = min(1, args._n_gpu)
+    args._n_gpu = min(1, args._n_gpu)  # several GPUs: one is used
     return args
 
 

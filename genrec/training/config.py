@@ -149,7 +149,7 @@ class AlignConfig:
     beta: float = option(1.0, "how firmly the model is held to what it was: higher is firmer")
     rejected: int = option(3, "rejected items per chosen one, at most")
     epochs: int = option(2, "passes over the preferences at most; validation may stop earlier")
-    lr: float = option(1e-4, "learning rate of LoRA; that of rows keeps its ratio to it")
+    lr: float = option(1e-4, "learning rate of LoRA; that of rows is twice as high")
     seed: int = option(0, "of every random draw")
 
     def __post_init__(self) -> None:
