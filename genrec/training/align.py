@@ -15,7 +15,7 @@ from torch import Tensor
 from ..data.store import copy_store
 from ..errors import DataError, RunError, UnavailableError, UnknownNameError
 from ..evaluation.metrics import ranking_metrics
-from ..evaluation.protocols import ranked_again
+from ..evaluation.protocols import Ranked, ranked_again
 from ..files import write_text
 from ..inference.engine import Engine
 from ..model.adapter import MANIFEST, Manifest, continue_from, file_hash, read_manifest
@@ -24,7 +24,7 @@ from ..model.recmodel import RecModel
 from .collaborative import fit_neighbours
 from .config import ALIGNED, AlignConfig, FinetuneConfig, config_yaml, load_data, read_config
 from .dpo import PreferenceTrainer, log_probabilities
-from .finetune import calibrate, disk_errors, fit_outcomes, headline, protocol, read, task_metrics, write_run
+from .finetune import calibrate, disk_errors, fit_outcomes, headline, read, task_metrics, write_run
 from .preferences import PreferenceBatches, PreferenceRow, chosen_later, preference_rows
 from .prepare import Prepared, Progress, Say, prepare
 from .start import build_model
@@ -215,8 +215,8 @@ def measured(config: FinetuneConfig, prepared: Prepared, engine: Engine, progres
 
     The weights of the neighbours and the calibration are fitted first, as they would be: those of another step would
     not fit the scores of this one. The criterion is the mean over the data sets of `next_item/chosen/ndcg@10`: NDCG@10
-    (seen items removed, or kept where baskets repeat items) of the cases whose held-out item was chosen. Where a data
-    set also asks for items that were passed over, NDCG of all cases falls as preferences are learned.
+    of the cases whose held-out item was chosen. Where a data set also asks for items that were passed over, NDCG of all
+    cases falls as preferences are learned. What is not defined is left out.
     """
     engine.refresh()
     found: dict[str, float] = {}
@@ -229,19 +229,25 @@ def measured(config: FinetuneConfig, prepared: Prepared, engine: Engine, progres
             reading = replace(reading, ranked=ranked_again(engine, name, ranked))
         for task, values in task_metrics(corpus, reading, fit_outcomes(corpus, reading)).items():
             found |= {f"{name}/{task}/{k}": float(v) for k, v in values.items()}
-        if (ranked := reading.ranked) is None:
-            continue
-        later = chosen_later(corpus, "valid")
-        ranks = ranked.seen_kept if protocol(corpus) == "seen_kept" else ranked.seen_removed
-        every = zip(ranked.users, ranked.targets, ranks, strict=True)
-        own = [r for user, targets, r in every if not later.get(user, set()).isdisjoint(targets.tolist())]
-        if own:
-            ndcg = float(ranking_metrics(own)["ndcg@10"])
-            found |= {f"{name}/next_item/chosen/n": float(len(own)), f"{name}/next_item/chosen/ndcg@10": ndcg}
+        if reading.ranked is not None and (ranks := ranks_of_chosen(reading.ranked, chosen_later(corpus, "valid"))):
+            ndcg = float(ranking_metrics(ranks)["ndcg@10"])
+            found |= {f"{name}/next_item/chosen/n": float(len(ranks)), f"{name}/next_item/chosen/ndcg@10": ndcg}
             of_chosen.append(ndcg)
     if not of_chosen:
         raise DataError("no held-out item of the validation part was chosen: nothing tells which step is the best")
-    return found | {"criterion": float(np.mean(of_chosen))}
+    return {k: v for k, v in found.items() if np.isfinite(v)} | {"criterion": float(np.mean(of_chosen))}
+
+
+def ranks_of_chosen(ranked: Ranked, chosen: Mapping[str, set[int]]) -> list[np.ndarray]:
+    """Ranks of the cases whose held-out items a user chose, with seen items kept where most of these were seen before.
+
+    chosen: items by user.
+    """
+    every = zip(ranked.users, ranked.targets, strict=True)
+    own = [n for n, (user, items) in enumerate(every) if not chosen.get(user, set()).isdisjoint(items.tolist())]
+    seen = [np.isin(ranked.targets[n], ranked.histories[n]).mean() for n in own]
+    ranks = ranked.seen_kept if own and np.mean(seen) > 0.5 else ranked.seen_removed
+    return [ranks[n] for n in own]
 
 
 def train(
