@@ -22,12 +22,13 @@ from worlds import WORDS, chain_world, shop_world, taste_world, view_world
 from genrec.cli import main
 from genrec.data.dataset import Dataset
 from genrec.errors import RunError
+from genrec.evaluation.protocols import Ranked
 from genrec.inference.engine import Engine
 from genrec.model.batching import Batch, collate
 from genrec.recommender import Recommender
 from genrec.tasks.rows import Corpus, build_corpus, offered_tasks, select, vocabulary_of
 from genrec.tasks.task import load_tasks
-from genrec.training.align import Aligned, align
+from genrec.training.align import Aligned, align, ranks_of_chosen
 from genrec.training.config import AlignConfig
 from genrec.training.dpo import log_probabilities, softmax_dpo
 from genrec.training.preferences import NEAR, preference_rows, signs_of
@@ -195,6 +196,18 @@ def test_a_log_probability_is_that_of_the_whole_catalogue(taste_run: Path) -> No
     chosen = torch.as_tensor([t for r in rows for t in r.row.target_id])
     expected = scores.gather(1, torch.cat([chosen[:, None], rejected.clamp_min(0)], 1))
     assert torch.allclose(found, expected, atol=2e-2)  # rows of bf16 in batches of unlike lengths
+
+
+def test_chosen_items_are_ranked_among_what_is_asked_of_most_of_them() -> None:
+    """Of four cases the first three hold a chosen item; where two of these were seen before, seen items are kept."""
+    cases = {"users": ["a", "b", "c", "d"], "targets": [np.asarray([n]) for n in range(4)]}
+    ranks = {"seen_removed": [np.asarray([n]) for n in range(4)], "seen_kept": [np.asarray([10 + n]) for n in range(4)]}
+    rest = {"lists": np.zeros((4, 1)), "states": torch.zeros(4, 1)}
+    chosen = {"a": {0}, "b": {1, 7}, "c": {2}, "d": {9}}
+    for seen, expected in ((2, [10, 11, 12]), (1, [0, 1, 2])):
+        histories = [np.asarray([n if n < seen else 20]) for n in range(4)]
+        found = ranks_of_chosen(Ranked(**cases, **ranks, **rest, histories=histories), chosen)
+        assert [int(r[0]) for r in found] == expected
 
 
 # --- runs ---------------------------------------------------------------------------------------------------------

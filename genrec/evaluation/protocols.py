@@ -330,9 +330,14 @@ def ranked_of(engine: Engine, corpus: Corpus, held: HeldOut, states: States, use
     return ranked_states(engine, corpus.dataset.name, names, [first_targets(held, u) for u in users], histories, states)
 
 
-def ranked_again(engine: Engine, dataset: str, ranked: Ranked) -> Ranked:
-    """The same cases ranked by the engine's scores as they are now, from the states that were read."""
-    return ranked_states(engine, dataset, ranked.users, ranked.targets, ranked.histories, ranked.states)
+def ranked_again(engine: Engine, corpus: Corpus, reading: Reading) -> Reading:
+    """A reading ranked by the engine's scores as they are now, from the states that were read."""
+    ranked, baskets = reading.ranked, reading.baskets
+    if ranked is not None:
+        own = (ranked.users, ranked.targets, ranked.histories, ranked.states)
+        ranked = ranked_states(engine, corpus.dataset.name, *own)
+    basket_ranks = None if baskets is None else given_ranks(engine, corpus, baskets)
+    return replace(reading, ranked=ranked, basket_ranks=basket_ranks)
 
 
 def ranked_states(

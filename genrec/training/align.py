@@ -21,10 +21,9 @@ from ..inference.engine import Engine
 from ..model.adapter import MANIFEST, Manifest, continue_from, file_hash, read_manifest
 from ..model.batching import Batch
 from ..model.recmodel import RecModel
-from .collaborative import fit_neighbours
 from .config import ALIGNED, AlignConfig, FinetuneConfig, config_yaml, load_data, read_config
 from .dpo import PreferenceTrainer, log_probabilities
-from .finetune import calibrate, disk_errors, fit_outcomes, headline, read, task_metrics, write_run
+from .finetune import calibrate, disk_errors, fit_outcomes, fit_questions, headline, read, task_metrics, write_run
 from .preferences import PreferenceBatches, PreferenceRow, chosen_later, preference_rows
 from .prepare import Prepared, Progress, Say, prepare
 from .start import build_model
@@ -224,9 +223,9 @@ def measured(config: FinetuneConfig, prepared: Prepared, engine: Engine, progres
     for corpus in prepared.corpora:
         name = corpus.dataset.name
         reading = read(config, prepared, engine, corpus, "valid", config.valid_tokens, progress)
-        if (ranked := reading.ranked) is not None and engine.model.rows_of(name).neighbours is not None:
-            fit_neighbours(engine, name, ranked.states, ranked.histories, ranked.targets, config.seed)
-            reading = replace(reading, ranked=ranked_again(engine, name, ranked))
+        if reading.ranked is not None and engine.model.rows_of(name).neighbours is not None:
+            fit_questions(engine, name, reading, config.seed)
+            reading = ranked_again(engine, corpus, reading)
         for task, values in task_metrics(corpus, reading, fit_outcomes(corpus, reading)).items():
             found |= {f"{name}/{task}/{k}": float(v) for k, v in values.items()}
         if reading.ranked is not None and (ranks := ranks_of_chosen(reading.ranked, chosen_later(corpus, "valid"))):

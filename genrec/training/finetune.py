@@ -168,13 +168,19 @@ def calibrate(
             name = corpus.dataset.name
             if config.collaborative:
                 engine.model.rows_of(name).neighbours = find_neighbours(corpus).to(engine.model.device)
-                fit_neighbours(engine, name, ranked.states, ranked.histories, ranked.targets, config.seed)
-                if (baskets := reading.baskets) is not None:
-                    asked = baskets.states, baskets.histories, baskets.targets
-                    fit_neighbours(engine, name, *asked, config.seed, "basket", baskets.given)
+                fit_questions(engine, name, reading, config.seed)
             found[f"{name}/next_item"] = fit_items(*next_item_losses(engine, name, ranked))
         found |= fit_outcomes(corpus, reading)
     return found
+
+
+def fit_questions(engine: Engine, dataset: str, reading: Reading, seed: int) -> None:
+    """Fit the weights of a data set's neighbours for every question that the reading asks."""
+    if (ranked := reading.ranked) is not None:
+        fit_neighbours(engine, dataset, ranked.states, ranked.histories, ranked.targets, seed)
+    if (baskets := reading.baskets) is not None:
+        asked = baskets.states, baskets.histories, baskets.targets
+        fit_neighbours(engine, dataset, *asked, seed, "basket", baskets.given)
 
 
 def fit_outcomes(corpus: Corpus, reading: Reading) -> dict[str, Calibration]:
