@@ -290,7 +290,8 @@ def test_item_models_find_what_goes_together(fresh: Path) -> None:
     found = {name: makers[name]() for name in ("popularity", "ItemKNN", "EASE")}
     assert hits(found["popularity"], corpus) < 0.2
     assert hits(found["ItemKNN"], corpus) > 0.4 and hits(found["EASE"], corpus) > 0.9
-    assert found["ItemKNN"].searched == 12 and found["EASE"].valid["ndcg@10"] > 0.9
+    best = (1 + 1 / np.log2(3)) / 2  # on validation either of two missing partners may be the first to come
+    assert found["ItemKNN"].searched == 12 and found["EASE"].valid["ndcg@10"] == pytest.approx(best, abs=0.05)
     shop = corpus_of(shop_world(), "basket")
     makers = basket_makers(shop, shop.tasks[0], "test", 0, None)
     for name in ("ItemKNN", "EASE"):
