@@ -155,5 +155,8 @@ def test_probabilities_follow_the_features_that_the_scores_lack(values) -> None:
     assert fitted.tilt == pytest.approx(tilt)
     assert np.abs(fitted.probabilities(scores, features) - true).mean() < 0.02
     assert Calibration.from_json(asdict(fitted)) == fitted
-    few = fit_outcome(scores[:200], answer[:200], np.ones(200), features[:200], values)
-    assert few.features == ()  # too few cases to weigh anything
+    few = fit_outcome(scores[:9], answer[:9], np.ones(9), features[:9], values)
+    assert few.bias == ()
+    assert np.abs(np.asarray(few.features) - 1).max() < np.abs(np.asarray(few.features) - weights).max()
+    none = fit_outcome(scores[:0], answer[:0], np.ones(0), features[:0], values)
+    assert none == Calibration(1.0, (), (1.0, 1.0, 1.0), fitted.tilt)  # a deviation moves the answer by itself

@@ -9,8 +9,8 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
 TEMPERATURES = np.exp(np.linspace(np.log(0.25), np.log(4.0), 33))
-LEAST = 50  # held-out cases below which nothing is fitted
-BIAS_LEAST = 300  # and below which one temperature is all that is
+LEAST = 50  # held-out cases below which nothing is fitted to the scores alone
+BIAS_LEAST = 300  # and below which the answers get no bias of their own
 
 
 @dataclass(frozen=True)
@@ -52,34 +52,41 @@ def fit_outcome(
     """Temperature and, with enough cases, one bias per answer and one weight per feature that minimise the weighted log
     loss (Guo et al. 2017).
 
-    features: (n, features) of about unit variance, of answers that have values or are no and yes.
+    features: (n, features), deviations from the mean answer in standard deviations, of answers that have values or are
+    no and yes.
 
-    A pull worth one case holds them near temperature 1 and the biases that give the weighted base rates. Cases of
-    unlike weight stand for a drawn sample, whose rates are not those of the world: then biases are always fitted.
+    A pull worth one case holds them near temperature 1, the biases that give the weighted base rates, and weights of
+    1: a deviation moves the answer by itself, exactly so for no and yes that are equally likely. Few cases leave them
+    there. Cases of unlike weight stand for a drawn sample, whose rates are not those of the world: then biases are
+    always fitted.
     """
     n, k = scores.shape
-    if n < LEAST or len(np.unique(answer)) < 2:
+    enough = n >= LEAST and len(np.unique(answer)) > 1
+    if features is None and not enough:
         return Calibration()
-    with_bias = n >= BIAS_LEAST or not np.allclose(weight, weight[0])
-    weight = weight / weight.mean()
-    used = np.zeros((n, 0)) if features is None or not with_bias else features
+    with_bias = enough and (n >= BIAS_LEAST or not np.allclose(weight, weight[0]))
+    weight = weight / weight.mean() if n else weight
+    used = np.zeros((n, 0)) if features is None else features
     tilt = np.asarray(values) if values else np.arange(k)
     tilt = (tilt - tilt.mean()) / tilt.std()
-    rate = (np.bincount(answer, weight, k) + 0.5 / k) / (weight.sum() + 0.5)
-    start = np.log(rate / np.average(softmax(scores, axis=1), axis=0, weights=weight))
-    start = start[:-1] - start[-1] if with_bias else np.zeros(0)
+    start = np.zeros(0)
+    if with_bias:
+        rate = (np.bincount(answer, weight, k) + 0.5 / k) / (weight.sum() + 0.5)
+        start = np.log(rate / np.average(softmax(scores, axis=1), axis=0, weights=weight))
+        start = start[:-1] - start[-1]
     biased = 1 + len(start)
 
     def loss(theta: np.ndarray) -> float:
         scaled = scores / np.exp(theta[0]) + (np.append(theta[1:biased] + start, 0) if with_bias else 0)
-        scaled = scaled + (used @ theta[biased:])[:, None] * tilt
-        return float(-(log_softmax(scaled, axis=1)[np.arange(n), answer] * weight).mean() + (theta**2).sum() / n)
+        scaled = scaled + (used @ (1 + theta[biased:]))[:, None] * tilt
+        found = (log_softmax(scaled, axis=1)[np.arange(n), answer] * weight).sum()
+        return float((theta**2).sum() - found) / max(n, 1)
 
     found = minimize(loss, np.zeros(biased + used.shape[1]), method="L-BFGS-B").x
     bias = tuple(float(b) for b in np.append(found[1:biased] + start, 0)) if with_bias else ()
     if not used.shape[1]:
         return Calibration(float(np.exp(found[0])), bias)
-    return Calibration(float(np.exp(found[0])), bias, tuple(found[biased:].tolist()), tuple(tilt.tolist()))
+    return Calibration(float(np.exp(found[0])), bias, tuple((1 + found[biased:]).tolist()), tuple(tilt.tolist()))
 
 
 def fit_items(loss_by_temperature: np.ndarray, cases: int) -> Calibration:
