@@ -16,6 +16,7 @@ from .data.titles import TitleIndex
 from .errors import DataError, GenrecError, RunError, UnknownNameError
 from .tasks.questions import text_branch
 from .tasks.rows import (
+    UNDATED,
     Branch,
     Corpus,
     Events,
@@ -26,7 +27,6 @@ from .tasks.rows import (
     question_tokens,
     read_at,
     shown_from,
-    shown_outcomes,
     user_header,
 )
 from .tasks.task import Task, placeholders
@@ -257,7 +257,7 @@ class Recommender:
     def _history(self, shelf: Shelf, users: Sequence[str], histories: Sequence[pl.DataFrame]) -> Corpus:
         """The corpus with these users' histories as its events and their attributes as headers."""
         name, vocabulary = shelf.corpus.dataset.name, shelf.corpus.vocabulary
-        item, outcome = [], []
+        item, outcome, time = [], [], []
         rating = vocabulary.by_key.get((name, "rating"))
         event = vocabulary.by_key.get((name, EVENT))
         for frame in histories:
@@ -270,6 +270,7 @@ class Recommender:
                 words = {w: event.first + n for n, w in enumerate(event.words)}
                 own = np.asarray([words.get(e, -1) for e in frame["event"].to_list()], dtype=np.int32)
             outcome.append(own)
+            time.append(frame["timestamp"].fill_null(UNDATED).to_numpy())
         lengths = [len(i) for i in item]
         empty = np.zeros(0, dtype=np.int32)
         zeros = np.zeros(sum(lengths), dtype=np.int64)
@@ -279,7 +280,7 @@ class Recommender:
             item=np.concatenate([empty, *item]),
             outcome=np.concatenate([empty, *outcome]),
             kind=zeros,
-            time=zeros,
+            time=np.concatenate([zeros[:0], *time]),
             basket=zeros - 1,
             part=zeros.astype(np.int8),
             source=zeros,
@@ -332,10 +333,8 @@ class Recommender:
     def _given_history(self, shelf: Shelf, items: Sequence[str]) -> pl.DataFrame:
         for item in items:
             self._item(shelf, item)
-        schema = {"item_id": pl.String, "event": pl.String, "rating": pl.Float64}
-        return pl.DataFrame(
-            {"item_id": list(items), "event": [None] * len(items), "rating": [None] * len(items)}, schema=schema
-        )
+        schema = {"item_id": pl.String, "event": pl.String, "rating": pl.Float64, "timestamp": pl.Int64}
+        return pl.DataFrame({"item_id": list(items)}).match_to_schema(schema, missing_columns="insert")
 
     # --- recommend ------------------------------------------------------------------------------------------------
 
@@ -697,13 +696,14 @@ class Recommender:
                     )
                 )
                 order += part
-        effects = self.engine.model.rows_of(corpus.dataset.name).effects if items is not None else None
-        known = None
-        if effects is not None and items is not None:
-            assert corpus.events is not None
-            own = [shown_outcomes(corpus, corpus.events, n) for n in range(len(of_user))]
-            known = effects(own, [[self._item(shelf, items[p]) for p in places] for places in of_user.values()])
-        return rows, order, self._cut(histories), known
+        from .evaluation.features import features_of
+
+        assert corpus.events is not None
+        asked = [
+            (n, [self._item(shelf, items[p]) if items is not None else -1 for p in places])
+            for n, places in enumerate(of_user.values())
+        ]
+        return rows, order, self._cut(histories), features_of(self.engine, corpus, corpus.events, task, asked)
 
     def _question(self, shelf: Shelf, task: Task, item: str | None) -> Branch:
         """The dense reading is the candidate item itself; other tasks ask in words."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from worlds import DAY, chain_world, review_world, shop_world
+from worlds import chain_world, review_world, shop_world, visits_world, world
 
 from genrec.cli import main
 from genrec.data.dataset import Dataset
@@ -44,15 +44,6 @@ def corpus_of(dataset: Dataset, *names: str, own: tuple[Task, ...] = ()) -> Corp
     return build_corpus(dataset, tasks, vocabulary, encode, 2, 0, [t.name for t in tasks])
 
 
-def world(name: str, rows: list[tuple[object, ...]], columns: list[str], **more: object) -> Dataset:
-    """A data set of these interactions."""
-    frame = pl.DataFrame(rows, schema=columns, orient="row").with_row_index("row")
-    items = frame["item_id"].unique().sort()
-    catalogue = pl.DataFrame({"item_id": items, "title": items})
-    people = pl.DataFrame({"user_id": frame["user_id"].unique(maintain_order=True)})
-    return Dataset(name, frame, catalogue, people, fingerprint=name, **more)  # type: ignore[arg-type]
-
-
 def effects_world(users: int = 60, items: int = 30) -> Dataset:
     """Ratings that are what is usual of the user and of the item, in halves from 1 to 5."""
     rng = np.random.default_rng(0)
@@ -78,18 +69,6 @@ def pairs_world(users: int = 150, pairs: int = 25) -> Dataset:
             part = {len(early): "valid", len(early) + 1: "test"}.get(n, "train")
             rows.append((f"u{u}", f"i{i:02}", n, "view", part))
     return world("pairs", rows, ["user_id", "item_id", "timestamp", "event", "part"])
-
-
-def visits_world(users: int = 120, days: int = 300) -> Dataset:
-    """Half of the users come each week, the others every 32 days."""
-    rows: list[tuple[object, ...]] = []
-    for u in range(users):
-        for day in range(u % 7, days, 7 if u % 2 else 32):
-            part = "test" if day >= days - 60 else "valid" if day >= days - 120 else "train"
-            rows.append((f"u{u}", f"i{day % 3}", day * DAY, "purchase", part))
-    cutoffs = (("valid", (days - 120) * DAY), ("test", (days - 60) * DAY))
-    columns = ["user_id", "item_id", "timestamp", "event", "part"]
-    return world("visits", rows, columns, split_method="temporal", cutoffs=cutoffs)
 
 
 def rmse(said: np.ndarray, truth: np.ndarray) -> float:

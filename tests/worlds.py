@@ -10,6 +10,15 @@ from genrec.data.dataset import Dataset
 DAY = 86_400
 
 
+def world(name: str, rows: list[tuple[object, ...]], columns: list[str], **more: object) -> Dataset:
+    """A data set of these interactions."""
+    frame = pl.DataFrame(rows, schema=columns, orient="row").with_row_index("row")
+    items = frame["item_id"].unique().sort()
+    catalogue = pl.DataFrame({"item_id": items, "title": items})
+    people = pl.DataFrame({"user_id": frame["user_id"].unique(maintain_order=True)})
+    return Dataset(name, frame, catalogue, people, fingerprint=name, **more)  # type: ignore[arg-type]
+
+
 def chain_world(items: int = 12, users: int = 60, length: int = 8, seed: int = 0, name: str = "chain") -> Dataset:
     """Item i is followed by item i + 1 (mod items); items with an even number are rated 5, the others 1.
 
@@ -105,6 +114,18 @@ def view_world(users: int = 40, weeks: int = 20, with_rating: bool = False, seed
         rating = pl.when(pl.col("event") == "purchase").then(pl.lit(5.0)).otherwise(pl.lit(2.0))
         frame = frame.with_columns(rating.alias("rating"))
     return replace(shop, interactions=frame.with_row_index("row"), fingerprint=f"{shop.fingerprint}-{with_rating}")
+
+
+def visits_world(users: int = 120, days: int = 300) -> Dataset:
+    """Half of the users come each week, the others every 32 days."""
+    rows: list[tuple[object, ...]] = []
+    for u in range(users):
+        for day in range(u % 7, days, 7 if u % 2 else 32):
+            part = "test" if day >= days - 60 else "valid" if day >= days - 120 else "train"
+            rows.append((f"u{u}", f"i{day % 3}", day * DAY, "purchase", part))
+    cutoffs = (("valid", (days - 120) * DAY), ("test", (days - 60) * DAY))
+    columns = ["user_id", "item_id", "timestamp", "event", "part"]
+    return world("visits", rows, columns, split_method="temporal", cutoffs=cutoffs)
 
 
 def review_world(n: int = 300, seed: int = 0) -> Dataset:

@@ -48,25 +48,26 @@ def fit_outcome(
     weight: np.ndarray,
     features: np.ndarray | None = None,
     values: tuple[float, ...] = (),
+    unfitted: float = 1.0,
 ) -> Calibration:
     """Temperature and, with enough cases, one bias per answer and one weight per feature that minimise the weighted log
     loss (Guo et al. 2017).
 
-    features: (n, features), deviations from the mean answer in standard deviations, of answers that have values or are
-    no and yes.
+    features: (n, features) of answers that have values or are no and yes; unfitted: their weights where no case says
+    otherwise. A deviation from the mean answer, in standard deviations, moves the answer by itself with a weight of 1,
+    exactly so for no and yes that are equally likely. Features without a weight to begin with are fitted as biases are.
 
-    A pull worth one case holds them near temperature 1, the biases that give the weighted base rates, and weights of
-    1: a deviation moves the answer by itself, exactly so for no and yes that are equally likely. Few cases leave them
-    there. Cases of unlike weight stand for a drawn sample, whose rates are not those of the world: then biases are
+    A pull worth one case holds them near temperature 1, the biases that give the weighted base rates, and unfitted
+    weights. Cases of unlike weight stand for a drawn sample, whose rates are not those of the world: then biases are
     always fitted.
     """
     n, k = scores.shape
     enough = n >= LEAST and len(np.unique(answer)) > 1
-    if features is None and not enough:
+    if not enough and (features is None or not unfitted):
         return Calibration()
     with_bias = enough and (n >= BIAS_LEAST or not np.allclose(weight, weight[0]))
     weight = weight / weight.mean() if n else weight
-    used = np.zeros((n, 0)) if features is None else features
+    used = features if features is not None and (with_bias or unfitted) else np.zeros((n, 0))
     tilt = np.asarray(values) if values else np.arange(k)
     tilt = (tilt - tilt.mean()) / tilt.std()
     start = np.zeros(0)
@@ -78,7 +79,7 @@ def fit_outcome(
 
     def loss(theta: np.ndarray) -> float:
         scaled = scores / np.exp(theta[0]) + (np.append(theta[1:biased] + start, 0) if with_bias else 0)
-        scaled = scaled + (used @ (1 + theta[biased:]))[:, None] * tilt
+        scaled = scaled + (used @ (unfitted + theta[biased:]))[:, None] * tilt
         found = (log_softmax(scaled, axis=1)[np.arange(n), answer] * weight).sum()
         return float((theta**2).sum() - found) / max(n, 1)
 
@@ -86,7 +87,7 @@ def fit_outcome(
     bias = tuple(float(b) for b in np.append(found[1:biased] + start, 0)) if with_bias else ()
     if not used.shape[1]:
         return Calibration(float(np.exp(found[0])), bias)
-    return Calibration(float(np.exp(found[0])), bias, tuple((1 + found[biased:]).tolist()), tuple(tilt.tolist()))
+    return Calibration(float(np.exp(found[0])), bias, tuple((unfitted + found[biased:]).tolist()), tuple(tilt.tolist()))
 
 
 def fit_items(loss_by_temperature: np.ndarray, cases: int) -> Calibration:

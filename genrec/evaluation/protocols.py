@@ -40,11 +40,11 @@ from ..tasks.rows import (
     question_tokens,
     select,
     shown_from,
-    shown_outcomes,
 )
 from ..tasks.task import Task
 from . import metrics
 from .calibration import TEMPERATURES, Calibration, item_losses
+from .features import features_of
 
 Progress = Callable[[int, int], None]
 Phrasing = Literal["served", "seen", "unseen"]
@@ -293,7 +293,8 @@ def user_rows(
 def outcomes_of(
     engine: Engine, corpus: Corpus, states: States, cases: list[Case], visible: Events | None = None
 ) -> dict[str, Outcomes]:
-    """Scores of the cases whose answers are choices or numbers, by task, and the features of those about items."""
+    """Scores of the cases whose answers are choices or numbers, by task, and the features of those about users; the
+    cases of a user are together."""
     found = {}
     for task in corpus.tasks:
         own = [n for n, c in enumerate(cases) if c.task == task.name]
@@ -302,24 +303,13 @@ def outcomes_of(
             answer = np.asarray([cases[n].answer for n in own])
             weight = np.asarray([cases[n].weight for n in own])
             about, keys = tuple(cases[n].about for n in own), tuple(cases[n].key for n in own)
-            features = None if visible is None else features_of(engine, corpus, visible, [cases[n] for n in own])
+            features = None
+            if visible is not None:
+                by_user = groupby((cases[n] for n in own), key=lambda c: c.user)
+                asked = [(user, [c.item for c in every]) for user, every in by_user]
+                features = features_of(engine, corpus, visible, task, asked)
             found[task.name] = Outcomes(scores, answer, weight, about, keys, features)
     return found
-
-
-def features_of(engine: Engine, corpus: Corpus, visible: Events, cases: list[Case]) -> np.ndarray | None:
-    """What `Effects` knows of the cases' users and items (cases, features), if the cases are about items; the cases of
-    a user are together."""
-    if any(c.item < 0 for c in cases) or corpus.dataset.name not in engine.model.catalogue_of:
-        return None
-    effects = engine.model.rows_of(corpus.dataset.name).effects
-    if effects is None:
-        return None
-    histories, asked = [], []
-    for user, own in groupby(cases, key=lambda c: c.user):
-        histories.append(shown_outcomes(corpus, visible, user))
-        asked.append([c.item for c in own])
-    return effects(histories, asked)
 
 
 def ranked_of(engine: Engine, corpus: Corpus, held: HeldOut, states: States, users: list[int]) -> Ranked:
@@ -483,7 +473,9 @@ def user_cases(
         days = days_until_next(up_to, user, place, until, look_ahead_event(task))
         answer = int(look_ahead_answers(corpus, task, [days])[0])
         question = question_tokens(words, {}, {}, corpus.encode)
-        return [Branch(question, sees, [(task.name, answer, 1.0, -1)])], [Case(task.name, answer, 1.0, name, "next")]
+        return [Branch(question, sees, [(task.name, answer, 1.0, -1)])], [
+            Case(task.name, answer, 1.0, name, "next", user=user)
+        ]
     rng = np.random.default_rng([seed, 7, user])
     found = candidate_items(corpus, task, up_to, user, place, until, sampler, rng, most=10)
     every = zip(found.items.tolist(), found.answers.tolist(), found.weight.tolist(), strict=True)

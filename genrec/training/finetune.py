@@ -24,6 +24,7 @@ from ..data.store import create_store
 from ..errors import DataError, RunError, UnavailableError
 from ..evaluation import metrics
 from ..evaluation.calibration import Calibration, fit_items, fit_outcome
+from ..evaluation.features import unfitted
 from ..evaluation.protocols import Reading, next_item_losses, next_item_metrics, read_part
 from ..files import write_text
 from ..inference.engine import Engine
@@ -187,10 +188,10 @@ def fit_outcomes(corpus: Corpus, reading: Reading) -> dict[str, Calibration]:
     """Temperatures, biases and weights of effects of a data set's tasks with choices or numbers, by `dataset/task`."""
     found = {}
     for name, outcomes in reading.outcomes.items():
-        answer = next(t.answer for t in corpus.tasks if t.name == name)
-        features = outcomes.features if answer.values or len(answer.choices) == 2 else None
+        task = next(t for t in corpus.tasks if t.name == name)
+        features = outcomes.features if task.answer.values or len(task.answer.choices) == 2 else None
         found[f"{corpus.dataset.name}/{name}"] = fit_outcome(
-            outcomes.scores, outcomes.answer, outcomes.weight, features, answer.values
+            outcomes.scores, outcomes.answer, outcomes.weight, features, task.answer.values, unfitted(task)
         )
     return found
 

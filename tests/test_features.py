@@ -1,0 +1,76 @@
+"""What is known of a case besides what the model reads, and what calibration makes of it."""
+
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+from tiny import tiny_backbone
+from worlds import DAY, WORDS, visits_world
+
+from genrec.cli import main
+from genrec.data.store import add_events
+from genrec.evaluation import metrics
+from genrec.evaluation.calibration import Calibration
+from genrec.evaluation.features import visits
+from genrec.evaluation.protocols import held_out, read_part
+from genrec.quality.evaluate import Loaded, load_run
+from genrec.tasks.rows import UNDATED
+from genrec.training.finetune import fit_outcomes
+
+
+@pytest.fixture(scope="module")
+def weekly(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+    """A run on users who come each week and users who come every 32 days, of a model that hardly learned anything."""
+    folder = tmp_path_factory.mktemp("weekly")
+    world = visits_world(users=400)
+    world.interactions.select("user_id", "item_id", "timestamp", "event").write_parquet(folder / "visits.parquet")
+    world.items.write_parquet(folder / "items.parquet")
+    model = str(tiny_backbone(folder / "tiny", WORDS))
+    data = ["--interactions", str(folder / "visits.parquet"), "--items", str(folder / "items.parquet")]
+    options = ["--split", "temporal", "--days", "60", "--task", "churn", "--epochs", "1", "--lr", "1e-5"]
+    assert main(["finetune", *data, "--model", model, *options, "--out", str(folder / "run")]) == 0
+    return load_run(folder / "run")
+
+
+def test_visits_of_a_user(weekly: Loaded) -> None:
+    events = weekly.corpora[0].events
+    assert events is not None
+    time = np.asarray([0, 0, UNDATED, 3 * DAY, 5 * DAY, 5 * DAY, 5 * DAY])
+    events = replace(events, users=("nobody", "once", "thrice"), time=time, offsets=np.asarray([0, 0, 2, 7]))
+    assert (visits(events, 0) == 0).all()
+    np.testing.assert_allclose(visits(events, 1), [1, 0, np.log(2), np.log(3), 0])
+    np.testing.assert_allclose(visits(events, 2), [0, *np.log([3, 3, 5, 3])])
+
+
+def test_visits_tell_who_comes_back(weekly: Loaded) -> None:
+    """Without a model validation shows what visits mean; with one, `predict` says what was measured."""
+    recommender, (corpus,) = weekly.recommender, weekly.corpora
+    engine, most = recommender.engine, recommender.adapter.manifest.max_events
+    reading = read_part(engine, corpus, "valid", most)
+    blind = reading.outcomes["churn"]
+    blind = replace(blind, scores=np.zeros_like(blind.scores))
+    fitted = fit_outcomes(corpus, replace(reading, outcomes={"churn": blind}))["visits/churn"]
+    asked = read_part(engine, corpus, "test", most).outcomes["churn"]
+    yes = replace(asked, scores=np.zeros_like(asked.scores)).probabilities(fitted)[:, 1]
+    assert metrics.auc(yes, asked.answer == 1, asked.weight) > 0.99
+    shipped = Calibration.from_json(recommender.adapter.manifest.calibration["visits/churn"])
+    assert len(shipped.features) == len(fitted.features)
+    yes = asked.probabilities(shipped)[:, 1]
+    assert corpus.events is not None
+    visible = held_out(corpus.events, "test").visible
+    wanted = [asked.about[0], asked.about[1], asked.about[-1]]
+    for user in wanted:  # as known before the test part
+        own = slice(*visible.offsets[[visible.users.index(user), visible.users.index(user) + 1]])
+        items = corpus.dataset.items["item_id"].gather(visible.item[own].tolist())
+        events = pl.DataFrame({"item_id": items, "event": "purchase", "timestamp": visible.time[own]})
+        add_events(recommender.store, "visits", f"before {user}", events)
+    said = recommender.predict("churn", users=[f"before {user}" for user in wanted]).frame["probabilities"].to_list()
+    measured = [yes[asked.about.index(user)] for user in wanted]
+    assert [p[1] for p in said] == pytest.approx(measured, abs=0.01)  # of bfloat16
+
+
+def test_few_cases_say_nothing_about_visits(weekly: Loaded) -> None:
+    (corpus,) = weekly.corpora
+    some = read_part(weekly.recommender.engine, corpus, "valid", 100, max_users=100)
+    assert fit_outcomes(corpus, some)["visits/churn"].features == ()
