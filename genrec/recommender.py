@@ -696,14 +696,17 @@ class Recommender:
                     )
                 )
                 order += part
-        from .evaluation.features import features_of
+        from .evaluation.features import asks_list, features_of
 
         assert corpus.events is not None
         asked = [
             (n, [self._item(shelf, items[p]) if items is not None else -1 for p in places])
             for n, places in enumerate(of_user.values())
         ]
-        return rows, order, self._cut(histories), features_of(self.engine, corpus, corpus.events, task, asked)
+        ends = None
+        if asks_list(task):
+            ends = self.engine.states([self._row(corpus, n, []) for n in range(len(of_user))])
+        return rows, order, self._cut(histories), features_of(self.engine, corpus, corpus.events, task, asked, ends)
 
     def _question(self, shelf: Shelf, task: Task, item: str | None) -> Branch:
         """The dense reading is the candidate item itself; other tasks ask in words."""

@@ -18,6 +18,8 @@ from genrec.quality.evaluate import Loaded, load_run
 from genrec.tasks.rows import UNDATED
 from genrec.training.finetune import fit_outcomes
 
+TASKS = ["churn", "purchase", "next_item"]
+
 
 @pytest.fixture(scope="module")
 def weekly(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
@@ -28,7 +30,7 @@ def weekly(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
     world.items.write_parquet(folder / "items.parquet")
     model = str(tiny_backbone(folder / "tiny", WORDS))
     data = ["--interactions", str(folder / "visits.parquet"), "--items", str(folder / "items.parquet")]
-    options = ["--split", "temporal", "--days", "60", "--task", "churn", "--epochs", "1", "--lr", "1e-5"]
+    options = ["--split", "temporal", "--days", "60", "--task", *TASKS, "--epochs", "1", "--lr", "1e-5"]
     assert main(["finetune", *data, "--model", model, *options, "--out", str(folder / "run")]) == 0
     return load_run(folder / "run")
 
@@ -44,9 +46,9 @@ def test_visits_of_a_user(weekly: Loaded) -> None:
 
 
 def test_visits_tell_who_comes_back(weekly: Loaded) -> None:
-    """Without a model validation shows what visits mean; with one, `predict` says what was measured."""
-    recommender, (corpus,) = weekly.recommender, weekly.corpora
-    engine, most = recommender.engine, recommender.adapter.manifest.max_events
+    """Features alone, without a model, once validation has shown what they mean."""
+    (corpus,) = weekly.corpora
+    engine, most = weekly.recommender.engine, weekly.recommender.adapter.manifest.max_events
     reading = read_part(engine, corpus, "valid", most)
     blind = reading.outcomes["churn"]
     blind = replace(blind, scores=np.zeros_like(blind.scores))
@@ -54,20 +56,29 @@ def test_visits_tell_who_comes_back(weekly: Loaded) -> None:
     asked = read_part(engine, corpus, "test", most).outcomes["churn"]
     yes = replace(asked, scores=np.zeros_like(asked.scores)).probabilities(fitted)[:, 1]
     assert metrics.auc(yes, asked.answer == 1, asked.weight) > 0.99
-    shipped = Calibration.from_json(recommender.adapter.manifest.calibration["visits/churn"])
-    assert len(shipped.features) == len(fitted.features)
-    yes = asked.probabilities(shipped)[:, 1]
+
+
+@pytest.mark.parametrize(("task", "features"), [("churn", 5), ("purchase", 1)])
+def test_predict_says_what_was_measured(weekly: Loaded, task: str, features: int) -> None:
+    recommender, (corpus,) = weekly.recommender, weekly.corpora
+    most = recommender.adapter.manifest.max_events
+    fitted = Calibration.from_json(recommender.adapter.manifest.calibration[f"visits/{task}"])
+    assert len(fitted.features) == features
+    asked = read_part(recommender.engine, corpus, "test", most).outcomes[task]
+    measured = asked.probabilities(fitted)[:, 1]
     assert corpus.events is not None
     visible = held_out(corpus.events, "test").visible
-    wanted = [asked.about[0], asked.about[1], asked.about[-1]]
+    every = dict.fromkeys(asked.about)
+    wanted = [*every][:2]
     for user in wanted:  # as known before the test part
         own = slice(*visible.offsets[[visible.users.index(user), visible.users.index(user) + 1]])
         items = corpus.dataset.items["item_id"].gather(visible.item[own].tolist())
         events = pl.DataFrame({"item_id": items, "event": "purchase", "timestamp": visible.time[own]})
-        add_events(recommender.store, "visits", f"before {user}", events)
-    said = recommender.predict("churn", users=[f"before {user}" for user in wanted]).frame["probabilities"].to_list()
-    measured = [yes[asked.about.index(user)] for user in wanted]
-    assert [p[1] for p in said] == pytest.approx(measured, abs=0.01)  # of bfloat16
+        add_events(recommender.store, "visits", f"{task} {user}", events)
+    cases = [n for n, user in enumerate(asked.about) if user in wanted]
+    items = [asked.keys[n].removeprefix("item ") for n in cases] if task == "purchase" else None
+    said = recommender.predict(task, users=[f"{task} {asked.about[n]}" for n in cases], items=items).frame
+    assert [p[1] for p in said["probabilities"]] == pytest.approx(measured[cases], abs=0.01)  # of bfloat16
 
 
 def test_few_cases_say_nothing_about_visits(weekly: Loaded) -> None:

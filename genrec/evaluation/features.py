@@ -9,22 +9,52 @@ from ..tasks.rows import DAY, UNDATED, Corpus, Events, shown_outcomes
 from ..tasks.task import Task
 
 if TYPE_CHECKING:
-    from ..inference.engine import Engine
+    from ..inference.engine import Engine, States
 
 Asked = Sequence[tuple[int, Sequence[int]]]  # a user's place among the events, and the items asked about, -1 for none
+USERS = 256  # scored at a time
 
 
-def features_of(engine: "Engine", corpus: Corpus, events: Events, task: Task, asked: Asked) -> np.ndarray | None:
-    """Features (cases, features) of a task's cases after the events of their users: of a user and an item what
-    `Effects` knows, of a user alone the visits; None where nothing is known besides."""
+def features_of(
+    engine: "Engine", corpus: Corpus, events: Events, task: Task, asked: Asked, ends: "States | None" = None
+) -> np.ndarray | None:
+    """Features (cases, features) of a task's cases after the events of their users, None where nothing is known
+    besides: of a user alone the visits; of a user and an item what `Effects` knows and, where the task looks ahead, how
+    high the item is in the user's list.
+
+    ends: what the model made of each user's history (users, width), for a task of which `asks_list` is true.
+    """
     if task.unit == "user_time":
         return np.concatenate([np.tile(visits(events, user), (len(items), 1)) for user, items in asked])
     if task.unit != "event" or corpus.dataset.name not in engine.model.catalogue_of:
         return None
+    found, items = [], [items for _, items in asked]
     effects = engine.model.rows_of(corpus.dataset.name).effects
-    if effects is None:
-        return None
-    return effects([shown_outcomes(corpus, events, user) for user, _ in asked], [items for _, items in asked])
+    if effects is not None:
+        found.append(effects([shown_outcomes(corpus, events, user) for user, _ in asked], items))
+    if asks_list(task):
+        assert ends is not None
+        own = [events.item[events.offsets[user] : events.offsets[user + 1]] for user, _ in asked]
+        found.append(lifts(engine, corpus.dataset.name, ends, own, items)[:, None])
+    return np.concatenate(found, 1) if found else None
+
+
+def asks_list(task: Task) -> bool:
+    """Whether a task's answers are weighed with the user's list of items: those about what the user does next."""
+    return task.unit == "event" and task.horizon_days is not None
+
+
+def lifts(
+    engine: "Engine", dataset: str, ends: "States", histories: Sequence[np.ndarray], items: Sequence[Sequence[int]]
+) -> np.ndarray:
+    """Logarithm of how much likelier than by chance each item is the next one (items in all,), of each history."""
+    found = [np.zeros(0)]
+    for start in range(0, len(items), USERS):
+        part = slice(start, start + USERS)
+        scores = engine.item_scores(ends[part], dataset, histories[part]).double()
+        lift = (scores.log_softmax(1) + np.log(scores.shape[1])).cpu().numpy()
+        found += [own[list(asked)] for own, asked in zip(lift, items[part], strict=True)]
+    return np.concatenate(found)
 
 
 def unfitted(task: Task) -> float:

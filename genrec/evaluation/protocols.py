@@ -44,7 +44,7 @@ from ..tasks.rows import (
 from ..tasks.task import Task
 from . import metrics
 from .calibration import TEMPERATURES, Calibration, item_losses
-from .features import features_of
+from .features import asks_list, features_of
 
 Progress = Callable[[int, int], None]
 Phrasing = Literal["served", "seen", "unseen"]
@@ -111,23 +111,19 @@ def last_window(events: Events, user: int, max_events: int) -> tuple[int, int]:
     return lo + shown_from(hi - lo, max_events), hi
 
 
-def history_row(
-    corpus: Corpus, events: Events, user: int, max_events: int, branches: list[Branch], read_last: bool
-) -> Row:
-    """A user's visible history; reads the last history token, then the last token of each branch."""
+def history_row(corpus: Corpus, events: Events, user: int, max_events: int, branches: list[Branch], ends: int) -> Row:
+    """A user's visible history; reads the last history token, `ends` times, then the last token of each branch."""
     lo, hi = last_window(events, user, max_events)
     row = assemble(corpus, events.users[user], lo, hi, branches, False, False, events)
-    if not read_last:
-        return row
-    n_history = row.segment.count(0)
+    last = row.segment.count(0) - 1
     return replace(
         row,
-        target_from=[n_history - 1, *row.target_from],
-        target_at=[n_history - 1, *row.target_at],
-        target_task=[0, *row.target_task],
-        target_id=[0, *row.target_id],
-        target_weight=[1.0, *row.target_weight],
-        target_allowed=[-1, *row.target_allowed],
+        target_from=[last] * ends + row.target_from,
+        target_at=[last] * ends + row.target_at,
+        target_task=[0] * ends + row.target_task,
+        target_id=[0] * ends + row.target_id,
+        target_weight=[1.0] * ends + row.target_weight,
+        target_allowed=[-1] * ends + row.target_allowed,
     )
 
 
@@ -147,7 +143,7 @@ def first_targets(held: HeldOut, user: int) -> np.ndarray:
 @dataclass(frozen=True)
 class Reading:
     """What a model makes of a part: next_item, the outcome tasks by name, and the ranks of baskets' missing items with
-    users and keys as in Outcomes."""
+    users and keys as in Outcomes. read: what the outcomes about users were made of."""
 
     ranked: Ranked | None
     outcomes: Mapping[str, Outcomes]
@@ -155,6 +151,16 @@ class Reading:
     basket_users: tuple[str, ...] = ()
     basket_keys: tuple[str, ...] = ()
     baskets: "Baskets | None" = None
+    read: "Read | None" = None
+
+
+@dataclass(frozen=True)
+class Read:
+    """The states (cases, width) of a part's cases, in their order, and the histories that they follow."""
+
+    states: States
+    cases: "list[Case]"
+    visible: Events
 
 
 @dataclass(frozen=True)
@@ -189,7 +195,8 @@ def read_part(
             if rows:
                 about = [f"row {r.source[0]}" if r.source else f"text {n}" for n, r in enumerate(rows)]
                 cases = [Case(task.name, r.target_id[-1], 1.0, a, a) for r, a in zip(rows, about, strict=True)]
-                outcomes |= outcomes_of(engine, corpus, engine.states(rows, progress), cases)
+                states = engine.states(rows, progress)
+                outcomes[task.name] = outcomes_of(engine, corpus, task, states, cases)
     if corpus.events is None:
         return Reading(None, outcomes, None)
     held = held_out(corpus.events, part)
@@ -198,7 +205,8 @@ def read_part(
     if not rows:
         return Reading(None, outcomes, None)
     states = engine.states(rows, progress)
-    outcomes |= outcomes_of(engine, corpus, states, cases, held.visible)
+    read = Read(states, cases, held.visible)
+    outcomes |= user_outcomes(engine, corpus, read)
     next_item = [n for n, c in enumerate(cases) if c.task == NEXT_ITEM]
     basket = [n for n, c in enumerate(cases) if c.given]
     ranked = None
@@ -210,7 +218,7 @@ def read_part(
         baskets = baskets_of(held.visible, states[basket], [cases[n] for n in basket])
         basket_ranks = given_ranks(engine, corpus, baskets)
     own, keys = tuple(cases[n].about for n in basket), tuple(cases[n].key for n in basket)
-    return Reading(ranked, outcomes, basket_ranks, own, keys, baskets)
+    return Reading(ranked, outcomes, basket_ranks, own, keys, baskets, read)
 
 
 def template(task: Task, phrasing: Phrasing) -> str:
@@ -242,6 +250,7 @@ class Case:
 
 
 NEXT_ITEM = "next_item"
+END = "end"  # of a history, where it is read for the tasks that are weighed with the user's list
 
 
 def user_rows(
@@ -284,31 +293,37 @@ def user_rows(
                 branches += more
                 own += found
         if branches or asks_next:
-            read_last = asks_next and phrasing == "served"
-            rows.append(history_row(corpus, held.visible, user, max_events, branches, read_last))
-            cases += [Case(NEXT_ITEM, user, 1.0, name, "next")] * asks_next + own
+            weighed = {t.name for t in corpus.tasks if asks_list(t)}
+            first = [Case(END, user, 1.0, name, END, user=user)] * any(c.task in weighed for c in own)
+            ends = len(first) + (asks_next and phrasing == "served")
+            rows.append(history_row(corpus, held.visible, user, max_events, branches, ends))
+            cases += first + [Case(NEXT_ITEM, user, 1.0, name, "next")] * asks_next + own
     return rows, cases
 
 
 def outcomes_of(
-    engine: Engine, corpus: Corpus, states: States, cases: list[Case], visible: Events | None = None
-) -> dict[str, Outcomes]:
-    """Scores of the cases whose answers are choices or numbers, by task, and the features of those about users; the
-    cases of a user are together."""
+    engine: Engine, corpus: Corpus, task: Task, states: States, cases: list[Case], features: np.ndarray | None = None
+) -> Outcomes:
+    """Scores of the cases of a task whose answers are choices or numbers."""
+    scores = engine.outcome_scores(states, corpus.dataset.name, task.name).cpu().numpy()
+    answer, weight = np.asarray([c.answer for c in cases]), np.asarray([c.weight for c in cases])
+    return Outcomes(scores, answer, weight, tuple(c.about for c in cases), tuple(c.key for c in cases), features)
+
+
+def user_outcomes(engine: Engine, corpus: Corpus, read: Read) -> dict[str, Outcomes]:
+    """Scores of the cases about users whose answers are choices or numbers, by task, and their features; the cases of
+    a user are together."""
     found = {}
+    end = {c.user: n for n, c in enumerate(read.cases) if c.task == END}
     for task in corpus.tasks:
-        own = [n for n, c in enumerate(cases) if c.task == task.name]
-        if own and task.answer.kind != "item":
-            scores = engine.outcome_scores(states[own], corpus.dataset.name, task.name).cpu().numpy()
-            answer = np.asarray([cases[n].answer for n in own])
-            weight = np.asarray([cases[n].weight for n in own])
-            about, keys = tuple(cases[n].about for n in own), tuple(cases[n].key for n in own)
-            features = None
-            if visible is not None:
-                by_user = groupby((cases[n] for n in own), key=lambda c: c.user)
-                asked = [(user, [c.item for c in every]) for user, every in by_user]
-                features = features_of(engine, corpus, visible, task, asked)
-            found[task.name] = Outcomes(scores, answer, weight, about, keys, features)
+        places = [n for n, c in enumerate(read.cases) if c.task == task.name]
+        if not places or task.unit == "text" or task.answer.kind == "item":
+            continue
+        cases = [read.cases[n] for n in places]
+        asked = [(user, [c.item for c in own]) for user, own in groupby(cases, key=lambda c: c.user)]
+        ends = read.states[[end[user] for user, _ in asked]] if asks_list(task) else None
+        features = features_of(engine, corpus, read.visible, task, asked, ends)
+        found[task.name] = outcomes_of(engine, corpus, task, read.states[places], cases, features)
     return found
 
 
@@ -320,14 +335,16 @@ def ranked_of(engine: Engine, corpus: Corpus, held: HeldOut, states: States, use
     return ranked_states(engine, corpus.dataset.name, names, [first_targets(held, u) for u in users], histories, states)
 
 
-def ranked_again(engine: Engine, corpus: Corpus, reading: Reading) -> Reading:
-    """A reading ranked by the engine's scores as they are now, from the states that were read."""
-    ranked, baskets = reading.ranked, reading.baskets
+def scored_again(engine: Engine, corpus: Corpus, reading: Reading) -> Reading:
+    """A reading by the engine's scores as they are now, from the states that were read."""
+    ranked, baskets, outcomes = reading.ranked, reading.baskets, dict(reading.outcomes)
+    if reading.read is not None:
+        outcomes |= user_outcomes(engine, corpus, reading.read)
     if ranked is not None:
         own = (ranked.users, ranked.targets, ranked.histories, ranked.states)
         ranked = ranked_states(engine, corpus.dataset.name, *own)
     basket_ranks = None if baskets is None else given_ranks(engine, corpus, baskets)
-    return replace(reading, ranked=ranked, basket_ranks=basket_ranks)
+    return replace(reading, ranked=ranked, basket_ranks=basket_ranks, outcomes=outcomes)
 
 
 def ranked_states(

@@ -56,7 +56,7 @@ def example(recommender: Recommender, corpus: Corpus, held: HeldOut, user: int) 
 
     def scores_without(left_out: Sequence[Sequence[int]]) -> np.ndarray:
         kept = [events_at(held.visible, user, np.delete(shown, list(without))) for without in left_out]
-        states = engine.states([history_row(corpus, own, 0, manifest.max_events, [], True) for own in kept])
+        states = engine.states([history_row(corpus, own, 0, manifest.max_events, [], 1) for own in kept])
         known = [np.concatenate([older, own.item]) for own in kept]
         return engine.item_scores(states, name, known).double().cpu().numpy()[:, listed]
 
@@ -64,7 +64,7 @@ def example(recommender: Recommender, corpus: Corpus, held: HeldOut, user: int) 
     repeats = "basket" in corpus.dataset.interactions.columns
     closed = seen[:0] if repeats else seen
     temperature = float(manifest.calibration.get(f"{name}/next_item", {}).get("temperature", 1.0))
-    states = engine.states([history_row(corpus, held.visible, user, manifest.max_events, [], True)])
+    states = engine.states([history_row(corpus, held.visible, user, manifest.max_events, [], 1)])
     (ranking,) = engine.rank(states, name, K, [closed], None, temperature, [taken])
     scores = engine.item_scores(states, name, [taken])[0].double().cpu().numpy()
     scores[closed] = -np.inf

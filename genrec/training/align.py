@@ -15,7 +15,7 @@ from torch import Tensor
 from ..data.store import copy_store
 from ..errors import DataError, RunError, UnavailableError, UnknownNameError
 from ..evaluation.metrics import ranking_metrics
-from ..evaluation.protocols import Ranked, ranked_again
+from ..evaluation.protocols import Ranked, scored_again
 from ..files import write_text
 from ..inference.engine import Engine
 from ..model.adapter import MANIFEST, Manifest, continue_from, file_hash, read_manifest
@@ -225,7 +225,7 @@ def measured(config: FinetuneConfig, prepared: Prepared, engine: Engine, progres
         reading = read(config, prepared, engine, corpus, "valid", config.valid_tokens, progress)
         if reading.ranked is not None and engine.model.rows_of(name).neighbours is not None:
             fit_questions(engine, name, reading, config.seed)
-            reading = ranked_again(engine, corpus, reading)
+            reading = scored_again(engine, corpus, reading)
         for task, values in task_metrics(corpus, reading, fit_outcomes(corpus, reading)).items():
             found |= {f"{name}/{task}/{k}": float(v) for k, v in values.items()}
         if reading.ranked is not None and (ranks := ranks_of_chosen(reading.ranked, chosen_later(corpus, "valid"))):
