@@ -14,6 +14,7 @@ from itertools import groupby
 from typing import Literal, TypeVar
 
 import numpy as np
+import polars as pl
 
 from ..data.dataset import Part
 from ..inference.engine import Engine, States
@@ -75,7 +76,7 @@ class Ranked:
 class Outcomes:
     """Scores (n, answers), right answers (n,) and weights (n,) of one task on one data set.
 
-    about: whom each case is about, the user's id or the text's row in the data. keys: which case it is, of those about
+    about: whom each case is about, the user's id or that of a text without one. keys: which case it is, of those about
     the same; equal in every run on the same data. features: (n, features) of what is known besides, if anything.
     """
 
@@ -193,8 +194,12 @@ def read_part(
         if task.unit == "text":
             rows = list(text_rows(corpus, task, part, [template(task, phrasing)], seed, most=max_users))
             if rows:
-                about = [f"row {r.source[0]}" if r.source else f"text {n}" for n, r in enumerate(rows)]
-                cases = [Case(task.name, r.target_id[-1], 1.0, a, a) for r, a in zip(rows, about, strict=True)]
+                names = [f"row {r.source[0]}" if r.source else f"text {n}" for n, r in enumerate(rows)]
+                writers = writers_of(corpus, rows)
+                cases = [
+                    Case(task.name, r.target_id[-1], 1.0, writers.get(r.source[0] if r.source else -1, name), name)
+                    for r, name in zip(rows, names, strict=True)
+                ]
                 states = engine.states(rows, progress)
                 outcomes[task.name] = outcomes_of(engine, corpus, task, states, cases)
     if corpus.events is None:
@@ -219,6 +224,16 @@ def read_part(
         basket_ranks = given_ranks(engine, corpus, baskets)
     own, keys = tuple(cases[n].about for n in basket), tuple(cases[n].key for n in basket)
     return Reading(ranked, outcomes, basket_ranks, own, keys, baskets, read)
+
+
+def writers_of(corpus: Corpus, rows: list[Row]) -> dict[int, str]:
+    """Who wrote the texts of rows, by the row of the data, where it is known."""
+    frame = corpus.dataset.interactions
+    if not {"row", "user_id"} <= set(frame.columns):
+        return {}
+    wanted = [r.source[0] for r in rows if r.source]
+    known = frame.select("row", "user_id").drop_nulls().filter(pl.col("row").is_in(wanted))
+    return dict(known.iter_rows())
 
 
 def template(task: Task, phrasing: Phrasing) -> str:
