@@ -284,6 +284,7 @@ def user_rows(
     ahead = any(t.horizon_days is not None for t in corpus.tasks)
     up_to = select(corpus.events, corpus.events.part <= PARTS.index(part)) if ahead else None
     sampler = ItemSampler(held.visible, corpus.items.size)
+    weighed = {t.name for t in corpus.tasks if asks_list(t)}
     for user in users:
         lo, hi = last_window(held.visible, user, max_events)
         name = held.visible.users[user]
@@ -308,7 +309,6 @@ def user_rows(
                 branches += more
                 own += found
         if branches or asks_next:
-            weighed = {t.name for t in corpus.tasks if asks_list(t)}
             first = [Case(END, user, 1.0, name, END, user=user)] * any(c.task in weighed for c in own)
             ends = len(first) + (asks_next and phrasing == "served")
             rows.append(history_row(corpus, held.visible, user, max_events, branches, ends))
@@ -504,10 +504,8 @@ def user_cases(
     if task.unit == "user_time":
         days = days_until_next(up_to, user, place, until, look_ahead_event(task))
         answer = int(look_ahead_answers(corpus, task, [days])[0])
-        question = question_tokens(words, {}, {}, corpus.encode)
-        return [Branch(question, sees, [(task.name, answer, 1.0, -1)])], [
-            Case(task.name, answer, 1.0, name, "next", user=user)
-        ]
+        question = Branch(question_tokens(words, {}, {}, corpus.encode), sees, [(task.name, answer, 1.0, -1)])
+        return [question], [Case(task.name, answer, 1.0, name, "next", user=user)]
     rng = np.random.default_rng([seed, 7, user])
     found = candidate_items(corpus, task, up_to, user, place, until, sampler, rng, most=10)
     every = zip(found.items.tolist(), found.answers.tolist(), found.weight.tolist(), strict=True)
