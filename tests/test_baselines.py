@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from genrec.quality.baselines.cases import basket_cases, list_cases, pair_cases,
 from genrec.quality.baselines.compare import list_comparison, list_ranks, outcome_comparison
 from genrec.quality.baselines.models import Predicted
 from genrec.quality.baselines.rivals import (
+    baselines_of,
     basket_makers,
     filled,
     next_item_makers,
@@ -310,4 +312,8 @@ def test_a_second_evaluation_reads_what_the_first_predicted(
     without_network(monkeypatch, tmp_path / "empty")
     assert main(command) == 0
     assert json.loads((run / "results.json").read_text())["datasets"]["chain"]["baselines"] == first["baselines"]
+    (corpus,) = load_run(run).corpora
+    corpus = replace(corpus, tasks=tuple(t for t in corpus.tasks if t.name == "next_item"))
+    again, _ = baselines_of(corpus, "test", 150, 1, None)  # a run with another seed is asked the same
+    assert list(again["next_item"]) == list(rows)
     assert not (fresh / "environments").exists()

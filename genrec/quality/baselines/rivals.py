@@ -50,8 +50,9 @@ def baselines_of(
     skipped: list[str] = []
     for task in corpus.tasks:
         makers: dict[str, Make] = {}
+        drawn = 0 if task.name == NEXT_ITEM else seed  # its cases are not drawn: one search serves every run
         if task.name == NEXT_ITEM and corpus.events is not None:
-            makers = next_item_makers(corpus, part, seed, progress)
+            makers = next_item_makers(corpus, part, drawn, progress)
         elif task.unit == "basket" and corpus.events is not None:
             makers = basket_makers(corpus, task, part, seed, progress)
         elif task.unit == "text":
@@ -66,7 +67,7 @@ def baselines_of(
             makers.pop("EASE")
             skipped.append(f"{task.name}: no EASE, {corpus.items.size:,} items are more than {EASE_ITEMS:,}")
         for name, make in makers.items():
-            found.setdefault(task.name, {})[name] = remembered(identity(corpus, task, part, seed, name), make)
+            found.setdefault(task.name, {})[name] = remembered(identity(corpus, task, part, drawn, name), make)
     return found, skipped
 
 
