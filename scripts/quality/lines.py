@@ -228,7 +228,7 @@ def evaluated(bench: Bench) -> list[Row]:
     """What `genrec evaluate` says of every run, and of the baselines beside it."""
     own: list[Metrics] = []
     others: dict[str, list[Metrics]] = {}
-    others_seconds: dict[str, float] = {}
+    others_seconds: dict[str, set[float]] = {}  # a time that comes back is the same training, out of the cache
     seconds = 0.0
     for run, options in LINES[bench.name].runs(bench):
         finetune(bench, run, options)
@@ -240,13 +240,13 @@ def evaluated(bench: Bench) -> list[Row]:
             for baseline in baselines:
                 name = baseline["name"]
                 theirs.setdefault(name, {}).update({f"{task}/{k}": v for k, v in baseline["metrics"].items()})
-                others_seconds[name] = others_seconds.get(name, 0.0) + baseline["train_seconds"]
+                others_seconds.setdefault(name, set()).add(baseline["train_seconds"])
         for name, values in theirs.items():
             others.setdefault(name, []).append(values)
     disjoint = bool(bench.settings.get("disjoint"))
     return [
         pooled("genrec", own, seconds, disjoint),
-        *(pooled(n, runs, others_seconds[n], disjoint) for n, runs in others.items() if len(runs) == len(own)),
+        *(pooled(n, runs, sum(others_seconds[n]), disjoint) for n, runs in others.items() if len(runs) == len(own)),
     ]
 
 
