@@ -73,6 +73,21 @@ def test_sampling_all_items_is_the_whole_softmax(model: RecModel, monkeypatch: p
     torch.testing.assert_close(model(**fields)["shop/next_item/loss"], exact)
 
 
+def test_smoothing_spreads_a_share_over_the_items_that_training_has(model: RecModel) -> None:
+    fields = batch_of(model)
+    catalogue = model.rows_of("shop")
+    catalogue.warm[:4] = False
+    fields["target_id"][:] = 7
+    rows, bias = catalogue()
+    states = model.hidden(model.embed(fields["tokens"], "shop", rows), None, None).last_hidden_state[0, :2]
+    scores = model.item_scores(states, "shop", rows, bias)[:, 4:]
+    model.label_smoothing = 0.2
+    for module in model.modules():
+        module.training = isinstance(module, RecModel)  # no dropout
+    expected = nn.functional.cross_entropy(scores, torch.tensor([3, 3]), reduction="sum", label_smoothing=0.2)
+    torch.testing.assert_close(model(**fields)["shop/next_item/loss"], expected, atol=1e-4, rtol=1e-4)
+
+
 def test_a_condition_leaves_only_its_items_in_the_softmax(model: RecModel) -> None:
     mask = torch.zeros(1, ITEMS, dtype=torch.bool)
     mask[0, [7, 9]] = True

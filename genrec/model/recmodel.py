@@ -57,6 +57,7 @@ class RecModel(nn.Module):
         *,
         dropout: float = 0.0,
         row_dropout: float = 0.0,
+        label_smoothing: float = 0.0,
         heads: Sequence[TaskHead] = (),
         learned_weights: bool = False,
     ) -> None:
@@ -72,6 +73,7 @@ class RecModel(nn.Module):
         self.outcome_log_scale = nn.Parameter(torch.zeros(len(vocabulary.groups)))
         self.dropout = nn.Dropout(dropout)
         self.row_dropout = row_dropout
+        self.label_smoothing = label_smoothing
         self.heads = {(h.dataset, h.task): n for n, h in enumerate(heads)}
         self.head_list = tuple(heads)
         self.draws: dict[str, Draws] = {}  # data set -> how items get into a sampled softmax
@@ -253,12 +255,22 @@ class RecModel(nn.Module):
         position_of: Tensor | None,
     ) -> Tensor:
         """Cross-entropy over the catalogue, or over a sample of it with logQ correction, and over a condition's
-        items only."""
+        items only.
+
+        In training a share `label_smoothing` of the right answer is spread over the whole catalogue, cold items
+        excepted (Szegedy et al. 2016); not so over a sample or a condition's items.
+        """
         answer, allowed = batch.target_id[of_task], batch.target_allowed[of_task]
         scores = self.item_scores(states, dataset, items, bias)
         if position_of is not None:
             answer = position_of[answer]
         losses = nn.functional.cross_entropy(scores, answer, reduction="none")
+        if self.training and self.label_smoothing > 0 and subset is None:
+            warm = torch.isfinite(bias)
+            mean_row = (warm / warm.sum())[None] @ items
+            mean_bias = bias[warm].mean(0, keepdim=True)
+            mean = self.item_scores(states, dataset, mean_row, mean_bias)[:, 0]
+            losses = losses + self.label_smoothing * (scores.gather(1, answer[:, None])[:, 0] - mean)
         limited = allowed >= 0
         if not limited.any():
             return losses

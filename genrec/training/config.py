@@ -82,6 +82,7 @@ class FinetuneConfig:
     warmup: float = option(0.05, "share of the steps in which the learning rate rises")
     dropout: float = option(0.3, "dropout of rows and last hidden states")
     row_dropout: float = option(0.03, "share of items per step that must do without their learned part")
+    label_smoothing: float = option(0.1, "share of a next item that is spread over the catalogue")
     batch_tokens: int = option(1024, "padded tokens per batch")
     max_events: int = option(150, "longest history of a row, in events")
     stride: int = option(150, "events between the windows of a longer history")
@@ -103,7 +104,7 @@ class FinetuneConfig:
             value = getattr(self, name)
             if value is not None and value < lowest:
                 raise DataError(f"{flag(name)} {value}: at least {lowest} is needed")
-        for name in ("dropout", "row_dropout", "warmup"):
+        for name in ("dropout", "row_dropout", "label_smoothing", "warmup"):
             if not 0 <= getattr(self, name) < 1:
                 raise DataError(f"{flag(name)} {getattr(self, name)}: allowed are 0 up to, not including, 1")
         for name in ("lr", "row_lr", "weight_decay", "question_share"):

@@ -93,6 +93,7 @@ def build_model(config: FinetuneConfig, prepared: Prepared, seed: int) -> RecMod
         outcome_start(vocabulary, encode, words),
         dropout=config.dropout,
         row_dropout=config.row_dropout,
+        label_smoothing=config.label_smoothing,
         heads=heads,
         learned_weights=config.task_weights == "learned",
     )
