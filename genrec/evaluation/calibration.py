@@ -80,8 +80,8 @@ def fit_outcome(
     def loss(theta: np.ndarray) -> float:
         scaled = scores / np.exp(theta[0]) + (np.append(theta[1:biased] + start, 0) if with_bias else 0)
         scaled = scaled + (used @ (unfitted + theta[biased:]))[:, None] * tilt
-        found = (log_softmax(scaled, axis=1)[np.arange(n), answer] * weight).sum()
-        return float((theta**2).sum() - found) / max(n, 1)
+        likelihood = (log_softmax(scaled, axis=1)[np.arange(n), answer] * weight).sum()
+        return float((theta**2).sum() - likelihood) / max(n, 1)
 
     found = minimize(loss, np.zeros(biased + used.shape[1]), method="L-BFGS-B").x
     bias = tuple(float(b) for b in np.append(found[1:biased] + start, 0)) if with_bias else ()

@@ -39,6 +39,7 @@ from ..tasks.rows import (
     Row,
     assemble,
     question_tokens,
+    read_at,
     select,
     shown_from,
 )
@@ -116,16 +117,7 @@ def history_row(corpus: Corpus, events: Events, user: int, max_events: int, bran
     """A user's visible history; reads the last history token, `ends` times, then the last token of each branch."""
     lo, hi = last_window(events, user, max_events)
     row = assemble(corpus, events.users[user], lo, hi, branches, False, False, events)
-    last = row.segment.count(0) - 1
-    return replace(
-        row,
-        target_from=[last] * ends + row.target_from,
-        target_at=[last] * ends + row.target_at,
-        target_task=[0] * ends + row.target_task,
-        target_id=[0] * ends + row.target_id,
-        target_weight=[1.0] * ends + row.target_weight,
-        target_allowed=[-1] * ends + row.target_allowed,
-    )
+    return read_at(row, [row.segment.count(0) - 1] * ends + row.target_at)
 
 
 def first_targets(held: HeldOut, user: int) -> np.ndarray:
@@ -352,14 +344,19 @@ def ranked_of(engine: Engine, corpus: Corpus, held: HeldOut, states: States, use
 
 def scored_again(engine: Engine, corpus: Corpus, reading: Reading) -> Reading:
     """A reading by the engine's scores as they are now, from the states that were read."""
-    ranked, baskets, outcomes = reading.ranked, reading.baskets, dict(reading.outcomes)
-    if reading.read is not None:
-        outcomes |= user_outcomes(engine, corpus, reading.read)
+    ranked, baskets = reading.ranked, reading.baskets
     if ranked is not None:
         own = (ranked.users, ranked.targets, ranked.histories, ranked.states)
         ranked = ranked_states(engine, corpus.dataset.name, *own)
     basket_ranks = None if baskets is None else given_ranks(engine, corpus, baskets)
-    return replace(reading, ranked=ranked, basket_ranks=basket_ranks, outcomes=outcomes)
+    return replace(weighed_again(engine, corpus, reading), ranked=ranked, basket_ranks=basket_ranks)
+
+
+def weighed_again(engine: Engine, corpus: Corpus, reading: Reading) -> Reading:
+    """A reading whose outcomes have the features that the engine's lists give them now."""
+    if reading.read is None:
+        return reading
+    return replace(reading, outcomes={**reading.outcomes, **user_outcomes(engine, corpus, reading.read)})
 
 
 def ranked_states(

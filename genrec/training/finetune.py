@@ -25,7 +25,7 @@ from ..errors import DataError, RunError, UnavailableError
 from ..evaluation import metrics
 from ..evaluation.calibration import Calibration, fit_items, fit_outcome
 from ..evaluation.features import unfitted
-from ..evaluation.protocols import Reading, next_item_losses, next_item_metrics, read_part, scored_again
+from ..evaluation.protocols import Reading, next_item_losses, next_item_metrics, read_part, weighed_again
 from ..files import write_text
 from ..inference.engine import Engine
 from ..model.adapter import Manifest, read_manifest, save_adapter
@@ -170,7 +170,7 @@ def calibrate(
             if config.collaborative:
                 engine.model.rows_of(name).neighbours = find_neighbours(corpus).to(engine.model.device)
                 fit_questions(engine, name, reading, config.seed)
-                reading = scored_again(engine, corpus, reading)
+                reading = weighed_again(engine, corpus, reading)
             found[f"{name}/next_item"] = fit_items(*next_item_losses(engine, name, ranked))
         found |= fit_outcomes(corpus, reading)
     return found
