@@ -27,7 +27,7 @@ from .finetune import calibrate, disk_errors, fit_outcomes, fit_questions, headl
 from .preferences import PreferenceBatches, PreferenceRow, chosen_later, preference_rows
 from .prepare import Prepared, Progress, Say, prepare
 from .start import build_model
-from .trainer import Teller, best_step, checkpoints, history_of, load_trainable, patience_spent
+from .trainer import AVERAGED, Teller, best_step, checkpoints, history_of, load_trainable, patience_spent
 
 if TYPE_CHECKING:
     from trl.trainer.dpo_config import DPOConfig
@@ -281,6 +281,7 @@ def train(
         weight_decay=0.0,
         patience=finetuned.patience,
         eval_every=-(-len(batches.plan) // VALIDATIONS),
+        steps_per_epoch=len(batches.plan),
         callbacks=[Teller(lambda found, step: say(f"step {step}: {headline(found)}"), progress)],
     )
     history = history_of(done[-1][1]) if done else []
@@ -292,7 +293,7 @@ def train(
         trainer.train(resume_from_checkpoint=str(done[-1][1]) if done else None)
         history = trainer.state.log_history
     best = best_step(history)
-    load_trainable(model, dict(checkpoints(root))[best])
+    load_trainable(model, dict(checkpoints(root))[best] / AVERAGED)
     say(f"keeping step {best}, the best of the validations")
     return best, validated(history, 0), validated(history, best)
 

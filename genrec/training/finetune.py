@@ -384,7 +384,16 @@ def train(
     """All steps of the plan, from the latest checkpoint if there is one; returns the model of the best validation."""
     from transformers import TrainingArguments
 
-    from .trainer import RowTrainer, Teller, best_step, checkpoints, history_of, load_trainable, patience_spent
+    from .trainer import (
+        AVERAGED,
+        RowTrainer,
+        Teller,
+        best_step,
+        checkpoints,
+        history_of,
+        load_trainable,
+        patience_spent,
+    )
 
     root = out / "checkpoints"
     model = build_model(config, prepared, config.seed)
@@ -431,6 +440,7 @@ def train(
         weight_decay=config.weight_decay,
         patience=config.patience,
         eval_every=max(1, min(plan.steps_per_epoch, plan.steps)),
+        steps_per_epoch=plan.steps_per_epoch,
         callbacks=[Teller(lambda found, step: say(f"step {step}: {headline(found)}"), progress)],
     )
     history = history_of(done[-1][1]) if done else []
@@ -443,7 +453,7 @@ def train(
     best = best_step(history)
     by_step = dict(checkpoints(root))
     if best in by_step:
-        load_trainable(model, by_step[best])
+        load_trainable(model, by_step[best] / AVERAGED)
         say(f"keeping step {best}, the best of the validations")
     return model
 

@@ -9,7 +9,8 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,10 @@ from ..model.recmodel import RecModel
 from .plan import PlannedBatches
 
 logger = logging.getLogger(__name__)
-WEIGHTS = "model.safetensors"
+WEIGHTS, AVERAGED = "model.safetensors", "averaged.safetensors"
 PLAIN_RATE = 5  # learning rate of scales and biases over that of rows: they must travel far in few steps
 SAVE_SECONDS = 300  # at most this long without a checkpoint
+HORIZON = 0.5  # epochs that the average of weights reaches back
 Validate = Callable[[], Mapping[str, float]]
 
 
@@ -55,8 +57,38 @@ def parameter_groups(model: RecModel, lr: float, row_lr: float, weight_decay: fl
     ]
 
 
+class Averages:
+    """Exponential moving averages of a model's trained tensors (Polyak averaging): what is validated and kept.
+
+    steps: about how many steps they reach back; a ninth of the steps so far while those are few.
+    """
+
+    def __init__(self, model: nn.Module, steps: float) -> None:
+        self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.values = {name: p.detach().clone() for name, p in self.trained.items()}
+        self.decay = 1 - 1 / max(steps, 1)
+
+    @torch.no_grad()
+    def update(self, done: int) -> None:
+        """Take in the weights after another step; done: steps before it."""
+        share = 1 - min(self.decay, (1 + done) / (10 + done))
+        torch._foreach_lerp_(list(self.values.values()), [p.data for p in self.trained.values()], share)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The model with the averages as its weights."""
+        own = {name: p.data for name, p in self.trained.items()}
+        for name, p in self.trained.items():
+            p.data = self.values[name]
+        try:
+            yield
+        finally:
+            for name, p in self.trained.items():
+                p.data = own[name]
+
+
 class RowTrainer(Trainer):
-    """Trains a RecModel; the best step by `criterion` of the validation metrics is kept."""
+    """Trains a RecModel; the averaged weights of the best step by `criterion` of the validation metrics are kept."""
 
     def __init__(
         self,
@@ -70,6 +102,7 @@ class RowTrainer(Trainer):
         weight_decay: float,
         patience: int,
         eval_every: int,
+        steps_per_epoch: int,
         callbacks: list[TrainerCallback],
     ) -> None:
         self.validate, self.batches = validate, batches
@@ -82,14 +115,16 @@ class RowTrainer(Trainer):
             model=model, args=args, train_dataset=batches, data_collator=first, callbacks=[stopper, *callbacks]
         )
         self.remove_callback(PrinterCallback)
+        self.averages = Averages(model, HORIZON * steps_per_epoch)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """AdamW with our parameter groups."""
+        """AdamW with our parameter groups; every step of it goes into the averages."""
         if self.optimizer is None:
             lr, row_lr, decay = self.rates
             own = self.accelerator.unwrap_model(self.model)
             groups = [g for g in parameter_groups(own, lr, row_lr, decay) if g["params"]]
             self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8, fused=True)
+            self.optimizer.register_step_post_hook(lambda *_: self.averages.update(self.state.global_step))
         return self.optimizer
 
     def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[int]:
@@ -123,10 +158,11 @@ class RowTrainer(Trainer):
             write_text(target, lines)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Validation metrics of the model as it is."""
+        """Validation metrics of the averaged weights."""
         own = self.accelerator.unwrap_model(self.model)
         own.eval()
-        found = {f"eval/{k}": float(v) for k, v in self.validate().items()}
+        with self.averages.in_place():
+            found = {f"eval/{k}": float(v) for k, v in self.validate().items()}
         own.train()
         self.log(dict(found))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
@@ -135,10 +171,16 @@ class RowTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         folder = Path(output_dir) if output_dir else self.root
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(trainable_state(self.accelerator.unwrap_model(self.model)), folder / WEIGHTS)
+        own = self.accelerator.unwrap_model(self.model)
+        save_file(trainable_state(own), folder / WEIGHTS)
+        with self.averages.in_place():
+            save_file(trainable_state(own), folder / AVERAGED)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        load_trainable(self.accelerator.unwrap_model(model or self.model), Path(resume_from_checkpoint))
+        own = self.accelerator.unwrap_model(model or self.model)
+        load_trainable(own, Path(resume_from_checkpoint) / WEIGHTS)
+        with self.averages.in_place():
+            load_trainable(own, Path(resume_from_checkpoint) / AVERAGED)
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self.root / ".partial")
@@ -182,9 +224,9 @@ def patience_spent(history: list[dict[str, Any]], patience: int) -> bool:
     return sum(1 for e in history if "eval/criterion" in e and e["step"] > best) >= patience
 
 
-def load_trainable(model: nn.Module, folder: Path) -> None:
-    """Put a checkpoint's trained tensors into the model."""
-    state = load_file(folder / WEIGHTS)
+def load_trainable(model: nn.Module, file: Path) -> None:
+    """Put trained tensors of a checkpoint, WEIGHTS or AVERAGED, into the model."""
+    state = load_file(file)
     _, unexpected = model.load_state_dict(state, strict=False)
     assert not unexpected, unexpected
 
