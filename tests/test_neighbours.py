@@ -1,6 +1,7 @@
 """Neighbours and effects: what is counted, what is added to scores, and weights that validation supports."""
 
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -90,24 +91,44 @@ def test_a_saved_state_gives_the_same_scores() -> None:
     assert torch.equal(found(histories, "basket"), again(histories, "basket"))
 
 
+def ignorant(folder: Path, taken: list[np.ndarray], n: int) -> tuple[Engine, str, ItemRows, torch.Tensor]:
+    """A model that scores all of n items alike, with neighbours of what users have taken; 200 states for it."""
+    width = 32
+    rows = ItemRows(torch.zeros(n, width), torch.zeros(n, width), torch.ones(n, dtype=torch.bool))
+    item, user = np.concatenate(taken), np.repeat(np.arange(len(taken)), [len(t) for t in taken])
+    ones = np.ones(len(item), dtype=np.float32)
+    histories = sparse.csr_matrix((ones, (user, item)), shape=(len(taken), n))
+    links = ease(histories), transitions(item, user, n), sparse.csr_matrix(sparse.eye_array(n, dtype=np.float32))
+    rows.neighbours = Neighbours([Links(matrix) for matrix in links])
+    dataset = chain_world(items=n)
+    backbone = load_backbone(str(tiny_backbone(folder, WORDS)))
+    vocabulary = vocabulary_of([dataset], {dataset.name: []}, len(backbone.tokenizer))
+    model = RecModel(backbone.model.float(), vocabulary, {dataset.name: rows}, torch.zeros(0, width))
+    return Engine(model), dataset.name, rows, torch.randn(200, width)
+
+
+@pytest.mark.parametrize("repeats", [0, 0.25])
+def test_what_never_repeats_is_not_recommended_again(tmp_path, repeats) -> None:
+    """In a large catalogue, where the few items of a history are hardly ever the answer anyway."""
+    n, rng = 3_000, np.random.default_rng(0)
+    taken = [rng.choice(n, 4, replace=False) for _ in range(400)]
+    engine, name, _, states = ignorant(tmp_path, taken, n)
+    shown = [own[:3] for own in taken[:200]]
+    again = rng.random(200) < repeats
+    targets = [own[:1] if a else own[3:] for own, a in zip(taken, again, strict=False)]
+    fit_neighbours(engine, name, states, shown, targets, 0)
+    share = engine.item_scores(states, name, shown).softmax(1).numpy()
+    seen = np.mean([row[own].sum() for row, own in zip(share, shown, strict=True)])
+    assert seen < 1e-5 if repeats == 0 else abs(seen - again.mean()) < 0.02
+
+
 @pytest.mark.parametrize("drawn", [16_384, 20])
 def test_weights_follow_what_validation_shows(tmp_path, monkeypatch, drawn) -> None:
     """In a world where n + 1 follows n, and the model knows nothing, transitions say so: also where weights are fitted
     on a sample of the catalogue."""
     monkeypatch.setattr("genrec.training.collaborative.DRAWN", drawn)
-    n, width, rng = 60, 32, np.random.default_rng(0)
-    rows = ItemRows(torch.zeros(n, width), torch.zeros(n, width), torch.ones(n, dtype=torch.bool))
-    chains = [(np.arange(8) + s) % n for s in rng.integers(0, n, 300)]
-    item, user = np.concatenate(chains), np.repeat(np.arange(300), 8)
-    histories = sparse.csr_matrix((np.ones(len(item), dtype=np.float32), (user, item)), shape=(300, n))
-    links = ease(histories), transitions(item, user, n), sparse.csr_matrix(sparse.eye_array(n, dtype=np.float32))
-    rows.neighbours = Neighbours([Links(matrix) for matrix in links])
-    dataset = chain_world(items=n)
-    name = dataset.name
-    backbone = load_backbone(str(tiny_backbone(tmp_path, WORDS)))
-    vocabulary = vocabulary_of([dataset], {name: []}, len(backbone.tokenizer))
-    engine = Engine(RecModel(backbone.model.float(), vocabulary, {name: rows}, torch.zeros(0, width)))
-    states = torch.randn(200, width)
+    n, rng = 60, np.random.default_rng(0)
+    engine, name, rows, states = ignorant(tmp_path, [(np.arange(8) + s) % n for s in rng.integers(0, n, 300)], n)
     shown = [(np.arange(7) + s) % n for s in rng.integers(0, n, 200)]
     targets = [np.asarray([(own[-1] + 1) % n]) for own in shown]
     few = slice(0, LEAST - 1)

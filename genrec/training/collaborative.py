@@ -143,6 +143,10 @@ def fit_neighbours(
 
     start_at = np.zeros(features)
     start_at[0] = 1.0
+    repeats = value[-1][
+        :, 0
+    ].sum()  # from 0, a slope that fades to nothing where nothing repeats stops the search early
+    start_at[-1] = np.clip(np.log((repeats + 0.5) / (len(cases) - repeats + 0.5)), -SEEN_MOST, SEEN_MOST)
     bounds = [(0.05, None), *[(0.0, None)] * (features - 2), (-SEEN_MOST, SEEN_MOST)]
     found = minimize(loss, start_at, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 100}).x
     weights = torch.as_tensor(found[1:-1] / found[0], dtype=torch.float32).view(len(KINDS), len(DECAYS))
