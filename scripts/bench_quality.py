@@ -54,7 +54,7 @@ def results_of(name: str, settings: dict[str, Any], rows: list[Row], runs: int) 
         "version": 1,
         "name": name,
         "versions": {"genrec": __version__, **{package: version(package) for package in VERSIONS}},
-        "cores": os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0)),
         "settings": {key: settings[key] for key in ("convert", "finetune") if key in settings},
         "runs": runs,
         "rows": [

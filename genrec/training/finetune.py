@@ -49,6 +49,7 @@ from .start import build_model, fit_texts, set_expected_targets, set_scales
 
 logger = logging.getLogger(__name__)
 VALID_CASES = 4_000  # users or texts that a validation reads at most: a standard error of .003 in NDCG
+CALIBRATION = 4  # what calibration reads at most, once, in validations: weights of neighbours and features need cases
 TRIAL_STEPS = 3  # of each data set, timed before a training to say how long it will take
 
 
@@ -164,7 +165,7 @@ def calibrate(
         if config.collaborative and corpus.events is not None and corpus.dataset.items.height:
             effects = find_effects(corpus)
             engine.model.rows_of(corpus.dataset.name).effects = effects and effects.to(engine.model.device)
-        reading = read(config, prepared, engine, corpus, "valid", config.valid_tokens, progress)
+        reading = read(config, prepared, engine, corpus, "valid", CALIBRATION * config.valid_tokens, progress)
         if (ranked := reading.ranked) is not None:
             name = corpus.dataset.name
             if config.collaborative:
