@@ -204,7 +204,9 @@ def test_tallrec_prompts_are_users_of_their_own(tmp_path: Path) -> None:
     converters.tallrec(raw, tmp_path, shots=2, valid_shots=1, draws=2, seed=0)
     found = pl.read_parquet(tmp_path / "draw-1.parquet")
     assert found.height == 5 and found["user_id"].n_unique() == 2
-    assert found.filter(part="valid")["user_id"].n_unique() == found.filter(part="train")["user_id"].n_unique() == 1
+    parts = found.group_by("user_id").agg(pl.col("part").sort())["part"].to_list()
+    assert ["train"] * 3 in parts or ["train"] * 2 in parts  # one prompt trains, of the other a half validates
+    assert ["train", "valid", "valid"] in parts or ["valid"] * 2 in parts
     first = found.filter(user_id="valid 0")
     assert {*first["item_id"]} == {"Heat (1995)", odd, "Kids (1995)"} and {*first["event"]} == {"like"}
     ((item, label, history, events),) = rows(tmp_path / "cases.parquet", "item_id", "label", "history", "events")

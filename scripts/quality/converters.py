@@ -278,8 +278,8 @@ YES_NO = {"Yes.": 1, "No.": 0}
 def tallrec(raw: Path, out: Path, *, shots: int, valid_shots: int, draws: int, seed: int) -> None:
     """TALLRec's prompts: every one is a user with liked and disliked films, in drawn order, and one film asked about.
 
-    Per draw, `shots` prompts of valid.json are given, of which `valid_shots` validate and the others train, films and
-    target alike; those of test.json are cases of their own, none of which sees another.
+    Per draw, `shots` prompts of valid.json are given; of `valid_shots` of them the target and half of the films
+    validate, everything else trains. Those of test.json are cases of their own, none of which sees another.
     """
     rng = np.random.default_rng([seed, 34])
     pool, asked = (prompts(raw / "tallrec-movie" / f"{part}.json", rng) for part in ("valid", "test"))
@@ -291,9 +291,9 @@ def tallrec(raw: Path, out: Path, *, shots: int, valid_shots: int, draws: int, s
         rows = []
         for number, place in enumerate(rng.choice(len(pool), shots, replace=False).tolist()):
             case, _, item, label, history, events = pool[place]
-            part = "valid" if number < valid_shots else "train"
-            rows += [(case, i, e, part) for i, e in zip(history, events, strict=True)]
-            rows.append((case, item, ("dislike", "like")[label], part))
+            own = [*zip(history, events, strict=True), (item, ("dislike", "like")[label])]
+            train = len(own) if number >= valid_shots else len(history) // 2
+            rows += [(case, *event, "train" if n < train else "valid") for n, event in enumerate(own)]
         columns = ["user_id", "item_id", "event", "part"]
         write(pl.DataFrame(rows, schema=columns, orient="row"), out / f"draw-{draw}.parquet")
     write(pl.DataFrame(asked, schema=CASES, orient="row"), out / "cases.parquet")
