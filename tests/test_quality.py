@@ -199,16 +199,26 @@ def tallrec_files(folder: Path, valid: list[dict], test: list[dict]) -> Path:
 
 def test_tallrec_prompts_are_users_of_their_own(tmp_path: Path) -> None:
     odd = 'Return, of the "Pink" Panther, The (1974)'
-    valid = [prompt(["Heat (1995)", odd], [], "Kids (1995)", "Yes."), prompt([], ["Heat (1995)"], odd, "No.")]
+    valid = [  # the first two are one person's, who is asked about another film every time
+        prompt(["Heat (1995)", odd], [], "Kids (1995)", "Yes."),
+        prompt(["Kids (1995)", odd], [], "Se7en (1995)", "No."),
+        prompt([], ["Heat (1995)"], odd, "No."),
+    ]
     raw = tallrec_files(tmp_path, valid, [prompt(["Fargo (1996)"], ["Heat (1995)"], "Kids (1995)", "No.")])
-    converters.tallrec(raw, tmp_path, shots=2, valid_shots=1, draws=2, seed=0)
+    converters.tallrec(raw, tmp_path, shots=3, valid_shots=1, draws=2, seed=0)
     found = pl.read_parquet(tmp_path / "draw-1.parquet")
-    assert found.height == 5 and found["user_id"].n_unique() == 2
-    parts = found.group_by("user_id").agg(pl.col("part").sort())["part"].to_list()
-    assert ["train"] * 3 in parts or ["train"] * 2 in parts  # one prompt trains, of the other a half validates
-    assert ["train", "valid", "valid"] in parts or ["valid"] * 2 in parts
-    first = found.filter(user_id="valid 0")
-    assert {*first["item_id"]} == {"Heat (1995)", odd, "Kids (1995)"} and {*first["event"]} == {"like"}
+    first = found.filter(user_id="person 0")
+    assert {*zip(first["item_id"], first["event"], strict=True)} == {
+        ("Heat (1995)", "like"),
+        (odd, "like"),
+        ("Kids (1995)", "like"),
+        ("Se7en (1995)", "dislike"),
+    }
+    assert found.height == 6 and found["user_id"].n_unique() == 2
+    parts = {user: frame["part"].to_list() for (user,), frame in found.group_by("user_id")}
+    halves = {"person 0": ["train"] * 2 + ["valid"] * 2, "person 1": ["train", "valid"]}
+    assert sum(parts[user] == half for user, half in halves.items()) == 1  # of one the later half validates
+    assert sum(set(own) == {"train"} for own in parts.values()) == 1  # the other trains
     ((item, label, history, events),) = rows(tmp_path / "cases.parquet", "item_id", "label", "history", "events")
     assert (item, label) == ("Kids (1995)", 0)
     assert {*zip(history, events, strict=True)} == {("Fargo (1996)", "like"), ("Heat (1995)", "dislike")}

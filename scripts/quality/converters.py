@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -278,8 +279,9 @@ YES_NO = {"Yes.": 1, "No.": 0}
 def tallrec(raw: Path, out: Path, *, shots: int, valid_shots: int, draws: int, seed: int) -> None:
     """TALLRec's prompts: every one is a user with liked and disliked films, in drawn order, and one film asked about.
 
-    Per draw, `shots` prompts of valid.json are given; of `valid_shots` of them the target and half of the films
-    validate, everything else trains. Those of test.json are cases of their own, none of which sees another.
+    Per draw, `shots` prompts of valid.json are given. Prompts of one person are one history, oldest first: a film that
+    several of them show is one event. Persons with `valid_shots` prompts validate: the later half of their films is
+    held out, everything else trains. Those of test.json are cases of their own, none of which sees another.
     """
     rng = np.random.default_rng([seed, 34])
     pool, asked = (prompts(raw / "tallrec-movie" / f"{part}.json", rng) for part in ("valid", "test"))
@@ -287,16 +289,30 @@ def tallrec(raw: Path, out: Path, *, shots: int, valid_shots: int, draws: int, s
         raise DataError(f"{valid_shots} of {shots} shots for validation, of {len(pool)} prompts: fewer are needed")
     titles = sorted({t for _, _, item, _, history, _ in pool + asked for t in (item, *history)})
     write(with_years(pl.DataFrame({"item_id": titles, "title": titles})), out / "items.parquet")
+    persons = persons_of([dict(zip(history, events, strict=True)) for *_, history, events in pool])
     for draw in range(draws):
-        rows = []
-        for number, place in enumerate(rng.choice(len(pool), shots, replace=False).tolist()):
-            case, _, item, label, history, events = pool[place]
-            own = [*zip(history, events, strict=True), (item, ("dislike", "like")[label])]
-            train = len(own) if number >= valid_shots else len(history) // 2
-            rows += [(case, *event, "train" if n < train else "valid") for n, event in enumerate(own)]
+        drawn = np.sort(rng.choice(len(pool), shots, replace=False))
+        rows, validating = [], 0
+        for person in rng.permutation(np.unique(persons[drawn])).tolist():
+            own: dict[str, str] = {}
+            prompted = drawn[persons[drawn] == person].tolist()
+            for _, _, item, label, history, events in (pool[place] for place in prompted):
+                own |= dict(zip(history, events, strict=True)) | {item: ("dislike", "like")[label]}
+            train = len(own) if validating >= valid_shots else len(own) // 2
+            validating += len(prompted)
+            rows += [
+                (f"person {person}", *event, "train" if n < train else "valid") for n, event in enumerate(own.items())
+            ]
         columns = ["user_id", "item_id", "event", "part"]
         write(pl.DataFrame(rows, schema=columns, orient="row"), out / f"draw-{draw}.parquet")
     write(pl.DataFrame(asked, schema=CASES, orient="row"), out / "cases.parquet")
+
+
+def persons_of(prompts: Sequence[Mapping[str, str]]) -> np.ndarray:
+    """Which person each prompt is of (prompts,), by its films and what came of them: the file goes through a person's
+    films, so that two prompts in a row share at least half of theirs where they are of one person."""
+    alike = [len(a.items() & b.items()) * 2 >= min(len(a), len(b)) for a, b in pairwise(prompts)]
+    return np.concatenate([[0], np.cumsum(~np.asarray(alike, dtype=bool))])
 
 
 def prompts(path: Path, rng: np.random.Generator) -> list[tuple[str, str, str, int, list[str], list[str]]]:
