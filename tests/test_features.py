@@ -45,20 +45,21 @@ def test_visits_of_a_user(weekly: Loaded) -> None:
     np.testing.assert_allclose(visits(events, 2), [0, *np.log([3, 3, 5, 3])])
 
 
-def test_visits_tell_who_comes_back(weekly: Loaded) -> None:
+@pytest.mark.parametrize("task", ["churn", "purchase"])
+def test_visits_tell_who_comes_back_and_buys(weekly: Loaded, task: str) -> None:
     """Features alone, without a model, once validation has shown what they mean."""
     (corpus,) = weekly.corpora
     engine, most = weekly.recommender.engine, weekly.recommender.adapter.manifest.max_events
     reading = read_part(engine, corpus, "valid", most)
-    blind = reading.outcomes["churn"]
+    blind = reading.outcomes[task]
     blind = replace(blind, scores=np.zeros_like(blind.scores))
-    fitted = fit_outcomes(corpus, replace(reading, outcomes={"churn": blind}))["visits/churn"]
-    asked = read_part(engine, corpus, "test", most).outcomes["churn"]
+    fitted = fit_outcomes(corpus, replace(reading, outcomes={task: blind}))[f"visits/{task}"]
+    asked = read_part(engine, corpus, "test", most).outcomes[task]
     yes = replace(asked, scores=np.zeros_like(asked.scores)).probabilities(fitted)[:, 1]
     assert metrics.auc(yes, asked.answer == 1, asked.weight) > 0.99
 
 
-@pytest.mark.parametrize(("task", "features"), [("churn", 5), ("purchase", 1)])
+@pytest.mark.parametrize(("task", "features"), [("churn", 5), ("purchase", 6)])
 def test_predict_says_what_was_measured(weekly: Loaded, task: str, features: int) -> None:
     recommender, (corpus,) = weekly.recommender, weekly.corpora
     most = recommender.adapter.manifest.max_events

@@ -114,6 +114,16 @@ def test_calibration_recovers_a_temperature() -> None:
     assert fit_outcome(logits[:10], answer[:10], np.ones(10)) == Calibration()
 
 
+def test_scores_that_say_nothing_hardly_count() -> None:
+    """A hundred cases show it, so that what else is known of them decides."""
+    rng = np.random.default_rng(3)
+    known = rng.normal(size=(100, 1))
+    answer = (known[:, 0] + rng.normal(size=100) > 0).astype(int)
+    fitted = fit_outcome(3 * rng.normal(size=(100, 2)), answer, np.ones(100), known)
+    assert fitted.temperature > 5
+    assert auc(fitted.probabilities(3 * rng.normal(size=(100, 2)), known)[:, 1], answer == 1) > 0.75
+
+
 def test_the_temperature_of_items_is_that_of_the_least_loss() -> None:
     rng = np.random.default_rng(2)
     losses = np.zeros(33)

@@ -11,6 +11,7 @@ from scipy.special import log_softmax, softmax
 TEMPERATURES = np.exp(np.linspace(np.log(0.25), np.log(4.0), 33))
 LEAST = 50  # held-out cases below which nothing is fitted to the scores alone
 BIAS_LEAST = 300  # and below which the answers get no bias of their own
+HOTTEST = 20.0  # temperature of scores that say nothing of the held-out cases
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,9 @@ def fit_outcome(
     otherwise. A deviation from the mean answer, in standard deviations, moves the answer by itself with a weight of 1,
     exactly so for no and yes that are equally likely. Features without a weight to begin with are fitted as biases are.
 
-    A pull worth one case holds them near temperature 1, the biases that give the weighted base rates, and unfitted
-    weights. Cases of unlike weight stand for a drawn sample, whose rates are not those of the world: then biases are
-    always fitted.
+    A pull worth one case holds them near a scale of the scores (the inverse of the temperature) of 1, the biases that
+    give the weighted base rates, and unfitted weights. Cases of unlike weight stand for a drawn sample, whose rates are
+    not those of the world: then biases are always fitted.
     """
     n, k = scores.shape
     enough = n >= LEAST and len(np.unique(answer)) > 1
@@ -78,16 +79,18 @@ def fit_outcome(
     biased = 1 + len(start)
 
     def loss(theta: np.ndarray) -> float:
-        scaled = scores / np.exp(theta[0]) + (np.append(theta[1:biased] + start, 0) if with_bias else 0)
+        scaled = scores * (1 + theta[0]) + (np.append(theta[1:biased] + start, 0) if with_bias else 0)
         scaled = scaled + (used @ (unfitted + theta[biased:]))[:, None] * tilt
         likelihood = (log_softmax(scaled, axis=1)[np.arange(n), answer] * weight).sum()
         return float((theta**2).sum() - likelihood) / max(n, 1)
 
-    found = minimize(loss, np.zeros(biased + used.shape[1]), method="L-BFGS-B").x
+    bounds = [(1 / HOTTEST - 1, None), *[(None, None)] * (len(start) + used.shape[1])]
+    found = minimize(loss, np.zeros(len(bounds)), method="L-BFGS-B", bounds=bounds).x
+    temperature = float(1 / (1 + found[0]))
     bias = tuple(float(b) for b in np.append(found[1:biased] + start, 0)) if with_bias else ()
     if not used.shape[1]:
-        return Calibration(float(np.exp(found[0])), bias)
-    return Calibration(float(np.exp(found[0])), bias, tuple((unfitted + found[biased:]).tolist()), tuple(tilt.tolist()))
+        return Calibration(temperature, bias)
+    return Calibration(temperature, bias, tuple((unfitted + found[biased:]).tolist()), tuple(tilt.tolist()))
 
 
 def fit_items(loss_by_temperature: np.ndarray, cases: int) -> Calibration:

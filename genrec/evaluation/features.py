@@ -20,12 +20,12 @@ def features_of(
 ) -> np.ndarray | None:
     """Features (cases, features) of a task's cases after the events of their users, None where nothing is known
     besides: of a user alone the visits; of a user and an item what `Effects` knows and, where the task looks ahead, how
-    high the item is in the user's list.
+    high the item is in the user's list, and the visits: who comes often gets more of everything.
 
     ends: what the model made of each user's history (users, width), for a task of which `asks_list` is true.
     """
     if task.unit == "user_time":
-        return np.concatenate([np.tile(visits(events, user), (len(items), 1)) for user, items in asked])
+        return visits_of(events, asked)
     if task.unit != "event" or corpus.dataset.name not in engine.model.catalogue_of:
         return None
     found, items = [], [items for _, items in asked]
@@ -35,7 +35,7 @@ def features_of(
     if asks_list(task):
         assert ends is not None
         own = [events.item[events.offsets[user] : events.offsets[user + 1]] for user, _ in asked]
-        found.append(lifts(engine, corpus.dataset.name, ends, own, items)[:, None])
+        found += [lifts(engine, corpus.dataset.name, ends, own, items)[:, None], visits_of(events, asked)]
     return np.concatenate(found, 1) if found else None
 
 
@@ -61,6 +61,11 @@ def unfitted(task: Task) -> float:
     """The weight that features have where too few cases say otherwise: 1 for deviations of the very outcome that is
     asked about, 0 for what only may have to do with the answer."""
     return 1.0 if task.unit == "event" and task.horizon_days is None else 0.0
+
+
+def visits_of(events: Events, asked: Asked) -> np.ndarray:
+    """The visits of the user of each case (cases, 5)."""
+    return np.concatenate([np.tile(visits(events, user), (len(items), 1)) for user, items in asked])
 
 
 def visits(events: Events, user: int) -> np.ndarray:

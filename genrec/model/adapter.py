@@ -29,7 +29,7 @@ from .recmodel import RecModel
 if TYPE_CHECKING:  # peft takes a second to import, and answers from a merged backbone need none of it
     from peft import LoraConfig, PeftModel
 
-FORMAT = 3  # of what an adapter means; another format's answers would be wrong
+FORMAT = 4  # of what an adapter means; another format's answers would be wrong
 MANIFEST = "genrec.json"
 ROWS = "item_rows.safetensors"
 CATALOGUE = "catalogue.parquet"
