@@ -10,7 +10,7 @@ from scipy.special import log_softmax, softmax
 
 TEMPERATURES = np.exp(np.linspace(np.log(0.25), np.log(4.0), 33))
 LEAST = 50  # held-out cases below which nothing is fitted to the scores alone
-BIAS_LEAST = 300  # and below which the answers get no bias of their own
+BIAS_LEAST = 300  # and below which answers get no bias and features no weight of their own
 HOTTEST = 20.0  # temperature of scores that say nothing of the held-out cases
 
 
@@ -54,9 +54,10 @@ def fit_outcome(
     """Temperature and, with enough cases, one bias per answer and one weight per feature that minimise the weighted log
     loss (Guo et al. 2017).
 
-    features: (n, features) of answers that have values or are no and yes; unfitted: their weights where no case says
-    otherwise. A deviation from the mean answer, in standard deviations, moves the answer by itself with a weight of 1,
-    exactly so for no and yes that are equally likely. Features without a weight to begin with are fitted as biases are.
+    features: (n, features) of answers that have values or are no and yes; unfitted: their weights where too few cases
+    say otherwise. A deviation from the mean answer, in standard deviations, moves the answer by itself with a weight of
+    1, exactly so for no and yes that are equally likely. A weight is fitted where a bias is: few cases mostly come from
+    a few users, whose own deviations are no sample of what users' deviations mean.
 
     A pull worth one case holds them near a scale of the scores (the inverse of the temperature) of 1, the biases that
     give the weighted base rates, and unfitted weights. Cases of unlike weight stand for a drawn sample, whose rates are
@@ -84,7 +85,8 @@ def fit_outcome(
         likelihood = (log_softmax(scaled, axis=1)[np.arange(n), answer] * weight).sum()
         return float((theta**2).sum() - likelihood) / max(n, 1)
 
-    bounds = [(1 / HOTTEST - 1, None), *[(None, None)] * (len(start) + used.shape[1])]
+    free = (None, None) if with_bias else (0, 0)
+    bounds = [(1 / HOTTEST - 1, None), *[free] * (len(start) + used.shape[1])]
     found = minimize(loss, np.zeros(len(bounds)), method="L-BFGS-B", bounds=bounds).x
     temperature = float(1 / (1 + found[0]))
     bias = tuple(float(b) for b in np.append(found[1:biased] + start, 0)) if with_bias else ()

@@ -276,30 +276,28 @@ PROMPT = re.compile(
 YES_NO = {"Yes.": 1, "No.": 0}
 
 
-def tallrec(raw: Path, out: Path, *, shots: int, valid_shots: int, draws: int, seed: int) -> None:
+def tallrec(raw: Path, out: Path, *, shots: int, valid_share: float, draws: int, seed: int) -> None:
     """TALLRec's prompts: every one is a user with liked and disliked films, in drawn order, and one film asked about.
 
     Per draw, `shots` prompts of valid.json are given. Prompts of one person are one history, oldest first: a film that
-    several of them show is one event. Persons with `valid_shots` prompts validate: the later half of their films is
-    held out, everything else trains. Those of test.json are cases of their own, none of which sees another.
+    several of them show is one event. The last `valid_share` of a person's films validate, everything else trains.
+    Those of test.json are cases of their own, none of which sees another.
     """
     rng = np.random.default_rng([seed, 34])
     pool, asked = (prompts(raw / "tallrec-movie" / f"{part}.json", rng) for part in ("valid", "test"))
-    if not 0 < valid_shots < shots <= len(pool):
-        raise DataError(f"{valid_shots} of {shots} shots for validation, of {len(pool)} prompts: fewer are needed")
+    if not 0 < shots <= len(pool):
+        raise DataError(f"{shots} shots of {len(pool)} prompts: at least 1 and at most all of them are needed")
     titles = sorted({t for _, _, item, _, history, _ in pool + asked for t in (item, *history)})
     write(with_years(pl.DataFrame({"item_id": titles, "title": titles})), out / "items.parquet")
     persons = persons_of([dict(zip(history, events, strict=True)) for *_, history, events in pool])
     for draw in range(draws):
         drawn = np.sort(rng.choice(len(pool), shots, replace=False))
-        rows, validating = [], 0
-        for person in rng.permutation(np.unique(persons[drawn])).tolist():
+        rows = []
+        for person in np.unique(persons[drawn]).tolist():
             own: dict[str, str] = {}
-            prompted = drawn[persons[drawn] == person].tolist()
-            for _, _, item, label, history, events in (pool[place] for place in prompted):
+            for _, _, item, label, history, events in (pool[n] for n in drawn[persons[drawn] == person].tolist()):
                 own |= dict(zip(history, events, strict=True)) | {item: ("dislike", "like")[label]}
-            train = len(own) if validating >= valid_shots else len(own) // 2
-            validating += len(prompted)
+            train = len(own) - int(len(own) * valid_share)
             rows += [
                 (f"person {person}", *event, "train" if n < train else "valid") for n, event in enumerate(own.items())
             ]
