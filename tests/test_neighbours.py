@@ -4,6 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from scipy import sparse
@@ -14,12 +15,14 @@ from genrec.evaluation.calibration import Calibration, fit_outcome
 from genrec.inference.engine import Engine
 from genrec.model import neighbours as module
 from genrec.model.backbone import load_backbone
-from genrec.model.effects import DAMPING, Effects
+from genrec.model.effects import NAMES, PENALTY, Effects
 from genrec.model.item_rows import ItemRows
 from genrec.model.neighbours import DECAYS, Links, Neighbours, ease, transitions
 from genrec.model.recmodel import RecModel
 from genrec.tasks.rows import vocabulary_of
-from genrec.training.collaborative import LEAST, fit_neighbours
+from genrec.training.collaborative import LEAST, find_effects, fit_neighbours
+from genrec.training.config import FinetuneConfig
+from genrec.training.prepare import prepare
 
 N = 30
 
@@ -149,15 +152,41 @@ def test_effects_of_a_user_and_an_item() -> None:
     strengths[3, 7], strengths[4, 7] = 0.5, -1.0
     item = torch.zeros(N)
     item[3], item[7] = 0.25, -0.75
-    effects = Effects(torch.as_tensor([-1.0, 0.0, 1.0]), item, Links(sparse.csr_matrix(strengths)))
+    factors = torch.zeros(N, 2)
+    factors[3, 0], factors[7, 0], factors[8, 1] = 1.0, 2.0, 1.0
+    effects = Effects(torch.as_tensor([-1.0, 0.0, 1.0]), item, factors, Links(sparse.csr_matrix(strengths)))
     history = np.asarray([3, 4, -1, 5]), np.asarray([2, 0, 2, -1])  # the third is no item, the fourth has no outcome
-    user = (0.75 - 1.0) / (2 + DAMPING["user"])
+    penalty = PENALTY * 2**0.5
+    own, user = np.linalg.solve([[1 + penalty, 1], [1, 2 + penalty]], [0.75, 0.75 - 1.0])  # of 0.75 and -1
     beside = 0.5 * (0.75 - user) - 1.0 * (-1.0 - user)
     found = effects([history, (np.zeros(0, int), np.zeros(0, int))], [[7, 8], [7]])
-    np.testing.assert_allclose(found, [[user, -0.75, beside], [user, 0, 0], [0, -0.75, 0]], atol=1e-6)
+    np.testing.assert_allclose(found, [[user, -0.75, 2 * own, beside], [user, 0, 0, 0], [0, -0.75, 0, 0]], atol=1e-6)
     again = Effects.like(effects.state_dict(), "")
     again.load_state_dict(effects.state_dict())
     assert (again([history], [[7]]) == found[:1]).all()
+
+
+def test_factors_tell_what_suits_a_new_user(tmp_path: Path) -> None:
+    """Half of the users like even items and not odd ones, half the other way round: nothing is liked by all."""
+    rng = np.random.default_rng(0)
+    rows = [
+        (f"u{u}", f"i{i}", int(n), 5.0 if (i + u) % 2 else 1.0)
+        for u in range(60)
+        for n, i in enumerate(rng.choice(20, 12, replace=False))
+    ]
+    frame = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp", "rating"], orient="row")
+    frame.write_parquet(tmp_path / "likes.parquet")
+    model = str(tiny_backbone(tmp_path / "tiny", WORDS))
+    config = FinetuneConfig(interactions=str(tmp_path / "likes.parquet"), task=("rating",), model=model)
+    (corpus,) = prepare(config, lambda _: None).corpora
+    effects = find_effects(corpus)
+    assert effects is not None
+    place = {name: n for n, name in enumerate(corpus.dataset.items["item_id"])}
+    likes = int(effects.value.argmax())
+    shown = np.asarray([place[f"i{i}"] for i in (0, 2, 1)]), np.asarray([likes, likes, 1 - likes])
+    asked = [place[f"i{i}"] for i in (4, 6, 5, 7)]
+    suits = effects([shown], [asked])[:, NAMES.index("factors")]
+    assert suits[:2].min() > 0.3 and suits[2:].max() < -0.3
 
 
 @pytest.mark.parametrize("values", [(1.0, 2.0, 4.0), ()])
