@@ -12,10 +12,11 @@ from tiny import tiny_backbone
 from worlds import WORDS, chain_world
 
 from genrec.evaluation.calibration import Calibration, fit_outcome
+from genrec.evaluation.features import unfitted
 from genrec.inference.engine import Engine
 from genrec.model import neighbours as module
 from genrec.model.backbone import load_backbone
-from genrec.model.effects import NAMES, PENALTY, Effects
+from genrec.model.effects import DAMPING, NAMES, PENALTY, Effects
 from genrec.model.item_rows import ItemRows
 from genrec.model.neighbours import DECAYS, Links, Neighbours, ease, transitions
 from genrec.model.recmodel import RecModel
@@ -157,7 +158,7 @@ def test_effects_of_a_user_and_an_item() -> None:
     effects = Effects(torch.as_tensor([-1.0, 0.0, 1.0]), item, factors, Links(sparse.csr_matrix(strengths)))
     history = np.asarray([3, 4, -1, 5]), np.asarray([2, 0, 2, -1])  # the third is no item, the fourth has no outcome
     penalty = PENALTY * 2**0.5
-    own, user = np.linalg.solve([[1 + penalty, 1], [1, 2 + penalty]], [0.75, 0.75 - 1.0])  # of 0.75 and -1
+    own, user = np.linalg.solve([[1 + penalty, 1], [1, 2 + DAMPING]], [0.75, 0.75 - 1.0])  # of 0.75 and -1
     beside = 0.5 * (0.75 - user) - 1.0 * (-1.0 - user)
     found = effects([history, (np.zeros(0, int), np.zeros(0, int))], [[7, 8], [7]])
     np.testing.assert_allclose(found, [[user, -0.75, 2 * own, beside], [user, 0, 0, 0], [0, -0.75, 0, 0]], atol=1e-6)
@@ -187,6 +188,20 @@ def test_factors_tell_what_suits_a_new_user(tmp_path: Path) -> None:
     asked = [place[f"i{i}"] for i in (4, 6, 5, 7)]
     suits = effects([shown], [asked])[:, NAMES.index("factors")]
     assert suits[:2].min() > 0.3 and suits[2:].max() < -0.3
+
+
+def test_unfitted_effects_say_yes_to_what_is_clicked(tmp_path: Path) -> None:
+    """Though "click" comes before "skip": which of two kinds of events is the higher one says nothing."""
+    rows = [(f"u{u}", f"i{i}", i, "click" if (i * u) % 3 else "skip") for u in range(9) for i in range(u % 2, 12, 2)]
+    frame = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp", "event"], orient="row")
+    frame.write_parquet(tmp_path / "clicks.parquet")
+    model = str(tiny_backbone(tmp_path / "tiny", WORDS))
+    config = FinetuneConfig(interactions=str(tmp_path / "clicks.parquet"), task=("click",), model=model)
+    (corpus,) = prepare(config, lambda _: None).corpora
+    effects, events, (task,) = find_effects(corpus), corpus.events, corpus.tasks
+    assert effects is not None and events is not None
+    clicked = effects.value[events.kinds.index("click")]
+    assert unfitted(corpus, task) == pytest.approx(np.sign(clicked))
 
 
 @pytest.mark.parametrize("values", [(1.0, 2.0, 4.0), ()])

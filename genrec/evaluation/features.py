@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..tasks.rows import DAY, UNDATED, Corpus, Events, shown_outcomes
+from ..tasks.rows import DAY, UNDATED, Corpus, Events, outcome_group, outcome_values, shown_outcomes
 from ..tasks.task import Task
 
 if TYPE_CHECKING:
@@ -57,10 +57,20 @@ def lifts(
     return np.concatenate(found)
 
 
-def unfitted(task: Task) -> float:
-    """The weight that features have where too few cases say otherwise: 1 for deviations of the very outcome that is
-    asked about, 0 for what only may have to do with the answer."""
-    return 1.0 if task.unit == "event" and task.horizon_days is None else 0.0
+def unfitted(corpus: Corpus, task: Task) -> float:
+    """The weight that features have where too few cases say otherwise: of deviations of the outcomes that histories
+    show, how far these correlate with the answers of an event's task in the training part (1 where they are the very
+    answers, -1 for two kinds of events of which the first is a yes); 0 for a task that looks ahead."""
+    events, values = corpus.events, outcome_values(corpus)
+    if task.unit != "event" or task.horizon_days is not None or events is None or values is None:
+        return 0.0
+    label = events.labels[task.name]
+    known = (events.part == 0) & (events.outcome >= 0) & (label >= 0)
+    answer = np.asarray(task.answer.values)[label[known]] if task.answer.values else label[known]
+    shown = values[events.outcome[known] - outcome_group(corpus).first]
+    if len(np.unique(answer)) < 2 or len(np.unique(shown)) < 2:
+        return 0.0
+    return float(np.corrcoef(answer, shown)[0, 1])
 
 
 def visits_of(events: Events, asked: Asked) -> np.ndarray:

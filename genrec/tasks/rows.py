@@ -140,6 +140,16 @@ def outcome_group(corpus: Corpus) -> Group:
     return keys[name, "rating"] if (name, "rating") in keys else keys[name, EVENT]
 
 
+def outcome_values(corpus: Corpus) -> np.ndarray | None:
+    """The outcomes that histories show as numbers, ratings or 0 and 1 for two kinds of events; None where neither."""
+    keys, name = corpus.vocabulary.by_key, corpus.dataset.name
+    if (name, "rating") in keys:
+        return np.asarray(keys[name, "rating"].values, dtype=np.float64)
+    if (name, EVENT) in keys and keys[name, EVENT].size == 2:
+        return np.asarray([0.0, 1.0])
+    return None
+
+
 def shown_outcomes(corpus: Corpus, events: Events, user: int) -> tuple[np.ndarray, np.ndarray]:
     """A user's items, and what came of them as the index of an outcome, -1 for none."""
     own = slice(int(events.offsets[user]), int(events.offsets[user + 1]))

@@ -9,10 +9,9 @@ from scipy import sparse
 from scipy.optimize import minimize
 
 from ..inference.engine import Engine, States
-from ..model.effects import FACTORS, Effects, ridge
+from ..model.effects import DAMPING, FACTORS, Effects, ridge
 from ..model.neighbours import DECAYS, EASE_MOST, KINDS, QUESTIONS, Links, Neighbours, ease, transitions
-from ..tasks.rows import Corpus, outcome_group, select
-from ..tasks.vocabulary import EVENT
+from ..tasks.rows import Corpus, outcome_group, outcome_values, select
 
 LEAST = 50  # validation cases below which nothing is fitted
 DRAWN = 16_384  # items of a larger catalogue that stand for all others when weights are fitted
@@ -80,20 +79,10 @@ def factorised(
     )
     effect, factors = np.zeros(items), np.random.default_rng(0).normal(0, 0.1, (items, FACTORS))
     for _ in range(ROUNDS):
-        found = np.stack([ridge(factors[item[own]], value[own] - effect[item[own]]) for own in of_user])
+        found = np.stack([ridge(factors[item[own]], value[own] - effect[item[own]], DAMPING) for own in of_user])
         found = np.stack([ridge(found[user[own], :-1], value[own] - found[user[own], -1]) for own in of_item])
         factors, effect = found[:, :-1], found[:, -1]
     return effect, factors
-
-
-def outcome_values(corpus: Corpus) -> np.ndarray | None:
-    """Those outcomes as numbers: ratings, or 0 and 1 for two kinds of events."""
-    keys, name = corpus.vocabulary.by_key, corpus.dataset.name
-    if (name, "rating") in keys:
-        return np.asarray(keys[name, "rating"].values, dtype=np.float64)
-    if (name, EVENT) in keys and keys[name, EVENT].size == 2:
-        return np.asarray([0.0, 1.0])
-    return None
 
 
 def fit_neighbours(

@@ -193,7 +193,7 @@ def fit_outcomes(corpus: Corpus, reading: Reading) -> dict[str, Calibration]:
         task = next(t for t in corpus.tasks if t.name == name)
         features = outcomes.features if task.answer.values or len(task.answer.choices) == 2 else None
         found[f"{corpus.dataset.name}/{name}"] = fit_outcome(
-            outcomes.scores, outcomes.answer, outcomes.weight, features, task.answer.values, unfitted(task)
+            outcomes.scores, outcomes.answer, outcomes.weight, features, task.answer.values, unfitted(corpus, task)
         )
     return found
 
