@@ -647,7 +647,9 @@ class Recommender:
             for number, text in enumerate(text_list):
                 if not (text or "").strip():
                     raise DataError(f"the text in row {number + 1} is empty; task {task} is asked about a text")
-            branches = [text_branch(shelf.corpus, own, template, {"text": t, "review": t}, 0) for t in text_list]
+            branches = [
+                text_branch(shelf.corpus, template, {"text": t, "review": t}, [(own.name, 0)]) for t in text_list
+            ]
             rows = [assemble(shelf.corpus, None, 0, 0, [b], False, False, None) for b in branches]
             order, user_list, item_list, known = list(range(len(text_list))), None, None, None
         else:

@@ -1,6 +1,7 @@
 """Texts: read from all of their tokens, with answers that start from what the backbone already knows."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -10,7 +11,8 @@ from worlds import review_world
 
 from genrec.evaluation.protocols import read_part
 from genrec.inference.engine import Engine
-from genrec.tasks.questions import text_rows
+from genrec.tasks.questions import sharing_texts, text_rows
+from genrec.tasks.rowstore import read_row
 from genrec.training.config import FinetuneConfig
 from genrec.training.prepare import Prepared, prepare
 from genrec.training.start import build_model, fit_texts
@@ -56,7 +58,7 @@ def test_a_text_is_read_from_the_mean_of_its_states_alone_and_beside_others(prep
     known = prepared()
     model = build_model(FinetuneConfig(), known, 0).float().eval()
     (corpus,) = known.corpora
-    rows = list(text_rows(corpus, corpus.tasks[0], "test", corpus.tasks[0].seen, 0))[:30]
+    rows = list(text_rows(corpus, corpus.tasks[:1], "test", [corpus.tasks[0].seen], 0))[:30]
     assert len({len(r.tokens) for r in rows}) > 1, "some are padded"
     together = Engine(model).states(rows)
     alone = torch.cat([Engine(model).states([r]) for r in rows])
@@ -80,3 +82,33 @@ def test_answers_start_from_what_the_backbone_makes_of_training_texts(
     before = right()
     fit_texts(model, known, 0)
     assert right() >= 0.95 > before
+
+
+def test_all_that_is_asked_about_a_text_is_one_row(prepared: Callable[[], Prepared]) -> None:
+    known = prepared()
+    (corpus,) = known.corpora
+    rows = [read_row(known.rows[n]) for n in range(len(known.rows))]
+    texts = {r["row"]: r for r in corpus.dataset.interactions.filter(part="train").iter_rows(named=True)}
+    assert sorted(row.source[0] for row in rows) == sorted(texts)
+    words = {t.name: corpus.group_of(t).words for t in corpus.tasks}
+    assert corpus.tasks[1].name == "pleased"
+    phrased = set()
+    for row in rows:
+        record = texts[row.source[0]]
+        answers = {
+            known.all_tasks[t].name: words[known.all_tasks[t].name][a]
+            for t, a in zip(row.target_task, row.target_id, strict=True)
+        }
+        sentiment = "negative" if record["rating"] < 3 else "neutral" if record["rating"] == 3 else "positive"
+        assert answers == {"sentiment": sentiment, "pleased": "yes" if record["rating"] > 2 else "no"}
+        said = [t.format(text=record["review"]) for t in corpus.tasks[1].seen]
+        phrased.add(row.tokens[1:] in [corpus.encode(s) for s in said])
+    assert phrased == {True, False}, "each task's words are used"
+
+
+def test_a_task_that_shows_more_than_the_text_is_asked_apart(prepared: Callable[[], Prepared]) -> None:
+    sentiment, pleased = prepared().corpora[0].tasks
+    telling = replace(pleased, name="telling", seen=("{text} has {rating} stars. Pleased?",))
+    mixed = replace(pleased, name="mixed", seen=("{text}?", "{text} has {rating} stars. Pleased?"))
+    found = sharing_texts([sentiment, telling, mixed, pleased])
+    assert [[t.name for t in tasks] for tasks in found] == [["sentiment", "pleased"], ["telling"], ["mixed"]]

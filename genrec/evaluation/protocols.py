@@ -184,7 +184,7 @@ def read_part(
     outcomes: dict[str, Outcomes] = {}
     for task in corpus.tasks:
         if task.unit == "text":
-            rows = list(text_rows(corpus, task, part, [template(task, phrasing)], seed, most=max_users))
+            rows = list(text_rows(corpus, [task], part, [[template(task, phrasing)]], seed, most=max_users))
             if rows:
                 names = [f"row {r.source[0]}" if r.source else f"text {n}" for n, r in enumerate(rows)]
                 writers = writers_of(corpus, rows)

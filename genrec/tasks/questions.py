@@ -52,18 +52,18 @@ def training_rows(corpus: Corpus, options: RowOptions) -> Iterator[Row]:
     """Every training row of a data set: one history is one row, long histories become overlapping windows.
 
     Texts of a data set that also has histories are drawn, up to half of `question_share` of the histories' tokens, so
-    that they ride along and do not take over; without histories every text is a row.
+    that they ride along and do not take over; without histories every text is a row, of all the tasks that ask about
+    it at once.
     """
     tokens = 0
     if corpus.events is not None and any(t.unit != "text" for t in corpus.tasks):
         for row in history_rows(corpus, options):
             tokens += len(row.tokens)
             yield row
-    for task in corpus.tasks:
-        if task.unit != "text":
-            continue
+    for together in sharing_texts(corpus.tasks):
         budget = options.question_share / 2 * tokens if tokens else float("inf")
-        for row in text_rows(corpus, task, "train", task.seen, options.seed, shuffle=tokens > 0):
+        templates = [t.seen for t in together]
+        for row in text_rows(corpus, together, "train", templates, options.seed, shuffle=tokens > 0):
             budget -= len(row.tokens)
             if budget < 0:
                 break
@@ -381,59 +381,80 @@ def look_ahead_candidates(
 # --- texts --------------------------------------------------------------------------------------------------------
 
 
+def sharing_texts(tasks: Sequence[Task]) -> list[list[Task]]:
+    """The tasks over texts, together where each shows the same columns in all its templates: a column that only one of
+    them shows might give away what another asks."""
+    found: dict[object, list[Task]] = {}
+    for task in tasks:
+        if task.unit == "text":
+            shown = {frozenset(placeholders(t)) for t in task.seen}
+            found.setdefault(shown.pop() if len(shown) == 1 else task.name, []).append(task)
+    return list(found.values())
+
+
 def text_rows(
     corpus: Corpus,
-    task: Task,
+    tasks: Sequence[Task],
     part: Part,
-    templates: Sequence[str],
+    templates: Sequence[Sequence[str]],
     seed: int,
     shuffle: bool = False,
     most: int | None = None,
 ) -> Iterator[Row]:
-    """One row per text of `answered_texts`: the question with the text in it, its answer the target."""
-    frame, answers = answered_texts(corpus, task, part, templates, seed, shuffle, most)
+    """One row per text of `answered_texts`: a question with the text in it, the answers of all tasks its targets.
+
+    templates: each task's; a row is asked in one of one of its tasks', drawn by seed.
+    """
+    frame, answers = answered_texts(corpus, tasks, part, templates, seed, shuffle, most)
     rng = np.random.default_rng([seed, 3])
-    for record, answer in zip(frame.iter_rows(named=True), answers.tolist(), strict=True):
-        branch = text_branch(corpus, task, pick(rng, templates), record, int(answer))
+    for record, own in zip(frame.iter_rows(named=True), answers.tolist(), strict=True):
+        asked = [n for n, answer in enumerate(own) if answer >= 0]
+        words = pick(rng, templates[asked[int(rng.integers(len(asked)))]])
+        branch = text_branch(corpus, words, record, [(tasks[n].name, own[n]) for n in asked])
         row = assemble(corpus, None, 0, 0, [branch], False, False, None)
-        if record.get("row") is not None:
+        if "row" in record:
             row.source.append(int(record["row"]))
         yield row
 
 
 def answered_texts(
     corpus: Corpus,
-    task: Task,
+    tasks: Sequence[Task],
     part: Part,
-    templates: Sequence[str],
+    templates: Sequence[Sequence[str]],
     seed: int,
     shuffle: bool = False,
     most: int | None = None,
 ) -> tuple[pl.DataFrame, np.ndarray]:
-    """The texts of a part and the indices of their answers; a text that lacks what a template shows is left out.
+    """The texts of a part that any of the tasks asks about, and (texts, tasks) the indices of their answers, -1 for
+    none; a text that lacks what a template shows is left out.
 
     shuffle: in drawn order. most: so many texts, drawn by seed, in their order.
     """
-    frame = task_rows(task, corpus.dataset, part)
+    shown = list(dict.fromkeys(n for of_task in templates for t in of_task for n in placeholders(t)))
+    found: pl.DataFrame | None = None
+    for task in tasks:
+        frame = task_rows(task, corpus.dataset, part)
+        key = "row" if "row" in frame.columns else "item_id"
+        answer = pl.Series(f"answer {task.name}", choice_index(task, corpus.group_of(task), frame["label"]))
+        on = list(dict.fromkeys([key, *shown]))
+        frame = frame.select(*on, answer).filter(pl.col(answer.name) >= 0).drop_nulls(shown)
+        found = frame if found is None else found.join(frame, on=on, how="full", coalesce=True, maintain_order="left")
+    assert found is not None
     if shuffle:
-        frame = frame.sample(fraction=1.0, shuffle=True, seed=seed)
-    answers = choice_index(task, corpus.group_of(task), frame["label"])
-    known = answers >= 0
-    for name in {n for template in templates for n in placeholders(template)}:
-        known &= frame[name].is_not_null().to_numpy()
-    places = np.nonzero(known)[0]
-    if most is not None and len(places) > most:
-        places = np.sort(np.random.default_rng([seed, 5]).choice(places, most, replace=False))
-    return frame[places], answers[places]
+        found = found.sample(fraction=1.0, shuffle=True, seed=seed)
+    if most is not None and found.height > most:
+        found = found[np.sort(np.random.default_rng([seed, 5]).choice(found.height, most, replace=False))]
+    return found, found.select(pl.col(f"answer {t.name}").fill_null(-1) for t in tasks).to_numpy()
 
 
-def text_branch(corpus: Corpus, task: Task, template: str, record: dict[str, object], answer: int) -> Branch:
-    """A question about a text; a long text loses its middle."""
+def text_branch(corpus: Corpus, template: str, record: dict[str, object], answers: Sequence[tuple[str, int]]) -> Branch:
+    """A question about a text, and the index of each task's answer; a long text loses its middle."""
     values = {
         k: shorten(corpus, str(v)) if k in ("text", "review") else str(v) for k, v in record.items() if v is not None
     }
     tokens = question_tokens(template, values, {}, corpus.encode)
-    return Branch(tokens, 0, [(task.name, answer, 1.0, -1)], sees_user=False, pooled=True)
+    return Branch(tokens, 0, [(*answer, 1.0, -1) for answer in answers], sees_user=False, pooled=True)
 
 
 def shorten(corpus: Corpus, text: str) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import datasets
 
 ROWS_FILE = "rows.arrow"
-ROWS_VERSION = 4  # of what rows are made of; raised where the same data and options give other rows
+ROWS_VERSION = 5  # of what rows are made of; raised where the same data and options give other rows
 ROW_FIELDS = tuple(f.name for f in fields(Row))
 
 

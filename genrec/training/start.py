@@ -13,8 +13,8 @@ from ..model.fused_lora import fuse_lora
 from ..model.item_rows import ItemRows, collaborative_vectors, item_texts, mean_norm, mean_words, text_vectors
 from ..model.recmodel import SAMPLED_ABOVE, Draws, RecModel, TaskHead
 from ..model.text_encoder import to_width
+from ..tasks.questions import text_rows
 from ..tasks.rows import select
-from ..tasks.rowstore import read_row
 from ..tasks.vocabulary import Vocabulary
 from .config import FinetuneConfig
 from .plan import PlannedBatches
@@ -149,9 +149,9 @@ def fit_texts(model: RecModel, prepared: Prepared, seed: int) -> None:
     engine = Engine(model)
     norm = float(mean_norm(word_embeddings(prepared.backbone)))
     for head in heads:
-        asked = np.nonzero((prepared.index.dataset == head.dataset) & (prepared.index.targets[:, head.task] > 0))[0]
-        drawn = np.random.default_rng([seed, 10]).permutation(asked)[:TEXTS]
-        rows = [read_row(prepared.rows[n]) for n in np.sort(drawn).tolist()]
+        corpus = prepared.corpora[head.dataset]
+        task = next(t for t in corpus.tasks if t.name == prepared.all_tasks[head.task].name)
+        rows = list(text_rows(corpus, [task], "train", [task.seen], seed, most=TEXTS))
         answers = np.asarray([row.target_id[0] for row in rows])
         if len(np.unique(answers)) < 2:
             continue

@@ -349,8 +349,8 @@ def text_makers(corpus: Corpus, task: Task, part: Part, seed: int, progress: Pro
     """Baselines of a task over texts."""
     found: dict[str, tuple[list[str], np.ndarray]] = {}
     for which in PARTS:
-        frame, answers = answered_texts(corpus, task, which, task.seen[:1], seed)
-        found[which] = models.shown_text(task, frame), answers.astype(np.int64)
+        frame, answers = answered_texts(corpus, [task], which, [task.seen[:1]], seed)
+        found[which] = models.shown_text(task, frame), answers[:, 0].astype(np.int64)
     if not all(texts for texts, _ in found.values()):
         return {}
     name = "TF-IDF + ridge regression" if task.answer.values else "TF-IDF + logistic regression"
