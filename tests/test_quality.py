@@ -17,14 +17,14 @@ from tiny import tiny_backbone
 from worlds import WORDS
 
 from genrec.data.load import DataOptions, load_dataset
-from genrec.errors import DataError, UnknownNameError
+from genrec.errors import DataError, RunError, UnknownNameError
 from genrec.training.config import FinetuneConfig, read_config
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 import bench_quality  # type: ignore[import-not-found]  # noqa: E402
 from quality import converters, page, rules  # type: ignore[import-not-found]  # noqa: E402
-from quality.lines import LINES, change, pooled  # type: ignore[import-not-found]  # noqa: E402
+from quality.lines import LINES, gains, pooled  # type: ignore[import-not-found]  # noqa: E402
 
 
 def put(path: Path, text: str) -> Path:
@@ -294,9 +294,26 @@ def test_smoothed_means_know_users_and_items() -> None:
 
 
 def test_a_change_is_a_gain_whichever_way_a_metric_points() -> None:
-    pair = {"reference": 0.5, "value": 0.6, "difference": {"value": 0.1, "low": 0.05, "high": 0.2}}
-    assert change("seen_removed/ndcg@10", pair) == pytest.approx({"value": 0.2, "low": 0.1, "high": 0.4})
-    assert change("rmse", pair) == pytest.approx({"value": -0.2, "low": -0.4, "high": -0.1})
+    about = [str(n) for n in range(40)]
+    ranks = {k: pl.Series([[k]] * 40, dtype=pl.List(pl.Int32)) for k in (1, 20)}
+    nothing = {"probabilities": pl.Series([None] * 40, dtype=pl.List(pl.Float64)), "weight": 1.0}
+
+    def listed(first: int) -> pl.DataFrame:  # so many users have the right item first, the others the 20th
+        removed = pl.concat([ranks[1][:first], ranks[20][first:]])
+        return pl.DataFrame({"about": about, "ranks_removed": removed, "ranks_kept": ranks[20], **nothing})
+
+    found = gains([listed(9), listed(11)], [listed(20), listed(10)], ())["seen_removed/hr@10"]
+    assert found["value"] == pytest.approx((15 - 10) / 10)
+    assert 0 < found["low"] < found["value"] < found["high"], "twelve users gained: paired, hardly by chance"
+
+    def rated(sure: float) -> pl.DataFrame:
+        rows = {"answer": 1, "weight": 1.0, "ranks_removed": None, "ranks_kept": None}
+        return pl.DataFrame({"about": about, "probabilities": [[1 - sure, sure]] * 40, **rows})
+
+    found = gains([rated(0.6), rated(0.4)], [rated(0.5), rated(0.4)], (1.0, 2.0))
+    assert found["rmse"] == pytest.approx({end: (0.55 - 0.5) / -0.5 for end in ("value", "low", "high")})
+    with pytest.raises(RunError, match="not asked the same"):
+        gains([listed(9)], [listed(9)[::-1]], ())
 
 
 def test_runs_that_share_no_users_have_a_narrower_interval_together() -> None:
@@ -490,6 +507,7 @@ def test_one_adapter_against_one_per_task(toy_files: Path, settings: Path, tmp_p
     files = {"interactions": str(toy_files / "chain.csv"), "items": str(toy_files / "items.csv")}
     del own["finetune"]["names"]
     own["finetune"] |= {**files, "task": ["next_item", "rating"]}
+    own["runs"] = 2
     (tmp_path / "joint.yaml").write_text(yaml.safe_dump(own, sort_keys=False))
     found = found_in(bench_quality.measure("joint", tmp_path, tmp_path / "out", tmp_path, tmp_path / "results"))
     joint, single = found["genrec"], found["one adapter per task"]
@@ -498,6 +516,7 @@ def test_one_adapter_against_one_per_task(toy_files: Path, settings: Path, tmp_p
         shown = joint[f"change of {metric}"]
         assert shown["value"] == pytest.approx(gain)
         assert shown["low"] <= shown["value"] <= shown["high"]
+        assert len(joint[metric]["values"]) == 2
 
 
 def test_an_unknown_line_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

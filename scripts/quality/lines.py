@@ -3,14 +3,14 @@
 A measure gives rows, genrec's own first, then baselines and rules of the same cases; metrics have 95 % intervals.
 """
 
-import io
 import json
 import shlex
 import shutil
 import tempfile
 import time
+from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from genrec.data.store import add_events
 from genrec.errors import RunError
 from genrec.evaluation import metrics
 from genrec.evaluation.bootstrap import clusters, mean_intervals, metric_intervals
+from genrec.quality.cases import answers_of, measure_of, rank_values, ranks_of, read_cases
+from genrec.quality.results import cases_file
 from genrec.recommender import Recommender
 
 from . import converters, rules
@@ -103,9 +105,10 @@ def by_file(pattern: str) -> Callable[[Bench], Runs]:
 
 
 def joint_and_single(bench: Bench) -> Runs:
-    """One run on all tasks, then one per task."""
+    """Per seed one run on all tasks, then one per task."""
     tasks = bench.settings["finetune"]["task"]
-    return [("joint", {}), *((task, {"task": [task]}) for task in tasks)]
+    kinds: Runs = [("joint", {}), *((task, {"task": [task]}) for task in tasks)]
+    return [(f"{n}-{kind}", {**options, "seed": n}) for n in range(bench.settings["runs"]) for kind, options in kinds]
 
 
 COLD = ("ml-100k", "beauty")
@@ -395,33 +398,62 @@ LOWER = ("rmse", "mse", "mae", "log_loss", "ece")  # the less, the better
 
 
 def compared(bench: Bench) -> list[Row]:
-    """One adapter for all tasks against one per task: `change METRIC` is the gain in shares of the single one's value,
-    with a paired interval."""
-    (joint, options), *single = LINES[bench.name].runs(bench)
-    together = finetune(bench, joint, options)
-    own, seconds = metrics_of(evaluate(bench, joint)), 0.0
-    alone: Metrics = {}
-    for task, options in single:
-        folder = finetune(bench, task, options)
-        alone |= metrics_of(evaluate(bench, task))
-        seconds += seconds_of(bench, task)
-        printed = io.StringIO()
-        with redirect_stdout(printed):
-            call(["compare", str(folder), str(together), "--json"])
-        (found,) = json.loads(printed.getvalue())["comparisons"]
-        own |= {f"change {task}/{metric}": change(metric, values) for metric, values in found["metrics"].items()}
+    """One adapter for all tasks against one per task: `change METRIC` is the mean gain over the seeds in shares of the
+    single ones' value, with a paired interval."""
+    tasks = bench.settings["finetune"]["task"]
+    found: dict[str, list[Metrics]] = {kind: [] for kind in ("joint", *tasks)}
+    cases: dict[str, list[pl.DataFrame]] = {kind: [] for kind in found}
+    seconds = dict.fromkeys(found, 0.0)
+    values: dict[str, tuple[float, ...]] = {}
+    for run, options in LINES[bench.name].runs(bench):
+        _, kind = run.split("-", 1)
+        folder = finetune(bench, run, options)
+        measured = evaluate(bench, run)
+        found[kind].append(metrics_of(measured))
+        cases[kind].append(read_cases(cases_file(folder, "test")))
+        seconds[kind] += seconds_of(bench, run)
+        values |= {task: tuple(own["values"]) for task, own in measured["answers"].items()}
+    changes: Metrics = {}
+    for task in tasks:
+        both = [[own.filter(task=task) for own in cases[kind]] for kind in (task, "joint")]
+        changes |= {f"change {task}/{m}": own for m, own in gains(*both, values[task]).items()}
+    joint = pooled("genrec", found["joint"], seconds["joint"])
+    alone = [dict(ChainMap(*of_seed)) for of_seed in zip(*(found[t] for t in tasks), strict=True)]
     return [
-        Row("genrec", own, seconds=seconds_of(bench, joint)),
-        Row("one adapter per task", alone, seconds=seconds),
+        Row(joint.name, joint.metrics | changes, joint.values, joint.seconds),
+        pooled("one adapter per task", alone, sum(seconds[t] for t in tasks)),
     ]
 
 
-def change(metric: str, found: Mapping[str, Any]) -> dict[str, float | None]:
-    """A difference of two runs in shares of the reference, above 0 where the second is better."""
-    lower = metric.split("/")[-1] in LOWER
-    scale = (-1 if lower else 1) / found["reference"] if found["reference"] else float("nan")
-    ends = {k: None if v is None else v * scale for k, v in found["difference"].items()}
-    return {"value": ends["value"], "low": ends["high" if lower else "low"], "high": ends["low" if lower else "high"]}
+def gains(single: Sequence[pl.DataFrame], joint: Sequence[pl.DataFrame], values: tuple[float, ...]) -> Metrics:
+    """Means of a task's metrics over the joint runs less those over the single ones, in shares of the latter and above
+    0 where the joint ones are better; the intervals draw users, the same of every run.
+
+    single, joint: the cases of each run, the same cases in the same order. values: of the task's answers.
+    """
+    about = single[0]["about"].to_list()
+    if any(own["about"].to_list() != about for own in (*single, *joint)):
+        raise RunError("the runs of the line were not asked the same")
+    if single[0]["probabilities"].null_count():
+        before, after = (averages([rank_values(*ranks_of(own)) for own in runs]) for runs in (single, joint))
+        base = {m: float(v.mean()) for m, v in before.items()}
+        found = mean_intervals({m: after[m] - before[m] for m in before}, about)
+    else:
+        old, new = ([measure_of(*answers_of(own), values, None) for own in runs] for runs in (single, joint))
+        base = averages([measure(np.ones(len(about))) for measure in old])
+
+        def difference(factor: np.ndarray) -> dict[str, float]:
+            before, after = (averages([measure(factor) for measure in measures]) for measures in (old, new))
+            return {m: after[m] - before[m] for m in before}
+
+        found = metric_intervals(difference, about)
+    shares = {m: [end / base[m] if base[m] else float("nan") for end in own] for m, own in found.items()}
+    return intervals({m: (-v, -high, -low) if m in LOWER else (v, low, high) for m, (v, low, high) in shares.items()})
+
+
+def averages(every: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The mean of each entry, numbers or arrays, of mappings with the same keys."""
+    return {name: sum(own[name] for own in every) / len(every) for name in every[0]}
 
 
 # --- the table ----------------------------------------------------------------------------------------------------
