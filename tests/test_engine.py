@@ -169,6 +169,31 @@ def test_lists_are_sorted_scores_with_ties_by_index(world) -> None:
             assert ranking.probability.tolist() == pytest.approx(share[order].tolist(), rel=1e-5)
 
 
+def test_a_cold_item_has_the_place_that_its_text_alone_gives_it(world) -> None:
+    corpus, model = world
+    n, width, name = 300, 32, corpus.dataset.name
+    torch.manual_seed(0)
+    counts = torch.randint(1, 500, (n,))
+    cold = torch.arange(0, n, 10)
+    counts[cold] = 0
+    rows = ItemRows(torch.randn(n, width), torch.randn(n, width), torch.ones(n, dtype=torch.bool), counts)
+    torch.nn.init.normal_(rows.residual)
+    engine = Engine(RecModel(model.backbone, model.vocabulary, {name: rows}, model.outcome_rows.detach()))
+    states = torch.randn(4, width)
+    warm = np.flatnonzero(counts.numpy())
+    histories = [np.zeros(0, dtype=int), np.asarray([1, 2, -1, 10, 3]), np.arange(n // 2), warm]
+    trained, scores = (engine.item_scores(states, name, h).double().numpy() for h in (None, histories))
+    with torch.inference_mode():
+        vectors, bias = rows(None, torch.zeros(n))
+        by_text = (states @ vectors.t() + bias).double().numpy()
+    np.testing.assert_array_equal(scores[:, warm], trained[:, warm])
+    for own, text, history in zip(scores, by_text, histories, strict=True):
+        among = np.setdiff1d(warm, history) if len(history) < len(warm) else warm
+        for item in cold.tolist():
+            assert (own[among] > own[item]).sum() == (text[among] > text[item]).sum()
+        assert np.argsort(own[cold]).tolist() == np.argsort(text[cold]).tolist()
+
+
 def test_rows_of_a_large_catalogue_are_those_of_a_small_one(world) -> None:
     corpus, model = world
     n, width = ROWS_AT_A_TIME + 10, 32

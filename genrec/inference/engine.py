@@ -38,7 +38,7 @@ class Engine:
         self.model = model
         self.batch_tokens = batch_tokens
         self.prefixes = PrefixCache(prefix_bytes)
-        self._rows: dict[str, tuple[Tensor, Tensor]] = {}
+        self._rows: dict[tuple[str, bool], tuple[Tensor, Tensor]] = {}
 
     def refresh(self) -> None:
         """Forget the item rows and the histories, since the model has changed."""
@@ -46,19 +46,20 @@ class Engine:
         self.prefixes.clear()
 
     @torch.inference_mode()
-    def item_rows(self, dataset: str) -> tuple[Tensor, Tensor]:
-        """Rows (items, width) and biases (items,) of a catalogue."""
-        if dataset not in self._rows:
+    def item_rows(self, dataset: str, text_alone: bool = False) -> tuple[Tensor, Tensor]:
+        """Rows (items, width) and biases (items,) of a catalogue; text_alone: as if nobody had taken any of them."""
+        if (dataset, text_alone) not in self._rows:
             catalogue = self.model.rows_of(dataset)
             n, width = catalogue.residual.shape
+            keep = torch.zeros(n, device=catalogue.residual.device) if text_alone else None
             if n <= ROWS_AT_A_TIME:
-                self._rows[dataset] = catalogue()
+                self._rows[dataset, text_alone] = catalogue(None, keep)
             else:
                 rows, bias = catalogue.residual.new_empty(n, width), catalogue.bias.new_empty(n)
                 for part in torch.arange(n, device=rows.device).split(ROWS_AT_A_TIME):
-                    rows[part], bias[part] = catalogue(part)
-                self._rows[dataset] = rows, bias
-        return self._rows[dataset]
+                    rows[part], bias[part] = catalogue(part, keep)
+                self._rows[dataset, text_alone] = rows, bias
+        return self._rows[dataset, text_alone]
 
     @torch.inference_mode()
     def states(self, rows: Sequence[Row], progress: Callable[[int, int], None] | None = None) -> States:
@@ -125,13 +126,21 @@ class Engine:
         """Exact scores (n, items) of the whole catalogue.
 
         histories: the items of each state's history (catalogue indices oldest first, -1 for none; with the question
-        `basket` its items come last), whose neighbours add to the scores; None: nothing does.
+        `basket` its items come last), whose neighbours add to the scores, and among whose other items the cold ones are
+        placed (`place_cold`); None: the scores are those that are trained.
         """
         rows, bias = self.item_rows(dataset)
         catalogue = self.model.rows_of(dataset)
-        scores = torch.addmm(bias, states, rows.t(), alpha=float(catalogue.log_scale.exp()))
-        if histories is not None and catalogue.neighbours is not None and catalogue.neighbours.adds(question):
+        scale = float(catalogue.log_scale.exp())
+        scores = torch.addmm(bias, states, rows.t(), alpha=scale)
+        if histories is None:
+            return scores
+        if catalogue.neighbours is not None and catalogue.neighbours.adds(question):
             scores += catalogue.neighbours(histories, question)
+        if not catalogue.warm.all() and catalogue.warm.any():
+            rows, bias = self.item_rows(dataset, text_alone=True)
+            by_text = torch.addmm(bias, states, rows.t(), alpha=scale)
+            place_cold(scores, by_text, catalogue.warm, histories)
         return scores
 
     @torch.inference_mode()
@@ -174,6 +183,33 @@ class Engine:
     def outcome_scores(self, states: States, dataset: str, task: str) -> Tensor:
         """Scores (n, answers) of a task's answers."""
         return self.model.group_scores(states, self.model.vocabulary.group(dataset, task))
+
+
+def place_cold(scores: Tensor, by_text: Tensor, warm: Tensor, histories: Sequence[np.ndarray]) -> None:
+    """Give each cold item the place among a user's warm items that it has where all are judged by their texts alone.
+
+    scores: (n, items), in which those of cold items are replaced. by_text: (n, items). warm: (items,) bool. Items of
+    the history (catalogue indices, -1 for none) are not among those it is placed with. Quantile mapping: scores of the
+    same rank correspond, with linear interpolation between them; beyond the first and the last, differences by text
+    count. Texts alone spread scores less than what is known of items does: without this no cold item would come first.
+    """
+    among = warm.repeat(len(scores), 1)
+    for own, history in zip(among, histories, strict=True):
+        own[torch.as_tensor(history[history >= 0], device=own.device, dtype=torch.long)] = False
+    among |= warm & ~among.any(1, keepdim=True)  # who has every warm item
+    order_text = by_text.masked_fill(~among, -torch.inf).sort(1).values
+    order = scores.masked_fill(~among, -torch.inf).sort(1).values
+    cold = torch.nonzero(~warm)[:, 0]
+    own = by_text[:, cold].contiguous()
+    n = scores.shape[1]
+    first = (~among).sum(1, keepdim=True)  # place of the lowest of them
+    above = torch.searchsorted(order_text, own).clamp(max=n - 1).maximum(first)
+    below = (above - 1).maximum(first)
+    low, high = order_text.gather(1, below), order_text.gather(1, above)
+    share = torch.where(high > low, (own - low) / (high - low), torch.zeros(())).clamp(0, 1)
+    mapped = torch.lerp(order.gather(1, below), order.gather(1, above), share)
+    beyond = (own - order_text[:, -1:]).clamp_min(0) + (own - order_text.gather(1, first)).clamp_max(0)
+    scores[:, cold] = mapped + beyond
 
 
 def can_read_on(model: RecModel) -> bool:
