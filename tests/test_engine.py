@@ -194,6 +194,28 @@ def test_a_cold_item_has_the_place_that_its_text_alone_gives_it(world) -> None:
         assert np.argsort(own[cold]).tolist() == np.argsort(text[cold]).tolist()
 
 
+def test_a_catalogue_half_of_which_nobody_took_gets_a_tenth_of_the_lists_for_it(world) -> None:
+    corpus, model = world
+    n, width, name = 400, 32, corpus.dataset.name
+    torch.manual_seed(0)
+    counts = torch.randint(1, 500, (n,))
+    cold = torch.arange(0, n, 2)
+    counts[cold] = 0
+    rows = ItemRows(torch.randn(n, width), torch.randn(n, width), torch.ones(n, dtype=torch.bool), counts)
+    torch.nn.init.normal_(rows.residual)
+    engine = Engine(RecModel(model.backbone, model.vocabulary, {name: rows}, model.outcome_rows.detach()))
+    states = torch.randn(200, width)
+    scores = engine.item_scores(states, name, [np.zeros(0, dtype=int)] * len(states)).numpy()
+    with torch.inference_mode():
+        vectors, bias = rows(None, torch.zeros(n))
+        by_text = (states @ vectors.t() + bias).numpy()
+    listed = np.isin(np.argsort(-scores, 1)[:, :20], cold.numpy())
+    assert 0.05 < listed.mean() < 0.15
+    assert listed[:, 0].any()
+    for own, text in zip(scores[:, cold], by_text[:, cold], strict=True):
+        assert np.all(np.diff(own[np.argsort(text)]) >= 0)
+
+
 def test_rows_of_a_large_catalogue_are_those_of_a_small_one(world) -> None:
     corpus, model = world
     n, width = ROWS_AT_A_TIME + 10, 32

@@ -17,6 +17,7 @@ States = Tensor  # hidden states (reads, width), float32
 FEW = 8  # so many rows are read one by one, each after the part of it that is known
 ROWS_AT_A_TIME = 65_536  # item rows computed at a time
 SCORES_AT_A_TIME = 2**25  # scores held at a time: 128 MiB
+COLD_SHARE = 0.1  # of the first of a list, at most, on average
 
 
 @dataclass(frozen=True)
@@ -192,6 +193,7 @@ def place_cold(scores: Tensor, by_text: Tensor, warm: Tensor, histories: Sequenc
     the history (catalogue indices, -1 for none) are not among those it is placed with. Quantile mapping: scores of the
     same rank correspond, with linear interpolation between them; beyond the first and the last, differences by text
     count. Texts alone spread scores less than what is known of items does: without this no cold item would come first.
+    Where more than COLD_SHARE of the items are cold, places are lowered so that this is their share of the first.
     """
     among = warm.repeat(len(scores), 1)
     for own, history in zip(among, histories, strict=True):
@@ -201,13 +203,18 @@ def place_cold(scores: Tensor, by_text: Tensor, warm: Tensor, histories: Sequenc
     order = scores.masked_fill(~among, -torch.inf).sort(1).values
     cold = torch.nonzero(~warm)[:, 0]
     own = by_text[:, cold].contiguous()
-    n = scores.shape[1]
+    last = scores.shape[1] - 1
     first = (~among).sum(1, keepdim=True)  # place of the lowest of them
-    above = torch.searchsorted(order_text, own).clamp(max=n - 1).maximum(first)
+
+    above = torch.searchsorted(order_text, own).clamp(max=last).maximum(first)
     below = (above - 1).maximum(first)
     low, high = order_text.gather(1, below), order_text.gather(1, above)
-    share = torch.where(high > low, (own - low) / (high - low), torch.zeros(())).clamp(0, 1)
-    mapped = torch.lerp(order.gather(1, below), order.gather(1, above), share)
+    place = below + torch.where(high > low, (own - low) / (high - low), 0).clamp(0, 1).double()
+    odds = len(cold) / int(warm.sum()) / (COLD_SHARE / (1 - COLD_SHARE))
+    place = first + (last - first) * ((place - first) / (last - first).clamp(min=1)) ** max(1.0, odds)
+
+    below = place.long()
+    mapped = torch.lerp(order.gather(1, below), order.gather(1, (below + 1).clamp(max=last)), (place - below).float())
     beyond = (own - order_text[:, -1:]).clamp_min(0) + (own - order_text.gather(1, first)).clamp_max(0)
     scores[:, cold] = mapped + beyond
 
