@@ -169,23 +169,38 @@ def test_lists_are_sorted_scores_with_ties_by_index(world) -> None:
             assert ranking.probability.tolist() == pytest.approx(share[order].tolist(), rel=1e-5)
 
 
-def test_a_cold_item_has_the_place_that_its_text_alone_gives_it(world) -> None:
+def engine_of(world, rows: ItemRows) -> Engine:
+    """The world's model with another catalogue."""
     corpus, model = world
-    n, width, name = 300, 32, corpus.dataset.name
+    return Engine(RecModel(model.backbone, model.vocabulary, {corpus.dataset.name: rows}, model.outcome_rows.detach()))
+
+
+def partly_cold(world, n: int, every: int) -> tuple[Engine, ItemRows, torch.Tensor]:
+    """A catalogue of n items, one of every so many of which nobody took; which these are."""
     torch.manual_seed(0)
     counts = torch.randint(1, 500, (n,))
-    cold = torch.arange(0, n, 10)
+    cold = torch.arange(0, n, every)
     counts[cold] = 0
-    rows = ItemRows(torch.randn(n, width), torch.randn(n, width), torch.ones(n, dtype=torch.bool), counts)
+    rows = ItemRows(torch.randn(n, 32), torch.randn(n, 32), torch.ones(n, dtype=torch.bool), counts)
     torch.nn.init.normal_(rows.residual)
-    engine = Engine(RecModel(model.backbone, model.vocabulary, {name: rows}, model.outcome_rows.detach()))
-    states = torch.randn(4, width)
-    warm = np.flatnonzero(counts.numpy())
+    return engine_of(world, rows), rows, cold
+
+
+def text_scores(rows: ItemRows, states: torch.Tensor) -> np.ndarray:
+    """Scores of a catalogue judged by its texts alone."""
+    with torch.inference_mode():
+        vectors, bias = rows(None, torch.zeros(len(rows.residual)))
+        return (states @ vectors.t() + bias).double().numpy()
+
+
+def test_a_cold_item_has_the_place_that_its_text_alone_gives_it(world) -> None:
+    n, name = 300, world[0].dataset.name
+    engine, rows, cold = partly_cold(world, n, 10)
+    states = torch.randn(4, 32)
+    warm = np.setdiff1d(np.arange(n), cold.numpy())
     histories = [np.zeros(0, dtype=int), np.asarray([1, 2, -1, 10, 3]), np.arange(n // 2), warm]
     trained, scores = (engine.item_scores(states, name, h).double().numpy() for h in (None, histories))
-    with torch.inference_mode():
-        vectors, bias = rows(None, torch.zeros(n))
-        by_text = (states @ vectors.t() + bias).double().numpy()
+    by_text = text_scores(rows, states)
     np.testing.assert_array_equal(scores[:, warm], trained[:, warm])
     for own, text, history in zip(scores, by_text, histories, strict=True):
         among = np.setdiff1d(warm, history) if len(history) < len(warm) else warm
@@ -195,20 +210,10 @@ def test_a_cold_item_has_the_place_that_its_text_alone_gives_it(world) -> None:
 
 
 def test_a_catalogue_half_of_which_nobody_took_gets_a_tenth_of_the_lists_for_it(world) -> None:
-    corpus, model = world
-    n, width, name = 400, 32, corpus.dataset.name
-    torch.manual_seed(0)
-    counts = torch.randint(1, 500, (n,))
-    cold = torch.arange(0, n, 2)
-    counts[cold] = 0
-    rows = ItemRows(torch.randn(n, width), torch.randn(n, width), torch.ones(n, dtype=torch.bool), counts)
-    torch.nn.init.normal_(rows.residual)
-    engine = Engine(RecModel(model.backbone, model.vocabulary, {name: rows}, model.outcome_rows.detach()))
-    states = torch.randn(200, width)
-    scores = engine.item_scores(states, name, [np.zeros(0, dtype=int)] * len(states)).numpy()
-    with torch.inference_mode():
-        vectors, bias = rows(None, torch.zeros(n))
-        by_text = (states @ vectors.t() + bias).numpy()
+    engine, rows, cold = partly_cold(world, 400, 2)
+    states = torch.randn(200, 32)
+    scores = engine.item_scores(states, world[0].dataset.name, [np.zeros(0, dtype=int)] * len(states)).numpy()
+    by_text = text_scores(rows, states)
     listed = np.isin(np.argsort(-scores, 1)[:, :20], cold.numpy())
     assert 0.05 < listed.mean() < 0.15
     assert listed[:, 0].any()
@@ -217,14 +222,12 @@ def test_a_catalogue_half_of_which_nobody_took_gets_a_tenth_of_the_lists_for_it(
 
 
 def test_rows_of_a_large_catalogue_are_those_of_a_small_one(world) -> None:
-    corpus, model = world
     n, width = ROWS_AT_A_TIME + 10, 32
     torch.manual_seed(0)
     wide = ItemRows(torch.randn(n, width), torch.randn(n, width), torch.rand(n) < 0.5)
     torch.nn.init.normal_(wide.residual)
     torch.nn.init.normal_(wide.up)
-    own = RecModel(model.backbone, model.vocabulary, {corpus.dataset.name: wide}, model.outcome_rows.detach())
     with torch.inference_mode():
         whole = wide()
-    for one, two in zip(Engine(own).item_rows(corpus.dataset.name), whole, strict=True):
+    for one, two in zip(engine_of(world, wide).item_rows(world[0].dataset.name), whole, strict=True):
         torch.testing.assert_close(one, two, atol=1e-4, rtol=1e-4)
