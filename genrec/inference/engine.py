@@ -17,7 +17,7 @@ States = Tensor  # hidden states (reads, width), float32
 FEW = 8  # so many rows are read one by one, each after the part of it that is known
 ROWS_AT_A_TIME = 65_536  # item rows computed at a time
 SCORES_AT_A_TIME = 2**25  # scores held at a time: 128 MiB
-COLD_SHARE = 0.1  # of the first of a list, at most, on average
+COLD_SHARE = 0.1  # of the first of a list, about, at most
 
 
 @dataclass(frozen=True)
