@@ -117,6 +117,31 @@ def test_few_rows_read_as_many(world) -> None:
     torch.testing.assert_close(engine.states(some), Engine(model).states(some), atol=1e-5, rtol=1e-4)
 
 
+def test_histories_of_many_lengths_are_read_on_together(world) -> None:
+    corpus, model = world
+    engine = Engine(model, prefix_bytes=2**22)
+    before = [20, 24, 31, 36, 12]
+    engine.read_on([history(corpus, n, user=user) for user, n in enumerate(before)])
+    item, words = corpus.items.first, corpus.encode("What will the user choose next ?")
+    after = [
+        history(corpus, 23, user=0),
+        history(corpus, 24, user=1),  # nothing new
+        history(corpus, 32, [words, [item + 3]], user=2),
+        history(corpus, 37, user=3),
+        history(corpus, 12, [[item + 1]], user=4),
+        history(corpus, 18, user=5),  # not known
+    ]
+    read = []
+    hook = model.backbone.embed_tokens.register_forward_pre_hook(lambda _, given: read.append(given[0].shape))
+    found = engine.read_on(after)
+    hook.remove()
+    torch.testing.assert_close(found, Engine(model).states(after), atol=1e-5, rtol=1e-4)
+    assert [n for n, _ in read] == [4, 1]  # the four that are known together, the new one alone
+    assert read[0][1] == len(words) + 1 + 2  # the longest question and the event before it
+    again = engine.read_on([history(corpus, n, user=user) for user, n in ((0, 23), (3, 37), (5, 18))])
+    torch.testing.assert_close(again, found[[0, 4, 6]], atol=0, rtol=0)
+
+
 def test_what_is_kept_has_a_limit_and_the_oldest_goes_first(world) -> None:
     corpus, model = world
     engine = Engine(model, prefix_bytes=2**20)

@@ -11,7 +11,7 @@ from transformers import DynamicCache
 from ..model.batching import Batch, batches_by_length, collate
 from ..model.recmodel import RecModel, read_states
 from ..tasks.rows import Row
-from .prefixes import LEAST, PrefixCache, prefix_of
+from .prefixes import LEAST, Prefix, PrefixCache, joined, prefix_of
 
 States = Tensor  # hidden states (reads, width), float32
 FEW = 8  # so many rows are read one by one, each after the part of it that is known
@@ -70,8 +70,8 @@ class Engine:
         """
         if self.model.training:
             self.model.eval()
-        if 0 < len(rows) <= FEW and self.prefixes.limit and can_read_on(self.model):
-            return torch.cat([self._read_on(row) for row in rows])
+        if 0 < len(rows) <= FEW and self.remembers:
+            return self.read_on(rows)
         counts = np.asarray([len(r.target_at) for r in rows])
         starts = np.concatenate([[0], np.cumsum(counts)])
         width = self.model.outcome_rows.shape[1]
@@ -95,26 +95,96 @@ class Engine:
                     progress(done, len(rows))
         return out
 
-    def _read_on(self, row: Row) -> States:
-        """Hidden states at one row's `target_at`; what is known of its history does not go through the backbone."""
-        items = self.item_rows(row.dataset)[0] if row.dataset in self.model.catalogue_of else None
+    @property
+    def remembers(self) -> bool:
+        """Whether histories that were read are kept."""
+        return self.prefixes.limit > 0 and can_read_on(self.model)
+
+    def unread(self, row: Row) -> int:
+        """Tokens of a row that must go through the backbone, since they are not known from before."""
+        known, start = self._known(row)
+        return 0 if known is not None and start == len(row.tokens) else len(row.tokens) - start
+
+    @torch.inference_mode()
+    def read_on(self, rows: Sequence[Row]) -> States:
+        """As `states`; what is known of the rows' histories does not go through the backbone, and the histories are
+        kept. Rows of like length are read together."""
+        found: list[States | None] = [None] * len(rows)
+        starts = []
+        for n, row in enumerate(rows):
+            known, start = self._known(row)
+            starts.append(start)
+            if known is not None and start == len(row.tokens):
+                found[n] = known.last[None]  # the same bits as the first time
+        by_dataset: dict[tuple[str, bool], list[int]] = {}
+        for n, row in enumerate(rows):
+            if found[n] is None:
+                by_dataset.setdefault((row.dataset, starts[n] > 0), []).append(n)
+        for members in by_dataset.values():
+            for group in batches_by_length([len(rows[n].tokens) - starts[n] for n in members], self.batch_tokens):
+                chosen = [members[n] for n in group]
+                for n, own in zip(chosen, self._read_after([rows[n] for n in chosen]), strict=True):
+                    found[n] = own
+        return torch.cat([own for own in found if own is not None])
+
+    def _known(self, row: Row) -> tuple[Prefix | None, int]:
+        """What is known of a row's history, and how many tokens of the row need not be read; all of them where only the
+        end of the history is asked for."""
         history = row.tokens[: row.segment.count(0)]
         known = self.prefixes.longest(row.dataset, history)
-        if known is not None and row.target_at == [known.length - 1] and known.length == len(row.tokens):
-            return known.last[None]  # the same bits as the first time
-        start = min(known.length, *row.target_from) if known is not None else 0
-        cache = known.cache(start) if known is not None else DynamicCache()
-        fields = collate([row], self.model.names.index(row.dataset))
+        if known is None:
+            return None, 0
+        if row.target_at == [known.length - 1] and known.length == len(row.tokens):
+            return known, known.length
+        return known, min(known.length, *row.target_from)
+
+    def _read_after(self, rows: Sequence[Row]) -> list[States]:
+        """States of rows of one data set, all or none of which begin with what is known; padded to one length of the
+        known part and one of the part that is read."""
+        dataset = rows[0].dataset
+        items = self.item_rows(dataset)[0] if dataset in self.model.catalogue_of else None
+        known, starts = zip(*(self._known(row) for row in rows), strict=True)
+        fields = collate(rows, self.model.names.index(dataset))
         batch = Batch.from_fields({k: v.to(self.model.device) for k, v in fields.items()})
-        position = batch.position[:, start:] if batch.position is not None else None
-        mask = batch.mask[:, :, start:] if batch.mask is not None else None
-        embedded = self.model.embed(batch.tokens[:, start:], row.dataset, items)
-        hidden = self.model.hidden(embedded, position, mask, cache=cache).last_hidden_state
-        if len(history) >= LEAST and (known is None or known.length < len(history)):
-            last = hidden[0, len(history) - 1 - start].float().clone()
-            self.prefixes.keep(row.dataset, history, prefix_of(cache, len(history), last), known)
-        begun = replace(batch, target_from=batch.target_from - start, target_at=batch.target_at - start)
-        return read_states(hidden, begun).float()
+        tokens, position, mask, cache = batch.tokens, batch.position, batch.mask, DynamicCache()
+        width = max(starts)
+        if width:
+            tokens, position, mask, cache = self._after(batch, [len(r.tokens) for r in rows], known, starts)
+        hidden = self.model.hidden(
+            self.model.embed(tokens, dataset, items), position, mask, cache=cache
+        ).last_hidden_state
+        begin = torch.as_tensor(starts, device=hidden.device)[batch.target_row]
+        begun = replace(batch, target_from=batch.target_from - begin, target_at=batch.target_at - begin)
+        read = read_states(hidden, begun).float().split([len(r.target_at) for r in rows])
+        for n, (row, before, start) in enumerate(zip(rows, known, starts, strict=True)):
+            history = row.tokens[: row.segment.count(0)]
+            if len(history) >= LEAST and (before is None or before.length < len(history)):
+                last = hidden[n, len(history) - 1 - start].float().clone()
+                self.prefixes.keep(dataset, history, prefix_of(cache, n, start, width, len(history), last), before)
+        return list(read)
+
+    def _after(
+        self, batch: Batch, lengths: Sequence[int], known: Sequence[Prefix], starts: Sequence[int]
+    ) -> tuple[Tensor, Tensor, Tensor, DynamicCache]:
+        """Tokens (rows, read), positions and mask (rows, 1, read, known + read) of what comes after the known parts,
+        and these as a cache."""
+        width, read = max(starts), max(n - s for n, s in zip(lengths, starts, strict=True))
+        start = torch.as_tensor(starts, device=batch.tokens.device)[:, None]
+        place = (start + torch.arange(read, device=start.device)).clamp(max=batch.tokens.shape[1] - 1)
+        position = place if batch.position is None else batch.position.gather(1, place)
+        if batch.mask is None:
+            at = torch.arange(batch.tokens.shape[1], device=start.device)
+            full = (at[:, None] >= at[None, :]).expand(len(starts), -1, -1)
+        else:
+            full = batch.mask[:, 0]
+        rows = full.gather(1, place[:, :, None].expand(-1, -1, full.shape[2]))
+        before = torch.arange(width, device=start.device)
+        old = rows[:, :, :width] & (before < start)[:, None]
+        new = rows.gather(2, place[:, None, :].expand(-1, read, -1))
+        at = torch.arange(read, device=start.device)
+        new &= at < torch.as_tensor(lengths, device=start.device)[:, None, None] - start[:, :, None]
+        new |= at[:, None] == at  # what is padding looks at itself, lest nothing be looked at
+        return batch.tokens.gather(1, place), position, torch.cat([old, new], 2)[:, None], joined(known, starts, width)
 
     @torch.inference_mode()
     def item_scores(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 from transformers import DynamicCache
 
@@ -26,15 +27,31 @@ class Prefix:
         """Memory of the keys and values."""
         return sum(t.nbytes for pair in self.layers for t in pair)
 
-    def cache(self, length: int) -> DynamicCache:
-        """As transformers reads it, cut to `length` tokens; reading on does not change this prefix."""
-        return DynamicCache([(k[:, :, :length], v[:, :, :length]) for k, v in self.layers])
+
+def joined(prefixes: Sequence[Prefix], lengths: Sequence[int], width: int) -> DynamicCache:
+    """The first `lengths` tokens of several prefixes as one cache, padded to `width` tokens; reading on does not change
+    the prefixes."""
+    layers = []
+    for block in range(len(prefixes[0].layers)):
+        pair = []
+        for of in (0, 1):
+            first = prefixes[0].layers[block][of]
+            out = first.new_zeros(len(prefixes), first.shape[1], width, first.shape[3])
+            for n, (prefix, length) in enumerate(zip(prefixes, lengths, strict=True)):
+                out[n, :, :length] = prefix.layers[block][of][0, :, :length]
+            pair.append(out)
+        layers.append((pair[0], pair[1]))
+    return DynamicCache(layers)
 
 
-def prefix_of(cache: DynamicCache, length: int, last: Tensor) -> Prefix:
-    """The first `length` tokens of what was read into a cache."""
-    layers = tuple((k[:, :, :length].contiguous(), v[:, :, :length].contiguous()) for k, v, _ in cache)
-    return Prefix(layers, length, last)
+def prefix_of(cache: DynamicCache, n: int, start: int, width: int, length: int, last: Tensor) -> Prefix:
+    """The first `length` tokens of row n of a cache, whose known part of `start` tokens was padded to `width`."""
+
+    def own(kept: Tensor) -> Tensor:
+        read = kept[n : n + 1, :, width : width + length - start]
+        return torch.cat([kept[n : n + 1, :, :start], read], 2) if start else read.clone()
+
+    return Prefix(tuple((own(k), own(v)) for k, v, _ in cache), length, last)
 
 
 class PrefixCache:
