@@ -583,6 +583,66 @@ def latest_run(root: Path = Path("runs")) -> Path:
     return found[-1].parent.parent
 
 
+# --- serve, mcp ---------------------------------------------------------------------------------------------------
+
+
+def serve_options(parser: Parser) -> None:
+    """Options of serve: the fields of ServeConfig."""
+    from .options import add_options
+    from .serving.config import ServeConfig
+
+    add_options(parser, ServeConfig)
+    parser.add_argument("--log", action="store_true", help="a line for each request; never what was asked or of whom")
+
+
+def serve(args: argparse.Namespace) -> None:
+    """Serve a run: OpenAI-compatible, REST, MCP and a web page."""
+    from .options import from_namespace
+    from .serving.config import ServeConfig
+
+    config = from_namespace(ServeConfig, args)
+    check_run(config.run)
+    if args.log:
+        logging.getLogger("genrec.serving").setLevel(logging.INFO)
+    with no_collection():
+        from .serving.app import serve as run
+    run(config, say)
+
+
+def mcp_options(parser: Parser) -> None:
+    """Options of mcp."""
+    from .options import add_options
+    from .serving.config import ServeConfig
+
+    add_options(parser, ServeConfig, MCP_OPTIONS)
+    parser.add_argument("--print-config", action="store_true", help="what MCP clients have in their configuration")
+
+
+def mcp(args: argparse.Namespace) -> None:
+    """Answer the Model Context Protocol on stdin and stdout: tools to recommend, rank, predict, search and explain."""
+    from .options import from_namespace
+    from .serving.config import ServeConfig
+
+    config = from_namespace(ServeConfig, args)
+    check_run(config.run)
+    from .serving.mcp_server import client_config, run_stdio
+
+    if args.print_config:
+        show_json(client_config(config))
+        return
+    run_stdio(config)
+
+
+MCP_OPTIONS = ("run", "record_events", "store", "quantize", "allow_backbone_mismatch", "model", "timeout", "prefix_mib")
+
+
+def check_run(run: str) -> None:
+    """Say at once what is no finished run."""
+    from .recommender import check_run as check
+
+    check(Path(run))
+
+
 # --- tasks, data, doctor ------------------------------------------------------------------------------------------
 
 
@@ -759,6 +819,8 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], None], Callable[[Parser
     "embed": (embed, embed_options),
     "ask": (ask, ask_options),
     "chat": (chat, chat_options),
+    "serve": (serve, serve_options),
+    "mcp": (mcp, mcp_options),
     "rows": (rows, rows_options),
     "tasks": (tasks, tasks_options),
     "data": (data, data_options),

@@ -13,7 +13,7 @@ import polars as pl
 from .data import store as stores
 from .data.dataset import Dataset
 from .data.titles import TitleIndex
-from .errors import DataError, GenrecError, RunError, UnknownNameError
+from .errors import DataError, GenrecError, RunError, UnavailableError, UnknownNameError
 from .tasks.questions import text_branch
 from .tasks.rows import (
     UNDATED,
@@ -34,6 +34,7 @@ from .tasks.vocabulary import EVENT
 
 if TYPE_CHECKING:
     from .inference.engine import Engine, Ranking
+    from .inference.texts import TextVectors
     from .inference.titles import Titles
     from .model.adapter import Adapter
     from .model.backbone import Backbone
@@ -104,6 +105,8 @@ class Recommender:
         load_language: Callable[[], "Backbone"] | None = None,
     ) -> None:
         self.adapter, self.engine, self.store, self._load_language = adapter, engine, store, load_language
+        self._text_vectors: TextVectors | None = None
+        self.catalogues = dict(adapter.catalogues)
         self.datasets: tuple[str, ...] = adapter.manifest.vocabulary.datasets
 
     @staticmethod
@@ -114,25 +117,16 @@ class Recommender:
         device: str | None = None,
         allow_mismatch: bool = False,
         model: str | None = None,
+        store: stores.Store | None = None,
     ) -> "Recommender":
         """Load a run folder.
 
         quantize: `none` or `nf4` for the backbone; None: as the run was trained. model: where the backbone is, if it is
-        a folder or file that has moved. Raises RunError where the run is incomplete, damaged, newer, or its backbone
-        differs and `allow_mismatch` is not set.
+        a folder or file that has moved. store: users and events, if not the run's own. Raises RunError where the run is
+        incomplete, damaged, newer, or its backbone differs and `allow_mismatch` is not set.
         """
         folder = Path(run)
-        if not folder.is_dir():
-            raise RunError(f"there is no run folder {folder}; `genrec finetune ... --out {folder}` makes one")
-        if not (folder / "adapter").is_dir():
-            interrupted = (folder / "checkpoints").is_dir()
-            command = "align" if (folder / "align.json").is_file() else "finetune"
-            how = (
-                f"its training was interrupted: give the same `genrec {command}` command to resume it"
-                if interrupted
-                else "it has no adapter/"
-            )
-            raise RunError(f"{folder} is not a finished run: {how}")
+        check_run(folder)
         from .inference.engine import Engine
         from .model.adapter import load_adapter, read_manifest
         from .model.backbone import load_language
@@ -148,7 +142,7 @@ class Recommender:
         language = partial(
             load_language, place or source.model, device=device, expected=source, allow_mismatch=allow_mismatch
         )
-        return Recommender(adapter, engine, stores.open_store(folder / "store.db"), language)
+        return Recommender(adapter, engine, store or stores.open_store(folder / "store.db"), language)
 
     # --- what the run holds ---------------------------------------------------------------------------------------
 
@@ -182,12 +176,116 @@ class Recommender:
         """The items of a data set: item_id, title, attributes, train_count (interactions in the training part)."""
         return self._shelf(self._dataset(dataset)).items
 
+    def has_catalogue(self, dataset: str) -> bool:
+        """Whether a data set has items that can be recommended."""
+        return self._shelf(self._dataset(dataset)).items.height > 0 and "next_item" in self.tasks(dataset)
+
+    def has_item(self, item: str, dataset: str | None = None) -> bool:
+        """Whether the catalogue of a data set has this item."""
+        return item in self._shelf(self._dataset(dataset)).index
+
+    def titles(self, items: Sequence[str], dataset: str | None = None) -> list[str | None]:
+        """The titles of some items; None for one that the catalogue lacks or has no title for."""
+        shelf = self._shelf(self._dataset(dataset))
+        return [shelf.names[shelf.index[i]] if i in shelf.index else None for i in items]
+
+    def search_items(self, text: str, k: int = 10, dataset: str | None = None) -> list[str]:
+        """Ids of the k items at most that an id or a title names, then of those whose titles are most like the text."""
+        from rapidfuzz import fuzz, process, utils
+
+        shelf = self._shelf(self._dataset(dataset))
+        named = self.find_items(text, dataset)["item_id"].to_list()
+        near = process.extract(
+            text, shelf.names, scorer=fuzz.WRatio, processor=utils.default_process, limit=k, score_cutoff=LIKE
+        )
+        ids = [text] if text in shelf.index else []
+        return list(dict.fromkeys([*ids, *named, *(shelf.ids[n] for _, _, n in near)]))[:k]
+
+    def outcome_of(self, dataset: str, event: str | None, value: float | None) -> dict[str, str | float]:
+        """What an interaction of a kind and with a value is in this data set: its `event` and its `rating`.
+
+        Where items are rated, `like` is the best rating and `dislike` the worst. Raises DataError for a rating beyond
+        those of the data.
+        """
+        group = self.adapter.manifest.vocabulary.by_key.get((self._dataset(dataset), "rating"))
+        found: dict[str, str | float] = {} if event is None else {"event": event}
+        if group is None:
+            if value is not None and event in (None, "rating"):
+                raise DataError(f"{dataset} has no ratings, so a value of {value:g} says nothing: leave it out")
+            return found
+        low, high = min(group.values), max(group.values)
+        if value is None and event in ("like", "dislike"):
+            value = high if event == "like" else low
+        if value is not None and event in (None, "rating", "like", "dislike"):
+            if not low <= value <= high:
+                raise DataError(f"a rating of {value:g}: those of {dataset} go from {low:g} to {high:g}")
+            found["rating"] = min(group.values, key=lambda v: abs(v - value))
+        return found
+
     def find_items(self, title: str, dataset: str | None = None) -> pl.DataFrame:
         """Items (item_id, title) that a title names, the most frequent first: to the letter (case, accents and articles
         aside), else those that hold all its words, else those that differ by a typo."""
         shelf = self._shelf(self._dataset(dataset))
         match = shelf.titles.find(title)
         return shelf.items[list(match.items) if match else []].select("item_id", "title")
+
+    # --- items that come later ------------------------------------------------------------------------------------
+
+    def check_items(self, items: Sequence[Mapping[str, object]], dataset: str | None = None) -> pl.DataFrame:
+        """Items to add as a frame with the catalogue's columns; what an item lacks is null.
+
+        items: item_id, title, and any attributes of the catalogue. Raises DataError for what cannot be added, naming
+        the item and the column.
+        """
+        name = self._with_catalogue(dataset)
+        schema = dict(self._shelf(name).items.drop("train_count").schema)
+        rows = []
+        for n, item in enumerate(items):
+            where = f"items[{n}]"
+            ids = item.get("item_id")
+            if not isinstance(ids, str) or not ids.strip():
+                raise DataError(f"{where}.item_id: a text is needed (given: {ids!r})")
+            if unknown := [c for c in item if c not in schema]:
+                raise DataError(
+                    f"{where}.{unknown[0]}: the catalogue of {name} has no such column; it has {', '.join(schema)}"
+                )
+            row = {c: as_column(item.get(c), kind, f"{where}.{c}") for c, kind in schema.items()}
+            if not any(value for column, value in row.items() if column != "item_id"):
+                raise DataError(f"{where}: an item without title and attributes has no text to rank it by")
+            rows.append(row)
+        return pl.DataFrame(rows, schema=schema).unique("item_id", keep="last", maintain_order=True)
+
+    def add_items(self, items: Sequence[Mapping[str, object]], dataset: str | None = None) -> None:
+        """Add items to the catalogue, or change what is said of items that it has; they can be ranked at once.
+
+        An added item is ranked as one is that nobody took in training: by its text. What was learned of an item that
+        was trained stays. All or nothing; raises DataError as `check_items`.
+        """
+        frame = self.check_items(items, dataset)
+        name = self._dataset(dataset)
+        shelf, rows = self._shelf(name), self.adapter.model.rows_of(name)
+        ids = frame["item_id"].to_list()
+        old = [i for i in ids if i in shelf.index]
+        cold = [i for i in old if not rows.warm[shelf.index[i]]]
+        new = frame.filter(~pl.col("item_id").is_in(old))
+        from .inference.texts import TextVectors, item_texts
+
+        if self._text_vectors is None:
+            self._text_vectors = TextVectors(self.adapter)
+        if cold:
+            texts = item_texts(frame.filter(pl.col("item_id").is_in(cold)))
+            order = [i for i in ids if i in set(cold)]
+            rows.reword(self.engine.places([shelf.index[i] for i in order]), self._text_vectors(texts))
+        if new.height:
+            rows.extend(self._text_vectors(item_texts(new)))
+        counts = dict(shelf.items.select("item_id", "train_count").iter_rows())
+        kept = shelf.items.drop("train_count").update(frame, on="item_id", how="left", include_nulls=True)
+        whole = pl.concat([kept, new])
+        counted = pl.Series("train_count", [counts.get(i, 0) for i in whole["item_id"]], pl.Int64)
+        self.catalogues[name] = whole.with_columns(counted)
+        self.engine.forget_rows(name)
+        for kept_of in (self._shelves, self._titles_of, self._directions_of):
+            kept_of.pop(name, None)
 
     def _dataset(self, name: str | None) -> str:
         if name is None:
@@ -203,7 +301,7 @@ class Recommender:
     def _shelf(self, name: str) -> Shelf:
         if name not in self._shelves:
             manifest, tokenizer = self.adapter.manifest, self.adapter.tokenizer
-            items = self.adapter.catalogues.get(
+            items = self.catalogues.get(
                 name, pl.DataFrame(schema={"item_id": pl.String, "title": pl.String, "train_count": pl.Int64})
             )
             empty = pl.DataFrame(schema={"row": pl.UInt32, "event": pl.String})
@@ -330,11 +428,14 @@ class Recommender:
             return (f"the history has {histories[0].height:,} events; the oldest {dropped[0]:,} are not read{more}",)
         return (f"{longer:,} histories have more than {most:,} events; their oldest are not read{more}",)
 
-    def _given_history(self, shelf: Shelf, items: Sequence[str]) -> pl.DataFrame:
-        for item in items:
+    def _given_history(self, shelf: Shelf, items: Sequence[str] | pl.DataFrame) -> pl.DataFrame:
+        frame = items if isinstance(items, pl.DataFrame) else pl.DataFrame({"item_id": list(items)})
+        for item in frame["item_id"]:
             self._item(shelf, item)
         schema = {"item_id": pl.String, "event": pl.String, "rating": pl.Float64, "timestamp": pl.Int64}
-        return pl.DataFrame({"item_id": list(items)}).match_to_schema(schema, missing_columns="insert")
+        return frame.select(c for c in schema if c in frame.columns).match_to_schema(
+            schema, missing_columns="insert", integer_cast="upcast", float_cast="upcast"
+        )
 
     # --- recommend ------------------------------------------------------------------------------------------------
 
@@ -342,7 +443,7 @@ class Recommender:
         self,
         users: str | Sequence[str] | None = None,
         *,
-        history: Sequence[str] | None = None,
+        history: Sequence[str] | pl.DataFrame | None = None,
         k: int = 10,
         exclude: Sequence[str] = (),
         include_seen: bool = False,
@@ -351,17 +452,20 @@ class Recommender:
         like: Sequence[str] = (),
         basket: Sequence[str] = (),
         items_as: Literal["token", "title"] = "token",
+        diversity: float = 0.0,
         dataset: str | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Recommendations:
-        """The k best items for each user, or for a history of item ids (oldest first); exact over the whole catalogue.
+        """The k best items for each user, or for a history of item ids (oldest first; as a frame also with event,
+        rating and timestamp); exact over the whole catalogue.
 
         Items of the history are left out unless `include_seen`; `exclude`, `candidates` and `where` (SQL over the
         catalogue's columns; `genre = 'Comedy'` asks whether a list holds it) narrow the list, and so does `like`: the
         NEAREST items whose vectors are nearest to these, among those that the other conditions leave. basket: what goes
         with these items, for the user or for anyone; seen items may appear. probability: softmax over the catalogue
         after seen-removal and before these filters. Where nothing is known of a user the list is the most popular
-        items, strategy `popular`, with their share of the training interactions as score. progress: called with the
+        items, strategy `popular`, with their share of the training interactions as score. diversity: from 0 to 1, how
+        much the list avoids items that are like those above them (`spread_out`). progress: called with the
         users done and in all. items_as: `title` asks the backbone as it was pretrained, which reads the most recent
         titles of the history and goes on with titles of the catalogue: strategy `title`, the score is the title's
         log-probability. Raises UnknownNameError for unknown ids.
@@ -377,8 +481,9 @@ class Recommender:
         if k < 1:
             raise DataError(f"k is {k}; at least 1 is needed")
         names = [""] if users is None else [users] if isinstance(users, str) else list(users)
+        given = history["item_id"].to_list() if isinstance(history, pl.DataFrame) else list(history or ())
         name, warnings = self._place(
-            names[0] or None if names else None, next(iter((*(history or ()), *like, *basket)), None), dataset
+            names[0] or None if names else None, next(iter((*given, *like, *basket)), None), dataset
         )
         shelf = self._shelf(name)
         if not shelf.items.height:
@@ -410,7 +515,10 @@ class Recommender:
             )
             if items_as == "token":
                 seen_too = include_seen or bool(basket)
-                found, fewer = self._rank(shelf, part, histories, k, allowed, seen_too, question)
+                most = k if not diversity else k * WIDER
+                found, fewer = self._rank(shelf, part, histories, most, allowed, seen_too, question)
+                if diversity:
+                    found, fewer = self._spread_out(shelf, found, k, diversity, len(part))
                 longer += [n for n in histories if n.height > self.adapter.manifest.max_events]
             else:
                 found, fewer = self._rank_titles(shelf, part, histories, k, allowed, include_seen)
@@ -425,6 +533,18 @@ class Recommender:
             )
         frame = pl.concat(frames or [pl.DataFrame(schema=RECOMMENDATION_SCHEMA)])
         return Recommendations(frame, warnings + self._cut(longer))
+
+    def _spread_out(
+        self, shelf: Shelf, frame: pl.DataFrame, k: int, diversity: float, users: int
+    ) -> tuple[pl.DataFrame, int]:
+        """The k of each list that are good and unlike each other, and how many lists are shorter than k."""
+        lists = []
+        for own in frame.partition_by("user_id", maintain_order=True):
+            vectors = self._directions(shelf)[[shelf.index[i] for i in own["item_id"].to_list()]]
+            chosen = own[spread_out(own["score"].to_numpy(), vectors, k, diversity)]
+            lists.append(chosen.with_columns(pl.Series("rank", range(1, chosen.height + 1), dtype=pl.Int64)))
+        fewer = users - sum(one.height >= k for one in lists)
+        return pl.concat(lists or [frame]), fewer
 
     def _allowed(
         self, shelf: Shelf, exclude: Sequence[str], candidates: Sequence[str] | None, where: str | None
@@ -757,9 +877,122 @@ class Recommender:
     def _cosine(self, shelf: Shelf, items: Sequence[str]) -> np.ndarray:
         """Mean cosine (catalogue,) of every item's vector to those of some items."""
         places = [self._item(shelf, i) for i in items]
-        rows = self.engine.item_rows(shelf.corpus.dataset.name)[0].double().cpu().numpy()
-        rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        rows = self._directions(shelf)
         return np.asarray(rows @ rows[places].mean(0))
+
+    def _directions(self, shelf: Shelf) -> np.ndarray:
+        """The vector (catalogue, width) of each item at length 1."""
+        name = shelf.corpus.dataset.name
+        if name not in self._directions_of:
+            rows = self.engine.item_rows(name)[0].double().cpu().numpy()
+            self._directions_of[name] = np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
+        return self._directions_of[name]
+
+    @cached_property
+    def _directions_of(self) -> dict[str, np.ndarray]:
+        return {}
+
+    def relatives(self, items: Sequence[str], history: Sequence[str], dataset: str | None = None) -> list[str | None]:
+        """For each item the one of a history whose vector points most nearly the same way; None where that is nowhere
+        near (cosine below RELATED)."""
+        shelf = self._shelf(self._dataset(dataset))
+        own = [i for i in dict.fromkeys(history) if i in shelf.index]
+        if not own:
+            return [None] * len(items)
+        vectors = self._directions(shelf)
+        cosine = vectors[[self._item(shelf, i) for i in items]] @ vectors[[shelf.index[i] for i in own]].T
+        best = cosine.argmax(1)
+        return [own[b] if row[b] >= RELATED else None for b, row in zip(best.tolist(), cosine, strict=True)]
+
+    # --- text -----------------------------------------------------------------------------------------------------
+
+    @property
+    def backbone_name(self) -> str:
+        """The backbone that the run was trained on."""
+        return self.adapter.manifest.backbone.model
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash over the adapter's files, which answers depend on."""
+        import hashlib
+
+        files = sorted(self.adapter.manifest.files.items())
+        return hashlib.sha256(repr(files).encode()).hexdigest()
+
+    @property
+    def context_length(self) -> int:
+        """Tokens of a text that the backbone reads at most."""
+        config = self.adapter.model.backbone.config
+        return int(getattr(config, "max_position_embeddings", None) or 512)
+
+    def embed_texts(self, texts: Sequence[str], dataset: str | None = None) -> list[list[float]]:
+        """The vectors that items with these texts would have: the nearer two are, the more alike the texts."""
+        name = self._with_catalogue(dataset)
+        return self._text_rows(name, texts).tolist()
+
+    def _text_rows(self, name: str, texts: Sequence[str]) -> np.ndarray:
+        from .inference.texts import TextVectors, rows_of_texts
+
+        if self._text_vectors is None:
+            self._text_vectors = TextVectors(self.adapter)
+        return rows_of_texts(self.adapter.model.rows_of(name), self._text_vectors(texts))
+
+    def relevance(
+        self, query: str, texts: Sequence[str], user: str | None = None, dataset: str | None = None
+    ) -> list[float]:
+        """How well texts meet a query, 0 to 1: half the cosine of their vectors, and a half. With a user the query's
+        vector is what the user's history leads to. The text of an item (its id or title) has the item's vector."""
+        name = self._with_catalogue(dataset)
+        shelf = self._shelf(name)
+        rows = self._text_rows(name, [*texts, query])
+        learned = self.engine.item_rows(name)[0].float().cpu().numpy()
+        for n, text in enumerate(texts):
+            match = shelf.titles.find(text) if text not in shelf.index else None
+            if text in shelf.index:
+                rows[n] = learned[shelf.index[text]]
+            elif match is not None and match.how == "exact":
+                rows[n] = learned[match.items[0]]
+        wanted = rows[-1]
+        if user is not None and self.has_user(user, name):
+            wanted = np.asarray(self.embed_users([user], name)["vector"][0].to_list())
+        cosine = rows[:-1] @ wanted / (np.linalg.norm(rows[:-1], axis=1) * np.linalg.norm(wanted) + 1e-12)
+        return [float(c) for c in 0.5 + cosine / 2]
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a text, as the backbone counts them."""
+        return len(self.adapter.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def cut(self, text: str, most: int) -> tuple[str, bool]:
+        """The first tokens of a text, and whether that leaves anything out."""
+        coded = self.adapter.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        offsets = coded["offset_mapping"]
+        return (text, False) if len(offsets) <= most else (text[: offsets[most - 1][1] if most else 0], True)
+
+    def text_of(self, tokens: Sequence[int]) -> str:
+        """The text of token ids; raises DataError for one that the backbone does not have."""
+        size = len(self.adapter.tokenizer)
+        for token in tokens:
+            if not 0 <= token < size:
+                raise DataError(f"token {token}: the backbone has tokens 0 to {size - 1}")
+        return str(self.adapter.tokenizer.decode(list(tokens)))
+
+    @property
+    def can_talk(self) -> bool:
+        """Whether the backbone was pretrained to hold a conversation."""
+        return self._load_language is not None and bool(self.adapter.tokenizer.chat_template)
+
+    def talk(self, messages: Sequence[Mapping[str, str]], most: int, hand: Callable[[str], None]) -> tuple[str, bool]:
+        """What the backbone as it was pretrained, without the adapter, answers to messages (role, content), and whether
+        it came to an end within `most` tokens.
+
+        hand: called with each piece of text as it comes. Loads the whole backbone at first; raises UnavailableError
+        where it cannot talk.
+        """
+        from .inference.talk import talk
+
+        if not self.can_talk:
+            raise UnavailableError("this backbone was not pretrained to hold a conversation")
+        return talk(self._language, messages, most, hand)
 
     def similar(
         self,
@@ -835,6 +1068,62 @@ EXPLANATION_SCHEMA = {
 }
 BRANCHES = 256  # questions on one row
 NEAREST = 50  # items that `like` leaves
+WIDER = 5  # times as many items are looked at where a list is spread out
+RELATED = 0.2  # cosine from which items count as alike
+LIKE = 60.0  # of 100: how like the text a title is that a search finds
+
+
+def as_column(value: object, kind: pl.DataType, where: str) -> object:
+    """A value as a column of the catalogue holds it; raises DataError where it cannot."""
+    if value is None:
+        return None
+    if isinstance(kind, pl.List):
+        if isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value):
+            return list(value)
+        if isinstance(value, str):
+            return [value]
+        raise DataError(f"{where}: a list of texts is needed (given: {value!r})")
+    if kind == pl.String:
+        if isinstance(value, str):
+            return value
+        raise DataError(f"{where}: a text is needed (given: {value!r})")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value):
+        raise DataError(f"{where}: a number is needed (given: {value!r})")
+    if kind.is_integer() and value != int(value):
+        raise DataError(f"{where}: a whole number is needed (given: {value!r})")
+    return int(value) if kind.is_integer() else float(value)
+
+
+def spread_out(scores: np.ndarray, vectors: np.ndarray, k: int, diversity: float) -> list[int]:
+    """The places of k items, good and unlike each other: maximal marginal relevance (Carbonell and Goldstein 1998).
+
+    scores: (n,), scaled to 0..1 here. vectors: (n, width) of length 1. diversity: the weight of unlikeness, 0 to 1.
+    """
+    spread = float(scores.max() - scores.min()) if len(scores) else 0.0
+    worth = (scores - scores.min()) / spread if spread else np.zeros(len(scores))
+    nearest, chosen = np.zeros(len(scores)), list[int]()
+    for _ in range(min(k, len(scores))):
+        value = (1 - diversity) * worth - diversity * nearest
+        value[chosen] = -np.inf
+        best = int(value.argmax())
+        nearest = np.maximum(nearest, vectors @ vectors[best]) if chosen else vectors @ vectors[best]
+        chosen.append(best)
+    return chosen
+
+
+def check_run(folder: Path) -> None:
+    """Raises RunError for a folder that is no finished run."""
+    if not folder.is_dir():
+        raise RunError(f"there is no run folder {folder}; `genrec finetune ... --out {folder}` makes one")
+    if not (folder / "adapter").is_dir():
+        interrupted = (folder / "checkpoints").is_dir()
+        command = "align" if (folder / "align.json").is_file() else "finetune"
+        how = (
+            f"its training was interrupted: give the same `genrec {command}` command to resume it"
+            if interrupted
+            else "it has no adapter/"
+        )
+        raise RunError(f"{folder} is not a finished run: {how}")
 
 
 def local_backbone(run: Path) -> str | None:

@@ -1,6 +1,6 @@
 """A Request to an answer: text for people, structure for programs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -71,10 +71,18 @@ def reply(
     before: Conversation,
     dataset: str | None = None,
     explain: bool = False,
+    user: str | None = None,
+    allowed: Callable[[str], bool] = lambda _: True,
 ) -> tuple[Answer, Conversation]:
-    """Answer a sentence after others; returns what to remember too."""
+    """Answer a sentence after others; returns what to remember too.
+
+    user: who asks, for requests that name no user. allowed: whether a user may be asked about.
+    """
     said = reader.read(sentence, dataset, before.shown, follows=before.request is not None)
-    request, held = follow(before, said)
+    request, held = follow(before, for_user(said, user, before))
+    if request.user_id is not None and not allowed(request.user_id):
+        text = f"You may not ask about user {request.user_id}."
+        return Answer(None, text, understood=understood(replace(request, user_id=None))), before
     if request.task is None:
         return refusal(recommender, reader, request), before
     try:
@@ -90,6 +98,34 @@ def reply(
     if request.task not in LISTS or not shown:
         return found, replace(before, request=request if found.task in LISTS or not before.request else before.request)
     return found, replace(held, request=request, shown=shown, listed=tuple(dict.fromkeys((*held.listed, *shown))))
+
+
+def recall(
+    recommender: Recommender,
+    reader: Reader,
+    sentence: str,
+    listed: Sequence[str],
+    before: Conversation,
+    dataset: str | None = None,
+    user: str | None = None,
+) -> Conversation:
+    """What `reply` would have remembered of a sentence that was answered with a list of these items, or with none."""
+    said = reader.read(sentence, dataset, before.shown, follows=before.request is not None)
+    request, held = follow(before, for_user(said, user, before))
+    if request.task is None:
+        return before
+    request, _ = prepared(recommender, request, before)
+    if request.task not in LISTS or not listed:
+        return before if before.request else replace(before, request=request)
+    return replace(held, request=request, shown=tuple(listed), listed=tuple(dict.fromkeys((*held.listed, *listed))))
+
+
+def for_user(said: Request, user: str | None, before: Conversation) -> Request:
+    """A request for the user who asks, where it names none, nor any before it."""
+    named = said.user_id is not None or (before.request is not None and before.request.user_id is not None)
+    if user is None or named or said.text is not None or (said.like and said.items):
+        return said
+    return replace(said, user_id=user)
 
 
 def understood(request: Request) -> dict[str, Any]:

@@ -197,6 +197,12 @@ class Reader:
         self.attributes = {k.name: Attributes(k.items, self.language) for k in known}
         self.texts = {n for n, t in tasks.items() if t.unit == "text"}
 
+    def renew(self, dataset: str, items: pl.DataFrame) -> None:
+        """The catalogue of a data set has changed."""
+        self.known[dataset] = replace(self.known[dataset], items=items)
+        self.titles[dataset] = TitleIndex.of(items)
+        self.attributes[dataset] = Attributes(items, self.language)
+
     # --- a sentence ---------------------------------------------------------------------------------------------------
 
     def read(
@@ -250,6 +256,17 @@ class Reader:
             certainty=certainty,
         )
         return replace(request, user_id=None, items=(), k=None, conditions=()) if is_text else request
+
+    def wish(self, text: str, dataset: str) -> Request:
+        """What a wish for items names: titles that they should be like, conditions, words that were not understood."""
+        reading = self.entities(unicodedata.normalize("NFKC", text).strip(), dataset, ())
+        return Request(
+            "next_item",
+            dataset,
+            items=tuple(m for _, m in sorted(reading.mentions, key=lambda p: p[0])),
+            conditions=tuple(c for c in reading.conditions if c.value != SHOWN),
+            missed=self.missed(text, reading),
+        )
 
     def task_of(self, reading: "Reading", classifier: Classifier, near: set[str]) -> tuple[str, float]:
         """The likeliest request that the entities allow, and its probability; near: the tasks of data sets that the

@@ -3,7 +3,8 @@
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,12 @@ from genrec.data.dataset import Dataset
 from genrec.errors import DataError, RunError, UnavailableError, UnknownNameError
 from genrec.files import whole
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 CHUNK = 50_000  # rows turned into Python objects at a time
 ATTEMPTS = 20  # of appending to a history that others append to as well
+AT_ONCE = 500  # parameters of a query
+PATIENCE = 30  # seconds that a writer of a SQLite file waits for another
+LOCK = 0x67656E726563  # of PostgreSQL: who migrates or fills a store
 
 _metadata = sa.MetaData()
 _meta = sa.Table(
@@ -50,7 +54,33 @@ _events = sa.Table(
     sa.Column("review", sa.Text),
     sa.Column("basket", sa.Text),
     sa.Column("part", sa.Text),
+    sa.Column("event_id", sa.Text),
+    sa.Column("recommendation_id", sa.Text),
+    sa.Column("received_at", sa.BigInteger),  # seconds since 1970; null for what came with the data
+    sa.Index("events_event_id", "dataset", "event_id", unique=True),
     sqlite_with_rowid=False,  # a history is one contiguous read
+)
+_items = sa.Table(
+    "items",
+    _metadata,
+    sa.Column("dataset", sa.Text, primary_key=True),
+    sa.Column("item_id", sa.Text, primary_key=True),
+    sa.Column("revision", sa.BigInteger, nullable=False),  # grows with every item that is added or changed
+    sa.Column("attributes", sa.JSON, nullable=False),
+    sa.Index("items_revision", "dataset", "revision", unique=True),
+    sqlite_with_rowid=False,
+)
+_recommendations = sa.Table(
+    "recommendations",
+    _metadata,
+    sa.Column("recommendation_id", sa.Text, primary_key=True),
+    sa.Column("dataset", sa.Text, nullable=False),
+    sa.Column("user_id", sa.Text),
+    sa.Column("made_at", sa.BigInteger, nullable=False),
+    sa.Column("strategy", sa.Text, nullable=False),
+    sa.Column("items", sa.JSON, nullable=False),
+    sa.Index("recommendations_user", "dataset", "user_id"),
+    sqlite_with_rowid=False,
 )
 
 _HISTORY: dict[str, pl.DataType] = {
@@ -103,7 +133,7 @@ def create_store(url: str | Path, datasets: Sequence[Dataset]) -> Store:
         if where.get_backend_name() == "sqlite":
             _create_file(_file(where), datasets)
         else:
-            engine = sa.create_engine(where)
+            engine = _engine(where)
             with contextlib.closing(Store(engine, _shown(where))), engine.begin() as connection:
                 if taken := set(sa.inspect(connection).get_table_names()) & set(_metadata.tables):
                     raise RunError(
@@ -124,26 +154,54 @@ def copy_store(source: Path, target: Path) -> None:
 
 
 def open_store(url: str | Path) -> Store:
-    """Open a store; raises RunError where none or another version is, UnavailableError without driver or server."""
+    """Open a store, brought to today's version where it is older; raises RunError where none or a newer version is,
+    UnavailableError without driver or server."""
     where = _parse(url)
     name = _shown(where)
     if where.get_backend_name() == "sqlite" and not _file(where).is_file():
         raise RunError(f"{name}: the run's user store is missing")
     with _plain_errors(where):
-        options = {"timeout": 30} if where.get_backend_name() == "sqlite" else {}
-        engine = sa.create_engine(where, connect_args=options)
+        engine = _engine(where)
         try:
-            with engine.connect() as connection:
-                found = connection.execute(sa.select(_meta.c.schema_version)).scalars().all()
+            found = _version(engine)
         except SQLAlchemyError as error:
             engine.dispose()
             if where.get_backend_name() != "sqlite" and isinstance(error, OperationalError):
                 raise  # the server, not the store
             raise RunError(f"{name}: not a user store of genrec ({_cause(error)})") from error
-    if list(found) != [SCHEMA_VERSION]:
+        if found is not None and found < SCHEMA_VERSION:
+            from .migrations import migrate
+
+            with _writing(engine, lock=True) as connection:
+                migrate(connection, SCHEMA_VERSION)
+            found = _version(engine)
+    if found != SCHEMA_VERSION:
         engine.dispose()
-        raise RunError(f"{name}: the store has version {', '.join(map(str, found)) or 'none'}, not {SCHEMA_VERSION}")
+        raise RunError(f"{name}: the store has version {found or 'none'}, not {SCHEMA_VERSION}")
     return Store(engine, name)
+
+
+def shared_store(source: Path, url: str) -> Store:
+    """Open the store of a database that several servers share; a run's SQLite store is copied into one that has none.
+
+    Raises RunError where it holds other data sets than the run, UnavailableError without driver or server.
+    """
+    where = _parse(url)
+    own = open_store(source)
+    with contextlib.closing(own), _plain_errors(where):
+        engine = _engine(where)
+        with contextlib.closing(Store(engine, _shown(where))), _writing(engine, lock=True) as connection:
+            if not set(sa.inspect(connection).get_table_names()) & set(_metadata.tables):
+                _metadata.create_all(connection)
+                with own.engine.connect() as reading:
+                    for table in _metadata.sorted_tables:
+                        for rows in reading.execute(sa.select(table)).mappings().partitions(CHUNK):
+                            connection.execute(sa.insert(table), [dict(r) for r in rows])
+        found = open_store(url)
+        if (theirs := datasets(found)) != (ours := datasets(own)):
+            found.close()
+            raise RunError(f"{found.name}: holds the data sets {', '.join(theirs)}, and the run has {', '.join(ours)}")
+    return found
 
 
 def datasets(store: Store) -> list[str]:
@@ -194,12 +252,30 @@ def user_attributes(store: Store, dataset: str, user_id: str) -> dict[str, Any]:
     return dict(found)
 
 
+def all_events(store: Store, dataset: str) -> pl.DataFrame:
+    """Every event of a data set, users by first appearance and their events as `history` orders them; part is null for
+    what was added after training."""
+    _check_dataset(store, dataset)
+    columns = [_events.c[c] for c in ("user_id", *_GIVEN)]
+    query = (
+        sa.select(*columns)
+        .join(_users, (_users.c.dataset == _events.c.dataset) & (_users.c.user_id == _events.c.user_id))
+        .where(_events.c.dataset == dataset)
+        .order_by(_users.c.position, _TIMELESS, _events.c.timestamp, _events.c.position)
+    )
+    schema = {"user_id": pl.String(), **_GIVEN}
+    with store.engine.connect() as connection:
+        parts = [
+            pl.DataFrame(rows, schema=schema, orient="row") for rows in connection.execute(query).partitions(CHUNK)
+        ]
+    return pl.concat([pl.DataFrame(schema=schema), *parts])
+
+
 def add_events(store: Store, dataset: str, user_id: str, events: pl.DataFrame) -> None:
     """Append events to a user's history, a new user included, in one transaction.
 
     events: item_id, and any of event, rating, timestamp, review, basket, part. Without a timestamp it is the latest.
     """
-    _check_dataset(store, dataset)
     if unknown := [c for c in events.columns if c not in _GIVEN]:
         raise DataError(f"events to add: unknown column {', '.join(unknown)}; allowed: {', '.join(_GIVEN)}")
     if "item_id" not in events.columns or events["item_id"].null_count():
@@ -208,23 +284,187 @@ def add_events(store: Store, dataset: str, user_id: str, events: pl.DataFrame) -
         rows = events.cast({c: _GIVEN[c] for c in events.columns}).to_dicts()
     except pl.exceptions.PolarsError as error:
         raise DataError(f"events to add: {str(error).splitlines()[0]}") from error
-    mine = (_events.c.dataset == dataset, _events.c.user_id == user_id)
-    known = sa.select(_users.c.user_id).where(_users.c.dataset == dataset, _users.c.user_id == user_id)
+    if not rows:
+        _check_dataset(store, dataset)
+        with _writing(store.engine) as connection:
+            _new_users(connection, dataset, [user_id])
+        return
+    record_events(store, dataset, [{"user_id": user_id, **row} for row in rows])
+
+
+def record_events(store: Store, dataset: str, events: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Append events of any users, new ones included, in one transaction that is on the disk when this returns; for each
+    event `recorded`, or `duplicate` where its event_id is known already.
+
+    events: user_id, item_id, and any of event_id, event, rating, timestamp, review, basket, part, recommendation_id.
+    """
+    _check_dataset(store, dataset)
     for attempt in range(ATTEMPTS):
         try:
-            with store.engine.begin() as connection:
-                if connection.execute(known).first() is None:
-                    place = _next(connection, _users.c.position, _users.c.dataset == dataset)
-                    user = {"dataset": dataset, "user_id": user_id, "position": place, "attributes": {}}
-                    connection.execute(sa.insert(_users), user)
-                place = _next(connection, _events.c.position, *mine)
-                keys = [{"dataset": dataset, "user_id": user_id, "position": place + n} for n in range(len(rows))]
-                if rows:
-                    connection.execute(sa.insert(_events), [key | row for key, row in zip(keys, rows, strict=True)])
-            return
-        except IntegrityError:  # someone else took the position
+            with _writing(store.engine) as connection:
+                return _append(connection, dataset, events)
+        except IntegrityError:  # someone else took the position, or recorded the same event
             if attempt == ATTEMPTS - 1:
                 raise
+    raise AssertionError
+
+
+def _append(connection: Connection, dataset: str, events: Sequence[Mapping[str, Any]]) -> list[str]:
+    given = [e["event_id"] for e in events if e.get("event_id") is not None]
+    known: set[str] = set()
+    for start in range(0, len(given), AT_ONCE):
+        part = given[start : start + AT_ONCE]
+        query = sa.select(_events.c.event_id).where(_events.c.dataset == dataset, _events.c.event_id.in_(part))
+        known |= set(connection.execute(query).scalars())
+    names = list(dict.fromkeys(str(e["user_id"]) for e in events))
+    _new_users(connection, dataset, names)
+    last: dict[str, int] = {}
+    for start in range(0, len(names), AT_ONCE):
+        query = (
+            sa.select(_events.c.user_id, sa.func.max(_events.c.position))
+            .where(_events.c.dataset == dataset, _events.c.user_id.in_(names[start : start + AT_ONCE]))
+            .group_by(_events.c.user_id)
+        )
+        last |= {user: place for user, place in connection.execute(query).all()}
+    columns = [c for c in _events.c.keys() if c not in ("dataset", "position", "received_at")]
+    rows, done, now = [], [], int(time.time())
+    for event in events:
+        if (event_id := event.get("event_id")) is not None and event_id in known:
+            done.append("duplicate")
+            continue
+        if event_id is not None:
+            known.add(event_id)
+        user = str(event["user_id"])
+        last[user] = last.get(user, -1) + 1
+        own = {c: event.get(c) for c in columns}
+        rows.append(own | {"dataset": dataset, "position": last[user], "received_at": now})
+        done.append("recorded")
+    if rows:
+        connection.execute(sa.insert(_events), rows)
+    return done
+
+
+def _new_users(connection: Connection, dataset: str, names: Sequence[str]) -> None:
+    known: set[str] = set()
+    for start in range(0, len(names), AT_ONCE):
+        part = names[start : start + AT_ONCE]
+        query = sa.select(_users.c.user_id).where(_users.c.dataset == dataset, _users.c.user_id.in_(part))
+        known |= set(connection.execute(query).scalars())
+    new = [n for n in names if n not in known]
+    if new:
+        place = _next(connection, _users.c.position, _users.c.dataset == dataset)
+        rows = [
+            {"dataset": dataset, "user_id": name, "position": place + n, "attributes": {}} for n, name in enumerate(new)
+        ]
+        connection.execute(sa.insert(_users), rows)
+
+
+def delete_user(store: Store, user_id: str) -> dict[str, int]:
+    """Remove a user's attributes, events and lists from every data set; the rows removed, by table.
+
+    A SQLite file holds nothing of them afterwards. Raises UnknownNameError where no data set has the user.
+    """
+    with _writing(store.engine) as connection:
+        sqlite = store.engine.dialect.name == "sqlite"
+        if sqlite:
+            connection.exec_driver_sql("PRAGMA secure_delete = ON")
+        removed = {
+            table.name: connection.execute(sa.delete(table).where(table.c.user_id == user_id)).rowcount
+            for table in (_events, _recommendations, _users)
+        }
+        if not removed["users"]:
+            raise _unknown_user(store, datasets(store)[0], user_id)
+    if sqlite:
+        with store.engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    return removed
+
+
+def add_items(store: Store, dataset: str, items: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Keep items (item_id and attributes) that come to a catalogue after training; `added`, or `updated` where the
+    store has it already, for each."""
+    _check_dataset(store, dataset)
+    for attempt in range(ATTEMPTS):
+        try:
+            with _writing(store.engine) as connection:
+                mine = _items.c.dataset == dataset
+                known = set(connection.execute(sa.select(_items.c.item_id).where(mine)).scalars())
+                revision = _next(connection, _items.c.revision, mine)
+                done = []
+                for n, item in enumerate(items):
+                    own = {k: v for k, v in item.items() if k != "item_id"}
+                    key = {"dataset": dataset, "item_id": item["item_id"]}
+                    if key["item_id"] in known:
+                        connection.execute(sa.delete(_items).where(mine, _items.c.item_id == key["item_id"]))
+                    connection.execute(sa.insert(_items), key | {"revision": revision + n, "attributes": own})
+                    done.append("updated" if key["item_id"] in known else "added")
+                    known.add(key["item_id"])
+                return done
+        except IntegrityError:  # someone else took the revision
+            if attempt == ATTEMPTS - 1:
+                raise
+    raise AssertionError
+
+
+def items_revision(store: Store, dataset: str) -> int:
+    """The latest revision of `added_items`; -1 where there are none."""
+    query = sa.select(sa.func.coalesce(sa.func.max(_items.c.revision), -1)).where(_items.c.dataset == dataset)
+    with store.engine.connect() as connection:
+        return int(connection.execute(query).scalar_one())
+
+
+def added_items(store: Store, dataset: str, after: int = -1) -> list[tuple[int, str, dict[str, Any]]]:
+    """Revision, item_id and attributes of the items added or changed after a revision, the oldest first."""
+    query = (
+        sa.select(_items.c.revision, _items.c.item_id, _items.c.attributes)
+        .where(_items.c.dataset == dataset, _items.c.revision > after)
+        .order_by(_items.c.revision)
+    )
+    with store.engine.connect() as connection:
+        return [(int(r), i, dict(a)) for r, i, a in connection.execute(query).all()]
+
+
+def record_recommendation(
+    store: Store, recommendation_id: str, dataset: str, user_id: str | None, strategy: str, items: Sequence[str]
+) -> None:
+    """Remember a list that was given, so that events can name it."""
+    row = {"recommendation_id": recommendation_id, "dataset": dataset, "user_id": user_id, "strategy": strategy}
+    with _writing(store.engine) as connection:
+        connection.execute(sa.insert(_recommendations), row | {"made_at": int(time.time()), "items": list(items)})
+
+
+def summary(store: Store, dataset: str) -> dict[str, Any]:
+    """What a data set holds, what was added since training, and how many lists were followed by an event of theirs."""
+    mine, lists = _events.c.dataset == dataset, _recommendations.c.dataset == dataset
+    count = sa.func.count()
+    kind = sa.func.coalesce(_events.c.event, sa.case((_events.c.rating.is_not(None), "rating"), else_="event"))
+    of_list = sa.select(_recommendations.c.recommendation_id).where(lists)
+    followed = _events.c.recommendation_id.in_(of_list)
+    with store.engine.connect() as connection:
+
+        def one(query: sa.Select[Any]) -> int:
+            return int(connection.execute(query).scalar_one())
+
+        def by(query: sa.Select[Any, int]) -> dict[str, int]:
+            return {k: int(n) for k, n in connection.execute(query).all()}
+
+        made = one(sa.select(count).select_from(_recommendations).where(lists))
+        with_event = one(sa.select(sa.func.count(sa.distinct(_events.c.recommendation_id))).where(mine, followed))
+        return {
+            "users": one(sa.select(count).select_from(_users).where(_users.c.dataset == dataset)),
+            "events": one(sa.select(count).select_from(_events).where(mine)),
+            "items_added": one(sa.select(count).select_from(_items).where(_items.c.dataset == dataset)),
+            "events_since_training": by(
+                sa.select(kind, count).where(mine, _events.c.received_at.is_not(None)).group_by(kind)
+            ),
+            "recommendations": made,
+            "recommendations_by_strategy": by(
+                sa.select(_recommendations.c.strategy, count).where(lists).group_by(_recommendations.c.strategy)
+            ),
+            "recommendations_followed": with_event,
+            "share_followed": with_event / made if made else None,
+            "events_of_recommendations": by(sa.select(kind, count).where(mine, followed).group_by(kind)),
+        }
 
 
 # Writing
@@ -320,6 +560,32 @@ def _next(connection: Connection, position: sa.Column[int], *mine: sa.ColumnElem
     return int(connection.execute(sa.select(sa.func.coalesce(sa.func.max(position), -1) + 1).where(*mine)).scalar_one())
 
 
+def _engine(url: URL) -> Engine:
+    if url.get_backend_name() == "sqlite":
+        return sa.create_engine(url, connect_args={"timeout": PATIENCE})
+    if url.get_backend_name() == "postgresql":
+        options = {"connect_timeout": 5, "options": "-c statement_timeout=10000"}
+        return sa.create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20, connect_args=options)
+    return sa.create_engine(url, pool_pre_ping=True)
+
+
+@contextlib.contextmanager
+def _writing(engine: Engine, lock: bool = False) -> Iterator[Connection]:
+    """A transaction that writes; lock: no other process may make or change the schema meanwhile."""
+    with engine.begin() as connection:
+        if engine.dialect.name == "sqlite":  # else a reader that turns writer fails at once where another writes
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        elif lock and engine.dialect.name == "postgresql":
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
+        yield connection
+
+
+def _version(engine: Engine) -> int | None:
+    with engine.connect() as connection:
+        found = connection.execute(sa.select(_meta.c.schema_version)).scalars().all()
+    return int(found[0]) if len(found) == 1 else None
+
+
 # Names and errors
 
 
@@ -327,7 +593,8 @@ def _parse(url: str | Path) -> URL:
     if isinstance(url, Path):
         return URL.create("sqlite", database=str(url))
     try:
-        return sa.make_url(url)
+        found = sa.make_url(url)
+        return found.set(drivername="postgresql+psycopg") if found.drivername == "postgresql" else found
     except ArgumentError as error:
         raise RunError("the store's URL cannot be read; write sqlite:///FILE or postgresql+psycopg://...") from error
 

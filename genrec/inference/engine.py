@@ -46,6 +46,15 @@ class Engine:
         self._rows.clear()
         self.prefixes.clear()
 
+    def places(self, index: Sequence[int]) -> Tensor:
+        """Catalogue indices as the model takes them."""
+        return torch.as_tensor(index, device=self.model.device)
+
+    def forget_rows(self, dataset: str) -> None:
+        """Forget the item rows of a catalogue, since it has changed."""
+        for key in [k for k in self._rows if k[0] == dataset]:
+            del self._rows[key]
+
     @torch.inference_mode()
     def item_rows(self, dataset: str, text_alone: bool = False) -> tuple[Tensor, Tensor]:
         """Rows (items, width) and biases (items,) of a catalogue; text_alone: as if nobody had taken any of them."""

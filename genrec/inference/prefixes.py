@@ -60,6 +60,7 @@ class PrefixCache:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.size = 0
+        self.hits = self.misses = 0
         self._kept: OrderedDict[tuple[str, bytes], Prefix] = OrderedDict()
         self._lengths: Counter[int] = Counter()
         self._lock = threading.Lock()

@@ -55,6 +55,12 @@ class Effects(nn.Module):
         value, item, factors = (torch.zeros_like(state[key + name]) for name in ("value", "item", "factors"))
         return Effects(value, item, factors, Links.like(state, key + "links."))
 
+    def extend(self, n: int) -> None:
+        """Add n items of which nothing is known."""
+        self.item = torch.cat([self.item, self.item.new_zeros(n)])
+        self.factors = torch.cat([self.factors, self.factors.new_zeros(n, self.factors.shape[1])])
+        self.links.extend(n)
+
     def user(self, items: np.ndarray, outcomes: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         """A user's effect and factors (width,), and the residuals (events,) of a history beyond user and item effects,
         0 for an event without item or outcome.

@@ -150,6 +150,31 @@ class ItemRows(nn.Module):
         self.neighbours: Neighbours | None = None
         self.effects: Effects | None = None
 
+    def extend(self, text: Tensor) -> None:
+        """Add items at the end that are known by their texts alone: text vectors (n, width), not centred."""
+        n, width = text.shape
+        new = {
+            "text": self.placed(text),
+            "collaborative": self.text.new_zeros(n, width),
+            "known": self.known.new_zeros(n),
+            "warm": self.warm.new_zeros(n),
+        }
+        for name, values in new.items():
+            setattr(self, name, torch.cat([getattr(self, name), values]))
+        self.residual = nn.Parameter(torch.cat([self.residual, self.residual.new_zeros(n, width)]), False)
+        self.bias = nn.Parameter(torch.cat([self.bias, self.bias.new_zeros(n)]), False)
+        for beside in (self.neighbours, self.effects):
+            if beside is not None:
+                beside.extend(n)
+
+    def reword(self, index: Tensor, text: Tensor) -> None:
+        """Give items at `index` (n,) other texts: vectors (n, width), not centred."""
+        self.text[index] = self.placed(text)
+
+    def placed(self, text: Tensor) -> Tensor:
+        """Text vectors (n, width) among those of the catalogue: less its centre, and as long as they are."""
+        return nn.functional.normalize(text.to(self.text) - self.centre, dim=1) * self.text.norm(dim=1).mean()
+
     def forward(self, index: Tensor | None = None, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Rows (n, width) and biases (n,) of the items at `index` (all: None); `keep` (items,) is 0 where the
         learned part is dropped."""

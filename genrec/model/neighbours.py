@@ -80,6 +80,10 @@ class Links(nn.Module):
             setattr(found, name, torch.zeros_like(state[key + name]))
         return found
 
+    def extend(self, n: int) -> None:
+        """Add n items that nothing links to."""
+        self.first = torch.cat([self.first, self.first[-1:].expand(n)])
+
     def spread(self, histories: Sequence[np.ndarray], say: Tensor) -> Tensor:
         """Sums (histories, items) of the strengths of each history's items; histories: catalogue indices, -1 for no
         item; say: (events,) factor of each event, of all histories in one."""
@@ -114,6 +118,11 @@ class Neighbours(nn.Module):
                 links.strength /= links.strength.square().mean().sqrt().clamp_min(1e-9)
         self.register_buffer("weight", torch.zeros(len(QUESTIONS), len(kinds), len(DECAYS)))
         self.register_buffer("seen", torch.zeros(len(QUESTIONS)))
+
+    def extend(self, n: int) -> None:
+        """Add n items that nothing was taken beside."""
+        for links in self.kinds:
+            links.extend(n)  # type: ignore[operator]
 
     def adds(self, question: str) -> bool:
         """Whether anything is added to the scores of a question."""

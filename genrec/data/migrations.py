@@ -1,0 +1,51 @@
+"""Stores of earlier versions to today's, by Alembic's operations."""
+
+from collections.abc import Callable
+
+import sqlalchemy as sa
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from sqlalchemy.engine import Connection
+
+
+def to_2(do: Operations) -> None:
+    """Events have ids and name the list they followed; items can be added, and lists are remembered."""
+    for column in (
+        sa.Column("event_id", sa.Text),
+        sa.Column("recommendation_id", sa.Text),
+        sa.Column("received_at", sa.BigInteger),
+    ):
+        do.add_column("events", column)
+    do.create_index("events_event_id", "events", ["dataset", "event_id"], unique=True)
+    do.create_table(
+        "items",
+        sa.Column("dataset", sa.Text, primary_key=True),
+        sa.Column("item_id", sa.Text, primary_key=True),
+        sa.Column("revision", sa.BigInteger, nullable=False),
+        sa.Column("attributes", sa.JSON, nullable=False),
+        sqlite_with_rowid=False,
+    )
+    do.create_index("items_revision", "items", ["dataset", "revision"], unique=True)
+    do.create_table(
+        "recommendations",
+        sa.Column("recommendation_id", sa.Text, primary_key=True),
+        sa.Column("dataset", sa.Text, nullable=False),
+        sa.Column("user_id", sa.Text),
+        sa.Column("made_at", sa.BigInteger, nullable=False),
+        sa.Column("strategy", sa.Text, nullable=False),
+        sa.Column("items", sa.JSON, nullable=False),
+        sqlite_with_rowid=False,
+    )
+    do.create_index("recommendations_user", "recommendations", ["dataset", "user_id"])
+
+
+STEPS: dict[int, Callable[[Operations], None]] = {2: to_2}  # by the version they lead to
+
+
+def migrate(connection: Connection, version: int) -> None:
+    """Bring a store to a version within the connection's transaction; another process may have done so already."""
+    do = Operations(MigrationContext.configure(connection))
+    found = int(connection.execute(sa.text("select schema_version from meta")).scalar_one())
+    for step in range(found + 1, version + 1):
+        STEPS[step](do)
+        connection.execute(sa.text("update meta set schema_version = :step"), {"step": step})

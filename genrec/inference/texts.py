@@ -1,0 +1,51 @@
+"""Vectors of texts in the space of a run's items."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import RunError
+from ..model.adapter import Adapter
+from ..model.backbone import Backbone, load_encoder
+from ..model.item_rows import ItemRows, mean_words
+from ..model.item_rows import item_texts as item_texts
+from ..model.text_encoder import encode_texts, to_width
+from ..tasks.rows import plain_encoder
+
+
+class TextVectors:
+    """What the texts of items become, by the encoder that the run was trained with."""
+
+    def __init__(self, adapter: Adapter) -> None:
+        self.adapter = adapter
+        self._encoder: Backbone | None = None
+
+    @torch.no_grad()
+    def __call__(self, texts: Sequence[str]) -> Tensor:
+        """Vectors (texts, width) float32, not centred; zero for a text without words. Raises RunError where the text
+        encoder is another than that of the training."""
+        model, source = self.adapter.model, self.adapter.manifest.text_encoder
+        if source is not None:
+            if self._encoder is None:
+                self._encoder = load_encoder(source.model)
+                if self._encoder.source.sha256 != source.sha256:
+                    raise RunError(f"the text encoder {source.model} is another than the run was trained with")
+            width = model.outcome_rows.shape[1]
+            return to_width(
+                encode_texts(self._encoder, texts), width, int(self.adapter.manifest.options.get("seed", 0))
+            )
+        encode, table = plain_encoder(self.adapter.tokenizer), model.backbone.get_input_embeddings()  # type: ignore[operator]
+        ids = [encode(text) if text else [] for text in texts]
+        used = sorted({token for own in ids for token in own})
+        place = {token: n for n, token in enumerate(used)}
+        words = table(torch.as_tensor(used or [0], device=table.weight.device)).float().cpu()
+        return mean_words([[place[t] for t in own] for own in ids], words)
+
+
+@torch.no_grad()
+def rows_of_texts(rows: ItemRows, vectors: Tensor) -> np.ndarray:
+    """The rows (texts, width) that items known by these vectors alone would have in a catalogue."""
+    text = rows.placed(vectors)
+    return np.asarray((text + text @ rows.down @ rows.up).cpu())

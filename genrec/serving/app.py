@@ -1,0 +1,197 @@
+"""The application: endpoints, errors, health, and how it is run."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import AsyncIterator
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+
+from .. import __version__
+from ..errors import GenrecError
+from . import openai_api, page, recommender_api
+from .config import Keys, ServeConfig, check, read_keys
+from .errors import ApiError, from_genrec, invalid
+from .guard import Guard, error_response
+from .mcp_server import mcp_app
+from .service import Service
+
+STAINLESS = (  # what OpenAI's clients send from a browser
+    "x-stainless-arch, x-stainless-async, x-stainless-custom-poll-interval, x-stainless-helper-method, "
+    "x-stainless-lang, x-stainless-os, x-stainless-package-version, x-stainless-poll-helper, "
+    "x-stainless-retry-count, x-stainless-runtime, x-stainless-runtime-version, x-stainless-timeout"
+).split(", ")
+HEADERS = ("authorization", "content-type", "x-api-key", "api-key", "x-request-id", "x-genrec-user", "x-genrec-task")
+ORIGINS = (r"tauri://localhost", r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
+logger = logging.getLogger("genrec.serving")
+
+
+def create_app(config: ServeConfig, keys: Keys) -> FastAPI:
+    """The application; its run is loaded in the background once it starts."""
+    service = Service(config)
+    mcp, mcp_life = mcp_app(service)
+
+    @contextlib.asynccontextmanager
+    async def life(_: FastAPI) -> AsyncIterator[None]:
+        service.load_in_background()
+        async with mcp_life():
+            yield
+        await asyncio.to_thread(service.close)
+
+    app = FastAPI(
+        title="genrec",
+        version=__version__,
+        summary="A recommender that you can prompt.",
+        lifespan=life,
+        generate_unique_id_function=lambda route: route.name,
+        redoc_url=None,
+    )
+    app.state.service = service
+    for router in (openai_api.router, recommender_api.router):
+        app.include_router(router, prefix="/v1")
+        app.include_router(router, include_in_schema=False)
+    health(app, service)
+    page.add(app, service)
+    app.mount("/mcp", mcp)
+    app.add_exception_handler(ApiError, on_error)
+    app.add_exception_handler(GenrecError, on_error)
+    app.add_exception_handler(RequestValidationError, on_error)
+    app.add_exception_handler(HTTPException, on_error)
+    app.add_middleware(Guard, service=service, keys=keys)
+    app.add_middleware(  # outside of the guard, so that a browser may read its refusals
+        CORSMiddleware,
+        allow_origins=list(config.origin),
+        allow_origin_regex="|".join(ORIGINS),
+        allow_methods=["GET", "POST", "DELETE", "OPTIONS"],
+        allow_headers=[*HEADERS, *STAINLESS],
+        expose_headers=["x-request-id", "retry-after"],
+    )
+    return app
+
+
+async def on_error(request: Request, error: Exception) -> Response:
+    """Any mistake of the caller in OpenAI's shape."""
+    if isinstance(error, ApiError):
+        return error_response(error)
+    if isinstance(error, GenrecError):
+        return error_response(from_genrec(error))
+    if isinstance(error, RequestValidationError):
+        return error_response(from_validation(error))
+    assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, ApiError):  # FastAPI wraps what reading the body raises
+        return error_response(error.__cause__)
+    if error.status_code == 404:
+        return error_response(ApiError(404, f"there is no {request.url.path}", code="unknown_path"))
+    if error.status_code == 405:
+        message = f"{request.method} is not allowed on {request.url.path}"
+        return error_response(ApiError(405, message, code="method_not_allowed", headers=dict(error.headers or {})))
+    return error_response(ApiError(error.status_code, str(error.detail)))
+
+
+def from_validation(error: RequestValidationError) -> ApiError:
+    """Pydantic's first finding, named as a field: `history[2].rating`."""
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return invalid("the body is not JSON", code="invalid_json")
+    place = [p for p in first["loc"] if p not in ("body", "query", "path")]
+    name = ""
+    for part in place:
+        name += f"[{part}]" if isinstance(part, int) else f".{part}" if name else str(part)
+    code = {"missing": "missing_required_parameter"}.get(first["type"], "invalid_value")
+    code = "invalid_type" if first["type"].endswith(("_type", "_parsing")) else code
+    given = first.get("input")
+    shown = f" (given: {str(given)[:100]!r})" if code != "missing_required_parameter" and given is not None else ""
+    return invalid(f"{name or 'the body'}: {first['msg']}{shown}", name or None, code)
+
+
+def health(app: FastAPI, service: Service) -> None:
+    """Liveness, readiness, metrics and version."""
+
+    async def alive() -> dict[str, str]:
+        """Whether the process runs."""
+        return {"status": "ok"}
+
+    async def ready() -> Response:
+        """Whether the run is loaded and the model answers."""
+        if (why := service.not_ready) is not None:
+            return error_response(ApiError(503, why, "unavailable_error", code="not_ready"))
+        return Response('{"status":"ok"}', media_type="application/json")
+
+    async def metrics() -> Response:
+        """Counters for Prometheus."""
+        service.measure()
+        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def version() -> dict[str, Any]:
+        """Which genrec, and which model."""
+        return {"version": __version__, "model": service.name}
+
+    for path in ("/health", "/healthz", "/livez"):
+        app.add_api_route(path, alive, name="health", include_in_schema=path == "/health", tags=["server"])
+    for path in ("/ready", "/readyz"):
+        app.add_api_route(path, ready, name="ready", include_in_schema=path == "/ready", tags=["server"])
+    app.add_api_route("/metrics", metrics, name="metrics", tags=["server"], response_class=Response)
+    app.add_api_route("/version", version, name="version", tags=["server"])
+
+
+class Server(uvicorn.Server):
+    """Says so before it stops taking requests, so that readiness is false while the last ones end."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self.service = service
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """SIGTERM or SIGINT."""
+        self.service.draining = True
+        super().handle_exit(sig, frame)
+
+
+def serve(config: ServeConfig, say: Any) -> None:
+    """Serve a run until SIGTERM or SIGINT; raises GenrecError for options that cannot be served with, and where the
+    run cannot be loaded."""
+    keys = read_keys(config.keys)
+    check(config, keys)
+    app = create_app(config, keys)
+    service: Service = app.state.service
+    listening = listen(config)
+    host, port = listening.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    say(
+        f"genrec {__version__} serves {service.name} at http://{shown}:{port} (OpenAI clients: http://{shown}:{port}/v1)"
+    )
+    if not keys:
+        say(f"no key is asked for; --keys FILE or {'GENREC_API_KEYS'} asks for one")
+    own = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=max(1, int(config.drain)),
+        timeout_keep_alive=65,
+    )
+    server = Server(own, service)
+    with contextlib.closing(listening):
+        server.run(sockets=[listening])
+    if service.failure is not None:
+        raise service.failure
+
+
+def listen(config: ServeConfig) -> socket.socket:
+    """A socket on the address of the options; raises GenrecError where it is taken."""
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    own = socket.socket(family)
+    own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        own.bind((config.host, config.port))
+    except OSError as error:
+        own.close()
+        raise GenrecError(f"--host {config.host} --port {config.port}: {error.strerror}") from error
+    return own

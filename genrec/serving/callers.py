@@ -1,0 +1,59 @@
+"""Who asks: which key, and for which user."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .config import Keys, ServeConfig
+from .errors import ApiError
+
+USER_HEADERS = ("x-genrec-user", "x-openwebui-user-id")
+
+
+@dataclass(frozen=True)
+class Caller:
+    """user: whom this request is for, as far as key and headers say; bound: nobody else may be asked about."""
+
+    user: str | None = None
+    bound: bool = False
+
+    def may_see(self, user: str) -> bool:
+        """Whether this caller may ask about a user."""
+        return not self.bound or user == self.user
+
+    def check(self, user: str | None, param: str | None = "user_id") -> None:
+        """Raises ApiError 403 for a user that this caller may not ask about, and for asking about all."""
+        if not self.bound or (user is not None and user == self.user):
+            return
+        whom = "all users" if user is None else f"user {user}"
+        raise ApiError(
+            403, f"this key may not ask about {whom}", "permission_error", param=param, code="user_not_allowed"
+        )
+
+
+def caller_of(headers: Mapping[str, str], keys: Keys, config: ServeConfig) -> Caller:
+    """Who asks; raises ApiError 401 for a missing or wrong key.
+
+    A header that names a user counts only where keys are configured: without them anybody could send it. Who is named
+    so may ask about nobody else, unless --any-user is given.
+    """
+    if not keys:
+        return Caller()
+    scheme, _, bearer = headers.get("authorization", "").partition(" ")
+    given = bearer.strip() if scheme.lower() == "bearer" else ""
+    given = given or headers.get("x-api-key", "") or headers.get("api-key", "")
+    try:
+        if not given:
+            raise KeyError
+        bound = keys.user_of(given)
+    except KeyError:
+        raise ApiError(
+            401,
+            "the API key is wrong" if given else "an API key is needed: Authorization: Bearer KEY, or X-API-Key: KEY",
+            "authentication_error",
+            code="invalid_api_key",
+            headers={"WWW-Authenticate": "Bearer"},
+        ) from None
+    if bound is not None:
+        return Caller(bound, True)
+    named = next((headers[h].strip() for h in USER_HEADERS if headers.get(h, "").strip()), None)
+    return Caller(named, named is not None and not config.any_user)

@@ -1,0 +1,121 @@
+"""Options of `genrec serve`, and the keys that it accepts."""
+
+import hmac
+import ipaddress
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal
+
+from ..errors import DataError, GenrecError
+from ..options import option
+
+KEYS_VARIABLE = "GENREC_API_KEYS"
+LOCAL = ("127.0.0.1", "::1", "localhost")
+
+
+@dataclass(frozen=True)
+class ServeConfig:
+    """A field is the flag, its default and its help."""
+
+    run: str = option("", "run folder", positional=True)
+    host: str = option("127.0.0.1", "address to listen on; another than this machine's own needs a key")
+    port: int = option(8000, "port to listen on; 0: any free one")
+    keys: str | None = option(
+        None,
+        "file of API keys, one a line; `KEY USER` may only see that user. "
+        f"The environment variable {KEYS_VARIABLE} holds keys too, separated by commas",
+        metavar="FILE",
+    )
+    insecure: bool = option(False, "listen on a public address without a key")
+    any_user: bool = option(False, "a caller whose user is known from a header may ask about other users")
+    store: str | None = option(
+        None,
+        "database for users, events and added items, shared by several servers: postgresql://... "
+        "(default: the run's own store.db)",
+        metavar="URL",
+    )
+    name: str | None = option(None, "the model's name on the wire (default: the run folder's name)")
+    origin: tuple[str, ...] = option((), "web origins that may call from a browser; may be repeated", metavar="ORIGIN")
+    allowed_host: tuple[str, ...] = option(
+        (), "names that this server is reached by, for the Host check; may be repeated", metavar="HOST"
+    )
+    record_events: bool = option(False, "MCP clients may record events")
+    queue: int = option(256, "requests waiting for the model at most; more are answered 429")
+    timeout: float = option(60.0, "seconds until a request is given up with 504")
+    drain: float = option(30.0, "seconds that requests under way have to end after SIGTERM")
+    max_body: int = option(1_048_576, "bytes of a request at most; more are answered 413")
+    max_history: int = option(10_000, "items of a history or list in a request at most; more are answered 413")
+    quantize: Literal["none", "nf4"] | None = option(None, "quantize the backbone (default: as the run was trained)")
+    allow_backbone_mismatch: bool = option(False, "load on other weights of the same architecture")
+    model: str | None = option(None, "where the backbone is, if it is a folder or file that has moved")
+    batching: bool = option(True, "read the requests that wait together")
+    prefix_mib: int = option(512, "memory for the histories read last, in MiB")
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The keys that are accepted, as digests; the user that a key is bound to, or None. Empty: no key is asked for."""
+
+    users: Mapping[bytes, str | None]
+
+    def __bool__(self) -> bool:
+        return bool(self.users)
+
+    def user_of(self, key: str) -> str | None:
+        """The user that a key is bound to; raises KeyError for a wrong one. Takes as long for every key."""
+        given, found = sha256(key.encode()).digest(), None
+        for digest in self.users:
+            if hmac.compare_digest(digest, given):
+                found = digest
+        if found is None:
+            raise KeyError
+        return self.users[found]
+
+
+def read_keys(file: str | None) -> Keys:
+    """The keys of a file and of the environment; raises DataError for a line that is none."""
+    lines = [("the environment", n, key.strip()) for n, key in enumerate(os.environ.get(KEYS_VARIABLE, "").split(","))]
+    if file is not None:
+        try:
+            text = Path(file).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"--keys {file}: {getattr(error, 'strerror', None) or error}") from error
+        lines += [(file, n, line.strip()) for n, line in enumerate(text.splitlines(), 1)]
+    users: dict[bytes, str | None] = {}
+    for place, number, line in lines:
+        if not line or line.startswith("#"):
+            continue
+        parts = line.split()
+        if len(parts) > 2:
+            raise DataError(
+                f"{place}, line {number}: {len(parts)} words; a line is KEY, or KEY and the USER it may see"
+            )
+        users[sha256(parts[0].encode()).digest()] = parts[1] if len(parts) == 2 else None
+    if file is not None and not users:
+        raise DataError(f"--keys {file}: no key in it")
+    return Keys(users)
+
+
+def is_local(host: str) -> bool:
+    """Whether an address is reached from this machine only."""
+    try:
+        return host in LOCAL or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def check(config: ServeConfig, keys: Keys) -> None:
+    """Raises GenrecError for options that cannot be served with."""
+    if not is_local(config.host) and not keys and not config.insecure:
+        raise GenrecError(
+            f"--host {config.host} is reached from other machines, and no key is set: give --keys FILE or "
+            f"{KEYS_VARIABLE}, or --insecure where anybody may ask"
+        )
+    if not 0 <= config.port <= 65_535:
+        raise GenrecError(f"--port {config.port}: 0 to 65535")
+    for flag in ("queue", "timeout", "max_body", "max_history"):
+        if vars(config)[flag] <= 0:
+            raise GenrecError(f"--{flag.replace('_', '-')} {vars(config)[flag]}: more than 0 is needed")

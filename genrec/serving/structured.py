@@ -1,0 +1,140 @@
+"""A structured answer in the form of a caller's JSON schema."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jsonschema
+from jsonschema.exceptions import SchemaError, ValidationError
+
+from .errors import invalid
+
+NAMES = {  # words in the names of properties, and what of an item or an answer they hold
+    "title": ("title", "name", "movie", "film", "product", "item"),
+    "item_id": ("id", "item_id", "sku", "asin"),
+    "score": ("score", "relevance", "confidence", "value", "rating", "prediction", "expected"),
+    "probability": ("probability", "prob", "chance"),
+    "rank": ("rank", "position", "place", "index"),
+    "year": ("year",),
+    "text": ("text", "answer", "reason", "explanation", "message", "summary", "response", "content", "description"),
+}
+DEPTH = 20
+
+
+def filled(schema: Any, answer: Mapping[str, Any], text: str, field: str) -> str:
+    """JSON that meets a schema, filled from an answer (`items`, `value`, `probabilities`) and its text.
+
+    Raises ApiError 400 where `field` holds no schema, or one that nothing of the answer meets.
+    """
+    if not isinstance(schema, Mapping):
+        raise invalid(f"{field}: a JSON schema is an object", field, "invalid_type")
+    try:
+        jsonschema.Draft202012Validator.check_schema(schema)
+    except SchemaError as error:
+        raise invalid(f"{field} is not a JSON schema: {error.message}", field) from error
+    items = list(answer.get("items") or [])
+    own = {**answer, "text": text}
+    value = Filler(schema, items).fill(schema, own, "", 0)
+    try:
+        jsonschema.validate(value, schema, jsonschema.Draft202012Validator)
+    except (ValidationError, RecursionError) as error:
+        why = error.message if isinstance(error, ValidationError) else "it refers to itself without end"
+        raise invalid(f"the answer cannot be put in the form of {field}: {why}", field) from error
+    except Exception as error:  # a reference that leads nowhere
+        raise invalid(f"{field} cannot be read: {error}", field) from error
+    return json.dumps(value, ensure_ascii=False)
+
+
+class Filler:
+    """Values for a schema; a list of the schema becomes the list of the answer."""
+
+    def __init__(self, root: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> None:
+        self.root, self.items = root, items
+
+    def fill(self, schema: Any, own: Mapping[str, Any], name: str, depth: int) -> Any:
+        """A value for a schema. own: what is known here: an item, or the whole answer; name: the property's."""
+        if not isinstance(schema, Mapping) or depth > DEPTH:
+            return None
+        if "$ref" in schema:
+            return self.fill(self.referred(schema["$ref"]), own, name, depth + 1)
+        if "const" in schema:
+            return schema["const"]
+        for several in ("anyOf", "oneOf"):
+            if schema.get(several):
+                options = [o for o in schema[several] if not (isinstance(o, Mapping) and o.get("type") == "null")]
+                return self.fill((options or schema[several])[0], own, name, depth + 1)
+        if schema.get("allOf"):
+            merged: dict[str, Any] = {k: v for k, v in schema.items() if k != "allOf"}
+            for part in schema["allOf"]:
+                part = self.referred(part["$ref"]) if isinstance(part, Mapping) and "$ref" in part else part
+                if isinstance(part, Mapping):
+                    properties = {**merged.get("properties", {}), **part.get("properties", {})}
+                    merged |= {**part, **({"properties": properties} if properties else {})}
+            return self.fill(merged, own, name, depth + 1)
+        kinds = schema.get("type")
+        kind = next((k for k in kinds if k != "null"), "null") if isinstance(kinds, list) else kinds
+        if "enum" in schema:
+            said = str(self.known(name, own, "string") or "").casefold()
+            return next((v for v in schema["enum"] if str(v).casefold() == said), schema["enum"][0])
+        if kind == "object" or "properties" in schema:
+            return {k: self.fill(v, own, k, depth + 1) for k, v in schema.get("properties", {}).items()}
+        if kind == "array" or "items" in schema:
+            return self.array(schema, name, own, depth)
+        return self.scalar(schema, str(kind or "string"), name, own)
+
+    def array(self, schema: Mapping[str, Any], name: str, own: Mapping[str, Any], depth: int) -> list[Any]:
+        """The answer's items, as many as the schema takes."""
+        kept = own.get(name)
+        if own is not None and "item_id" in own and isinstance(kept, list):
+            found = [v for v in kept if isinstance(v, str)]
+        else:
+            found = [self.fill(schema.get("items", {}), item, singular(name), depth + 1) for item in self.items]
+        least, most = schema.get("minItems", 0), schema.get("maxItems", len(found))
+        while len(found) < least:
+            found.append(self.fill(schema.get("items", {}), own, singular(name), depth + 1))
+        return found[:most]
+
+    def scalar(self, schema: Mapping[str, Any], kind: str, name: str, own: Mapping[str, Any]) -> Any:
+        """A string, number or truth value."""
+        value = self.known(name, own, kind)
+        if kind in ("number", "integer"):
+            number = float(value) if isinstance(value, (int, float)) else 0.0
+            low, high = schema.get("minimum", -1e308), schema.get("maximum", 1e308)
+            number = min(max(number, low), high)
+            return round(number) if kind == "integer" else number
+        if kind == "boolean":
+            return bool(value) and value not in ("no", "0")
+        if kind == "null":
+            return None
+        text = value if isinstance(value, str) else "" if value is None else str(value)
+        return text[: schema["maxLength"]] if isinstance(schema.get("maxLength"), int) else text
+
+    def known(self, name: str, own: Mapping[str, Any], kind: str) -> Any:
+        """What is known under a property's name."""
+        plain = re_words(name)
+        if isinstance(own.get(name), (str, int, float)):
+            return own[name]
+        for key, words in NAMES.items():
+            if any(w in plain for w in words) and own.get(key) is not None:
+                return own[key]
+        if kind == "string":
+            return own.get("title") or own.get("text") or own.get("value")
+        return next((own[k] for k in ("value", "score", "rank") if isinstance(own.get(k), (int, float))), None)
+
+    def referred(self, reference: str) -> Any:
+        """What `#/$defs/Item` refers to."""
+        found: Any = self.root
+        for part in reference.removeprefix("#").strip("/").split("/"):
+            found = found.get(part.replace("~1", "/").replace("~0", "~"), {}) if isinstance(found, Mapping) else {}
+        return found
+
+
+def re_words(name: str) -> list[str]:
+    """`itemId` and `item_id` as item, id, item_id."""
+    snake = "".join(f"_{c.lower()}" if c.isupper() else c for c in name).strip("_")
+    return [*snake.replace("-", "_").split("_"), snake]
+
+
+def singular(name: str) -> str:
+    """`titles` as title."""
+    return name[:-1] if name.endswith("s") else name
