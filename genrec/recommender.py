@@ -150,6 +150,15 @@ class Recommender:
         """Tasks trained on a data set."""
         return list(self.adapter.manifest.tasks[self._dataset(dataset)])
 
+    def answers(self, dataset: str | None = None) -> dict[str, list[str]]:
+        """The answers of each task of a data set; none for tasks whose answers are items."""
+        name = self._dataset(dataset)
+        return {t.name: list(t.answer.choices) for t in self._shelf(name).corpus.tasks}
+
+    def unit(self, task: str, dataset: str | None = None) -> str:
+        """What a task is asked about: `event` (a user and an item), `user_time` (a user), `basket` or `text`."""
+        return self._task(self._dataset(dataset), task).unit
+
     def all_users(self, dataset: str | None = None) -> list[str]:
         """Users of a data set."""
         return stores.users(self.store, self._dataset(dataset))
@@ -941,19 +950,21 @@ class Recommender:
         self, query: str, texts: Sequence[str], user: str | None = None, dataset: str | None = None
     ) -> list[float]:
         """How well texts meet a query, 0 to 1: half the cosine of their vectors, and a half. With a user the query's
-        vector is what the user's history leads to. The text of an item (its id or title) has the item's vector."""
+        vector is what the user's history leads to. Where a document is an item's id or title, it has the item's
+        vector: without a user that of all its text."""
         name = self._with_catalogue(dataset)
         shelf = self._shelf(name)
         rows = self._text_rows(name, [*texts, query])
-        learned = self.engine.item_rows(name)[0].float().cpu().numpy()
+        asks_user = user is not None and self.has_user(user, name)
+        known = self.engine.item_rows(name, text_alone=not asks_user)[0].float().cpu().numpy()
         for n, text in enumerate(texts):
             match = shelf.titles.find(text) if text not in shelf.index else None
             if text in shelf.index:
-                rows[n] = learned[shelf.index[text]]
+                rows[n] = known[shelf.index[text]]
             elif match is not None and match.how == "exact":
-                rows[n] = learned[match.items[0]]
+                rows[n] = known[match.items[0]]
         wanted = rows[-1]
-        if user is not None and self.has_user(user, name):
+        if user is not None and asks_user:
             wanted = np.asarray(self.embed_users([user], name)["vector"][0].to_list())
         cosine = rows[:-1] @ wanted / (np.linalg.norm(rows[:-1], axis=1) * np.linalg.norm(wanted) + 1e-12)
         return [float(c) for c in 0.5 + cosine / 2]

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..ask.answer import Answer, can_ask, recall, reply
@@ -13,6 +13,7 @@ from ..recommender import Recommender
 from .background import About, answer_background, background_task
 from .callers import Caller
 from .messages import Message
+from .recommender_api import attributes
 
 TURNS = 30  # earlier turns that are read
 LINE = re.compile(r"^\s*(\d+)\.\s.*`([^`]+)`\s*$")
@@ -53,14 +54,15 @@ def chat(recommender: Recommender, reader: Reader, asked: Asked, most: int | Non
     if not sentence:
         return handed(Said(can_ask(recommender, reader)), hand)
     user = user_of(recommender, asked)
-    dataset = asked.dataset
+    dataset = asked.dataset if asked.dataset in recommender.datasets else None
     before = Conversation()
     for said, answered in turns[-TURNS:]:
         before = recall(recommender, reader, said, listed_in(recommender, answered), before, dataset, user)
     found, _ = reply(recommender, reader, sentence, before, dataset, user=user, allowed=asked.caller.may_see)
     if small_talk(found):
         return talked(recommender, reader, asked, most, hand)
-    return handed(Said(markdown(recommender, found), found.to_json()), hand)
+    found = with_reasons(recommender, found)
+    return handed(Said(markdown(found), found.to_json()), hand)
 
 
 def handed(said: Said, hand: Callable[[str], None]) -> Said:
@@ -140,20 +142,35 @@ def about(recommender: Recommender, reader: Reader) -> About:
 # --- Markdown -----------------------------------------------------------------------------------------------------
 
 
-def markdown(recommender: Recommender, found: Answer) -> str:
+def with_reasons(recommender: Recommender, found: Answer) -> Answer:
+    """An answer whose items say what of the user's history they are like, and what the catalogue says of them."""
+    items = found.content.get("items")
+    if not items or found.dataset is None:
+        return found
+    ids = [i["item_id"] for i in items]
+    known = attributes(recommender.catalogue(found.dataset), ids)
+    reasons = reasons_of(recommender, found, ids)
+    more = [
+        {**item, "reason": reason, "metadata": known.get(item["item_id"], {})}
+        for item, reason in zip(items, reasons, strict=True)
+    ]
+    return replace(found, content={**found.content, "items": more})
+
+
+def markdown(found: Answer) -> str:
     """An answer for a chat window: a numbered list with reasons and item ids, else its text."""
     items = found.content.get("items")
     if items is None or found.dataset is None:
         return "\n\n".join(escaped(line) for line in found.answer.splitlines())
     head = escaped(found.answer.splitlines()[0])
-    reasons = reasons_of(recommender, found, [i["item_id"] for i in items])
-    lines = [line_of(item, reason) for item, reason in zip(items, reasons, strict=True)]
+    lines = [line_of(item) for item in items]
     notes = [f"*{escaped(w)}*" for w in found.warnings]
     return "\n\n".join(part for part in (head, "\n".join(lines), *notes) if part)
 
 
-def line_of(item: Mapping[str, Any], reason: str) -> str:
-    """`1. **Fargo** – like *The Rock*, rated 5 `100``."""
+def line_of(item: Mapping[str, Any]) -> str:
+    """`1. **Fargo** – like The Rock, rated 5 `100``."""
+    reason = escaped(item["reason"])
     title = f"**{escaped(item['title'] or item['item_id'])}**"
     return f"{item['rank']}. {title}{f' – {reason}' if reason else ''} `{item['item_id']}`"
 
@@ -170,7 +187,7 @@ def reasons_of(recommender: Recommender, found: Answer, items: Sequence[str]) ->
     reasons = []
     for own, title in zip(near, titles, strict=True):
         rated = f", rated {ratings[own]:g}" if own is not None and ratings.get(own) is not None else ""
-        reasons.append(f"like *{escaped(title or own)}*{rated}" if own is not None else "")
+        reasons.append(f"like {title or own}{rated}" if own is not None else "")
     return reasons
 
 

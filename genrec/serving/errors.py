@@ -6,7 +6,7 @@ from typing import Any
 from ..errors import GenrecError, UnavailableError, UnknownNameError
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)  # not frozen: an exception's traceback is set when it is raised
 class ApiError(Exception):
     """An answer that is an error. param: the field that is wrong."""
 

@@ -50,7 +50,7 @@ def build(service: Service, writes: bool) -> MCPServer[Any]:
         n: Count = 10,
         exclude: Items = None,
         filters: Annotated[dict[str, Any] | None, Field(description='{"genre": {"any": ["Comedy"]}}')] = None,
-        explain: bool = False,
+        explain: rest.Explain = False,
     ) -> str:
         """Recommend items to a user, or to whoever has this history, or popular ones; query narrows them in words."""
         body = parsed(

@@ -245,7 +245,9 @@ def asked_of(request: Request, body: Loose, messages: list[Message]) -> Asked:
             users += [str(given[k]) for k in ("id", "email", "name") if given.get(k)]
         elif isinstance(given, (str, int)):
             users.append(str(given))
-    return Asked(tuple(messages), caller(request), request.headers.get("x-genrec-task"), tuple(users))
+    dataset = metadata.get("dataset") if isinstance(metadata, Mapping) else None
+    task = request.headers.get("x-genrec-task")
+    return Asked(tuple(messages), caller(request), task, tuple(users), dataset if isinstance(dataset, str) else None)
 
 
 def worker(service: Service, asked: Asked, manner: Manner) -> Callable[[Recommender, Callable[[str], None]], Answered]:

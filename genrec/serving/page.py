@@ -10,7 +10,10 @@ from .errors import not_found
 from .service import Service
 
 FOLDER = Path(__file__).parent / "page"
-POLICY = "default-src 'self'; img-src 'self' data:; style-src 'self'; frame-ancestors 'none'; base-uri 'none'"
+POLICY = (  # the report, which the page shows in a frame, brings its styles with it
+    "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; frame-src 'self' blob:; "
+    "frame-ancestors 'none'; base-uri 'none'"
+)
 
 
 def add(app: FastAPI, service: Service) -> None:

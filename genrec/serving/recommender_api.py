@@ -18,8 +18,13 @@ from .service import Service
 router = APIRouter(tags=["recommender"])
 
 MOST = 500  # items of a list at most
+VALUES = 200  # of a column that are told
 Id = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
+Explain = Annotated[
+    bool | Literal["measured"],
+    Field(description="true: what of the history each item is like; measured: without what it would score lower"),
+]
 Timestamp = Annotated[int, Field(ge=-(2**62), le=2**62, description="seconds since 1970, or as in the data")]
 
 
@@ -61,7 +66,7 @@ class RecommendationsRequest(Body):
     candidates: list[Id] | None = None
     filter: dict[str, FieldFilter] | None = Field(None, description='{"genre": {"any": ["Comedy"]}}')
     diversity: Number | None = Field(None, ge=0, le=1, description="0: by score alone; 1: as unlike as can be")
-    explain: bool = False
+    explain: Explain = False
     return_metadata: bool = True
     dataset: str | None = None
     context: dict[str, Any] | None = None
@@ -108,7 +113,7 @@ class RankRequest(Body):
     items: list[Id] = Field(min_length=1, validation_alias=AliasChoices("items", "candidates", "item_ids"))
     user_id: Id | None = None
     history: list[Id | HistoryEvent] | None = None
-    explain: bool = False
+    explain: Explain = False
     return_metadata: bool = True
     dataset: str | None = None
 
@@ -280,6 +285,32 @@ async def gone(request: Request) -> None:
         pass
 
 
+class Column(BaseModel):
+    """A column of a catalogue: its most frequent values, or its range."""
+
+    name: str
+    values: list[str] = []
+    low: float | None = None
+    high: float | None = None
+
+
+class DataSet(BaseModel):
+    """A data set of the run. tasks: each with its answers; those of next_item and basket are items."""
+
+    name: str
+    items: int
+    tasks: dict[str, list[str]]
+    units: dict[str, str]
+    columns: list[Column]
+
+
+class DataSetsReply(BaseModel):
+    """The data sets of the run."""
+
+    model: str
+    datasets: list[DataSet]
+
+
 # --- lists --------------------------------------------------------------------------------------------------------
 
 
@@ -426,6 +457,35 @@ async def predict(request: Request, body: PredictionsRequest) -> PredictionsRepl
         )
 
     return await service.ask(work, gone(request))
+
+
+@router.get("/datasets")
+async def list_datasets(request: Request) -> DataSetsReply:
+    """What the run was trained on: data sets, their tasks with the answers, and what lists can be narrowed by."""
+    service = service_of(request)
+
+    def work(recommender: Recommender) -> DataSetsReply:
+        return DataSetsReply(model=service.name, datasets=[described(recommender, d) for d in recommender.datasets])
+
+    return await service.ask(work, gone(request))
+
+
+def described(recommender: Recommender, dataset: str) -> DataSet:
+    """A data set."""
+    items = recommender.catalogue(dataset)
+    columns = []
+    for name, kind in items.drop("item_id", "title", "train_count", strict=False).schema.items():
+        own = items[name].drop_nulls()
+        if kind.is_numeric():
+            low, high = own.min(), own.max()
+            columns.append(Column(name=name, low=low, high=high))
+            continue
+        counted = (own.explode() if kind.is_nested() else own).cast(pl.String).value_counts(sort=True)
+        if 1 < counted.height <= VALUES or kind.is_nested():
+            columns.append(Column(name=name, values=counted[name].head(VALUES).to_list()))
+    tasks = recommender.answers(dataset)
+    units = {t: recommender.unit(t, dataset) for t in tasks}
+    return DataSet(name=dataset, items=items.height, tasks=tasks, units=units, columns=columns)
 
 
 # --- items --------------------------------------------------------------------------------------------------------
@@ -781,9 +841,9 @@ def reasons_of(
     like: Sequence[str],
     user: str | None,
     history: Sequence[str] | None,
-    explain: bool,
+    explain: bool | str,
 ) -> dict[str, list[Reason]]:
-    """Why each item is in the list; what of the history it is there for is measured where `explain` is set."""
+    """Why each item is in the list: what of the history it is most like, or without what it would score lower."""
     ids = frame["item_id"].to_list()
     found: dict[str, list[Reason]] = {i: [] for i in ids}
     if strategy == "popular":
@@ -793,7 +853,13 @@ def reasons_of(
         names = [t or i for t, i in zip(recommender.titles(like, dataset), like, strict=True)]
         for i in ids:
             found[i].append(Reason(code="similar_to", text=f"like {', '.join(names)}"))
-    if explain and strategy == "model" and ids:
+    if explain is True and strategy == "model":
+        own = recommender.history(user, dataset)["item_id"].to_list() if user and history is None else history or []
+        near = recommender.relatives(ids, own, dataset)
+        for i, one, title in zip(ids, near, recommender.titles([n or "" for n in near], dataset), strict=True):
+            if one is not None:
+                found[i].append(Reason(code="similar_to", text=f"like {title or one}", item_id=one))
+    if explain == "measured" and strategy == "model" and ids:
         past: dict[str, Any] = {"user": user} if user is not None and history is None else {"history": history or []}
         for r in recommender.explain(ids, dataset=dataset, **past).frame.iter_rows(named=True):
             title = r["reason_title"] or r["reason_item_id"]

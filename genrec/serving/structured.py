@@ -10,13 +10,14 @@ from jsonschema.exceptions import SchemaError, ValidationError
 from .errors import invalid
 
 NAMES = {  # words in the names of properties, and what of an item or an answer they hold
+    "reason": ("reason", "explanation", "why"),
     "title": ("title", "name", "movie", "film", "product", "item"),
     "item_id": ("id", "item_id", "sku", "asin"),
     "score": ("score", "relevance", "confidence", "value", "rating", "prediction", "expected"),
     "probability": ("probability", "prob", "chance"),
     "rank": ("rank", "position", "place", "index"),
     "year": ("year",),
-    "text": ("text", "answer", "reason", "explanation", "message", "summary", "response", "content", "description"),
+    "text": ("text", "answer", "message", "summary", "response", "content", "description"),
 }
 DEPTH = 20
 
@@ -88,7 +89,10 @@ class Filler:
         if own is not None and "item_id" in own and isinstance(kept, list):
             found = [v for v in kept if isinstance(v, str)]
         else:
-            found = [self.fill(schema.get("items", {}), item, singular(name), depth + 1) for item in self.items]
+            found = [
+                self.fill(schema.get("items", {}), {**item.get("metadata", {}), **item}, singular(name), depth + 1)
+                for item in self.items
+            ]
         least, most = schema.get("minItems", 0), schema.get("maxItems", len(found))
         while len(found) < least:
             found.append(self.fill(schema.get("items", {}), own, singular(name), depth + 1))
@@ -119,7 +123,7 @@ class Filler:
                 return own[key]
         if kind == "string":
             return own.get("title") or own.get("text") or own.get("value")
-        return next((own[k] for k in ("value", "score", "rank") if isinstance(own.get(k), (int, float))), None)
+        return own.get("value")
 
     def referred(self, reference: str) -> Any:
         """What `#/$defs/Item` refers to."""
