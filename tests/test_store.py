@@ -207,7 +207,7 @@ def test_what_is_no_store_of_this_version_is_refused(tmp_path: Path) -> None:
     create_store(path, [shop()]).close()
     with sqlite3.connect(path) as raw:
         raw.execute("update meta set schema_version = 99")
-    with pytest.raises(RunError, match="version 99, not 2"):
+    with pytest.raises(RunError, match="later genrec wrote this store: it has version 99, and this one reads up to 2"):
         open_store(path)
     (tmp_path / "text.db").write_text("not a database, but long enough to be mistaken for one" * 50)
     with pytest.raises(RunError, match="not a user store of genrec"):
