@@ -203,7 +203,7 @@ def open_store(url: str | Path) -> Store:
                 f"up to {SCHEMA_VERSION}"
             )
         if found < SCHEMA_VERSION:
-            _upgrade(engine)
+            _upgrade(engine, name)
         failed.pop_all()
     return Store(engine, name)
 
@@ -642,16 +642,14 @@ def _next(connection: Connection, position: sa.Column[int], *mine: sa.ColumnElem
 
 
 def _engine(url: URL) -> Engine:
-    if url.get_backend_name() == "sqlite":
-        engine = sa.create_engine(url, connect_args={"timeout": PATIENCE})
-        sa.event.listen(engine, "connect", _set_up_sqlite)
-        return engine
-    if url.get_backend_name() == "postgresql":
-        arguments = {"connect_timeout": 5}
-        engine = sa.create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20, connect_args=arguments)
-        sa.event.listen(engine, "connect", _set_up_postgresql)
-        return engine
-    return sa.create_engine(url)
+    if url.get_backend_name() not in ("sqlite", "postgresql"):
+        raise UnavailableError(f"{_shown(url)}: no driver for this; a store is in SQLite or PostgreSQL")
+    server = url.get_backend_name() == "postgresql"
+    more: dict[str, Any] = {"pool_pre_ping": True, "pool_size": 10, "max_overflow": 20} if server else {}
+    waits = {"connect_timeout": 5} if server else {"timeout": PATIENCE}
+    engine = sa.create_engine(url, connect_args=waits, hide_parameters=True, **more)  # errors are logged, users are not
+    sa.event.listen(engine, "connect", _set_up_postgresql if server else _set_up_sqlite)
+    return engine
 
 
 def _set_up_sqlite(connection: Any, record: Any) -> None:
@@ -686,14 +684,17 @@ def _version(engine: Engine) -> int | None:
     return int(found[0]) if len(found) == 1 else None
 
 
-def _upgrade(engine: Engine) -> None:
+def _upgrade(engine: Engine, name: str) -> None:
     from .migrations import migrate
 
     if engine.dialect.name == "sqlite":
         with engine.connect() as connection:
             connection.exec_driver_sql("VACUUM")  # version 1 did not overwrite what it moved within the file
-    with _begin(engine, slow=True) as connection:
-        migrate(connection, SCHEMA_VERSION)
+    try:
+        with _begin(engine, slow=True) as connection:
+            migrate(connection, SCHEMA_VERSION)
+    except exc.ProgrammingError as error:
+        raise RunError(f"{name}: cannot bring the store to version {SCHEMA_VERSION}: {_cause(error)}") from error
 
 
 # Names and errors
@@ -734,6 +735,8 @@ def _plain_errors(url: URL) -> Iterator[None]:
         if url.get_backend_name() == "sqlite":  # disk full, file not writable
             raise RunError(f"{name}: cannot write the user store: {_cause(error)}") from error
         raise UnavailableError(f"{name}: cannot reach the database: {_cause(error)}") from error
+    except exc.DataError as error:
+        raise DataError(f"{name}: the database cannot hold this: {_cause(error)}") from error
     except OSError as error:
         raise RunError(f"{name}: cannot write the user store: {error.strerror}") from error
 
