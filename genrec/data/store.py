@@ -26,6 +26,7 @@ CHUNK = 50_000  # rows turned into Python objects at a time
 AT_ONCE = 500  # parameters of a query
 PATIENCE = 30  # seconds that a writer of a SQLite file waits for another
 LOCK = 0x67656E726563  # PostgreSQL's advisory lock that a writer holds
+ELSEWHERE = "use another database, or another schema: ?options=-csearch_path%3DNAME at the URL's end"
 
 
 def _index_of_given(name: str, column: str, unique: bool = False) -> sa.Index:
@@ -131,9 +132,6 @@ _ATTRIBUTES = sa.select(_users.c.attributes).where(
 )
 
 
-_ELSEWHERE = "use another database, or another schema: ?options=-csearch_path%3DNAME at the URL's end"
-
-
 @dataclass(frozen=True)
 class Store:
     """An open store; `name` is what messages call it (no password in it)."""
@@ -164,7 +162,7 @@ def create_store(url: str | Path, datasets: Sequence[Dataset]) -> Store:
             engine = _engine(where)
             with contextlib.closing(Store(engine, _shown(where))), _begin(engine, slow=True) as connection:
                 if taken := set(sa.inspect(connection).get_table_names()) & set(_metadata.tables):
-                    raise RunError(f"{_shown(where)} already has {', '.join(sorted(taken))}; {_ELSEWHERE}")
+                    raise RunError(f"{_shown(where)} already has {', '.join(sorted(taken))}; {ELSEWHERE}")
                 _fill(connection, datasets)
     return open_store(url)
 
@@ -224,7 +222,7 @@ def shared_store(source: Path, url: str) -> Store:
             if not taken:
                 _copy_rows(own.engine, connection)
             elif _meta.name not in taken:
-                raise RunError(f"{_shown(where)} has tables of others: {', '.join(sorted(taken))}; {_ELSEWHERE}")
+                raise RunError(f"{_shown(where)} has tables of others: {', '.join(sorted(taken))}; {ELSEWHERE}")
     found = open_store(url)
     if (theirs := datasets(found)) != ours:
         found.close()
@@ -348,8 +346,8 @@ def delete_user(store: Store, user_id: str, dataset: str | None = None) -> dict[
             busy = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").scalar_one()
         if busy:
             raise UnavailableError(
-                f"{store.name}: user '{user_id}' is deleted, but the log beside the file holds the rows until those "
-                "who read it now have finished"
+                f"{store.name}: the user is deleted, but others were reading for {PATIENCE} seconds, so that the log "
+                "beside the file holds the rows until the store is closed"
             )
     return removed
 
@@ -665,6 +663,12 @@ def _set_up_postgresql(connection: Any, record: Any) -> None:
     connection.commit()
 
 
+def _lift_limits(connection: Connection) -> None:
+    """For one transaction that reads or writes everything."""
+    connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+    connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+
+
 @contextlib.contextmanager
 def _begin(engine: Engine, slow: bool = False) -> Iterator[Connection]:
     """A transaction that writes, one at a time in a store: positions are never taken twice, and nothing deadlocks."""
@@ -673,7 +677,7 @@ def _begin(engine: Engine, slow: bool = False) -> Iterator[Connection]:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         elif engine.dialect.name == "postgresql":
             if slow:
-                connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+                _lift_limits(connection)
             connection.execute(_LOCKED)
         yield connection
 
@@ -757,7 +761,7 @@ def _served(store: Store) -> Iterator[None]:
 def _reading(store: Store, slow: bool = False) -> Iterator[Connection]:
     with _served(store), store.engine.connect() as connection:
         if slow and store.engine.dialect.name == "postgresql":
-            connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+            _lift_limits(connection)
         yield connection
 
 
