@@ -12,7 +12,7 @@ os.environ.setdefault("POLARS_MAX_THREADS", "2")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 USERS = 150  # of the toy world
-pytest_plugins = ["golden_option"]
+pytest_plugins = ["golden_option", "postgres_server"]
 
 
 @pytest.fixture(scope="session")

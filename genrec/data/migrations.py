@@ -16,7 +16,8 @@ def to_2(do: Operations) -> None:
         sa.Column("received_at", sa.BigInteger),
     ):
         do.add_column("events", column)
-    do.create_index("events_event_id", "events", ["dataset", "event_id"], unique=True)
+    _index_given(do, "events_event_id", "events", "event_id", unique=True)
+    _index_given(do, "events_recommendation_id", "events", "recommendation_id", unique=False)
     do.create_table(
         "items",
         sa.Column("dataset", sa.Text, primary_key=True),
@@ -36,7 +37,13 @@ def to_2(do: Operations) -> None:
         sa.Column("items", sa.JSON, nullable=False),
         sqlite_with_rowid=False,
     )
-    do.create_index("recommendations_user", "recommendations", ["dataset", "user_id"])
+    _index_given(do, "recommendations_user", "recommendations", "user_id", unique=False)
+
+
+def _index_given(do: Operations, name: str, table: str, column: str, unique: bool) -> None:
+    """An index of the rows that have a column."""
+    given = sa.text(f"{column} is not null")
+    do.create_index(name, table, ["dataset", column], unique=unique, sqlite_where=given, postgresql_where=given)
 
 
 STEPS: dict[int, Callable[[Operations], None]] = {2: to_2}  # by the version they lead to

@@ -1,16 +1,19 @@
 """A run's users and events in a database: a private SQLite file by default, PostgreSQL by URL."""
 
 import contextlib
+import json
+import math
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import sqlalchemy as sa
+from sqlalchemy import exc
 from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
@@ -20,10 +23,17 @@ from genrec.files import whole
 
 SCHEMA_VERSION = 2
 CHUNK = 50_000  # rows turned into Python objects at a time
-ATTEMPTS = 20  # of appending to a history that others append to as well
 AT_ONCE = 500  # parameters of a query
 PATIENCE = 30  # seconds that a writer of a SQLite file waits for another
-LOCK = 0x67656E726563  # of PostgreSQL: who migrates or fills a store
+LOCK = 0x67656E726563  # PostgreSQL's advisory lock that a writer holds
+ELSEWHERE = "use another database, or another schema: ?options=-csearch_path%3DNAME at the URL's end"
+
+
+def _index_of_given(name: str, column: str, unique: bool = False) -> sa.Index:
+    """Only rows that have the column enter the index; those that came with the data have none."""
+    given = sa.text(f"{column} is not null")
+    return sa.Index(name, "dataset", column, unique=unique, sqlite_where=given, postgresql_where=given)
+
 
 _metadata = sa.MetaData()
 _meta = sa.Table(
@@ -57,7 +67,8 @@ _events = sa.Table(
     sa.Column("event_id", sa.Text),
     sa.Column("recommendation_id", sa.Text),
     sa.Column("received_at", sa.BigInteger),  # seconds since 1970; null for what came with the data
-    sa.Index("events_event_id", "dataset", "event_id", unique=True),
+    _index_of_given("events_event_id", "event_id", unique=True),
+    _index_of_given("events_recommendation_id", "recommendation_id"),
     sqlite_with_rowid=False,  # a history is one contiguous read
 )
 _items = sa.Table(
@@ -79,7 +90,7 @@ _recommendations = sa.Table(
     sa.Column("made_at", sa.BigInteger, nullable=False),
     sa.Column("strategy", sa.Text, nullable=False),
     sa.Column("items", sa.JSON, nullable=False),
-    sa.Index("recommendations_user", "dataset", "user_id"),
+    _index_of_given("recommendations_user", "user_id"),
     sqlite_with_rowid=False,
 )
 
@@ -92,6 +103,13 @@ _HISTORY: dict[str, pl.DataType] = {
     "part": pl.String(),
 }
 _GIVEN: dict[str, pl.DataType] = {**_HISTORY, "review": pl.String()}
+_ALL: dict[str, pl.DataType] = {
+    "user_id": pl.String(),
+    **{c: _GIVEN[c] for c in ("item_id", "event", "rating", "timestamp", "review", "basket", "part")},
+}
+_IDS = ("user_id", "item_id", "event_id", "recommendation_id")
+_TEXTS = ("event", "review", "basket", "part")
+_FIELDS = (*_IDS, *_TEXTS, "rating", "timestamp")  # of an event to record
 
 # Built once: building a query takes as long as running it. Without a time, what came with the data is the oldest, as in
 # training, and what was added is the latest.
@@ -101,6 +119,14 @@ _OF_USER = (
     .where(_events.c.dataset == sa.bindparam("dataset"), _events.c.user_id == sa.bindparam("user_id"))
     .order_by(_TIMELESS, _events.c.timestamp, _events.c.position)
 )
+_OF_ALL = (
+    sa.select(*(_events.c[c] for c in _ALL))
+    .join(_users, (_users.c.dataset == _events.c.dataset) & (_users.c.user_id == _events.c.user_id))
+    .where(_events.c.dataset == sa.bindparam("dataset"))
+    .order_by(_users.c.position, _TIMELESS, _events.c.timestamp, _events.c.position)
+    .execution_options(yield_per=CHUNK)
+)
+_LOCKED = sa.select(sa.func.pg_advisory_xact_lock(LOCK))
 _ATTRIBUTES = sa.select(_users.c.attributes).where(
     _users.c.dataset == sa.bindparam("dataset"), _users.c.user_id == sa.bindparam("user_id")
 )
@@ -134,11 +160,9 @@ def create_store(url: str | Path, datasets: Sequence[Dataset]) -> Store:
             _create_file(_file(where), datasets)
         else:
             engine = _engine(where)
-            with contextlib.closing(Store(engine, _shown(where))), engine.begin() as connection:
+            with contextlib.closing(Store(engine, _shown(where))), _begin(engine, slow=True) as connection:
                 if taken := set(sa.inspect(connection).get_table_names()) & set(_metadata.tables):
-                    raise RunError(
-                        f"{_shown(where)} already has the tables {', '.join(sorted(taken))}; use another schema"
-                    )
+                    raise RunError(f"{_shown(where)} already has {', '.join(sorted(taken))}; {ELSEWHERE}")
                 _fill(connection, datasets)
     return open_store(url)
 
@@ -160,53 +184,55 @@ def open_store(url: str | Path) -> Store:
     name = _shown(where)
     if where.get_backend_name() == "sqlite" and not _file(where).is_file():
         raise RunError(f"{name}: the run's user store is missing")
-    with _plain_errors(where):
+    with _plain_errors(where), contextlib.ExitStack() as failed:
         engine = _engine(where)
+        failed.callback(engine.dispose)
         try:
             found = _version(engine)
         except SQLAlchemyError as error:
-            engine.dispose()
             if where.get_backend_name() != "sqlite" and isinstance(error, OperationalError):
                 raise  # the server, not the store
             raise RunError(f"{name}: not a user store of genrec ({_cause(error)})") from error
-        if found is not None and found < SCHEMA_VERSION:
-            from .migrations import migrate
-
-            with _writing(engine, lock=True) as connection:
-                migrate(connection, SCHEMA_VERSION)
-            found = _version(engine)
-    if found != SCHEMA_VERSION:
-        engine.dispose()
-        raise RunError(f"{name}: the store has version {found or 'none'}, not {SCHEMA_VERSION}")
+        if found is None:
+            raise RunError(f"{name}: not a user store of genrec (it has no version)")
+        if found > SCHEMA_VERSION:
+            raise RunError(
+                f"{name}: a later genrec wrote this store: it has version {found}, and this one reads "
+                f"up to {SCHEMA_VERSION}"
+            )
+        if found < SCHEMA_VERSION:
+            _upgrade(engine, name)
+        failed.pop_all()
     return Store(engine, name)
 
 
 def shared_store(source: Path, url: str) -> Store:
-    """Open the store of a database that several servers share; a run's SQLite store is copied into one that has none.
+    """Open the store of a PostgreSQL database that several servers share; a run's own is copied into one without.
 
-    Raises RunError where it holds other data sets than the run, UnavailableError without driver or server.
+    Raises RunError where it holds something else than the run's data sets, UnavailableError without driver or server.
     """
     where = _parse(url)
-    own = open_store(source)
-    with contextlib.closing(own), _plain_errors(where):
+    if where.get_backend_name() != "postgresql":
+        raise RunError(f"{_shown(where)}: servers share a PostgreSQL database: postgresql://USER@HOST/DATABASE")
+    with contextlib.closing(open_store(source)) as own, _plain_errors(where):
+        ours = datasets(own)
         engine = _engine(where)
-        with contextlib.closing(Store(engine, _shown(where))), _writing(engine, lock=True) as connection:
-            if not set(sa.inspect(connection).get_table_names()) & set(_metadata.tables):
-                _metadata.create_all(connection)
-                with own.engine.connect() as reading:
-                    for table in _metadata.sorted_tables:
-                        for rows in reading.execute(sa.select(table)).mappings().partitions(CHUNK):
-                            connection.execute(sa.insert(table), [dict(r) for r in rows])
-        found = open_store(url)
-        if (theirs := datasets(found)) != (ours := datasets(own)):
-            found.close()
-            raise RunError(f"{found.name}: holds the data sets {', '.join(theirs)}, and the run has {', '.join(ours)}")
+        with contextlib.closing(Store(engine, _shown(where))), _begin(engine, slow=True) as connection:
+            taken = set(sa.inspect(connection).get_table_names()) & set(_metadata.tables)
+            if not taken:
+                _copy_rows(own.engine, connection)
+            elif _meta.name not in taken:
+                raise RunError(f"{_shown(where)} has tables of others: {', '.join(sorted(taken))}; {ELSEWHERE}")
+    found = open_store(url)
+    if (theirs := datasets(found)) != ours:
+        found.close()
+        raise RunError(f"{found.name}: holds the data sets {', '.join(theirs)}, and the run has {', '.join(ours)}")
     return found
 
 
 def datasets(store: Store) -> list[str]:
     """The names of the store's data sets, in the run's order."""
-    with store.engine.connect() as connection:
+    with _reading(store) as connection:
         return list(connection.execute(sa.select(_meta.c.datasets)).scalar_one())
 
 
@@ -214,61 +240,52 @@ def users(store: Store, dataset: str) -> list[str]:
     """The user ids of a data set, by first appearance."""
     _check_dataset(store, dataset)
     query = sa.select(_users.c.user_id).where(_users.c.dataset == dataset).order_by(_users.c.position)
-    with store.engine.connect() as connection:
+    with _reading(store) as connection:
         return list(connection.execute(query).scalars())
 
 
 def first_user(store: Store, dataset: str) -> str | None:
     """The user id that appeared first in a data set; None where it has no users."""
     query = sa.select(_users.c.user_id).where(_users.c.dataset == dataset).order_by(_users.c.position).limit(1)
-    with store.engine.connect() as connection:
+    with _reading(store) as connection:
         return connection.execute(query).scalar_one_or_none()
 
 
 def has_user(store: Store, dataset: str, user_id: str) -> bool:
     """Whether a data set knows a user."""
     query = sa.select(sa.literal(1)).where(_users.c.dataset == dataset, _users.c.user_id == user_id)
-    with store.engine.connect() as connection:
+    with _reading(store) as connection:
         return connection.execute(query).first() is not None
 
 
 def history(store: Store, dataset: str, user_id: str) -> pl.DataFrame:
     """A user's events, oldest first: item_id, event, rating, timestamp, basket, part; raises UnknownNameError."""
-    with store.engine.connect() as connection:
+    with _reading(store) as connection:
         rows = connection.execute(_OF_USER, {"dataset": dataset, "user_id": user_id}).all()
     if not rows:
         user_attributes(store, dataset, user_id)  # a user without events is known all the same
-    columns = zip(*rows, strict=True) if rows else [()] * len(_HISTORY)
-    return pl.DataFrame(dict(zip(_HISTORY, columns, strict=True)), schema=_HISTORY)
+    return _frame(rows, _HISTORY)
 
 
 def user_attributes(store: Store, dataset: str, user_id: str) -> dict[str, Any]:
     """What is known of a user besides the events; raises UnknownNameError."""
-    with store.engine.connect() as connection:
+    with _reading(store) as connection:
         found = connection.execute(_ATTRIBUTES, {"dataset": dataset, "user_id": user_id}).scalar_one_or_none()
     if found is None:
         _check_dataset(store, dataset)
-        raise _unknown_user(store, dataset, user_id)
+        raise _unknown_user(store, [dataset], user_id)
     return dict(found)
 
 
 def all_events(store: Store, dataset: str) -> pl.DataFrame:
-    """Every event of a data set, users by first appearance and their events as `history` orders them; part is null for
-    what was added after training."""
+    """Every event of a data set, users by first appearance and their events as `history` orders them.
+
+    Columns: user_id, item_id, event, rating, timestamp, review, basket, part (null: added after training).
+    """
     _check_dataset(store, dataset)
-    columns = [_events.c[c] for c in ("user_id", *_GIVEN)]
-    query = (
-        sa.select(*columns)
-        .join(_users, (_users.c.dataset == _events.c.dataset) & (_users.c.user_id == _events.c.user_id))
-        .where(_events.c.dataset == dataset)
-        .order_by(_users.c.position, _TIMELESS, _events.c.timestamp, _events.c.position)
-    )
-    schema = {"user_id": pl.String(), **_GIVEN}
-    with store.engine.connect() as connection:
-        parts = [
-            pl.DataFrame(rows, schema=schema, orient="row") for rows in connection.execute(query).partitions(CHUNK)
-        ]
-    return pl.concat([pl.DataFrame(schema=schema), *parts])
+    with _reading(store, slow=True) as connection:
+        frames = [_frame(rows, _ALL) for rows in connection.execute(_OF_ALL, {"dataset": dataset}).partitions()]
+    return pl.concat([_frame([], _ALL), *frames])
 
 
 def add_events(store: Store, dataset: str, user_id: str, events: pl.DataFrame) -> None:
@@ -286,7 +303,7 @@ def add_events(store: Store, dataset: str, user_id: str, events: pl.DataFrame) -
         raise DataError(f"events to add: {str(error).splitlines()[0]}") from error
     if not rows:
         _check_dataset(store, dataset)
-        with _writing(store.engine) as connection:
+        with _writing(store) as connection:
             _new_users(connection, dataset, [user_id])
         return
     record_events(store, dataset, [{"user_id": user_id, **row} for row in rows])
@@ -296,120 +313,72 @@ def record_events(store: Store, dataset: str, events: Sequence[Mapping[str, Any]
     """Append events of any users, new ones included, in one transaction that is on the disk when this returns; for each
     event `recorded`, or `duplicate` where its event_id is known already.
 
-    events: user_id, item_id, and any of event_id, event, rating, timestamp, review, basket, part, recommendation_id.
+    events: user_id, item_id, and any of event_id, event, rating, timestamp (seconds), review, basket, part,
+    recommendation_id. Raises DataError, and then nothing is recorded.
     """
     _check_dataset(store, dataset)
-    for attempt in range(ATTEMPTS):
-        try:
-            with _writing(store.engine) as connection:
-                return _append(connection, dataset, events)
-        except IntegrityError:  # someone else took the position, or recorded the same event
-            if attempt == ATTEMPTS - 1:
-                raise
-    raise AssertionError
+    for n, event in enumerate(events):
+        _check_event(event, f"events[{n}]")
+    with _writing(store) as connection:
+        return _append(connection, dataset, events)
 
 
-def _append(connection: Connection, dataset: str, events: Sequence[Mapping[str, Any]]) -> list[str]:
-    given = [e["event_id"] for e in events if e.get("event_id") is not None]
-    known: set[str] = set()
-    for start in range(0, len(given), AT_ONCE):
-        part = given[start : start + AT_ONCE]
-        query = sa.select(_events.c.event_id).where(_events.c.dataset == dataset, _events.c.event_id.in_(part))
-        known |= set(connection.execute(query).scalars())
-    names = list(dict.fromkeys(str(e["user_id"]) for e in events))
-    _new_users(connection, dataset, names)
-    last: dict[str, int] = {}
-    for start in range(0, len(names), AT_ONCE):
-        query = (
-            sa.select(_events.c.user_id, sa.func.max(_events.c.position))
-            .where(_events.c.dataset == dataset, _events.c.user_id.in_(names[start : start + AT_ONCE]))
-            .group_by(_events.c.user_id)
-        )
-        last |= {user: place for user, place in connection.execute(query).all()}
-    columns = [c for c in _events.c.keys() if c not in ("dataset", "position", "received_at")]
-    rows, done, now = [], [], int(time.time())
-    for event in events:
-        if (event_id := event.get("event_id")) is not None and event_id in known:
-            done.append("duplicate")
-            continue
-        if event_id is not None:
-            known.add(event_id)
-        user = str(event["user_id"])
-        last[user] = last.get(user, -1) + 1
-        own = {c: event.get(c) for c in columns}
-        rows.append(own | {"dataset": dataset, "position": last[user], "received_at": now})
-        done.append("recorded")
-    if rows:
-        connection.execute(sa.insert(_events), rows)
-    return done
+def delete_user(store: Store, user_id: str, dataset: str | None = None) -> dict[str, int]:
+    """Remove a user's attributes, events and lists from every data set, or from one; the rows removed, by table.
 
-
-def _new_users(connection: Connection, dataset: str, names: Sequence[str]) -> None:
-    known: set[str] = set()
-    for start in range(0, len(names), AT_ONCE):
-        part = names[start : start + AT_ONCE]
-        query = sa.select(_users.c.user_id).where(_users.c.dataset == dataset, _users.c.user_id.in_(part))
-        known |= set(connection.execute(query).scalars())
-    new = [n for n in names if n not in known]
-    if new:
-        place = _next(connection, _users.c.position, _users.c.dataset == dataset)
-        rows = [
-            {"dataset": dataset, "user_id": name, "position": place + n, "attributes": {}} for n, name in enumerate(new)
-        ]
-        connection.execute(sa.insert(_users), rows)
-
-
-def delete_user(store: Store, user_id: str) -> dict[str, int]:
-    """Remove a user's attributes, events and lists from every data set; the rows removed, by table.
-
-    A SQLite file holds nothing of them afterwards. Raises UnknownNameError where no data set has the user.
+    A SQLite file holds nothing of them afterwards; PostgreSQL frees deleted rows when it vacuums. Raises
+    UnknownNameError where nobody has the user, UnavailableError where others read a SQLite file for too long.
     """
-    with _writing(store.engine) as connection:
-        sqlite = store.engine.dialect.name == "sqlite"
-        if sqlite:
-            connection.exec_driver_sql("PRAGMA secure_delete = ON")
+    if dataset is not None:
+        _check_dataset(store, dataset)
+    where = datasets(store) if dataset is None else [dataset]
+    with _writing(store) as connection:
         removed = {
-            table.name: connection.execute(sa.delete(table).where(table.c.user_id == user_id)).rowcount
-            for table in (_events, _recommendations, _users)
+            table.name: connection.execute(
+                sa.delete(table).where(table.c.dataset.in_(where), table.c.user_id == user_id)
+            ).rowcount
+            for table in (_users, _events, _recommendations)
         }
-        if not removed["users"]:
-            raise _unknown_user(store, datasets(store)[0], user_id)
-    if sqlite:
-        with store.engine.connect() as connection:
-            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    if not any(removed.values()):
+        raise _unknown_user(store, where, user_id)
+    if store.engine.dialect.name == "sqlite":
+        with _reading(store) as connection:
+            busy = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").scalar_one()
+        if busy:
+            raise UnavailableError(
+                f"{store.name}: the user is deleted, but others were reading for {PATIENCE} seconds, so that the log "
+                "beside the file holds the rows until the store is closed"
+            )
     return removed
 
 
 def add_items(store: Store, dataset: str, items: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Keep items (item_id and attributes) that come to a catalogue after training; `added`, or `updated` where the
-    store has it already, for each."""
+    """Keep items (item_id and attributes) that come to a catalogue after training; for each `added`, or `updated` where
+    the store has it already and the attributes are replaced. Raises DataError, and then nothing is kept."""
     _check_dataset(store, dataset)
-    for attempt in range(ATTEMPTS):
-        try:
-            with _writing(store.engine) as connection:
-                mine = _items.c.dataset == dataset
-                known = set(connection.execute(sa.select(_items.c.item_id).where(mine)).scalars())
-                revision = _next(connection, _items.c.revision, mine)
-                done = []
-                for n, item in enumerate(items):
-                    own = {k: v for k, v in item.items() if k != "item_id"}
-                    key = {"dataset": dataset, "item_id": item["item_id"]}
-                    if key["item_id"] in known:
-                        connection.execute(sa.delete(_items).where(mine, _items.c.item_id == key["item_id"]))
-                    connection.execute(sa.insert(_items), key | {"revision": revision + n, "attributes": own})
-                    done.append("updated" if key["item_id"] in known else "added")
-                    known.add(key["item_id"])
-                return done
-        except IntegrityError:  # someone else took the revision
-            if attempt == ATTEMPTS - 1:
-                raise
-    raise AssertionError
+    for n, item in enumerate(items):
+        _check_item(item, f"items[{n}]")
+    done = []
+    with _writing(store) as connection:
+        known = _known(connection, _items.c.item_id, dataset, [i["item_id"] for i in items])
+        first = _next(connection, _items.c.revision, _items.c.dataset == dataset)
+        for revision, item in enumerate(items, first):
+            item_id = item["item_id"]
+            values = {"revision": revision, "attributes": {k: v for k, v in item.items() if k != "item_id"}}
+            if item_id in known:
+                own = (_items.c.dataset == dataset, _items.c.item_id == item_id)
+                connection.execute(sa.update(_items).where(*own), values)
+            else:
+                connection.execute(sa.insert(_items), {"dataset": dataset, "item_id": item_id, **values})
+            done.append("updated" if item_id in known else "added")
+            known.add(item_id)
+    return done
 
 
 def items_revision(store: Store, dataset: str) -> int:
     """The latest revision of `added_items`; -1 where there are none."""
     query = sa.select(sa.func.coalesce(sa.func.max(_items.c.revision), -1)).where(_items.c.dataset == dataset)
-    with store.engine.connect() as connection:
+    with _reading(store) as connection:
         return int(connection.execute(query).scalar_one())
 
 
@@ -420,27 +389,32 @@ def added_items(store: Store, dataset: str, after: int = -1) -> list[tuple[int, 
         .where(_items.c.dataset == dataset, _items.c.revision > after)
         .order_by(_items.c.revision)
     )
-    with store.engine.connect() as connection:
+    with _reading(store) as connection:
         return [(int(r), i, dict(a)) for r, i, a in connection.execute(query).all()]
 
 
 def record_recommendation(
     store: Store, recommendation_id: str, dataset: str, user_id: str | None, strategy: str, items: Sequence[str]
 ) -> None:
-    """Remember a list that was given, so that events can name it."""
+    """Remember a list that was given, so that events can name it; raises DataError where the id is taken."""
+    _check_dataset(store, dataset)
     row = {"recommendation_id": recommendation_id, "dataset": dataset, "user_id": user_id, "strategy": strategy}
-    with _writing(store.engine) as connection:
-        connection.execute(sa.insert(_recommendations), row | {"made_at": int(time.time()), "items": list(items)})
+    try:
+        with _writing(store) as connection:
+            connection.execute(sa.insert(_recommendations), row | {"made_at": int(time.time()), "items": list(items)})
+    except IntegrityError as error:
+        raise DataError(f"recommendation_id '{recommendation_id}' is taken by another list") from error
 
 
 def summary(store: Store, dataset: str) -> dict[str, Any]:
     """What a data set holds, what was added since training, and how many lists were followed by an event of theirs."""
+    _check_dataset(store, dataset)
     mine, lists = _events.c.dataset == dataset, _recommendations.c.dataset == dataset
     count = sa.func.count()
     kind = sa.func.coalesce(_events.c.event, sa.case((_events.c.rating.is_not(None), "rating"), else_="event"))
     of_list = sa.select(_recommendations.c.recommendation_id).where(lists)
     followed = _events.c.recommendation_id.in_(of_list)
-    with store.engine.connect() as connection:
+    with _reading(store) as connection:
 
         def one(query: sa.Select[Any]) -> int:
             return int(connection.execute(query).scalar_one())
@@ -454,9 +428,7 @@ def summary(store: Store, dataset: str) -> dict[str, Any]:
             "users": one(sa.select(count).select_from(_users).where(_users.c.dataset == dataset)),
             "events": one(sa.select(count).select_from(_events).where(mine)),
             "items_added": one(sa.select(count).select_from(_items).where(_items.c.dataset == dataset)),
-            "events_since_training": by(
-                sa.select(kind, count).where(mine, _events.c.received_at.is_not(None)).group_by(kind)
-            ),
+            "events_since_training": by(sa.select(kind, count).where(mine, _events.c.part.is_(None)).group_by(kind)),
             "recommendations": made,
             "recommendations_by_strategy": by(
                 sa.select(_recommendations.c.strategy, count).where(lists).group_by(_recommendations.c.strategy)
@@ -467,7 +439,113 @@ def summary(store: Store, dataset: str) -> dict[str, Any]:
         }
 
 
+def _frame(rows: Sequence[sa.Row[Any]], schema: dict[str, pl.DataType]) -> pl.DataFrame:
+    columns = zip(*rows, strict=True) if rows else [()] * len(schema)
+    return pl.DataFrame(dict(zip(schema, columns, strict=True)), schema=schema)
+
+
 # Writing
+
+
+def _check_event(event: Mapping[str, Any], where: str) -> None:
+    if unknown := [str(f) for f in event if f not in _FIELDS]:
+        raise DataError(f"{where}: unknown field {', '.join(unknown)}; allowed: {', '.join(_FIELDS)}")
+    for field in ("user_id", "item_id"):
+        if event.get(field) is None:
+            raise DataError(f"{where}: every event needs a {field}")
+    for field, value in event.items():
+        if value is None:
+            continue
+        if field in _IDS:
+            right, what = isinstance(value, str) and value != "", "text that is not empty"
+        elif field in _TEXTS:
+            right, what = isinstance(value, str), "text"
+        elif field == "rating":
+            right, what = _is_number(value, int | float) and math.isfinite(value), "a finite number"
+        else:
+            right, what = _is_number(value, int) and abs(value) < 2**63, "a whole number of seconds"
+        if not right:
+            raise DataError(f"{where}.{field}: {value!r} is not {what}")
+
+
+def _is_number(value: Any, kind: Any) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _check_item(item: Mapping[str, Any], where: str) -> None:
+    item_id = item.get("item_id")
+    if not isinstance(item_id, str) or not item_id:
+        raise DataError(f"{where}.item_id: {item_id!r} is not text that is not empty")
+    try:
+        json.dumps(dict(item), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{where}: the attributes of '{item_id}' cannot be written as JSON ({error})") from error
+
+
+def _append(connection: Connection, dataset: str, events: Sequence[Mapping[str, Any]]) -> list[str]:
+    known = _known(connection, _events.c.event_id, dataset, [e["event_id"] for e in events if e.get("event_id")])
+    done, fresh = [], []
+    for event in events:
+        event_id = event.get("event_id")
+        done.append("duplicate" if event_id in known else "recorded")
+        if event_id not in known:
+            fresh.append(event)
+        if event_id is not None:
+            known.add(event_id)
+    if not fresh:
+        return done
+    names = list(dict.fromkeys(e["user_id"] for e in fresh))
+    _new_users(connection, dataset, names)
+    last: dict[str, int] = {}
+    for part in _parts(names):
+        query = (
+            sa.select(_events.c.user_id, sa.func.max(_events.c.position))
+            .where(_events.c.dataset == dataset, _events.c.user_id.in_(part))
+            .group_by(_events.c.user_id)
+        )
+        last |= {user: place for user, place in connection.execute(query).all()}
+    rows, now = [], int(time.time())
+    for event in fresh:
+        user = event["user_id"]
+        last[user] = last.get(user, -1) + 1
+        own = {field: event.get(field) for field in _FIELDS}
+        rows.append(own | {"dataset": dataset, "position": last[user], "received_at": now})
+    connection.execute(sa.insert(_events), rows)
+    return done
+
+
+def _new_users(connection: Connection, dataset: str, names: Sequence[str]) -> None:
+    known = _known(connection, _users.c.user_id, dataset, names)
+    new = [n for n in names if n not in known]
+    if new:
+        first = _next(connection, _users.c.position, _users.c.dataset == dataset)
+        rows = [
+            {"dataset": dataset, "user_id": name, "position": place, "attributes": {}}
+            for place, name in enumerate(new, first)
+        ]
+        connection.execute(sa.insert(_users), rows)
+
+
+def _known(connection: Connection, column: sa.Column[str], dataset: str, names: Sequence[str]) -> set[str]:
+    """Those of the names that a data set has in a column."""
+    query = sa.select(column).where(column.table.c.dataset == dataset)
+    found: set[str] = set()
+    for part in _parts(names):
+        found.update(connection.execute(query.where(column.in_(part))).scalars())
+    return found
+
+
+def _parts(names: Sequence[str]) -> Iterable[Sequence[str]]:
+    return (names[start : start + AT_ONCE] for start in range(0, len(names), AT_ONCE))
+
+
+def _copy_rows(source: Engine, target: Connection) -> None:
+    _metadata.create_all(target)
+    with source.connect() as reading:
+        reading.exec_driver_sql("BEGIN")  # every table as of one moment
+        for table in _metadata.sorted_tables:
+            for rows in reading.execute(sa.select(table)).mappings().partitions(CHUNK):
+                target.execute(sa.insert(table), [dict(r) for r in rows])
 
 
 def _create_file(path: Path, datasets: Sequence[Dataset]) -> None:
@@ -482,6 +560,7 @@ def _create_file(path: Path, datasets: Sequence[Dataset]) -> None:
                 # A crash loses the partial file as a whole, so no journal protects it.
                 connection.exec_driver_sql("PRAGMA journal_mode = OFF")
                 connection.exec_driver_sql("PRAGMA synchronous = OFF")
+                connection.exec_driver_sql("PRAGMA secure_delete = ON")
                 _fill(connection, datasets)
                 connection.commit()
         finally:
@@ -561,22 +640,45 @@ def _next(connection: Connection, position: sa.Column[int], *mine: sa.ColumnElem
 
 
 def _engine(url: URL) -> Engine:
-    if url.get_backend_name() == "sqlite":
-        return sa.create_engine(url, connect_args={"timeout": PATIENCE})
-    if url.get_backend_name() == "postgresql":
-        options = {"connect_timeout": 5, "options": "-c statement_timeout=10000"}
-        return sa.create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20, connect_args=options)
-    return sa.create_engine(url, pool_pre_ping=True)
+    if url.get_backend_name() not in ("sqlite", "postgresql"):
+        raise UnavailableError(f"{_shown(url)}: no driver for this; a store is in SQLite or PostgreSQL")
+    server = url.get_backend_name() == "postgresql"
+    more: dict[str, Any] = {"pool_pre_ping": True, "pool_size": 10, "max_overflow": 20} if server else {}
+    waits = {"connect_timeout": 5} if server else {"timeout": PATIENCE}
+    engine = sa.create_engine(url, connect_args=waits, hide_parameters=True, **more)  # errors are logged, users are not
+    sa.event.listen(engine, "connect", _set_up_postgresql if server else _set_up_sqlite)
+    return engine
+
+
+def _set_up_sqlite(connection: Any, record: Any) -> None:
+    connection.execute("PRAGMA synchronous = FULL")  # what is acknowledged outlives a power cut
+    # Also where nothing is deleted: pages that are split would keep copies, which no later deletion finds.
+    connection.execute("PRAGMA secure_delete = ON")
+
+
+def _set_up_postgresql(connection: Any, record: Any) -> None:
+    # A client that hangs with the writers' lock in its hand lets go. Not by `options`, which the URL may have.
+    connection.execute("SET statement_timeout = '10s'")
+    connection.execute("SET idle_in_transaction_session_timeout = '10s'")
+    connection.commit()
+
+
+def _lift_limits(connection: Connection) -> None:
+    """For one transaction that reads or writes everything."""
+    connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+    connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
 
 
 @contextlib.contextmanager
-def _writing(engine: Engine, lock: bool = False) -> Iterator[Connection]:
-    """A transaction that writes; lock: no other process may make or change the schema meanwhile."""
+def _begin(engine: Engine, slow: bool = False) -> Iterator[Connection]:
+    """A transaction that writes, one at a time in a store: positions are never taken twice, and nothing deadlocks."""
     with engine.begin() as connection:
         if engine.dialect.name == "sqlite":  # else a reader that turns writer fails at once where another writes
             connection.exec_driver_sql("BEGIN IMMEDIATE")
-        elif lock and engine.dialect.name == "postgresql":
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
+        elif engine.dialect.name == "postgresql":
+            if slow:
+                _lift_limits(connection)
+            connection.execute(_LOCKED)
         yield connection
 
 
@@ -584,6 +686,19 @@ def _version(engine: Engine) -> int | None:
     with engine.connect() as connection:
         found = connection.execute(sa.select(_meta.c.schema_version)).scalars().all()
     return int(found[0]) if len(found) == 1 else None
+
+
+def _upgrade(engine: Engine, name: str) -> None:
+    from .migrations import migrate
+
+    if engine.dialect.name == "sqlite":
+        with engine.connect() as connection:
+            connection.exec_driver_sql("VACUUM")  # version 1 did not overwrite what it moved within the file
+    try:
+        with _begin(engine, slow=True) as connection:
+            migrate(connection, SCHEMA_VERSION)
+    except exc.ProgrammingError as error:
+        raise RunError(f"{name}: cannot bring the store to version {SCHEMA_VERSION}: {_cause(error)}") from error
 
 
 # Names and errors
@@ -624,8 +739,36 @@ def _plain_errors(url: URL) -> Iterator[None]:
         if url.get_backend_name() == "sqlite":  # disk full, file not writable
             raise RunError(f"{name}: cannot write the user store: {_cause(error)}") from error
         raise UnavailableError(f"{name}: cannot reach the database: {_cause(error)}") from error
+    except exc.DataError as error:
+        raise DataError(f"{name}: the database cannot hold this: {_cause(error)}") from error
     except OSError as error:
         raise RunError(f"{name}: cannot write the user store: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def _served(store: Store) -> Iterator[None]:
+    """What goes wrong with an open store is no mistake of the caller, except a value that a database cannot hold."""
+    try:
+        yield
+    except (OperationalError, exc.TimeoutError) as error:
+        raise UnavailableError(f"{store.name}: the database does not answer: {_cause(error)}") from error
+    except (exc.DataError, UnicodeEncodeError) as error:
+        cause = error if isinstance(error, UnicodeEncodeError) else _cause(error)
+        raise DataError(f"{store.name}: the database cannot hold this: {cause}") from error
+
+
+@contextlib.contextmanager
+def _reading(store: Store, slow: bool = False) -> Iterator[Connection]:
+    with _served(store), store.engine.connect() as connection:
+        if slow and store.engine.dialect.name == "postgresql":
+            _lift_limits(connection)
+        yield connection
+
+
+@contextlib.contextmanager
+def _writing(store: Store) -> Iterator[Connection]:
+    with _served(store), _begin(store.engine) as connection:
+        yield connection
 
 
 def _check_dataset(store: Store, dataset: str) -> None:
@@ -634,11 +777,11 @@ def _check_dataset(store: Store, dataset: str) -> None:
         raise UnknownNameError("data set", dataset, known)
 
 
-def _unknown_user(store: Store, dataset: str, user_id: str) -> UnknownNameError:
-    own, column = _users.c.dataset == dataset, _users.c.user_id
+def _unknown_user(store: Store, where: Sequence[str], user_id: str) -> UnknownNameError:
+    own, column = _users.c.dataset.in_(where), _users.c.user_id
     before = sa.select(column).where(own, column < user_id).order_by(column.desc()).limit(10)
     after = sa.select(column).where(own, column > user_id).order_by(column).limit(10)
-    with store.engine.connect() as connection:
+    with _reading(store) as connection:
         near = [*connection.execute(before).scalars(), *connection.execute(after).scalars()]
         count = connection.execute(sa.select(sa.func.count()).where(own)).scalar_one()
-    return UnknownNameError("user", user_id, near, f"in {dataset} ({count} users)")
+    return UnknownNameError("user", user_id, near, f"in {', '.join(where)} ({count} users)")

@@ -1,0 +1,192 @@
+"""A store on PostgreSQL that several servers share; what both databases do alike is in test_store.py."""
+
+import contextlib
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import polars as pl
+import pytest
+import sqlalchemy as sa
+from test_store import shop
+
+from genrec.data.dataset import Dataset
+from genrec.data.store import (
+    Store,
+    add_items,
+    added_items,
+    all_events,
+    create_store,
+    datasets,
+    delete_user,
+    has_user,
+    history,
+    items_revision,
+    open_store,
+    record_events,
+    record_recommendation,
+    shared_store,
+    summary,
+    user_attributes,
+    users,
+)
+from genrec.errors import DataError, RunError, UnavailableError
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run's own store, with something added to each of its tables."""
+    path = tmp_path / "store.db"
+    store = create_store(path, [shop("one"), shop("two")])
+    record_events(store, "one", [{"user_id": "Ann", "item_id": "x", "event_id": "e1", "recommendation_id": "r1"}])
+    add_items(store, "one", [{"item_id": "x", "title": "Ex"}, {"item_id": "y", "tags": ["red"]}])
+    record_recommendation(store, "r1", "one", "Ann", "next_item", ["x", "a"])
+    store.close()
+    return path
+
+
+def everything(store: Store) -> list[object]:
+    """All that a server reads of a store."""
+    return [
+        part
+        for name in datasets(store)
+        for part in (
+            all_events(store, name).rows(),
+            [(user, user_attributes(store, name, user)) for user in users(store, name)],
+            added_items(store, name),
+            summary(store, name),
+        )
+    ]
+
+
+def test_a_database_without_a_store_gets_the_run_s(run: Path, postgres_url: str) -> None:
+    shared = shared_store(run, postgres_url)
+    assert everything(shared) == everything(open_store(run))
+    assert record_events(shared, "one", [{"user_id": "Ann", "item_id": "x", "event_id": "e1"}]) == ["duplicate"]
+    assert items_revision(shared, "one") == items_revision(open_store(run), "one")
+
+
+def test_a_store_that_is_there_is_opened_as_it_is(run: Path, postgres_url: str) -> None:
+    first = shared_store(run, postgres_url)
+    delete_user(first, "Zoë")
+    record_events(first, "two", [{"user_id": "Bob", "item_id": "a"}])
+    second = shared_store(run, postgres_url.replace("postgresql+psycopg", "postgresql"))  # as psql writes it
+    assert everything(second) == everything(first)
+    assert has_user(second, "two", "Bob") and not has_user(second, "one", "Zoë")
+    assert has_user(open_store(run), "one", "Zoë")  # the run's own stays what it was
+
+
+def test_servers_that_start_together_copy_once(run: Path, postgres_url: str) -> None:
+    opened: list[Store] = []
+    threads = [threading.Thread(target=lambda: opened.append(shared_store(run, postgres_url))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [everything(store) for store in opened] == [everything(open_store(run))] * 3
+
+
+def test_what_is_of_others_is_refused_and_left_alone(run: Path, postgres_url: str, tmp_path: Path) -> None:
+    other = create_store(tmp_path / "other.db", [shop("three")])
+    other.close()
+    engine = sa.create_engine(postgres_url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("create table users (name text)"))
+    with pytest.raises(RunError, match=r"tables of others: users; use another database, or another schema"):
+        shared_store(run, postgres_url)
+    with pytest.raises(RunError, match=r"already has users; use another"):
+        create_store(postgres_url, [shop()])
+    assert sa.inspect(engine).get_table_names() == ["users"]
+    with engine.begin() as connection:
+        connection.execute(sa.text("create schema apart"))
+    apart = f"{postgres_url}&options=-csearch_path%3Dapart"
+    assert everything(shared_store(run, apart)) == everything(open_store(run))
+    assert sa.inspect(engine).get_table_names() == ["users"]
+    with pytest.raises(RunError, match=r"holds the data sets one, two, and the run has three"):
+        shared_store(tmp_path / "other.db", apart)
+    with pytest.raises(RunError, match="not a user store of genrec"):
+        open_store(postgres_url)
+    with pytest.raises(RunError, match="servers share a PostgreSQL database"):
+        shared_store(run, f"sqlite:///{tmp_path}/shared.db")
+
+
+def test_a_copy_that_fails_leaves_the_database_empty(tmp_path: Path, postgres_url: str) -> None:
+    store = create_store(tmp_path / "store.db", [shop()])
+    record_events(store, "shop", [{"user_id": "Ann", "item_id": "a\0b"}])  # PostgreSQL has no such text
+    with pytest.raises(DataError, match="cannot hold this.*NUL"):
+        shared_store(tmp_path / "store.db", postgres_url)
+    assert sa.inspect(sa.create_engine(postgres_url)).get_table_names() == []
+
+
+def test_two_servers_see_what_the_other_does(postgres_url: str) -> None:
+    here, there = create_store(postgres_url, [shop()]), open_store(postgres_url)
+    record_events(here, "shop", [{"user_id": "Ann", "item_id": "a", "event_id": "e1"}])
+    assert history(there, "shop", "Ann")["item_id"].to_list() == ["a"]
+    assert record_events(there, "shop", [{"user_id": "Ann", "item_id": "a", "event_id": "e1"}]) == ["duplicate"]
+    add_items(there, "shop", [{"item_id": "x", "title": "Ex"}])
+    seen = items_revision(here, "shop")
+    add_items(there, "shop", [{"item_id": "x", "title": "Ex 2"}])
+    assert [a for _, _, a in added_items(here, "shop", seen)] == [{"title": "Ex 2"}]
+    record_recommendation(here, "r1", "shop", "Ann", "next_item", ["a"])
+    record_events(there, "shop", [{"user_id": "Ann", "item_id": "a", "recommendation_id": "r1"}])
+    assert summary(here, "shop")["recommendations_followed"] == 1
+    delete_user(there, "Ann")
+    assert not has_user(here, "shop", "Ann")
+
+
+def test_a_value_that_the_database_cannot_hold_is_the_caller_s_mistake(postgres_url: str) -> None:
+    store = create_store(postgres_url, [shop()])
+    with pytest.raises(DataError, match="NUL"):
+        record_events(store, "shop", [{"user_id": "Ann", "item_id": "a\0"}])
+    with pytest.raises(DataError, match="NUL"):
+        history(store, "shop", "\0")
+    assert history(store, "shop", "007").height == 3
+
+
+def test_connections_have_limits_and_come_back(postgres_url: str) -> None:
+    store = create_store(postgres_url, [shop()])
+    with store.engine.connect() as connection:
+        limits = [
+            connection.execute(sa.text(f"show {name}")).scalar_one()
+            for name in ("statement_timeout", "idle_in_transaction_session_timeout")
+        ]
+        connection.rollback()
+    assert limits == ["10s", "10s"]
+    others = "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database()"
+    with contextlib.closing(open_store(postgres_url)) as admin, admin.engine.connect() as connection:
+        connection.execute(sa.text(f"{others} and pid <> pg_backend_pid()"))  # as a restart of the server would
+    assert history(store, "shop", "007").height == 3
+
+
+def test_a_server_that_is_away_is_unavailable(tmp_path: Path, run: Path) -> None:
+    away = f"postgresql://me:secret@/shop?host={tmp_path}"
+    for act in (lambda: open_store(away), lambda: shared_store(run, away), lambda: create_store(away, [shop()])):
+        with pytest.raises(UnavailableError, match="cannot reach the database") as failed:
+            act()
+        assert "secret" not in str(failed.value)
+
+
+HOLDER = """
+import sys, time
+from genrec.data.store import open_store, _writing
+with _writing(open_store(sys.argv[1])):
+    print("holding", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_writer_that_is_killed_holds_nobody_up(postgres_url: str) -> None:
+    store = create_store(postgres_url, [shop()])
+    with subprocess.Popen([sys.executable, "-c", HOLDER, postgres_url], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "holding\n"
+        holder.kill()
+    assert record_events(store, "shop", [{"user_id": "Ann", "item_id": "a"}]) == ["recorded"]
+
+
+def test_a_large_store_is_copied_whole(tmp_path: Path, postgres_url: str) -> None:
+    n = 60_000
+    many = pl.DataFrame({"user_id": [str(k // 100) for k in range(n)], "item_id": [str(k % 977) for k in range(n)]})
+    create_store(tmp_path / "store.db", [shop(), Dataset("big", many, pl.DataFrame(), pl.DataFrame())]).close()
+    shared = shared_store(tmp_path / "store.db", postgres_url)
+    assert all_events(shared, "big")["item_id"].to_list() == many["item_id"].to_list()
