@@ -82,7 +82,7 @@ def reply(
     request, held = follow(before, for_user(said, user, before))
     if request.user_id is not None and not allowed(request.user_id):
         text = f"You may not ask about user {request.user_id}."
-        return Answer(None, text, understood=understood(replace(request, user_id=None))), before
+        return Answer(None, text, content={"refused": text}), before
     if request.task is None:
         return refusal(recommender, reader, request), before
     try:
@@ -90,7 +90,7 @@ def reply(
         found = respond(recommender, reader, request, held, said.task, explain)
     except GenrecError as error:
         text = f"{error}\n{can_ask(recommender, reader)}"
-        return Answer(None, text, understood=understood(request)), before
+        return Answer(None, text, content={"refused": str(error)}, understood=understood(request)), before
     if said.missed and found.task is not None:
         notes += (f"not understood: {', '.join(map(repr, said.missed))}",)
     found = replace(found, understood=understood(request), warnings=notes + found.warnings)

@@ -123,6 +123,8 @@ class Engine:
         for n, row in enumerate(rows):
             known, start = self._known(row)
             starts.append(start)
+            self.prefixes.hits += start > 0
+            self.prefixes.misses += start == 0
             if known is not None and start == len(row.tokens):
                 found[n] = known.last[None]  # the same bits as the first time
         by_dataset: dict[tuple[str, bool], list[int]] = {}

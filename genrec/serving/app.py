@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import signal
 import socket
 from collections.abc import AsyncIterator
 from types import FrameType
@@ -11,6 +12,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.responses import PlainTextResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
@@ -18,7 +20,7 @@ from .. import __version__
 from ..errors import GenrecError
 from . import openai_api, page, recommender_api
 from .config import Keys, ServeConfig, check, read_keys
-from .errors import ApiError, from_genrec, invalid
+from .errors import ERRORS, ApiError, from_genrec, invalid
 from .guard import Guard, error_response
 from .mcp_server import mcp_app
 from .service import Service
@@ -55,7 +57,7 @@ def create_app(config: ServeConfig, keys: Keys) -> FastAPI:
     )
     app.state.service = service
     for router in (openai_api.router, recommender_api.router):
-        app.include_router(router, prefix="/v1")
+        app.include_router(router, prefix="/v1", responses=ERRORS)
         app.include_router(router, include_in_schema=False)
     health(app, service)
     page.add(app, service)
@@ -133,12 +135,14 @@ def health(app: FastAPI, service: Service) -> None:
         """Which genrec, and which model."""
         return {"version": __version__, "model": service.name}
 
-    for path in ("/health", "/healthz", "/livez"):
-        app.add_api_route(path, alive, name="health", include_in_schema=path == "/health", tags=["server"])
-    for path in ("/ready", "/readyz"):
-        app.add_api_route(path, ready, name="ready", include_in_schema=path == "/ready", tags=["server"])
-    app.add_api_route("/metrics", metrics, name="metrics", tags=["server"], response_class=Response)
-    app.add_api_route("/version", version, name="version", tags=["server"])
+    own: dict[str, Any] = {"tags": ["server"], "responses": ERRORS}
+    app.add_api_route("/health", alive, name="health", **own)
+    app.add_api_route("/ready", ready, name="ready", **own)
+    app.add_api_route("/metrics", metrics, name="metrics", response_class=PlainTextResponse, **own)
+    app.add_api_route("/version", version, name="version", **own)
+    for path in ("/healthz", "/livez"):
+        app.add_api_route(path, alive, include_in_schema=False)
+    app.add_api_route("/readyz", ready, include_in_schema=False)
 
 
 class Server(uvicorn.Server):
@@ -151,7 +155,8 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """SIGTERM or SIGINT."""
         self.service.draining = True
-        super().handle_exit(sig, frame)
+        self.force_exit = self.should_exit and sig == signal.SIGINT  # Ctrl-C twice
+        self.should_exit = True
 
 
 def serve(config: ServeConfig, say: Any) -> None:
@@ -178,6 +183,11 @@ def serve(config: ServeConfig, say: Any) -> None:
         timeout_keep_alive=65,
     )
     server = Server(own, service)
+
+    def end() -> None:
+        server.should_exit = True
+
+    service.on_failure = end
     with contextlib.closing(listening):
         server.run(sockets=[listening])
     if service.failure is not None:
@@ -191,6 +201,7 @@ def listen(config: ServeConfig) -> socket.socket:
     own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         own.bind((config.host, config.port))
+        own.listen(2048)
     except OSError as error:
         own.close()
         raise GenrecError(f"--host {config.host} --port {config.port}: {error.strerror}") from error

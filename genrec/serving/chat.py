@@ -107,7 +107,7 @@ def small_talk(found: Answer) -> bool:
     """Whether a sentence asks nothing of a recommender."""
     understood = found.understood
     named = any(understood.get(k) for k in ("user_id", "items", "conditions"))
-    return found.task is None and understood.get("task") is None and not named
+    return found.task is None and not found.content and not named
 
 
 def talked(

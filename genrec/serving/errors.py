@@ -3,7 +3,30 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import BaseModel
+
 from ..errors import GenrecError, UnavailableError, UnknownNameError
+
+
+class ErrorDetail(BaseModel):
+    """param: the field that is wrong; code: what is wrong with it, in one word."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorReply(BaseModel):
+    """Every error."""
+
+    error: ErrorDetail
+
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": ErrorReply, "description": "What is wrong with the request"},
+    "5XX": {"model": ErrorReply, "description": "The server cannot answer, for now or this request"},
+}
 
 
 @dataclass(eq=False)  # not frozen: an exception's traceback is set when it is raised

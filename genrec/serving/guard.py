@@ -49,6 +49,8 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        if scope["path"] == "/mcp":  # the mount is at /mcp/, and few clients follow a redirect with their body
+            scope["path"], scope["raw_path"] = "/mcp/", b"/mcp/"
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
         request_id = given if REQUEST_ID.fullmatch(given) else f"req_{uuid.uuid4().hex}"

@@ -5,7 +5,7 @@ import functools
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .. import __version__
 from ..data import store as stores
-from ..errors import GenrecError
 from .config import ServeConfig
-from .errors import ClientGoneError, deadline_passed, model_loading, queue_full, shutting_down
+from .errors import ApiError, ClientGoneError, deadline_passed, model_loading, queue_full, shutting_down
 from .metrics import Metrics
 
 if TYPE_CHECKING:
@@ -52,6 +51,7 @@ class Service:
         self.started = int(time.time())
         self.draining = False
         self.failure: BaseException | None = None  # why the run could not be loaded
+        self.on_failure: Callable[[], None] = lambda: None
         self._recommender: Recommender | None = None
         self._scheduler: Scheduler | None = None
         self._reader: Reader | None = None
@@ -87,17 +87,14 @@ class Service:
         self._scheduler = scheduler
 
     def load_in_background(self) -> None:
-        """Load in a thread; until then `ask` raises 503. A failure is kept, and logged."""
+        """Load in a thread; until then `ask` raises 503. A failure is kept, and `on_failure` called."""
 
         def work() -> None:
             try:
                 self.load()
             except BaseException as error:
                 self.failure = error
-                if isinstance(error, GenrecError):
-                    logger.error("%s", error)
-                else:
-                    logger.exception("the run could not be loaded")
+                self.on_failure()
 
         threading.Thread(target=work, name="genrec-load", daemon=True).start()
 
@@ -180,9 +177,14 @@ class Service:
         self._take_added(recommender)
         return work(recommender)
 
-    async def ask(self, work: Callable[["Recommender"], T], gone: Awaitable[None] | None = None) -> T:
+    async def ask(self, work: Callable[["Recommender"], T], gone: Coroutine[Any, Any, None] | None = None) -> T:
         """What a job of the model thread returns. gone: ends when the caller has left, which drops the job."""
-        future = self.submit(work)
+        try:
+            future = self.submit(work)
+        except ApiError:
+            if gone is not None:
+                gone.close()
+            raise
         waiting = asyncio.ensure_future(asyncio.wrap_future(future))
         left = asyncio.ensure_future(gone) if gone is not None else None
         try:
