@@ -1,4 +1,7 @@
-"""docs/cli.md from the commands' own help, docs/quality.md from measured results. Usage: python scripts/docs.py"""
+"""docs/cli.md from the commands' own help, docs/quality.md from measured results, docs/api.md from the server's schema.
+
+Usage: python scripts/docs.py
+"""
 
 import contextlib
 import io
@@ -9,6 +12,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
+from api_page import PAGE as API_PAGE  # noqa: E402
+from api_page import page as api_page  # noqa: E402
 from quality.page import PAGE as QUALITY_PAGE  # noqa: E402
 from quality.page import page as quality_page  # noqa: E402
 
@@ -40,3 +45,4 @@ def page() -> str:
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
     QUALITY_PAGE.write_text(quality_page(), encoding="utf-8")
+    API_PAGE.write_text(api_page(), encoding="utf-8")

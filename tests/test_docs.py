@@ -20,3 +20,9 @@ def test_quality_page_is_what_the_results_say() -> None:
     page = runpy.run_path(str(ROOT / "scripts" / "docs.py"))["quality_page"]()
     written = (ROOT / "docs" / "quality.md").read_text(encoding="utf-8")
     assert written == page, "docs/quality.md is out of date: run python scripts/docs.py"
+
+
+def test_api_page_is_what_the_server_says() -> None:
+    page = runpy.run_path(str(ROOT / "scripts" / "docs.py"))["api_page"]()
+    written = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    assert written == page, "docs/api.md is out of date: run python scripts/docs.py"

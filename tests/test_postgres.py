@@ -13,6 +13,7 @@ from test_store import shop
 
 from genrec.data.dataset import Dataset
 from genrec.data.store import (
+    Shown,
     Store,
     add_items,
     added_items,
@@ -25,7 +26,7 @@ from genrec.data.store import (
     items_revision,
     open_store,
     record_events,
-    record_recommendation,
+    record_recommendations,
     shared_store,
     summary,
     user_attributes,
@@ -41,7 +42,21 @@ def run(tmp_path: Path) -> Path:
     store = create_store(path, [shop("one"), shop("two")])
     record_events(store, "one", [{"user_id": "Ann", "item_id": "x", "event_id": "e1", "recommendation_id": "r1"}])
     add_items(store, "one", [{"item_id": "x", "title": "Ex"}, {"item_id": "y", "tags": ["red"]}])
-    record_recommendation(store, "r1", "one", "Ann", "next_item", ["x", "a"])
+    record_recommendations(
+        store,
+        [
+            Shown(
+                "r1",
+                "one",
+                "Ann",
+                "next_item",
+                (
+                    "x",
+                    "a",
+                ),
+            )
+        ],
+    )
     store.close()
     return path
 
@@ -128,7 +143,7 @@ def test_two_servers_see_what_the_other_does(postgres_url: str) -> None:
     seen = items_revision(here, "shop")
     add_items(there, "shop", [{"item_id": "x", "title": "Ex 2"}])
     assert [a for _, _, a in added_items(here, "shop", seen)] == [{"title": "Ex 2"}]
-    record_recommendation(here, "r1", "shop", "Ann", "next_item", ["a"])
+    record_recommendations(here, [Shown("r1", "shop", "Ann", "next_item", ("a",))])
     record_events(there, "shop", [{"user_id": "Ann", "item_id": "a", "recommendation_id": "r1"}])
     assert summary(here, "shop")["recommendations_followed"] == 1
     delete_user(there, "Ann")

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 from genrec.data.dataset import Dataset
 from genrec.data.store import (
+    Shown,
     Store,
     add_events,
     add_items,
@@ -33,7 +34,7 @@ from genrec.data.store import (
     items_revision,
     open_store,
     record_events,
-    record_recommendation,
+    record_recommendations,
     summary,
     user_attributes,
     users,
@@ -237,7 +238,21 @@ def test_the_summary_counts_what_followed_the_lists(store: Store) -> None:
     assert (before["users"], before["events"], before["recommendations"]) == (3, 4, 0)
     assert before["events_since_training"] == {} and before["share_followed"] is None
     for name, user in (("r1", "007"), ("r2", "007"), ("r3", None), ("r4", "Zoë")):
-        record_recommendation(store, name, "shop", user, "next_item", ["a", "b"])
+        record_recommendations(
+            store,
+            [
+                Shown(
+                    name,
+                    "shop",
+                    user,
+                    "next_item",
+                    (
+                        "a",
+                        "b",
+                    ),
+                )
+            ],
+        )
     clicks = [
         {"user_id": "007", "item_id": "a", "event": "click", "recommendation_id": "r1"},
         {"user_id": "007", "item_id": "a", "event": "purchase", "recommendation_id": "r1"},
@@ -253,16 +268,16 @@ def test_the_summary_counts_what_followed_the_lists(store: Store) -> None:
     assert found["share_followed"] == 2 / 4
     assert found["events_of_recommendations"] == {"click": 2, "purchase": 1}
     with pytest.raises(DataError, match="'r1' is taken"):
-        record_recommendation(store, "r1", "shop", "Ann", "next_item", [])
+        record_recommendations(store, [Shown("r1", "shop", "Ann", "next_item", ())])
     with pytest.raises(UnknownNameError, match="Unknown data set"):
         summary(store, "shp")
 
 
 def test_a_deleted_user_is_gone_and_nobody_else(url: str) -> None:
     store = create_store(url, [shop("one"), shop("two")])
-    record_recommendation(store, "r1", "one", "007", "next_item", ["a"])
-    record_recommendation(store, "r2", "one", "Zoë", "next_item", ["a"])
-    record_recommendation(store, "r3", "two", "guest", "next_item", ["a"])
+    record_recommendations(store, [Shown("r1", "one", "007", "next_item", ("a",))])
+    record_recommendations(store, [Shown("r2", "one", "Zoë", "next_item", ("a",))])
+    record_recommendations(store, [Shown("r3", "two", "guest", "next_item", ("a",))])
     others = [all_events(store, name).filter(pl.col("user_id") != "007") for name in ("one", "two")]
     with pytest.raises(UnknownNameError, match=r"Unknown user '07' in one, two \(6 users\)\. Did you mean '007'"):
         delete_user(store, "07")
@@ -291,7 +306,7 @@ def test_nothing_of_a_deleted_user_is_left_in_the_file(tmp_path: Path) -> None:
         ]
         record_events(store, "shop", given)
         for user in range(25):
-            record_recommendation(store, f"r{n}-{user}", "shop", f"user<{user}>", "next_item", ["a"])
+            record_recommendations(store, [Shown(f"r{n}-{user}", "shop", f"user<{user}>", "next_item", ("a",))])
     gone = [f"<{user}>".encode() for user in (0, 7, 24)]
     assert all(mark in path.read_bytes() + path.with_name("store.db-wal").read_bytes() for mark in gone)
     reader = open_store(path)
@@ -581,7 +596,7 @@ def test_a_store_of_version_1_is_brought_to_date(url: str) -> None:
         "duplicate",
     ]
     assert add_items(store, "shop", [{"item_id": "x", "title": "Ex"}]) == ["added"]
-    record_recommendation(store, "r1", "shop", "007", "next_item", ["x"])
+    record_recommendations(store, [Shown("r1", "shop", "007", "next_item", ("x",))])
     store.close()
     again = open_store(url)
     assert history(again, "shop", "Ann")["item_id"].to_list() == ["a"]

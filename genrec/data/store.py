@@ -7,7 +7,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -393,17 +393,28 @@ def added_items(store: Store, dataset: str, after: int = -1) -> list[tuple[int, 
         return [(int(r), i, dict(a)) for r, i, a in connection.execute(query).all()]
 
 
-def record_recommendation(
-    store: Store, recommendation_id: str, dataset: str, user_id: str | None, strategy: str, items: Sequence[str]
-) -> None:
-    """Remember a list that was given, so that events can name it; raises DataError where the id is taken."""
-    _check_dataset(store, dataset)
-    row = {"recommendation_id": recommendation_id, "dataset": dataset, "user_id": user_id, "strategy": strategy}
+@dataclass(frozen=True)
+class Shown:
+    """A list that was given: to whom (None: to nobody in particular), how it was made, and its items, best first."""
+
+    recommendation_id: str
+    dataset: str
+    user_id: str | None
+    strategy: str
+    items: tuple[str, ...]
+
+
+def record_recommendations(store: Store, lists: Sequence[Shown]) -> None:
+    """Remember lists that were given, so that events can name them; raises DataError where an id is taken."""
+    for dataset in {shown.dataset for shown in lists}:
+        _check_dataset(store, dataset)
+    rows = [asdict(shown) | {"made_at": int(time.time()), "items": list(shown.items)} for shown in lists]
     try:
         with _writing(store) as connection:
-            connection.execute(sa.insert(_recommendations), row | {"made_at": int(time.time()), "items": list(items)})
+            connection.execute(sa.insert(_recommendations), rows)
     except IntegrityError as error:
-        raise DataError(f"recommendation_id '{recommendation_id}' is taken by another list") from error
+        names = ", ".join(shown.recommendation_id for shown in lists[:3])
+        raise DataError(f"a recommendation_id is taken by another list: one of {names}") from error
 
 
 def summary(store: Store, dataset: str) -> dict[str, Any]:

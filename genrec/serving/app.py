@@ -45,6 +45,7 @@ def create_app(config: ServeConfig, keys: Keys) -> FastAPI:
         service.load_in_background()
         async with mcp_life():
             yield
+        await service.written()
         await asyncio.to_thread(service.close)
 
     app = FastAPI(
@@ -197,7 +198,9 @@ def serve(config: ServeConfig, say: Any) -> None:
 def listen(config: ServeConfig) -> socket.socket:
     """A socket on the address of the options; raises GenrecError where it is taken."""
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    own = socket.socket(family)
+    own = socket.socket(
+        family, socket.SOCK_STREAM, socket.IPPROTO_TCP
+    )  # asyncio sends at once only what is TCP by name
     own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         own.bind((config.host, config.port))

@@ -65,7 +65,7 @@ def build(service: Service, writes: bool) -> MCPServer[Any]:
         )
         user = allowed(context, user_id, history)
         reply = await asked(service, context, lambda r: rest.recommendations(service, r, body, user))
-        await rest.keep(service, reply)
+        rest.keep(service, reply)
         return dumped(reply.model_dump(exclude_none=True))
 
     @read("rank_items", "Rank items")

@@ -323,7 +323,7 @@ async def recommend(request: Request, body: RecommendationsRequest) -> Recommend
         caller(request).check(user)
     limit_lists(service, body.history, body.candidates, body.exclude)
     reply = await service.ask(lambda r: recommendations(service, r, body, user), gone(request))
-    await keep(service, reply)
+    keep(service, reply)
     return reply
 
 
@@ -408,18 +408,14 @@ async def rank(request: Request, body: RankRequest) -> RecommendationsReply:
     most = len(set(body.items))
     whole = whole.model_copy(update={"num_results": most})
     reply = await service.ask(lambda r: recommendations(service, r, whole, user), gone(request))
-    await keep(service, reply)
+    keep(service, reply)
     return reply
 
 
-async def keep(service: Service, reply: RecommendationsReply) -> None:
+def keep(service: Service, reply: RecommendationsReply) -> None:
     """Remember a list, so that events can name it."""
-    items = [i.item_id for i in reply.items]
-    await service.store_call(
-        lambda store: stores.record_recommendation(
-            store, reply.recommendation_id, reply.dataset, reply.user_id, reply.strategy, items
-        )
-    )
+    items = tuple(i.item_id for i in reply.items)
+    service.remember(stores.Shown(reply.recommendation_id, reply.dataset, reply.user_id, reply.strategy, items))
 
 
 @router.post("/predictions")
@@ -681,6 +677,7 @@ async def delete_user(request: Request, user_id: Annotated[str, Path()]) -> Dele
         recommender.engine.prefixes.clear()
 
     await service.ask(work)
+    await service.written()
     deleted = await service.store_call(lambda store: stores.delete_user(store, user_id))
     await service.ask(lambda r: r.engine.prefixes.clear())  # what was read while the rows went
     return Deleted(user_id=user_id, deleted=deleted)
@@ -692,6 +689,7 @@ async def metrics_summary(request: Request, dataset: str | None = None) -> Summa
     service = service_of(request)
     caller(request).check(None, None)
     name = dataset_of(service.recommender, dataset, None)
+    await service.written()
     found = await service.store_call(lambda store: stores.summary(store, name))
     return Summary(dataset=name, model=service.name, summary=found)
 

@@ -55,6 +55,8 @@ class Service:
         self._recommender: Recommender | None = None
         self._scheduler: Scheduler | None = None
         self._reader: Reader | None = None
+        self._shown: list[stores.Shown] = []  # lists that are not in the store yet
+        self._writing: asyncio.Future[None] | None = None
         self._revision: dict[str, int] = {}
         self._looked = 0.0  # when what was added was last looked for
 
@@ -225,6 +227,22 @@ class Service:
         """What a function of the store returns, run in a thread."""
         store = self.recommender.store
         return await asyncio.to_thread(work, store)
+
+    def remember(self, shown: stores.Shown) -> None:
+        """Note a list that was given; what is noted while a write is under way goes into the next one together."""
+        self._shown.append(shown)
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.ensure_future(self._write())
+
+    async def _write(self) -> None:
+        while self._shown:
+            lists, self._shown = self._shown, []
+            await self.store_call(lambda store, lists=lists: stores.record_recommendations(store, lists))  # type: ignore[misc]
+
+    async def written(self) -> None:
+        """Wait until what was noted is in the store."""
+        if self._writing is not None:
+            await self._writing
 
     # --- added items ----------------------------------------------------------------------------------------------
 

@@ -1,0 +1,163 @@
+"""Clients that others wrote, at work on a server: SDKs of Python and Node, frameworks, schemathesis, Chromium."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+from serving import Server, serving
+
+from genrec.data.fetch import cache_folder
+
+CLIENTS = Path(__file__).parent / "clients"
+EXAMPLES = Path(__file__).parents[1] / "examples"
+FRAMEWORKS = ("langchain", "llama_index", "litellm", "gradio")
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def server(toy_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    copy = tmp_path_factory.mktemp("served") / "toy"
+    shutil.copytree(toy_run, copy)
+    with serving(copy, "--record-events") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def listed(server: Server) -> str:
+    """The answer that every client must show."""
+    return str(server.chat("recommend 3 items for user u001")["content"])
+
+
+def built(name: str, text: str, build: Any) -> Path:
+    """A folder under the cache that `build` fills once for this text: whole or absent."""
+    tag = hashlib.sha256(f"{sys.version_info[:2]} {text}".encode()).hexdigest()[:12]
+    folder = cache_folder() / "environments" / f"{name}-{tag}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
+        if not folder.is_dir():
+            partial = folder.with_name(f".{folder.name}.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            build(partial)
+            partial.replace(folder)
+    return folder
+
+
+def python_of(requirements: str) -> str:
+    """The Python of an environment with a file of requirements."""
+    file = CLIENTS / f"requirements-{requirements}.txt"
+
+    def build(folder: Path) -> None:
+        venv.create(folder)
+        pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "install", "-q"]
+        subprocess.run([*pip, "-r", str(file)], check=True)
+
+    return str(built(f"clients-{requirements}", file.read_text(), build) / "bin" / "python")
+
+
+def ran(command: list[str], **environment: str) -> str:
+    """What a command prints; its errors where it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def python_client(server: Server, client: str) -> Any:
+    """What one of Python's clients found."""
+    own = sys.executable if client == "mcp" else python_of("frameworks" if client in FRAMEWORKS else "openai")
+    said = ran([own, str(CLIENTS / "python_clients.py"), server.url, client], GRADIO_ANALYTICS_ENABLED="False")
+    return json.loads(said.strip().splitlines()[-1])
+
+
+def test_openai_python(server: Server, listed: str) -> None:
+    found = python_client(server, "openai")
+    assert found["models"] == ["toy"]
+    texts = ("text", "streamed", "completion", "response", "streamed_response")
+    assert {found[name] for name in texts} == {listed}
+    assert found["usage"][0] == found["usage"][1] > 20
+    assert len(found["structured"]["items"]) == 3
+    assert found["embeddings_agree"] < 1e-6
+    assert found["error"] == ["model_not_found", "model", True]
+
+
+def test_langchain(server: Server, listed: str) -> None:
+    found = python_client(server, "langchain")
+    assert found["text"] == found["streamed"] == listed
+    assert found["structured"] == found["called"]
+    assert [i["title"] in listed for i in found["structured"]["items"]] == [True] * 3
+    assert found["vectors"] == 2
+
+
+def test_llama_index(server: Server, listed: str) -> None:
+    found = python_client(server, "llama_index")
+    assert found["text"] == found["chat"] == found["streamed"] == listed
+
+
+def test_litellm(server: Server, listed: str) -> None:
+    found = python_client(server, "litellm")
+    assert found["text"] == found["streamed"] == listed
+    assert found["health"] and found["reranked"] == [0, 1]
+
+
+def test_llm(server: Server, listed: str) -> None:
+    found = python_client(server, "llm")
+    assert found["text"] == listed and len(found["structured"]["items"]) == 3
+
+
+def test_gradio(server: Server, listed: str) -> None:
+    assert python_client(server, "gradio")["text"] == listed
+
+
+def test_mcp_over_http(server: Server, listed: str) -> None:
+    found = python_client(server, "mcp")
+    assert {"recommend", "rank_items", "predict", "get_user_history", "record_event"} <= set(found["tools"])
+    assert all(i["title"] in listed for i in found["items"]) and len(found["items"]) == 3
+    assert found["error"][0] and "nothing" in found["error"][1]
+    assert found["item"] == "red 2"
+
+
+@pytest.mark.parametrize("client", ["openai", "ai_sdk", "ai_sdk_compatible"])
+def test_node(server: Server, listed: str, client: str) -> None:
+    if not shutil.which("npm"):
+        pytest.skip("no npm on this machine")
+    wanted = (CLIENTS / "package.json").read_text()
+
+    def build(folder: Path) -> None:
+        folder.mkdir()
+        (folder / "package.json").write_text(wanted)
+        subprocess.run(["npm", "install", "--silent", "--no-audit", "--no-fund"], cwd=folder, check=True)
+
+    folder = built("clients-node", wanted, build)
+    script = shutil.copy(CLIENTS / "node_clients.mjs", folder)
+    found = json.loads(ran(["node", str(script), server.url, client]))
+    assert found["text"] == found["streamed"] == listed
+    if client == "openai":
+        assert found["embeddings_agree"] < 1e-6 and found["error"] == [404, "model_not_found"]
+    else:
+        assert found["reason"] == "stop" and len(found["structured"]["items"]) == 3
+
+
+def test_schemathesis(server: Server) -> None:
+    schemathesis = str(Path(python_of("frameworks")).with_name("schemathesis"))
+    checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+    options = ["--max-examples", "25", "--checks", checks, "--no-color", "--generation-deterministic"]
+    done = subprocess.run(
+        [schemathesis, "run", f"{server.url}/openapi.json", *options], capture_output=True, text=True, timeout=900
+    )
+    assert done.returncode == 0, done.stdout[-5000:]
+
+
+def test_the_examples_run(server: Server, listed: str) -> None:
+    said = ran([python_of("openai"), str(EXAMPLES / "openai_sdk.py"), server.url])
+    assert "1. **" in said and "4. **" in said  # a list, and more of it
+    code = "import runpy, sys; sys.argv[1:] = sys.argv[2:]; runpy.run_path(sys.argv[0])"
+    ran([python_of("frameworks"), "-c", code, str(EXAMPLES / "chat_page.py"), server.url, "toy"])
