@@ -1,5 +1,7 @@
 """Recommender: what every front end knows. Users, items and texts in, data frames out."""
 
+import sys
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -34,7 +36,7 @@ from .tasks.vocabulary import EVENT
 
 if TYPE_CHECKING:
     from .inference.engine import Engine, Ranking
-    from .inference.texts import TextVectors
+    from .inference.texts import TextVectors, Vectors
     from .inference.titles import Titles
     from .model.adapter import Adapter
     from .model.backbone import Backbone
@@ -103,9 +105,10 @@ class Recommender:
         engine: "Engine",
         store: stores.Store,
         load_language: Callable[[], "Backbone"] | None = None,
+        text_encoder: str | None = None,
     ) -> None:
         self.adapter, self.engine, self.store, self._load_language = adapter, engine, store, load_language
-        self._text_vectors: TextVectors | None = None
+        self._text_encoder = text_encoder
         self.catalogues = dict(adapter.catalogues)
         self.datasets: tuple[str, ...] = adapter.manifest.vocabulary.datasets
 
@@ -131,18 +134,19 @@ class Recommender:
         from .model.adapter import load_adapter, read_manifest
         from .model.backbone import load_language
 
-        place = model or local_backbone(folder)
+        place = model or local_model(folder, "model")
         if quantize is None:
             quantize = read_manifest(folder / "adapter").options.get("quantize", "none")
         adapter = load_adapter(
             folder / "adapter", quantize=quantize, device=device, allow_mismatch=allow_mismatch, place=place
         )
+        encoder = local_model(folder, "item_text_model")
         engine = Engine(adapter.model, prefix_bytes=PREFIX_BYTES)
         source = adapter.manifest.backbone
         language = partial(
             load_language, place or source.model, device=device, expected=source, allow_mismatch=allow_mismatch
         )
-        return Recommender(adapter, engine, store or stores.open_store(folder / "store.db"), language)
+        return Recommender(adapter, engine, store or stores.open_store(folder / "store.db"), language, encoder)
 
     # --- what the run holds ---------------------------------------------------------------------------------------
 
@@ -241,58 +245,64 @@ class Recommender:
     # --- items that come later ------------------------------------------------------------------------------------
 
     def check_items(self, items: Sequence[Mapping[str, object]], dataset: str | None = None) -> pl.DataFrame:
-        """Items to add as a frame with the catalogue's columns; what an item lacks is null.
+        """Items to add as a frame with the catalogue's columns; what an item lacks is null, and of one that is given
+        twice the last counts.
 
         items: item_id, title, and any attributes of the catalogue. Raises DataError for what cannot be added, naming
-        the item and the column.
+        the item and the column, and RunError as `TextVectors`.
         """
+        return self._checked(items, dataset)[0]
+
+    def _checked(self, items: Sequence[Mapping[str, object]], dataset: str | None) -> tuple[pl.DataFrame, "Vectors"]:
+        """As `check_items`, and the vectors (items, width) of the items' texts."""
+        from .inference.texts import item_texts
+
         name = self._with_catalogue(dataset)
         schema = dict(self._shelf(name).items.drop("train_count").schema)
-        rows = []
+        rows: dict[str, dict[str, object]] = {}
         for n, item in enumerate(items):
             where = f"items[{n}]"
-            ids = item.get("item_id")
-            if not isinstance(ids, str) or not ids.strip():
-                raise DataError(f"{where}.item_id: a text is needed (given: {ids!r})")
             if unknown := [c for c in item if c not in schema]:
                 raise DataError(
                     f"{where}.{unknown[0]}: the catalogue of {name} has no such column; it has {', '.join(schema)}"
                 )
-            row = {c: as_column(item.get(c), kind, f"{where}.{c}") for c, kind in schema.items()}
-            if not any(value for column, value in row.items() if column != "item_id"):
-                raise DataError(f"{where}: an item without title and attributes has no text to rank it by")
-            rows.append(row)
-        return pl.DataFrame(rows, schema=schema).unique("item_id", keep="last", maintain_order=True)
+            item_id = checked_id(item.get("item_id"), f"{where}.item_id")
+            values = {c: as_column(item.get(c), kind, f"{where}.{c}") for c, kind in schema.items() if c != "item_id"}
+            rows.pop(item_id, None)
+            rows[item_id] = {"item_id": item_id, **values}
+        frame = pl.DataFrame(list(rows.values()), schema=schema)
+        texts = item_texts(frame)
+        if "" in texts:
+            item_id = frame["item_id"][texts.index("")]
+            raise DataError(f"item {item_id!r}: a title or an attribute of text is needed, to rank it by")
+        return frame, self._text_vectors(texts)
 
     def add_items(self, items: Sequence[Mapping[str, object]], dataset: str | None = None) -> None:
-        """Add items to the catalogue, or change what is said of items that it has; they can be ranked at once.
+        """Add items to the catalogue, or say anew all that is said of items that it has; they can be ranked at once.
 
         An added item is ranked as one is that nobody took in training: by its text. What was learned of an item that
-        was trained stays. All or nothing; raises DataError as `check_items`.
+        was trained stays. All or nothing; raises as `check_items`.
         """
-        frame = self.check_items(items, dataset)
+        frame, vectors = self._checked(items, dataset)
         name = self._dataset(dataset)
         shelf, rows = self._shelf(name), self.adapter.model.rows_of(name)
-        ids = frame["item_id"].to_list()
-        old = [i for i in ids if i in shelf.index]
-        cold = [i for i in old if not rows.warm[shelf.index[i]]]
-        new = frame.filter(~pl.col("item_id").is_in(old))
-        from .inference.texts import TextVectors, item_texts
-
-        if self._text_vectors is None:
-            self._text_vectors = TextVectors(self.adapter)
-        if cold:
-            texts = item_texts(frame.filter(pl.col("item_id").is_in(cold)))
-            order = [i for i in ids if i in set(cold)]
-            rows.reword(self.engine.places([shelf.index[i] for i in order]), self._text_vectors(texts))
-        if new.height:
-            rows.extend(self._text_vectors(item_texts(new)))
-        counts = dict(shelf.items.select("item_id", "train_count").iter_rows())
-        kept = shelf.items.drop("train_count").update(frame, on="item_id", how="left", include_nulls=True)
-        whole = pl.concat([kept, new])
-        counted = pl.Series("train_count", [counts.get(i, 0) for i in whole["item_id"]], pl.Int64)
-        self.catalogues[name] = whole.with_columns(counted)
-        self.engine.forget_rows(name)
+        place = np.asarray([shelf.index.get(i, -1) for i in frame["item_id"]], dtype=np.int64)
+        new = place < 0
+        cold = ~new & ~rows.warm.cpu().numpy()[place]
+        kept = shelf.items.update(frame, on="item_id", include_nulls=True)
+        added = (
+            frame.filter(new)
+            .with_columns(pl.lit(0, kept.schema["train_count"]).alias("train_count"))
+            .select(kept.columns)
+        )
+        catalogue = pl.concat([kept, added])
+        if cold.any():
+            rows.reword(self.engine.places(place[cold]), vectors[cold])
+            self.engine.refresh()  # histories that were read have the old rows of these items
+        if new.any():
+            rows.extend(vectors[new])
+            self.engine.forget_rows(name)
+        self.catalogues[name] = catalogue
         for kept_of in (self._shelves, self._titles_of, self._directions_of):
             kept_of.pop(name, None)
 
@@ -302,6 +312,12 @@ class Recommender:
         if name not in self.datasets:
             raise UnknownNameError("data set", name, self.datasets, "in this run")
         return name
+
+    @cached_property
+    def _text_vectors(self) -> "TextVectors":
+        from .inference.texts import TextVectors
+
+        return TextVectors(self.adapter, self._text_encoder)
 
     @cached_property
     def _shelves(self) -> dict[str, Shelf]:
@@ -940,10 +956,8 @@ class Recommender:
         return self._text_rows(name, texts).tolist()
 
     def _text_rows(self, name: str, texts: Sequence[str]) -> np.ndarray:
-        from .inference.texts import TextVectors, rows_of_texts
+        from .inference.texts import rows_of_texts
 
-        if self._text_vectors is None:
-            self._text_vectors = TextVectors(self.adapter)
         return rows_of_texts(self.adapter.model.rows_of(name), self._text_vectors(texts))
 
     def relevance(
@@ -1084,8 +1098,17 @@ RELATED = 0.2  # cosine from which items count as alike
 LIKE = 60.0  # of 100: how like the text a title is that a search finds
 
 
+def checked_id(value: object, where: str) -> str:
+    """An id as data files have them; raises DataError for one that no data file could have."""
+    if not isinstance(value, str) or not value.strip():
+        raise DataError(f"{where}: a text is needed (given: {value!r})")
+    if value != (usual := unicodedata.normalize("NFC", value.strip())):
+        raise DataError(f"{where}: ids are without space around them and in Unicode's form NFC: {value!r} is {usual!r}")
+    return value
+
+
 def as_column(value: object, kind: pl.DataType, where: str) -> object:
-    """A value as a column of the catalogue holds it; raises DataError where it cannot."""
+    """A value as a column of the catalogue holds it, an empty text as null; raises DataError where it cannot."""
     if value is None:
         return None
     if isinstance(kind, pl.List):
@@ -1096,12 +1119,13 @@ def as_column(value: object, kind: pl.DataType, where: str) -> object:
         raise DataError(f"{where}: a list of texts is needed (given: {value!r})")
     if kind == pl.String:
         if isinstance(value, str):
-            return value
+            return value.strip() or None
         raise DataError(f"{where}: a text is needed (given: {value!r})")
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value):
+    most = sys.float_info.max
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not -most <= value <= most:
         raise DataError(f"{where}: a number is needed (given: {value!r})")
-    if kind.is_integer() and value != int(value):
-        raise DataError(f"{where}: a whole number is needed (given: {value!r})")
+    if kind.is_integer() and not (value == int(value) and -(2**63) <= value < 2**63):
+        raise DataError(f"{where}: a whole number of 64 bits is needed (given: {value!r})")
     return int(value) if kind.is_integer() else float(value)
 
 
@@ -1137,12 +1161,13 @@ def check_run(folder: Path) -> None:
         raise RunError(f"{folder} is not a finished run: {how}")
 
 
-def local_backbone(run: Path) -> str | None:
-    """Where a run's backbone is, if it is a folder or file: the run's config.yaml knows, the adapter must not."""
+def local_model(run: Path, option: Literal["model", "item_text_model"]) -> str | None:
+    """Where a run's backbone or text encoder is, if it is a folder or file: the run's config.yaml knows, the adapter
+    must not."""
     import yaml
 
     config = run / "config.yaml"
-    model = yaml.safe_load(config.read_text(encoding="utf-8")).get("model") if config.is_file() else None
+    model = yaml.safe_load(config.read_text(encoding="utf-8")).get(option) if config.is_file() else None
     return model if model and Path(model).exists() else None
 
 

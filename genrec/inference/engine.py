@@ -51,7 +51,7 @@ class Engine:
         return torch.as_tensor(index, device=self.model.device)
 
     def forget_rows(self, dataset: str) -> None:
-        """Forget the item rows of a catalogue, since it has changed."""
+        """Forget the item rows of a catalogue, since it has grown: no history that was read has its new items."""
         for key in [k for k in self._rows if k[0] == dataset]:
             del self._rows[key]
 

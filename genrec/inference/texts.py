@@ -14,22 +14,25 @@ from ..model.item_rows import item_texts as item_texts
 from ..model.text_encoder import encode_texts, to_width
 from ..tasks.rows import plain_encoder
 
+Vectors = Tensor  # of texts (texts, width), float32
+
 
 class TextVectors:
-    """What the texts of items become, by the encoder that the run was trained with."""
+    """What the texts of items become, by the encoder that the run was trained with; place: where that is, if it is a
+    folder, since an adapter holds no path."""
 
-    def __init__(self, adapter: Adapter) -> None:
-        self.adapter = adapter
+    def __init__(self, adapter: Adapter, place: str | None = None) -> None:
+        self.adapter, self.place = adapter, place
         self._encoder: Backbone | None = None
 
     @torch.no_grad()
-    def __call__(self, texts: Sequence[str]) -> Tensor:
-        """Vectors (texts, width) float32, not centred; zero for a text without words. Raises RunError where the text
+    def __call__(self, texts: Sequence[str]) -> Vectors:
+        """Vectors of the texts, not centred; zero for a text without words. Raises RunError where the text
         encoder is another than that of the training."""
         model, source = self.adapter.model, self.adapter.manifest.text_encoder
         if source is not None:
             if self._encoder is None:
-                self._encoder = load_encoder(source.model)
+                self._encoder = load_encoder(self.place or source.model)
                 if self._encoder.source.sha256 != source.sha256:
                     raise RunError(f"the text encoder {source.model} is another than the run was trained with")
             width = model.outcome_rows.shape[1]
@@ -45,7 +48,7 @@ class TextVectors:
 
 
 @torch.no_grad()
-def rows_of_texts(rows: ItemRows, vectors: Tensor) -> np.ndarray:
+def rows_of_texts(rows: ItemRows, vectors: Vectors) -> np.ndarray:
     """The rows (texts, width) that items known by these vectors alone would have in a catalogue."""
     text = rows.placed(vectors)
     return np.asarray((text + text @ rows.down @ rows.up).cpu())

@@ -50,17 +50,23 @@ def mean_words(encode_ids: Sequence[Sequence[int]], words: Tensor) -> Tensor:
 
 def text_vectors(vectors: Tensor, norm: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     """Vectors of the items' texts (items, width), centred over the catalogue and scaled to `norm`, and the centre
-    (width,).
-
-    An item without text, whose vector is zero, gets a seeded random direction.
-    """
+    (width,)."""
     known = (vectors != 0).any(1)
     centre = vectors[known].mean(0) if known.any() else torch.zeros(vectors.shape[1])
+    return placed(vectors, centre, norm, seed), centre
+
+
+def placed(vectors: Tensor, centre: Tensor, norm: Tensor, seed: int) -> Tensor:
+    """Vectors of texts (items, width) less the centre (width,) of a catalogue and scaled to `norm`.
+
+    An item without text, whose vector is zero, and one at the very centre get a seeded random direction.
+    """
+    known = (vectors != 0).any(1)
     vectors = torch.where(known[:, None], vectors - centre, vectors)
-    noise = torch.randn(vectors.shape, generator=torch.Generator().manual_seed(seed))
+    noise = torch.randn(vectors.shape, generator=torch.Generator().manual_seed(seed)).to(vectors)
     flat_rows = ~known | (vectors.norm(dim=1) < 1e-6)
     vectors = torch.where(flat_rows[:, None], noise, vectors)
-    return nn.functional.normalize(vectors, dim=1) * norm, centre
+    return nn.functional.normalize(vectors, dim=1) * norm
 
 
 def mean_norm(words: Tensor) -> Tensor:
@@ -173,7 +179,7 @@ class ItemRows(nn.Module):
 
     def placed(self, text: Tensor) -> Tensor:
         """Text vectors (n, width) among those of the catalogue: less its centre, and as long as they are."""
-        return nn.functional.normalize(text.to(self.text) - self.centre, dim=1) * self.text.norm(dim=1).mean()
+        return placed(text.to(self.text), self.centre, self.text.norm(dim=1).mean(), len(self.text))
 
     def forward(self, index: Tensor | None = None, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Rows (n, width) and biases (n,) of the items at `index` (all: None); `keep` (items,) is 0 where the
