@@ -202,6 +202,16 @@ class Recommender:
         shelf = self._shelf(self._dataset(dataset))
         return [shelf.names[shelf.index[i]] if i in shelf.index else None for i in items]
 
+    def attributes(self, items: Sequence[str], dataset: str | None = None) -> dict[str, dict[str, object]]:
+        """What the catalogue says of some items besides their titles; nothing of those that it lacks."""
+        shelf = self._shelf(self._dataset(dataset))
+        found = {}
+        for item in items:
+            if item in shelf.index:  # row by row: a query of polars takes longer than some rows
+                own = shelf.items.row(shelf.index[item], named=True)
+                found[item] = {k: v for k, v in own.items() if k not in NAMED and v is not None and v != []}
+        return found
+
     def search_items(self, text: str, k: int = 10, dataset: str | None = None) -> list[str]:
         """Ids of the k items at most that an id or a title names, then of those whose titles are most like the text."""
         from rapidfuzz import fuzz, process, utils
@@ -454,13 +464,13 @@ class Recommender:
         return (f"{longer:,} histories have more than {most:,} events; their oldest are not read{more}",)
 
     def _given_history(self, shelf: Shelf, items: Sequence[str] | pl.DataFrame) -> pl.DataFrame:
-        frame = items if isinstance(items, pl.DataFrame) else pl.DataFrame({"item_id": list(items)})
-        for item in frame["item_id"]:
+        given = items if isinstance(items, pl.DataFrame) else pl.DataFrame({"item_id": list(items)})
+        for item in given["item_id"].to_list():
             self._item(shelf, item)
-        schema = {"item_id": pl.String, "event": pl.String, "rating": pl.Float64, "timestamp": pl.Int64}
-        return frame.select(c for c in schema if c in frame.columns).match_to_schema(
-            schema, missing_columns="insert", integer_cast="upcast", float_cast="upcast"
-        )
+        if all(given.schema.get(c) == kind for c, kind in GIVEN_SCHEMA.items()):
+            return given
+        known = {c: given[c].to_list() if c in given.columns else [None] * given.height for c in GIVEN_SCHEMA}
+        return pl.DataFrame(known, schema=GIVEN_SCHEMA)
 
     # --- recommend ------------------------------------------------------------------------------------------------
 
@@ -1084,6 +1094,7 @@ RECOMMENDATION_SCHEMA = {
     "score": pl.Float64,
     "probability": pl.Float64,
 }
+GIVEN_SCHEMA = {"item_id": pl.String, "event": pl.String, "rating": pl.Float64, "timestamp": pl.Int64}
 EXPLANATION_SCHEMA = {
     "dataset": pl.String,
     "item_id": pl.String,
@@ -1091,6 +1102,7 @@ EXPLANATION_SCHEMA = {
     "reason_title": pl.String,
     "effect": pl.Float64,
 }
+NAMED = ("item_id", "title", "train_count")  # columns of a catalogue that are no attributes
 BRANCHES = 256  # questions on one row
 NEAREST = 50  # items that `like` leaves
 WIDER = 5  # times as many items are looked at where a list is spread out

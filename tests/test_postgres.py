@@ -42,21 +42,7 @@ def run(tmp_path: Path) -> Path:
     store = create_store(path, [shop("one"), shop("two")])
     record_events(store, "one", [{"user_id": "Ann", "item_id": "x", "event_id": "e1", "recommendation_id": "r1"}])
     add_items(store, "one", [{"item_id": "x", "title": "Ex"}, {"item_id": "y", "tags": ["red"]}])
-    record_recommendations(
-        store,
-        [
-            Shown(
-                "r1",
-                "one",
-                "Ann",
-                "next_item",
-                (
-                    "x",
-                    "a",
-                ),
-            )
-        ],
-    )
+    record_recommendations(store, [Shown("r1", "one", "Ann", "next_item", ("x", "a"))])
     store.close()
     return path
 

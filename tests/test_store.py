@@ -238,21 +238,7 @@ def test_the_summary_counts_what_followed_the_lists(store: Store) -> None:
     assert (before["users"], before["events"], before["recommendations"]) == (3, 4, 0)
     assert before["events_since_training"] == {} and before["share_followed"] is None
     for name, user in (("r1", "007"), ("r2", "007"), ("r3", None), ("r4", "Zoë")):
-        record_recommendations(
-            store,
-            [
-                Shown(
-                    name,
-                    "shop",
-                    user,
-                    "next_item",
-                    (
-                        "a",
-                        "b",
-                    ),
-                )
-            ],
-        )
+        record_recommendations(store, [Shown(name, "shop", user, "next_item", ("a", "b"))])
     clicks = [
         {"user_id": "007", "item_id": "a", "event": "click", "recommendation_id": "r1"},
         {"user_id": "007", "item_id": "a", "event": "purchase", "recommendation_id": "r1"},
@@ -267,7 +253,7 @@ def test_the_summary_counts_what_followed_the_lists(store: Store) -> None:
     assert (found["recommendations"], found["recommendations_followed"]) == (4, 2)
     assert found["share_followed"] == 2 / 4
     assert found["events_of_recommendations"] == {"click": 2, "purchase": 1}
-    with pytest.raises(DataError, match="'r1' is taken"):
+    with pytest.raises(DataError, match="one of r1"):
         record_recommendations(store, [Shown("r1", "shop", "Ann", "next_item", ())])
     with pytest.raises(UnknownNameError, match="Unknown data set"):
         summary(store, "shp")

@@ -13,7 +13,6 @@ from ..recommender import Recommender
 from .background import About, answer_background, background_task
 from .callers import Caller
 from .messages import Message
-from .recommender_api import attributes
 
 TURNS = 30  # earlier turns that are read
 LINE = re.compile(r"^\s*(\d+)\.\s.*`([^`]+)`\s*$")
@@ -148,7 +147,7 @@ def with_reasons(recommender: Recommender, found: Answer) -> Answer:
     if not items or found.dataset is None:
         return found
     ids = [i["item_id"] for i in items]
-    known = attributes(recommender.catalogue(found.dataset), ids)
+    known = recommender.attributes(ids, found.dataset)
     reasons = reasons_of(recommender, found, ids)
     more = [
         {**item, "reason": reason, "metadata": known.get(item["item_id"], {})}

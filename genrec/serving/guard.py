@@ -3,7 +3,6 @@
 import logging
 import re
 import time
-import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -13,6 +12,7 @@ from starlette.responses import JSONResponse
 from .callers import Caller, caller_of
 from .config import LOCAL, Keys, is_local
 from .errors import ApiError, ClientGoneError, invalid, server_error
+from .ids import new_id
 from .service import Service
 
 Scope = MutableMapping[str, Any]
@@ -53,7 +53,7 @@ class Guard:
             scope["path"], scope["raw_path"] = "/mcp/", b"/mcp/"
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
-        request_id = given if REQUEST_ID.fullmatch(given) else f"req_{uuid.uuid4().hex}"
+        request_id = given if REQUEST_ID.fullmatch(given) else new_id("req")
         scope.setdefault("state", {})["request_id"] = request_id
         began, status, metrics = time.perf_counter(), 0, self.service.metrics
 

@@ -6,7 +6,6 @@ import contextlib
 import json
 import struct
 import time
-import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from ..errors import GenrecError
 from ..recommender import Recommender
 from .chat import Asked, Said, chat
 from .errors import ApiError, from_genrec, invalid, not_found, server_error
+from .ids import new_id
 from .messages import Message, read_input, read_messages
 from .recommender_api import caller, gone, limit_lists, service_of
 from .service import Done, Service
@@ -322,7 +322,7 @@ async def create_chat_completion(request: Request, body: ChatRequest) -> dict[st
     manner = manner_of(body, ("max_completion_tokens", "max_tokens"))
     work = worker(service, asked_of(request, body, messages), manner)
     base = {
-        "id": f"chatcmpl-{uuid.uuid4().hex}",
+        "id": new_id("chatcmpl"),
         "created": int(time.time()),
         "model": service.name,
         "system_fingerprint": service.fingerprint,
@@ -349,7 +349,7 @@ def chat_choice(manner: Manner, answered: Answered) -> dict[str, Any]:
 def tool_call(name: str, arguments: str) -> dict[str, Any]:
     """A call of a function."""
     return {
-        "id": f"call_{uuid.uuid4().hex[:24]}",
+        "id": new_id("call"),
         "type": "function",
         "function": {"name": name, "arguments": arguments},
     }
@@ -446,7 +446,7 @@ async def create_completion(request: Request, body: CompletionRequest) -> dict[s
         raise invalid(f"prompt: at most {CHOICES * 4} at a time (given: {len(prompts)})", "prompt")
     manner = manner_of(body, ("max_tokens",))
     base = {
-        "id": f"cmpl-{uuid.uuid4().hex}",
+        "id": new_id("cmpl"),
         "object": "text_completion",
         "created": int(time.time()),
         "model": service.name,
@@ -541,7 +541,7 @@ async def create_response(request: Request, body: ResponsesRequest) -> dict[str,
     limit_lists(service, messages)
     manner = responses_manner(body)
     work = worker(service, asked_of(request, body, messages), manner)
-    ids = (f"resp_{uuid.uuid4().hex}", f"msg_{uuid.uuid4().hex}")
+    ids = (new_id("resp"), new_id("msg"))
     base = response_base(service, body, ids[0])
     if is_stream(body):
         return streaming(request, service, response_events(service, work, manner, base, ids[1]))
@@ -728,7 +728,7 @@ async def rerank(request: Request, body: RerankRequest) -> dict[str, Any]:
     ]
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     return {
-        "id": f"rerank-{uuid.uuid4().hex}",
+        "id": new_id("rerank"),
         "object": "list",
         "model": service.name,
         "results": results,

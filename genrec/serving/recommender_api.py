@@ -1,6 +1,5 @@
 """The recommender over REST: recommendations, predictions, ranking, items, events, users."""
 
-import uuid
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -13,6 +12,7 @@ from ..errors import DataError
 from ..recommender import Recommender
 from .callers import Caller
 from .errors import ApiError, invalid, not_found
+from .ids import new_id
 from .service import Service
 
 router = APIRouter(tags=["recommender"])
@@ -375,14 +375,15 @@ def recommendations(
     if strategy == "popular":
         service.metrics.cold_starts.inc()
     service.metrics.recommendations.labels(strategy).inc()
+    attributes = recommender.attributes(frame["item_id"].to_list(), dataset) if body.return_metadata else None
     reasons = reasons_of(recommender, dataset, frame, strategy, like, user if known else None, history, body.explain)
     return RecommendationsReply(
-        recommendation_id=f"rec_{uuid.uuid4().hex}",
+        recommendation_id=new_id("rec"),
         model=service.name,
         dataset=dataset,
         user_id=user,
         strategy=strategy,
-        items=scored(frame, items if body.return_metadata else None, reasons),
+        items=scored(frame, attributes, reasons),
         unknown_ids=list(dict.fromkeys(unknown)),
         warnings=list(warnings + found.warnings),
     )
@@ -799,9 +800,10 @@ def literal(value: str | float, text: bool) -> Any:
     return exp.Literal.number(f"{number:.17g}") if number >= 0 else exp.Neg(this=exp.Literal.number(f"{-number:.17g}"))
 
 
-def scored(frame: pl.DataFrame, items: pl.DataFrame | None, reasons: Mapping[str, list[Reason]]) -> list[ScoredItem]:
-    """The rows of a list; items: the catalogue, for their attributes."""
-    known = attributes(items, frame["item_id"].to_list()) if items is not None else {}
+def scored(
+    frame: pl.DataFrame, known: Mapping[str, dict[str, Any]] | None, reasons: Mapping[str, list[Reason]]
+) -> list[ScoredItem]:
+    """The rows of a list; known: the attributes of its items."""
     return [
         ScoredItem(
             rank=r["rank"],
@@ -810,23 +812,15 @@ def scored(frame: pl.DataFrame, items: pl.DataFrame | None, reasons: Mapping[str
             score=r["score"],
             probability=r["probability"],
             reasons=reasons.get(r["item_id"], []),
-            metadata=known.get(r["item_id"]),
+            metadata=known.get(r["item_id"], {}) if known is not None else None,
         )
         for r in frame.iter_rows(named=True)
     ]
 
 
-def attributes(items: pl.DataFrame, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """What the catalogue says of some items besides their titles."""
-    own = items.filter(pl.col("item_id").is_in(list(ids))).drop("title", "train_count", strict=False)
-    return {
-        r.pop("item_id"): {k: v for k, v in r.items() if v is not None and v != []} for r in own.iter_rows(named=True)
-    }
-
-
 def items_of(recommender: Recommender, dataset: str, ids: Sequence[str]) -> list[Item]:
     """Items with title and attributes."""
-    known = attributes(recommender.catalogue(dataset), ids)
+    known = recommender.attributes(ids, dataset)
     titles = recommender.titles(ids, dataset)
     return [Item(item_id=i, title=title, metadata=known.get(i, {})) for i, title in zip(ids, titles, strict=True)]
 

@@ -5,7 +5,7 @@ import functools
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .. import __version__
 from ..data import store as stores
+from ..errors import GenrecError
 from .config import ServeConfig
 from .errors import ApiError, ClientGoneError, deadline_passed, model_loading, queue_full, shutting_down
 from .metrics import Metrics
@@ -260,7 +261,27 @@ class Service:
             if stores.items_revision(recommender.store, name) == known:
                 continue
             rows = stores.added_items(recommender.store, name, known)
-            recommender.add_items([{"item_id": i, **a} for _, i, a in rows], name)
             self._revision[name] = rows[-1][0]
+            for items in self._fitting(recommender, name, rows):
+                recommender.add_items(items, name)
             self.reader.renew(name, recommender.catalogue(name))
             self.metrics.items.labels(name).set(recommender.catalogue(name).height)
+
+    def _fitting(
+        self, recommender: "Recommender", dataset: str, rows: Sequence[tuple[int, str, dict[str, Any]]]
+    ) -> list[list[dict[str, Any]]]:
+        """Added items that this run's catalogue can take, in as few parts as can be; the log names the others."""
+        items = [{"item_id": i, **a} for _, i, a in rows]
+        try:
+            recommender.check_items(items, dataset)
+            return [items]
+        except GenrecError:
+            pass
+        good = []
+        for item in items:
+            try:
+                recommender.check_items([item], dataset)
+                good.append([item])
+            except GenrecError as error:
+                logger.warning("an added item of %s is left out: %s", dataset, error)
+        return good
