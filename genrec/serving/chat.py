@@ -97,9 +97,9 @@ def listed_in(recommender: Recommender, text: str) -> list[str]:
 def user_of(recommender: Recommender, asked: Asked) -> str | None:
     """The user who asks, if the run knows one of the names given: the key's or the header's, then those beside the
     messages."""
-    if asked.caller.user is not None:
-        return asked.caller.user
-    return next((u for u in asked.users if any(recommender.has_user(u, d) for d in recommender.datasets)), None)
+    users = [asked.caller.user] if asked.caller.user is not None else []
+    users += asked.users if not asked.caller.bound else []
+    return next((u for u in users if any(recommender.has_user(u, d) for d in recommender.datasets)), None)
 
 
 def small_talk(found: Answer) -> bool:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse
 from starlette.staticfiles import StaticFiles
 
@@ -23,8 +23,9 @@ def add(app: FastAPI, service: Service) -> None:
         """The page."""
         return FileResponse(FOLDER / "index.html", headers={"Content-Security-Policy": POLICY})
 
-    async def report() -> Response:
-        """The run's report, as `genrec evaluate` wrote it."""
+    async def report(request: Request) -> Response:
+        """The run's report, as `genrec evaluate` wrote it; it shows histories of users."""
+        request.state.caller.check(None, None)
         file = Path(service.config.run) / "report.html"
         if not file.is_file():
             raise not_found("this run has no report yet: `genrec evaluate RUN` writes it", "no_report")

@@ -192,9 +192,11 @@ class Service:
         left = asyncio.ensure_future(gone) if gone is not None else None
         try:
             tasks: set[asyncio.Future[Any]] = {waiting} if left is None else {waiting, left}
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            if not waiting.done():
+            await asyncio.wait(tasks, timeout=self.config.timeout, return_when=asyncio.FIRST_COMPLETED)
+            if left is not None and left.done() and not waiting.done():
                 raise ClientGoneError
+            if not waiting.done():
+                raise deadline_passed(self.config.timeout)
             return waiting.result()
         except TimeoutError as error:
             raise deadline_passed(self.config.timeout) from error
@@ -216,7 +218,8 @@ class Service:
         future = self.submit(lambda recommender: work(recommender, hand))
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(pieces.put_nowait, None))
         try:
-            while (piece := await pieces.get()) is not None:
+            end = loop.time() + self.config.timeout
+            while (piece := await asyncio.wait_for(pieces.get(), end - loop.time())) is not None:
                 yield piece
             yield Done(future.result())
         except (TimeoutError, CancelledError) as error:

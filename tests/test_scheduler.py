@@ -1,0 +1,135 @@
+"""Jobs of one thread that share the engine's passes: what each gets is what it gets alone."""
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from genrec.errors import UnknownNameError
+from genrec.inference.scheduler import QueueFullError, Scheduler, SharedEngine, pause
+from genrec.recommender import Recommender
+
+FAR = 1e9  # a deadline that does not come
+
+
+@pytest.fixture(scope="module")
+def recommender(toy_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Recommender:
+    copy = tmp_path_factory.mktemp("scheduled") / "toy"
+    shutil.copytree(toy_run, copy)
+    found = Recommender.load(copy)
+    found.engine = SharedEngine(found.engine.model, prefix_bytes=2**24)
+    return found
+
+
+@pytest.fixture
+def scheduler(recommender: Recommender) -> Iterator[Scheduler]:
+    recommender.engine.prefixes.clear()
+    assert isinstance(recommender.engine, SharedEngine)
+    found = Scheduler(recommender.engine, 100)
+    found.start()
+    yield found
+    assert found.end(10)
+
+
+def held(scheduler: Scheduler) -> threading.Event:
+    """Keep the thread busy until the event is set, so that what is submitted meanwhile waits together."""
+    gate, began = threading.Event(), threading.Event()
+
+    def work() -> None:
+        began.set()
+        gate.wait()
+
+    scheduler.submit(work, FAR)
+    began.wait()
+    return gate
+
+
+def test_all_kinds_of_questions_together_are_what_they_are_alone(
+    recommender: Recommender, scheduler: Scheduler
+) -> None:
+    users = [f"u{n:03}" for n in range(12)]
+    works = [lambda u=u: recommender.recommend(u, k=4).frame["item_id"].to_list() for u in users]
+    works += [
+        lambda u=u: recommender.recommend(u, k=7, where="colour = 'red'").frame["item_id"].to_list() for u in users
+    ]
+    works += [lambda u=u: recommender.predict("rating", users=[u], items=["004"]).frame["value"][0] for u in users]
+    works += [lambda: recommender.recommend(history=["001", "002"], k=1, include_seen=True).frame["item_id"].to_list()]
+    works += [lambda: recommender.explain(["004"], user="u001").frame["reason_item_id"].to_list()]
+    alone = [work() for work in works]
+    recommender.engine.prefixes.clear()
+    gate = held(scheduler)
+    futures = [scheduler.submit(work, FAR) for work in works]
+    gate.set()
+    together = [f.result(30) for f in futures]
+    assert [pytest.approx(a, abs=1e-4) if isinstance(a, float) else a for a in alone] == together
+    assert scheduler.read > 3 * scheduler.passes  # rows that shared a pass
+
+
+def test_a_fault_is_that_of_one_job(recommender: Recommender, scheduler: Scheduler) -> None:
+    gate = held(scheduler)
+    good = [scheduler.submit(lambda u=u: recommender.recommend(u, k=1).frame.height, FAR) for u in ("u001", "u002")]
+    wrong = scheduler.submit(lambda: recommender.recommend("nobody"), FAR)
+    gate.set()
+    assert [f.result(30) for f in good] == [1, 1]
+    with pytest.raises(UnknownNameError):
+        wrong.result(30)
+
+
+def test_a_pass_that_fails_is_made_for_each_alone(recommender: Recommender, scheduler: Scheduler) -> None:
+    shelf = recommender._shelf("chain")
+    corpus = recommender._history(shelf, ["u003"], [recommender.history("u003")])
+    row = recommender._row(corpus, 0, [])
+    broken = replace(row, tokens=[*row.tokens[:-1], 10**7])  # an item that no catalogue has
+    gate = held(scheduler)
+    wrong = scheduler.submit(lambda: recommender.engine.states([broken]), FAR)
+    good = [scheduler.submit(lambda u=u: recommender.recommend(u, k=1).frame.height, FAR) for u in ("u003", "u004")]
+    gate.set()
+    assert [f.result(30) for f in good] == [1, 1]
+    with pytest.raises(IndexError):
+        wrong.result(30)
+
+
+def test_who_leaves_or_waits_too_long_is_dropped(recommender: Recommender, scheduler: Scheduler) -> None:
+    ran: list[str] = []
+
+    def endless(name: str) -> None:
+        try:
+            while True:
+                ran.append(name)
+                pause()
+        finally:
+            ran.append(f"{name} ended")
+
+    left = scheduler.submit(lambda: endless("left"), FAR)
+    late = scheduler.submit(lambda: endless("late"), time.monotonic() + 0.2)
+    other = scheduler.submit(lambda: recommender.recommend("u001", k=1).frame.height, FAR)
+    assert other.result(30) == 1  # others run in between
+    with pytest.raises(TimeoutError):
+        late.result(30)
+    left.cancel()
+    while scheduler.depth:
+        time.sleep(0.01)
+    assert {"left ended", "late ended"} <= set(ran)
+    missed = scheduler.submit(lambda: ran.append("missed"), time.monotonic() - 1)
+    with pytest.raises(TimeoutError):
+        missed.result(30)
+    assert "missed" not in ran
+    while scheduler.depth:
+        time.sleep(0.01)
+
+
+def test_the_queue_is_bounded(scheduler: Scheduler) -> None:
+    gate = held(scheduler)
+    futures = [scheduler.submit(lambda: None, FAR) for _ in range(99)]
+    with pytest.raises(QueueFullError):
+        scheduler.submit(lambda: None, FAR)
+    gate.set()
+    for future in futures:
+        future.result(30)
+    while scheduler.depth:
+        time.sleep(0.01)
+    scheduler.submit(lambda: None, FAR).result(30)
