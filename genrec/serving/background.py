@@ -17,7 +17,7 @@ HEADS = (
     ),
     (re.compile(r"### Task:\s*Analyze the chat history to determine the necessity", re.I), "query_generation"),
     (re.compile(r"### Task:\s*You are an autocompletion system", re.I), "autocomplete_generation"),
-    (re.compile(r"### Task:\s*Generate a detailed prompt for an? image", re.I), "image_prompt_generation"),
+    (re.compile(r"### Task:\s*Generate a detailed prompt for a[nm]? image", re.I), "image_prompt_generation"),
     (re.compile(r"Your task is to reflect the speaker's likely facial expression", re.I), "emoji_generation"),
     (
         re.compile(r"You have been provided with a set of responses from various", re.I),
