@@ -67,7 +67,12 @@ def finetune_config(args: argparse.Namespace) -> "FinetuneConfig":
     from .options import from_namespace
     from .training.config import FinetuneConfig, read_config
 
-    found: FinetuneConfig = from_namespace(FinetuneConfig, args, read_config(args.config) if args.config else None)
+    values = read_config(args.config) if args.config else None
+    if args.__dict__.get("resume_from"):
+        from .training.resume import options_of
+
+        values = options_of(args.resume_from, vars(args))
+    found: FinetuneConfig = from_namespace(FinetuneConfig, args, values)
     return found
 
 

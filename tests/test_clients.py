@@ -147,17 +147,16 @@ def test_node(server: Server, listed: str, client: str) -> None:
 
 
 def test_schemathesis(server: Server) -> None:
-    schemathesis = str(Path(python_of("frameworks")).with_name("schemathesis"))
+    python = python_of("frameworks")
+    command = [python, str(Path(python).with_name("schemathesis")), "run", f"{server.url}/openapi.json"]
     checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
     options = ["--max-examples", "25", "--checks", checks, "--no-color", "--generation-deterministic"]
-    done = subprocess.run(
-        [schemathesis, "run", f"{server.url}/openapi.json", *options], capture_output=True, text=True, timeout=900
-    )
+    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout[-5000:]
 
 
 def test_the_examples_run(server: Server, listed: str) -> None:
     said = ran([python_of("openai"), str(EXAMPLES / "openai_sdk.py"), server.url])
     assert "1. **" in said and "4. **" in said  # a list, and more of it
-    code = "import runpy, sys; sys.argv[1:] = sys.argv[2:]; runpy.run_path(sys.argv[0])"
+    code = "import runpy, sys; del sys.argv[0]; runpy.run_path(sys.argv[0])"
     ran([python_of("frameworks"), "-c", code, str(EXAMPLES / "chat_page.py"), server.url, "toy"])

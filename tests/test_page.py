@@ -61,11 +61,11 @@ def choose_user(page: Page, user: str) -> None:
 
 def test_a_chat_by_keyboard(page: Page) -> None:
     choose_user(page, "u001")
-    page.locator("#sentence").fill("recommend 3 red items")
+    page.locator("#sentence").fill("recommend 3 items")
     page.keyboard.press("Enter")
     cards = page.locator(".theirs").last.locator(".card")
     expect(cards).to_have_count(3)
-    assert all("red" in title for title in page.locator(".theirs .card h3").all_inner_texts())
+    assert len(set(page.locator(".theirs .card h3").all_inner_texts())) == 3
     expect(cards.first.locator(".rank")).to_have_text("1")
     page.locator("#sentence").fill("more")
     page.keyboard.press("Enter")

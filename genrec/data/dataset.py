@@ -16,7 +16,8 @@ class Dataset:
     (UInt32,
         file order) and `event` (String); where the data has them `user_id` (String), `item_id` (String), `timestamp`
         (Int64, seconds since 1970), `rating` (Float64), `review` (String), `basket` (String); then context columns.
-        After `splits.split`, `part` (String: train, valid, test).
+        After `splits.split`, `part` (String: train, valid, test). Of data that has grown also `learned` (Boolean:
+        shown, and not asked for).
     items: `item_id` (String, unique), `title` (String, null where unknown), attributes (String, Int64, Float64,
     List(String)).
     users: `user_id` (String, unique), attributes.

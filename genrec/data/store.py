@@ -288,6 +288,19 @@ def all_events(store: Store, dataset: str) -> pl.DataFrame:
     return pl.concat([_frame([], _ALL), *frames])
 
 
+def date_events(store: Store, dataset: str) -> None:
+    """Give the undated events that were added after training the time at which they came."""
+    undated = (_events.c.dataset == dataset) & _events.c.part.is_(None) & _events.c.timestamp.is_(None)
+    with _writing(store) as connection:
+        connection.execute(sa.update(_events).where(undated).values(timestamp=_events.c.received_at))
+
+
+def learn_events(store: Store) -> None:
+    """Let the events that were added after training count as those of a training."""
+    with _writing(store) as connection:
+        connection.execute(sa.update(_events).where(_events.c.part.is_(None)).values(part="train"))
+
+
 def add_events(store: Store, dataset: str, user_id: str, events: pl.DataFrame) -> None:
     """Append events to a user's history, a new user included, in one transaction.
 

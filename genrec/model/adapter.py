@@ -293,13 +293,30 @@ def make_room(rows: ItemRows, state: Mapping[str, Tensor], key: str) -> None:
 
 
 def continue_from(model: RecModel, folder: Path) -> None:
-    """Put an adapter folder's LoRA, rows, neighbours and effects into a model made for training on the same data."""
+    """Put an adapter folder's LoRA, rows, neighbours and effects into a model made for training on the same data, or on
+    data that has grown: items beyond those of the folder keep the rows that the model has, and `warm` tells who was
+    taken since."""
     from peft import set_peft_model_state_dict
 
     state = load_file(folder / ROWS)
     for number, rows in enumerate(model.catalogues):
         assert isinstance(rows, ItemRows)
-        make_room(rows, state, f"catalogues.{number}.")
+        key = f"catalogues.{number}."
+        make_room(rows, state, key)
+        old = len(state[key + "text"])
+        woken = rows.warm[:old] & ~state[key + "warm"].to(rows.warm.device)
+        bias = rows.bias.data.clone()
+        for name in ("text", "collaborative", "known", "warm", "residual", "bias"):
+            own = getattr(rows, name).data.cpu()
+            state[key + name] = torch.cat([state[key + name].to(own), own[old:]])
+        state[key + "warm"][:old] |= woken.cpu()
+        state[key + "bias"][:old][woken.cpu()] = bias[:old][woken].cpu()
+        for name in ("neighbours", "effects"):
+            start, beside = f"{key}{name}.", getattr(rows, name)
+            own = {k.removeprefix(start): state.pop(k) for k in list(state) if k.startswith(start)}
+            if beside is not None:
+                beside.load_state_dict(own)
+                beside.extend(len(rows.warm) - old)
     _, unexpected = model.load_state_dict(state, strict=False)
     assert not unexpected, unexpected
     set_peft_model_state_dict(model.backbone, load_file(folder / "adapter_model.safetensors"))

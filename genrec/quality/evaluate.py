@@ -55,7 +55,7 @@ class Loaded:
 def load_run(run: Path) -> Loaded:
     """A finished run with its data read again; raises RunError where data or tasks are not those of its training."""
     recommender = Recommender.load(run)
-    config = FinetuneConfig(**read_config(run / "config.yaml"))  # type: ignore[arg-type]
+    config = FinetuneConfig(**read_config(run / "config.yaml") | {"out": str(run)})  # type: ignore[arg-type]
     manifest = recommender.adapter.manifest
     datasets = load_data(config)
     for dataset in datasets:

@@ -436,6 +436,9 @@ def answered_texts(
     for task in tasks:
         frame = task_rows(task, corpus.dataset, part)
         key = "row" if "row" in frame.columns else "item_id"
+        if key == "row" and "learned" in corpus.dataset.interactions.columns:
+            asked = corpus.dataset.interactions.filter(~pl.col("learned")).select("row")
+            frame = frame.join(asked, on="row", how="semi", maintain_order="left")
         answer = pl.Series(f"answer {task.name}", choice_index(task, corpus.group_of(task), frame["label"]))
         on = list(dict.fromkeys([key, *shown]))
         frame = frame.select(*on, answer).filter(pl.col(answer.name) >= 0).drop_nulls(shown)

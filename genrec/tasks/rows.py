@@ -275,6 +275,10 @@ def build_events(dataset: Dataset, tasks: Sequence[Task], vocabulary: Vocabulary
             dense[task.name] = np.where(selected(task, rows).to_numpy(), index, -1).astype(np.int16)
             if task.name == "rating":
                 outcome = np.where(index >= 0, group.first + index.astype(np.int64), -1)
+    if "learned" in frame.columns:  # shown, and not asked for
+        asked = ~frame["learned"].to_numpy()
+        target &= asked
+        dense = {task: np.where(asked, index, -1).astype(np.int16) for task, index in dense.items()}
     kinds = frame["event"].unique().sort()
     kind = frame["event"].replace_strict(kinds, pl.Series(range(len(kinds)), dtype=pl.Int32)).to_numpy()
     if (name, EVENT) in vocabulary.by_key:

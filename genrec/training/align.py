@@ -73,7 +73,11 @@ def align(config: AlignConfig, say: Say, progress: Progress | None = None) -> Al
     if (out / "adapter" / MANIFEST).is_file():
         say(f"{out} is finished already; give another --out to align again")
         return Aligned(out, kept["step"], kept["before"], kept["after"], True)
-    finetuned = FinetuneConfig(**read_config(run / "config.yaml"))  # type: ignore[arg-type]
+    finetuned = FinetuneConfig(**read_config(run / "config.yaml") | {"out": str(run)})  # type: ignore[arg-type]
+    if finetuned.resume_from is not None:
+        raise RunError(
+            f"{run} was trained on from {finetuned.resume_from}; align a run that was trained from the start"
+        )
     prepared, model = prepared_again(run, manifest, finetuned, progress)
     found, owner = choices(config, prepared, say, progress)
     batches = PreferenceBatches(found, owner, finetuned.batch_tokens, config.seed, model.split)

@@ -6,10 +6,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
+import numpy as np
+import polars as pl
 import yaml
 
 from ..data.dataset import Dataset
-from ..data.load import DataOptions, load_dataset
+from ..data.grown import grown, with_items
+from ..data.load import DataOptions, fingerprint, load_dataset
 from ..data.named import expand
 from ..data.sources import check_url, is_url, source_name
 from ..errors import DataError, UnknownNameError
@@ -22,12 +25,15 @@ LOCAL = (
     "tasks",
     "model",
     "item_text_model",
+    "resume_from",
 )  # options that name local files or data bases: they stay out of the adapter
 DATA_OPTIONS = (
     *("items", "users", "column", "title", "bad_rows", "missing", "duplicates", "k_core"),
     *("split", "folds", "fold", "days", "seed"),
 )  # what decides how data is read
 ALIGNED = "align.json"  # in the folder of an aligned run: which run it was, the options, and what validation said
+LATER, LATER_ITEMS = "later.parquet", "later_items.json"  # in a run's folder: what came since the run before it
+REPLAYED = 0.2  # share of the users whose earlier history is learned again with what came later
 BLOCKS = 6  # of the backbone at most, unless --layers says otherwise
 
 
@@ -37,6 +43,9 @@ class FinetuneConfig:
 
     names: tuple[str, ...] = option((), "named data sets (see `genrec data list`)", positional=True)
     out: str | None = option(None, "run folder to write (default: runs/NAME)", metavar="DIR")
+    resume_from: str | None = option(
+        None, "a finished run: train on with the events and items that its store took since", metavar="RUN"
+    )
     interactions: str | None = option(
         None,
         "your own interactions: CSV, TSV, JSON lines, Parquet, RecBole .inter; SQL as sqlite:///FILE#TABLE "
@@ -196,7 +205,9 @@ def task_weights(value: str) -> dict[str, float]:
 
 
 def load_data(config: FinetuneConfig) -> tuple[Dataset, ...]:
-    """The data sets of a run: named ones, or the caller's files."""
+    """The data sets of a run: named ones, or the caller's files; those of the run that it resumes from, grown."""
+    if config.resume_from is not None:
+        return grown_data(config)
     if bool(config.names) == bool(config.interactions):
         raise DataError(
             "give either named data sets or --interactions FILE"
@@ -207,6 +218,32 @@ def load_data(config: FinetuneConfig) -> tuple[Dataset, ...]:
     if config.interactions:
         return (load_dataset(None, replace(options, interactions=config.interactions)),)
     return tuple(load_dataset(name, replace(options, cut=cut)) for name, cut in expand(config.names))
+
+
+def before(config: FinetuneConfig) -> FinetuneConfig:
+    """The options of the run that a run resumes from."""
+    assert config.resume_from is not None
+    found = read_config(Path(config.resume_from) / "config.yaml")
+    return FinetuneConfig(**found | {"out": config.resume_from})  # type: ignore[arg-type]
+
+
+def grown_data(config: FinetuneConfig) -> tuple[Dataset, ...]:
+    """The data sets of the run that a run resumes from, with what `LATER` says that came since."""
+    file = run_folder(config) / LATER
+    later = pl.read_parquet(file)
+    items = json.loads((run_folder(config) / LATER_ITEMS).read_text(encoding="utf-8"))
+    found = []
+    for dataset in load_data(before(config)):
+        own = later.filter(pl.col("dataset") == dataset.name).drop("dataset")
+        known = with_items(dataset, items.get(dataset.name, []))
+        if "user_id" not in dataset.interactions.columns:  # texts alone: nothing comes later
+            known = replace(known, interactions=known.interactions.with_columns(learned=pl.lit(True)))
+            found.append(replace(known, fingerprint=fingerprint(known)))
+            continue
+        users = dataset.interactions["user_id"].unique(maintain_order=True)
+        again = users.filter(pl.Series(np.random.default_rng([config.seed, 13]).random(len(users)) < REPLAYED))
+        found.append(grown(known, own, again.to_list()))
+    return tuple(found)
 
 
 def run_folder(config: FinetuneConfig) -> Path:

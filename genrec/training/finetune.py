@@ -45,6 +45,7 @@ from .collaborative import find_effects, find_neighbours, fit_neighbours
 from .config import LOCAL, FinetuneConfig, config_yaml, load_data, run_folder
 from .plan import PlannedBatches, plan_epoch
 from .prepare import Prepared, Progress, Say, prepare
+from .resume import few, fitted_before, take_later, take_over
 from .start import build_model, fit_texts, set_expected_targets, set_scales
 
 logger = logging.getLogger(__name__)
@@ -158,10 +159,16 @@ def tokens_per_case(corpus: Corpus, max_events: int) -> float:
 def calibrate(
     config: FinetuneConfig, prepared: Prepared, engine: Engine, progress: Progress | None = None
 ) -> dict[str, Calibration]:
-    """Temperatures and biases of every task by `dataset/task`, fitted on validation, and the neighbours' weights."""
+    """Temperatures and biases of every task by `dataset/task`, fitted on validation, and the neighbours' weights.
+
+    Where a run resumes from another and validation has few events, they are those of the other one.
+    """
     engine.refresh()
     found: dict[str, Calibration] = {}
     for corpus in prepared.corpora:
+        if config.resume_from is not None and few(corpus):
+            found |= fitted_before(config, corpus, engine)
+            continue
         if config.collaborative and corpus.events is not None and corpus.dataset.items.height:
             effects = find_effects(corpus)
             engine.model.rows_of(corpus.dataset.name).effects = effects and effects.to(engine.model.device)
@@ -291,6 +298,8 @@ def finetune(config: FinetuneConfig, say: Say = logger.info, progress: Progress 
     check_logger(config.report_to)
     if config.item_text_model and not finished:
         load_encoder(config.item_text_model)
+    if config.resume_from is not None and not finished:
+        say(take_later(config))
     datasets = load_data(config)
     if finished:
         manifest = read_manifest(out / "adapter")
@@ -398,6 +407,8 @@ def train(
 
     root = out / "checkpoints"
     model = build_model(config, prepared, config.seed)
+    if config.resume_from is not None:
+        take_over(config, model)
     batches: list[np.ndarray] = []
     epoch = 0
     while len(batches) < plan.steps:
@@ -407,7 +418,7 @@ def train(
     set_expected_targets(model, prepared, batches)
     planned = PlannedBatches(prepared.rows, prepared.index, batches, model.split)
     done = checkpoints(root)
-    if not done:
+    if not done and config.resume_from is None:
         set_scales(model, prepared, planned)
         fit_texts(model, prepared, config.seed)
     engine = Engine(model)

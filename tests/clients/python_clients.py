@@ -117,7 +117,7 @@ def use_llm() -> object:
             f"- model_id: toy\n  model_name: {MODEL}\n  api_base: {URL}/v1\n  supports_schema: true\n"
         )
         environment = {**os.environ, "LLM_USER_PATH": folder, "OPENAI_API_KEY": "none"}
-        llm = [str(Path(sys.executable).with_name("llm"))]
+        llm = [sys.executable, str(Path(sys.executable).with_name("llm"))]
         said = subprocess.run(
             [*llm, "-m", "toy", SENTENCE], env=environment, capture_output=True, text=True, check=True
         )

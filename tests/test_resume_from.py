@@ -1,0 +1,138 @@
+"""A run that is trained on with what its store took since: what is new is learned, what was known stays."""
+
+import json
+import shutil
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from genrec.cli import main
+from genrec.data.store import add_items, all_events, open_store, record_events
+from genrec.recommender import Recommender
+from genrec.training.config import FinetuneConfig, load_data, read_config
+
+RATES = ["--lr", "5e-3", "--row-lr", "2e-2", "--epochs", "30", "--patience", "30"]
+
+
+@pytest.fixture
+def run(toy_run: Path, tmp_path: Path) -> Path:
+    copy = tmp_path / "before"
+    shutil.copytree(toy_run, copy)
+    return copy
+
+
+def new_habit(run: Path, users: int = 60) -> None:
+    """New users who go two items back each time, which nobody did before."""
+    with_store = open_store(run / "store.db")
+    rows = []
+    for user in range(users):
+        for n in range(7):
+            item = (user - 2 * n) % 12
+            rating = 5.0 if item % 2 == 0 else 1.0
+            rows.append({"user_id": f"new{user}", "item_id": f"{item:03}", "rating": rating, "timestamp": 9_000 + n})
+    assert record_events(with_store, "chain", rows) == ["recorded"] * len(rows)
+    with_store.close()
+
+
+def share(run: Path, histories: list[list[str]], answers: list[str]) -> float:
+    """How often the first of a list is the right answer."""
+    recommender = Recommender.load(run)
+    found = [recommender.recommend(history=h, k=1, include_seen=True).frame["item_id"][0] for h in histories]
+    return sum(a == b for a, b in zip(found, answers, strict=True)) / len(answers)
+
+
+def test_what_is_new_is_learned_and_what_was_known_stays(run: Path, tmp_path: Path) -> None:
+    new_habit(run)
+    out = tmp_path / "next"
+    assert main(["finetune", "--resume-from", str(run), "--out", str(out), *RATES]) == 0
+    back = [[f"{(s - 2 * n) % 12:03}" for n in range(4)] for s in range(12)]
+    back_next = [f"{(s - 8) % 12:03}" for s in range(12)]
+    on = [[f"{(s + n) % 12:03}" for n in range(4)] for s in range(12)]
+    on_next = [f"{(s + 4) % 12:03}" for s in range(12)]
+    assert share(run, back, back_next) < 0.3 < 0.9 < share(out, back, back_next)
+    assert share(out, on, on_next) > 0.8
+    store = open_store(out / "store.db")
+    assert all_events(store, "chain")["part"].null_count() == 0
+    assert main(["evaluate", str(out)]) == 0
+    assert main(["finetune", "--resume-from", str(run), "--out", str(out), *RATES]) == 0  # finished already
+
+
+def test_nothing_held_out_before_is_asked_for(run: Path, tmp_path: Path) -> None:
+    new_habit(run)
+    out = tmp_path / "next"
+    assert main(["finetune", "--resume-from", str(run), "--out", str(out), "--epochs", "1"]) == 0
+    config = FinetuneConfig(**read_config(out / "config.yaml") | {"out": str(out)})  # type: ignore[arg-type]
+    (dataset,) = load_data(config)
+    (old,) = load_data(FinetuneConfig(**read_config(run / "config.yaml")))  # type: ignore[arg-type]
+    held = old.interactions.filter(pl.col("part") != "train").select("user_id", "item_id", "timestamp")
+    shown = dataset.interactions.join(held, on=held.columns, how="semi")
+    assert shown.height == held.height and shown["learned"].all()
+    later = dataset.interactions.filter(~pl.col("learned"))
+    assert later.height == 420 and set(later["user_id"]) == {f"new{n}" for n in range(60)}
+    parts = later.group_by("part").len()
+    assert set(parts["part"]) == {"train", "valid", "test"}
+
+
+def test_items_that_were_added_are_trained(run: Path, tmp_path: Path) -> None:
+    store = open_store(run / "store.db")
+    add_items(store, "chain", [{"item_id": "new", "title": "blue 99", "colour": "blue", "year": 1999}])
+    rows = [
+        {"user_id": f"u{n:03}", "item_id": item, "rating": 1.0, "timestamp": 9_000 + place}
+        for n in range(100)
+        for place, item in enumerate(("003", "new", "005"))
+    ]
+    record_events(store, "chain", rows)
+    store.close()
+    out = tmp_path / "next"
+    assert main(["finetune", "--resume-from", str(run), "--out", str(out), *RATES]) == 0
+    assert share(out, [["001", "002", "003"]], ["new"]) == 1
+    assert Recommender.load(out).catalogue().filter(item_id="new")["train_count"][0] > 50
+
+
+def test_an_interrupted_run_goes_on_to_the_same_weights(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new_habit(run)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    command = ["finetune", "--resume-from", str(run), *RATES[:4], "--epochs", "3"]
+    assert main([*command, "--out", str(whole)]) == 0
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("genrec.training.finetune.finish", interrupted)
+    assert main([*command, "--out", str(parts)]) == 130
+    monkeypatch.undo()
+    assert main([*command, "--out", str(parts)]) == 0
+    manifests = [json.loads((f / "adapter" / "genrec.json").read_text()) for f in (whole, parts)]
+    assert manifests[0]["files"] == manifests[1]["files"]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--layers", "1"], "--layers"),
+        (["--split", "random"], "--split"),
+        (["ml-100k"], "--names"),
+        (["--config", "x.yaml"], "--config"),
+    ],
+)
+def test_what_must_stay_cannot_be_given(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], said: str
+) -> None:
+    assert main(["finetune", "--resume-from", str(run), "--out", str(tmp_path / "x"), *more]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+def test_nothing_new(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["finetune", "--resume-from", str(run), "--out", str(tmp_path / "x")]) == 2
+    assert "no later event" in capsys.readouterr().err
+    assert main(["finetune", "--resume-from", str(tmp_path), "--out", str(tmp_path / "x")]) == 2
+    assert "not a finished run" in capsys.readouterr().err
+    unknown = open_store(run / "store.db")
+    record_events(unknown, "chain", [{"user_id": "u001", "item_id": "nothing"}])
+    unknown.close()
+    assert main(["finetune", "--resume-from", str(run), "--out", str(tmp_path / "y")]) == 2
+    assert "nothing" in capsys.readouterr().err
