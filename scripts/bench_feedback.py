@@ -3,9 +3,9 @@
 Usage: scripts/bench feedback [--out DIR] [--seed N]
 
 A run is trained on the first 80 % of each user's ratings. The next 10 % come to its store as events, as a server
-records them. Lists of ten are then compared by the first rating of the last 10 %, seen films removed: of the run as it was,
-of the same run that knows the later events but was not trained on, of `finetune --resume-from`, and of a run that was
-trained anew on 90 %. Every training takes its defaults, next_item alone. An interrupted measurement goes on.
+records them. Lists of ten are then compared by the first rating of the last 10 %, seen films removed: of the run as it
+was, of the same run that knows the later events but was not trained on, of `finetune --resume-from`, and of a run that
+was trained anew on 90 %. Every training takes its defaults, next_item alone. An interrupted measurement goes on.
 """
 
 import argparse

@@ -1,5 +1,7 @@
 """Many jobs in one thread: what they ask of the engine at the same time goes through the model together."""
 
+import ctypes
+import sys
 import threading
 import time
 from collections import OrderedDict, deque
@@ -17,6 +19,7 @@ from ..tasks.rows import Row
 from .engine import FEW, Engine, Ranking, States
 
 BATCH_TOKENS = 2_048  # read at a time: what waits longest is not kept waiting by much more than itself
+TRIMMED = 500  # passes after which memory that was freed goes back to the system
 ACTIVE = 64  # jobs under way at a time; the others wait in the queue
 
 
@@ -96,6 +99,13 @@ def pause() -> None:
     """Let other jobs run; raises StoppedError where nobody waits for this one any more."""
     if in_job():
         wait(Pause())
+
+
+def trim() -> None:
+    """Give freed memory back: glibc keeps what lies between pieces still in use, and batches are of many sizes."""
+    give_back = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if give_back is not None:
+        give_back(0)
 
 
 class JobGreenlet(greenlet):  # type: ignore[misc]
@@ -264,6 +274,8 @@ class Scheduler:
     def _read(self, calls: list[Read]) -> list[States]:
         rows = [row for call in calls for row in call.rows]
         self.passes += 1
+        if self.passes % TRIMMED == 0:
+            trim()
         self.read += len(rows)
         states = self.engine.read_on(rows)
         counts = [sum(len(row.target_at) for row in call.rows) for call in calls]
