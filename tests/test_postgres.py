@@ -1,14 +1,18 @@
 """A store on PostgreSQL that several servers share; what both databases do alike is in test_store.py."""
 
 import contextlib
+import re
+import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import polars as pl
 import pytest
 import sqlalchemy as sa
+from serving import serving
 from test_store import shop
 
 from genrec.data.dataset import Dataset
@@ -191,3 +195,41 @@ def test_a_large_store_is_copied_whole(tmp_path: Path, postgres_url: str) -> Non
     create_store(tmp_path / "store.db", [shop(), Dataset("big", many, pl.DataFrame(), pl.DataFrame())]).close()
     shared = shared_store(tmp_path / "store.db", postgres_url)
     assert all_events(shared, "big")["item_id"].to_list() == many["item_id"].to_list()
+
+
+def test_two_servers_of_one_run(toy_run: Path, postgres_url: str, tmp_path: Path) -> None:
+    shutil.copytree(toy_run, tmp_path / "run")
+    options = ["--store", postgres_url]
+    with serving(tmp_path / "run", *options) as one, serving(tmp_path / "run", *options) as two:
+        listed = one.get("/v1/recommendations", body={"session_id": "visitor", "num_results": 3})
+        assert listed["strategy"] == "popular"
+        event = {"event_id": "e1", "session_id": "visitor", "item_id": "006", "event_type": "like"}
+        given = {**event, "recommendation_id": listed["recommendation_id"]}
+        assert one.get("/v1/events", body={"events": [given]})["recorded"] == 1
+        assert two.get("/v1/events", body={"events": [event]})["duplicates"] == 1
+        following = two.get("/v1/recommendations", body={"session_id": "visitor", "num_results": 1})["items"]
+        assert following[0]["item_id"] == "007"  # each item is followed by the next one
+        assert two.get("/v1/metrics/summary")["summary"]["recommendations_followed"] == 1
+        one.get("/v1/items", body={"items": [{"item_id": "new", "title": "red 40", "colour": "red", "year": 2020}]})
+        time.sleep(1.1)  # servers look for what others add once in a second
+        ranked = two.get("/v1/rank", body={"user_id": "u001", "items": ["001", "new"]})["items"]
+        assert {i["item_id"] for i in ranked} == {"001", "new"}
+
+        def hits() -> float:
+            found = re.search(r"^genrec_prefix_hits (\S+)", one.call("/metrics")[1], re.M)
+            assert found
+            return float(found[1])
+
+        named = ("item_id", "rating", "timestamp")
+        history = [{k: h[k] for k in named} for h in one.get("/v1/users/u001")["history"]]
+        same = {"history": history, "num_results": 3}
+        one.get("/v1/recommendations", body=same)
+        before = hits()
+        one.get("/v1/recommendations", body=same)
+        known = hits()
+        assert known > before
+        assert two.get("/v1/users/u001", method="DELETE")["deleted"]["events"] == len(history)
+        time.sleep(1.1)
+        assert one.call("/v1/users/u001")[0] == 404
+        one.get("/v1/recommendations", body=same)
+        assert hits() == known  # read anew: nothing of the user is left in memory either

@@ -9,7 +9,8 @@ from sqlalchemy.engine import Connection
 
 
 def to_2(do: Operations) -> None:
-    """Events have ids and name the list they followed; items can be added, and lists are remembered."""
+    """Events have ids and name the list they followed; items can be added, lists are remembered, deletions counted."""
+    do.add_column("meta", sa.Column("deletions", sa.BigInteger, nullable=False, server_default="0"))
     for column in (
         sa.Column("event_id", sa.Text),
         sa.Column("recommendation_id", sa.Text),

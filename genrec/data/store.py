@@ -41,6 +41,7 @@ _meta = sa.Table(
     _metadata,
     sa.Column("schema_version", sa.Integer, nullable=False),
     sa.Column("datasets", sa.JSON, nullable=False),
+    sa.Column("deletions", sa.BigInteger, nullable=False, server_default="0"),  # users deleted so far
 )
 _users = sa.Table(
     "users",
@@ -352,6 +353,8 @@ def delete_user(store: Store, user_id: str, dataset: str | None = None) -> dict[
             ).rowcount
             for table in (_users, _events, _recommendations)
         }
+        if any(removed.values()):
+            connection.execute(sa.update(_meta).values(deletions=_meta.c.deletions + 1))
     if not any(removed.values()):
         raise _unknown_user(store, where, user_id)
     if store.engine.dialect.name == "sqlite":
@@ -363,6 +366,12 @@ def delete_user(store: Store, user_id: str, dataset: str | None = None) -> dict[
                 "beside the file holds the rows until the store is closed"
             )
     return removed
+
+
+def deletions(store: Store) -> int:
+    """How often users were deleted: where it has grown, what others keep of users in memory is to be forgotten."""
+    with _reading(store) as connection:
+        return int(connection.execute(sa.select(_meta.c.deletions)).scalar_one())
 
 
 def add_items(store: Store, dataset: str, items: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -59,7 +59,8 @@ class Service:
         self._shown: list[stores.Shown] = []  # lists that are not in the store yet
         self._writing: asyncio.Future[None] | None = None
         self._revision: dict[str, int] = {}
-        self._looked = 0.0  # when what was added was last looked for
+        self._deletions: int | None = None
+        self._looked = 0.0  # when the store was last looked at for what others did
 
     # --- life -----------------------------------------------------------------------------------------------------
 
@@ -81,7 +82,7 @@ class Service:
         engine = SharedEngine(recommender.engine.model, prefix_bytes=config.prefix_mib * 2**20)
         recommender.engine = engine
         self._recommender, self._reader = recommender, reader_of(recommender)
-        self._take_added(recommender)
+        self._look_at_store(recommender)
         for name in recommender.datasets:
             self.metrics.items.labels(name).set(recommender.catalogue(name).height)
         self.metrics.model.labels(self.name, recommender.backbone_name, __version__).set(1)
@@ -177,7 +178,7 @@ class Service:
             raise queue_full(self.config.queue) from error
 
     def _job(self, work: Callable[["Recommender"], T], recommender: "Recommender") -> T:
-        self._take_added(recommender)
+        self._look_at_store(recommender)
         return work(recommender)
 
     async def ask(self, work: Callable[["Recommender"], T], gone: Coroutine[Any, Any, None] | None = None) -> T:
@@ -248,17 +249,21 @@ class Service:
         if self._writing is not None:
             await self._writing
 
-    # --- added items ----------------------------------------------------------------------------------------------
+    # --- what others do -------------------------------------------------------------------------------------------
 
     def items_changed(self) -> None:
         """The next job must look for added items."""
         self._looked = 0.0
 
-    def _take_added(self, recommender: "Recommender") -> None:
-        """Take over the items that this server or another has added to the store; in the model thread."""
+    def _look_at_store(self, recommender: "Recommender") -> None:
+        """Take over the items that this server or another has added to the store, and forget what is kept of users
+        where one was deleted; in the model thread."""
         if time.monotonic() - self._looked < POLL:
             return
         self._looked = time.monotonic()
+        if (deletions := stores.deletions(recommender.store)) != self._deletions:
+            self._deletions = deletions
+            recommender.engine.prefixes.clear()
         for name in recommender.datasets:
             known = self._revision.get(name, -1)
             if stores.items_revision(recommender.store, name) == known:
