@@ -90,14 +90,13 @@ def reply(
         found = respond(recommender, reader, request, held, said.task, explain)
     except GenrecError as error:
         text = f"{error}\n{can_ask(recommender, reader)}"
-        return Answer(None, text, content={"refused": str(error)}, understood=understood(request)), before
+        found = Answer(None, text, content={"refused": str(error)}, understood=understood(request))
+        return found, remembered(before, held, request, None)
     if said.missed and found.task is not None:
         notes += (f"not understood: {', '.join(map(repr, said.missed))}",)
     found = replace(found, understood=understood(request), warnings=notes + found.warnings)
-    shown = tuple(i["item_id"] for i in found.content.get("items", ()))
-    if request.task not in LISTS or not shown:
-        return found, replace(before, request=request if found.task in LISTS or not before.request else before.request)
-    return found, replace(held, request=request, shown=shown, listed=tuple(dict.fromkeys((*held.listed, *shown))))
+    shown = None if found.task is None else [i["item_id"] for i in found.content.get("items", ())]
+    return found, remembered(before, held, request, shown)
 
 
 def recall(
@@ -109,15 +108,26 @@ def recall(
     dataset: str | None = None,
     user: str | None = None,
 ) -> Conversation:
-    """What `reply` would have remembered of a sentence that was answered with a list of these items, or with none."""
+    """What `reply` would have remembered of a sentence that was answered with these items."""
     said = reader.read(sentence, dataset, before.shown, follows=before.request is not None)
     request, held = follow(before, for_user(said, user, before))
     if request.task is None:
         return before
     request, _ = prepared(recommender, request, before)
-    if request.task not in LISTS or not listed:
+    return remembered(before, held, request, None if refused(request) else listed)
+
+
+def remembered(before: Conversation, held: Conversation, request: Request, shown: Sequence[str] | None) -> Conversation:
+    """What to remember of a request and the list that answered it; None where it was refused."""
+    if request.task not in LISTS or shown is None:
         return before if before.request else replace(before, request=request)
-    return replace(held, request=request, shown=tuple(listed), listed=tuple(dict.fromkeys((*held.listed, *listed))))
+    listed = tuple(dict.fromkeys((*held.listed, *shown)))
+    return replace(held, request=request, shown=tuple(shown) or held.shown, listed=listed)
+
+
+def refused(request: Request) -> bool:
+    """Whether all that would narrow a list was not understood."""
+    return request.user_id is None and not request.items and bool(request.missed)
 
 
 def for_user(said: Request, user: str | None, before: Conversation) -> Request:
@@ -136,7 +146,7 @@ def understood(request: Request) -> dict[str, Any]:
 
 def prepared(recommender: Recommender, request: Request, before: Conversation) -> tuple[Request, tuple[str, ...]]:
     """The request with its data set and conditions settled, and what there is to say about its titles."""
-    notes = [note for m in request.items if (note := note_on(m))]
+    notes = [note for m in (*request.items, *request.without) if (note := note_on(m))]
     dataset = request.dataset
     if dataset is None and request.task in (*recommender_tasks(recommender), "rank", "explain"):
         dataset = next((d for d in recommender.datasets if fits(recommender, request, d)), None)
@@ -191,6 +201,7 @@ def entities(request: Request) -> list[str]:
     parts = [WANTED.get(request.task, request.task)] if request.task else []
     parts += [f"user {request.user_id}"] if request.user_id is not None else []
     parts += [m.title for m in request.items]
+    parts += [f"not {m.title}" for m in request.without]
     parts += [c.words() for c in request.conditions]
     return parts + ([f"{request.k} items"] if request.k is not None else [])
 
@@ -243,10 +254,10 @@ def listed(
     """A ranked list: for a user, from items, near items, with a basket, or of given items."""
     user, items = request.user_id, [m.item_id for m in request.items]
     where = " and ".join(f"({c.sql()})" for c in request.conditions) or None
-    exclude = [*held.known, *(held.listed if said == "more" else ())]
+    exclude = [*held.known, *(m.item_id for m in request.without), *(held.listed if said == "more" else ())]
     k = request.k or DEFAULT_K
     warnings: tuple[str, ...] = ()
-    if user is None and not items and request.missed:
+    if refused(request):
         return refusal(recommender, reader, request)
     if request.task == "rank" and len(items) < 2:
         raise GenrecError(

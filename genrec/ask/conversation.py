@@ -32,7 +32,7 @@ def follow(before: Conversation, said: Request) -> tuple[Request, Conversation]:
     if said.task == "more":
         return again(last, said), before
     changes_list = said.task in (*LISTS, None) and last.task in LISTS and not said.items and said.user_id is None
-    if said.task == "change" or (changes_list and (said.conditions or said.k)):
+    if said.task == "change" or (changes_list and (said.conditions or said.without or said.k)):
         request = again(last, said)
         other = request.user_id != last.user_id
         return request, Conversation(last) if other else replace(before, listed=())
@@ -57,6 +57,7 @@ def again(last: Request, said: Request) -> Request:
         items=items,
         like=like,
         k=said.k if said.k is not None else last.k,
+        without=tuple(dict.fromkeys((*last.without, *said.without))),
         conditions=joined(last.conditions, said.conditions),
         missed=said.missed,
         certainty=said.certainty,

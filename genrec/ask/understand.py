@@ -25,6 +25,10 @@ MOST = 1_000  # longest list that a number in a sentence asks for
 FOLLOW_UPS = ("more", "seen", "change")  # requests that need an answer before them
 SAME = 93  # similarity of names that differ in no more than a plural
 TITLE_WORDS = 5  # a longer quote is only a title if it is one to the letter
+LISTED = ("next_item", "basket", "change")  # requests that can leave out titles
+NEGATED = 4  # words that may stand between a negation and a title
+NO_LIST = re.compile(r"[:;.!?：；。！？]|,\s*$")  # what ends the reach of a negation
+LISTED_WITH = {"or", "and", "nor", "和", "或", "与", "跟"}
 QUOTES = re.compile(
     r"“(?P<a>[^”]+)”|\"(?P<b>[^\"]+)\"|«(?P<c>[^»]+)»|「(?P<d>[^」]+)」|『(?P<e>[^』]+)』|"
     r"(?:(?<=[\s:(,])|^)['‘](?P<f>.+?)['’](?=$|[\s.,;:?!)])|`(?P<g>[^`]+)`|《(?P<h>[^》]+)》|‘(?P<i>[^’]+)’",
@@ -106,12 +110,16 @@ class Mention:
     others: int = 0
 
 
+Mentions = tuple[tuple[int, Mention], ...]  # with the words where they begin
+
+
 @dataclass(frozen=True)
 class Request:
     """What a sentence asks.
 
     task: a task's name, `rank`, `explain`, in a conversation also `more`, `seen`, `change`; None where nothing was
-    recognised. like: the items are what the wanted ones should resemble. k: None where no number was said.
+    recognised. like: the items are what the wanted ones should resemble. without: items that a list should leave out.
+    k: None where no number was said.
     missed: words that were not understood.
     """
 
@@ -119,6 +127,7 @@ class Request:
     dataset: str | None = None
     user_id: str | None = None
     items: tuple[Mention, ...] = ()
+    without: tuple[Mention, ...] = ()
     like: bool = False
     k: int | None = None
     conditions: tuple[Condition, ...] = ()
@@ -131,6 +140,7 @@ class Request:
         return {
             "user_id": self.user_id,
             "items": [m.item_id for m in self.items],
+            "without": [m.item_id for m in self.without],
             "k": self.k,
             "conditions": [c.to_json() for c in self.conditions],
             "text": self.text,
@@ -243,12 +253,18 @@ class Reader:
             self.lenient_titles(reading, best)
         if found == NONE or certainty < CERTAIN or not reading.words:
             found = None
+        wanted, unwanted = self.parted(text, reading)
+        if found == "rank" and unwanted and not wanted:
+            found = "next_item"
+        if found not in LISTED:
+            wanted, unwanted = reading.mentions, ()
         request = Request(
             task=found,
             dataset=best if decided or dataset else None,
             user_id=reading.user_id,
-            items=tuple(m for _, m in sorted(reading.mentions, key=lambda p: p[0])),
-            like=like,
+            items=tuple(m for _, m in sorted(wanted, key=lambda p: p[0])),
+            without=tuple(m for _, m in unwanted),
+            like=like and bool(wanted or not unwanted),
             k=reading.k,
             conditions=tuple(c for c in reading.conditions if shown or c.value != SHOWN),
             text=quote,
@@ -257,13 +273,44 @@ class Reader:
         )
         return replace(request, user_id=None, items=(), k=None, conditions=()) if is_text else request
 
+    def parted(self, text: str, reading: "Reading") -> tuple[Mentions, Mentions]:
+        """The titles that a sentence about a list wants, and those that a negation keeps out of it: `but not Fargo`,
+        `without Fargo or Heat`."""
+        wanted: list[tuple[int, Mention]] = []
+        unwanted: list[tuple[int, Mention]] = []
+        for place, named in reading.mentions:
+            (unwanted if self.negated(text, reading, place) else wanted).append((place, named))
+        return tuple(wanted), tuple(unwanted)
+
+    def negated(self, text: str, reading: "Reading", place: int) -> bool:
+        """Whether a negation stands just before a title, or before the titles that it is listed with."""
+        words, marks = reading.words, reading.marks
+        for end in range(place, max(place - NEGATED, 0), -1):
+            if NO_LIST.search(text[words[end - 1].end : words[end].start]):
+                return False
+            size = self.language.negations.before(words, end)
+            if self.language.negation_ends.before(words, end) > size:
+                return False
+            if size == 1 and end < place and not words[end - 1].text.isascii():
+                continue  # `特别喜欢`: a sign of a longer word
+            if size:
+                return all(mark is None for mark in marks[end - size : end])
+            if marks[end - 1] is not None:
+                first = next((n for n in range(end - 1, -1, -1) if marks[n] != ""), 0)
+                listed = marks[first] == "TITLE" and all(w.text in LISTED_WITH for w in words[end:place])
+                return listed and self.negated(text, reading, first)
+        return False
+
     def wish(self, text: str, dataset: str) -> Request:
         """What a wish for items names: titles that they should be like, conditions, words that were not understood."""
-        reading = self.entities(unicodedata.normalize("NFKC", text).strip(), dataset, ())
+        text = unicodedata.normalize("NFKC", text).strip()
+        reading = self.entities(text, dataset, ())
+        wanted, unwanted = self.parted(text, reading)
         return Request(
             "next_item",
             dataset,
-            items=tuple(m for _, m in sorted(reading.mentions, key=lambda p: p[0])),
+            items=tuple(m for _, m in wanted),
+            without=tuple(m for _, m in unwanted),
             conditions=tuple(c for c in reading.conditions if c.value != SHOWN),
             missed=self.missed(text, reading),
         )

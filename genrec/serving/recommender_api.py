@@ -343,6 +343,7 @@ def recommendations(
     if body.query:
         wish = service.reader.wish(body.query, dataset)
         like += [m.item_id for m in wish.items]
+        exclude += [m.item_id for m in wish.without]
         where += [c.sql() for c in wish.conditions]
         if wish.missed:
             warnings += (f"not understood: {', '.join(map(repr, wish.missed))}",)
