@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import venv
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chromium import chromium, needs_chromium
 from filelock import FileLock
 from serving import Server, serving
 
@@ -160,3 +162,30 @@ def test_the_examples_run(server: Server, listed: str) -> None:
     assert "1. **" in said and "4. **" in said  # a list, and more of it
     code = "import runpy, sys; del sys.argv[0]; runpy.run_path(sys.argv[0])"
     ran([python_of("frameworks"), "-c", code, str(EXAMPLES / "chat_page.py"), server.url, "toy"])
+
+
+@needs_chromium
+def test_the_chainlit_example_answers_in_a_browser(server: Server, listed: str, tmp_path: Path) -> None:
+    python = python_of("chainlit")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    app = shutil.copy(EXAMPLES / "chainlit_app.py", tmp_path)
+    command = [python, "-m", "chainlit", "run", str(app), "-h", "--port", str(port)]
+    environment = {**os.environ, "GENREC_URL": server.url}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as chainlit:
+        try:
+            assert chainlit.stdout is not None
+            assert any("available at" in line for line in chainlit.stdout)
+            with chromium() as browser:
+                page = browser.new_page()
+                page.goto(f"http://127.0.0.1:{port}")
+                page.locator("#chat-input").fill("recommend 3 items for user u001")
+                page.locator("#chat-submit").click()
+                shown = page.locator("ol li")
+                shown.nth(2).wait_for()
+                titles = [line.split("**")[1] for line in listed.splitlines() if "**" in line]
+                assert [text.split(" – ")[0].strip() for text in shown.all_inner_texts()] == titles
+                assert shown.count() == 3
+        finally:
+            chainlit.kill()
