@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from serving import serving
 from test_store import shop
 
+from genrec.cli import main
 from genrec.data.dataset import Dataset
 from genrec.data.store import (
     Shown,
@@ -25,6 +26,7 @@ from genrec.data.store import (
     create_store,
     datasets,
     delete_user,
+    fetch_store,
     has_user,
     history,
     items_revision,
@@ -233,3 +235,38 @@ def test_two_servers_of_one_run(toy_run: Path, postgres_url: str, tmp_path: Path
         assert one.call("/v1/users/u001")[0] == 404
         one.get("/v1/recommendations", body=same)
         assert hits() == known  # read anew: nothing of the user is left in memory either
+
+
+def test_training_goes_on_with_what_servers_share(
+    toy_run: Path, postgres_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(toy_run, run)
+    shared = shared_store(run / "store.db", postgres_url)
+    add_items(shared, "chain", [{"item_id": "new", "title": "red 40", "colour": "red", "year": 2020}])
+
+    def come(users: range) -> None:
+        rows = [
+            {"user_id": f"new{user}", "item_id": f"{(user + n) % 12:03}", "rating": 5.0, "timestamp": 9_000 + n}
+            for user in users
+            for n in range(4)
+        ]
+        assert record_events(shared, "chain", [*rows, {"user_id": "new0", "item_id": "new"}])[0] == "recorded"
+
+    def trained(before: Path, name: str) -> str:
+        options = ["--store", postgres_url, "--out", str(tmp_path / name), "--epochs", "1"]
+        assert main(["finetune", "--resume-from", str(before), *options]) == 0
+        assert "postgresql" not in (tmp_path / name / "config.yaml").read_text()
+        return capsys.readouterr().err
+
+    come(range(40))
+    assert "161 later events of 40 users, 1 added items" in trained(run, "next")
+    come(range(40, 60))  # what the first training took is not later any more
+    assert "81 later events of 21 users" in trained(tmp_path / "next", "third")
+    own, ours = open_store(tmp_path / "third" / "store.db"), all_events(shared, "chain")
+    what = ("user_id", "item_id", "rating")
+    assert all_events(own, "chain").select(what).sort(what).equals(ours.select(what).sort(what))
+    assert main(["finetune", "ml-100k", "--store", postgres_url, "--out", str(tmp_path / "x")]) == 2
+    create_store(tmp_path / "other.db", [shop("other")])
+    with pytest.raises(RunError, match="chain"):
+        fetch_store(postgres_url, tmp_path / "copy.db", tmp_path / "other.db")

@@ -1,12 +1,13 @@
 """A run's users and events in a database: a private SQLite file by default, PostgreSQL by URL."""
 
 import contextlib
+import functools
 import json
 import math
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -158,7 +159,7 @@ def create_store(url: str | Path, datasets: Sequence[Dataset]) -> Store:
     where = _parse(url)
     with _plain_errors(where):
         if where.get_backend_name() == "sqlite":
-            _create_file(_file(where), datasets)
+            _create_file(_file(where), functools.partial(_fill, datasets=datasets))
         else:
             engine = _engine(where)
             with contextlib.closing(Store(engine, _shown(where))), _begin(engine, slow=True) as connection:
@@ -176,6 +177,28 @@ def copy_store(source: Path, target: Path) -> None:
         os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         with contextlib.closing(sqlite3.connect(source)) as old, contextlib.closing(sqlite3.connect(partial)) as new:
             old.backup(new)
+
+
+def fetch_store(url: str, target: Path, known: Path) -> None:
+    """Copy the PostgreSQL store that servers share to a file. The events that count as those of a training in the store
+    `known`, from which the servers' own began, count as such in the copy too.
+
+    Raises RunError where it holds other data sets than `known`, UnavailableError without driver or server.
+    """
+    where = _parse(url)
+    if where.get_backend_name() != "postgresql":
+        raise RunError(f"{_shown(where)}: servers share a PostgreSQL database: postgresql://USER@HOST/DATABASE")
+    with contextlib.closing(open_store(url)) as shared, contextlib.closing(open_store(known)) as own:
+        if (theirs := datasets(shared)) != (ours := datasets(own)):
+            raise RunError(f"{shared.name}: holds the data sets {', '.join(theirs)}, and {known} {', '.join(ours)}")
+        with _plain_errors(where):
+            _create_file(target, functools.partial(_copy_rows, shared.engine))
+    same = ("dataset", "user_id", "position", "item_id", "received_at")
+    matched = " and ".join(f"o.{c} is main.events.{c}" for c in same)
+    part = f"(select o.part from own.events o where {matched})"
+    with contextlib.closing(sqlite3.connect(target)) as copy, copy:
+        copy.execute("attach database ? as own", (str(known),))
+        copy.execute(f"update events set part = {part} where part is null")
 
 
 def open_store(url: str | Path) -> Store:
@@ -574,14 +597,18 @@ def _parts(names: Sequence[str]) -> Iterable[Sequence[str]]:
 
 def _copy_rows(source: Engine, target: Connection) -> None:
     _metadata.create_all(target)
-    with source.connect() as reading:
-        reading.exec_driver_sql("BEGIN")  # every table as of one moment
+    with source.connect() as reading:  # every table as of one moment
+        if source.dialect.name == "sqlite":
+            reading.exec_driver_sql("BEGIN")
+        else:
+            reading = reading.execution_options(isolation_level="REPEATABLE READ")
+            _lift_limits(reading)
         for table in _metadata.sorted_tables:
             for rows in reading.execute(sa.select(table)).mappings().partitions(CHUNK):
                 target.execute(sa.insert(table), [dict(r) for r in rows])
 
 
-def _create_file(path: Path, datasets: Sequence[Dataset]) -> None:
+def _create_file(path: Path, fill: Callable[[Connection], None]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")  # a fixed name: what a killed run left is removed by the next
     partial.unlink(missing_ok=True)
@@ -594,7 +621,7 @@ def _create_file(path: Path, datasets: Sequence[Dataset]) -> None:
                 connection.exec_driver_sql("PRAGMA journal_mode = OFF")
                 connection.exec_driver_sql("PRAGMA synchronous = OFF")
                 connection.exec_driver_sql("PRAGMA secure_delete = ON")
-                _fill(connection, datasets)
+                fill(connection)
                 connection.commit()
         finally:
             engine.dispose()

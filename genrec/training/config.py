@@ -46,6 +46,11 @@ class FinetuneConfig:
     resume_from: str | None = option(
         None, "a finished run: train on with the events and items that its store took since", metavar="RUN"
     )
+    store: str | None = option(
+        None,
+        "with --resume-from: the PostgreSQL database that its servers share (default: the run's own store.db)",
+        metavar="URL",
+    )
     interactions: str | None = option(
         None,
         "your own interactions: CSV, TSV, JSON lines, Parquet, RecBole .inter; SQL as sqlite:///FILE#TABLE "
@@ -123,6 +128,8 @@ class FinetuneConfig:
             raise DataError(f"--minutes {self.minutes}: a number above 0 is needed")
         if self.task_weights not in ("fixed", "learned"):
             task_weights(self.task_weights)
+        if self.store is not None and self.resume_from is None:
+            raise DataError("--store: the store of the run that --resume-from names; give both")
         for source in (*self.names, self.interactions, self.items, self.users):  # a URL may stand in a name's place
             check_url(source or "")
 
@@ -295,8 +302,7 @@ def read_config(path: Path) -> dict[str, object]:
 
 
 def config_yaml(config: FinetuneConfig) -> str:
-    """Every option as YAML, as it can be passed back in."""
-    value = {
-        k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items() if k not in ("out", "dry_run")
-    }
+    """Every option as YAML, as it can be passed back in, but for the store, whose URL may hold a password."""
+    left_out = ("out", "dry_run", "store")
+    value = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items() if k not in left_out}
     return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)

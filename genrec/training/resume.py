@@ -22,7 +22,19 @@ from .config import LATER, LATER_ITEMS, FinetuneConfig, before, flag, load_data,
 
 ENOUGH = 50  # events of validation from which weights and temperatures are fitted anew
 FREE = (
-    *("resume_from", "out", "epochs", "minutes", "lr", "row_lr", "weight_decay", "warmup", "dropout", "row_dropout"),
+    *(
+        "resume_from",
+        "store",
+        "out",
+        "epochs",
+        "minutes",
+        "lr",
+        "row_lr",
+        "weight_decay",
+        "warmup",
+        "dropout",
+        "row_dropout",
+    ),
     *("label_smoothing", "batch_tokens", "valid_tokens", "patience", "seed", "report_to", "dry_run"),
 )  # options that may differ from those of the run before
 
@@ -60,7 +72,10 @@ def take_later(config: FinetuneConfig) -> str:
         learn(out)
         return f"trains on from {run} with what was taken from its store at first"
     out.mkdir(parents=True, exist_ok=True)
-    stores.copy_store(run / "store.db", out / "store.db")
+    if config.store is not None:
+        stores.fetch_store(config.store, out / "store.db", run / "store.db")
+    else:
+        stores.copy_store(run / "store.db", out / "store.db")
     parts, items = [], {}
     with contextlib.closing(stores.open_store(out / "store.db")) as store:
         for dataset in load_data(before(config)):
@@ -74,7 +89,7 @@ def take_later(config: FinetuneConfig) -> str:
             parts.append(later.with_columns(pl.lit(dataset.name).alias("dataset")))
     later = pl.concat(parts) if parts else pl.DataFrame()
     if not later.height:
-        raise DataError(f"nothing came since {run} was trained: its store holds no later event")
+        raise DataError(f"nothing came since {run} was trained: the store holds no later event")
     if not (later["part"] == "valid").any():
         raise DataError(
             f"{later['user_id'].n_unique()} users have later events, and validation, a tenth of them, is drawn empty: "
