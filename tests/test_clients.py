@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from chromium import chromium, needs_chromium
 from filelock import FileLock
 from serving import Server, serving
@@ -68,7 +69,8 @@ def python_of(requirements: str) -> str:
 
 def ran(command: list[str], **environment: str) -> str:
     """What a command prints; its errors where it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, timeout=300)
+    own = {**os.environ, **environment}
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=own, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
@@ -127,8 +129,8 @@ def test_mcp_over_http(server: Server, listed: str) -> None:
     assert found["item"] == "red 2"
 
 
-@pytest.mark.parametrize("client", ["openai", "ai_sdk", "ai_sdk_compatible"])
-def test_node(server: Server, listed: str, client: str) -> None:
+def node_folder() -> Path:
+    """The folder with Node's clients."""
     if not shutil.which("npm"):
         pytest.skip("no npm on this machine")
     wanted = (CLIENTS / "package.json").read_text()
@@ -138,14 +140,31 @@ def test_node(server: Server, listed: str, client: str) -> None:
         (folder / "package.json").write_text(wanted)
         subprocess.run(["npm", "install", "--silent", "--no-audit", "--no-fund"], cwd=folder, check=True)
 
-    folder = built("clients-node", wanted, build)
-    script = shutil.copy(CLIENTS / "node_clients.mjs", folder)
+    return built("clients-node", wanted, build)
+
+
+@pytest.mark.parametrize("client", ["openai", "ai_sdk", "ai_sdk_compatible"])
+def test_node(server: Server, listed: str, client: str) -> None:
+    script = shutil.copy(CLIENTS / "node_clients.mjs", node_folder())
     found = json.loads(ran(["node", str(script), server.url, client]))
     assert found["text"] == found["streamed"] == listed
     if client == "openai":
         assert found["embeddings_agree"] < 1e-6 and found["error"] == [404, "model_not_found"]
     else:
         assert found["reason"] == "stop" and len(found["structured"]["items"]) == 3
+
+
+def test_continue(server: Server, listed: str, tmp_path: Path) -> None:
+    model = {"name": "genrec", "provider": "openai", "model": "toy", "apiBase": f"{server.url}/v1", "apiKey": "none"}
+    config = {"name": "genrec", "version": "1.0.0", "schema": "v1", "models": [{**model, "roles": ["chat"]}]}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    command = [str(node_folder() / "node_modules" / ".bin" / "cn"), "--config", str(tmp_path / "config.yaml")]
+    own = {"HOME": str(tmp_path), "CONTINUE_GLOBAL_DIR": str(tmp_path / "continue"), "CONTINUE_TELEMETRY_ENABLED": "0"}
+    first = ran([*command, "-p", "recommend 3 items for user u001"], **own)
+    assert first.strip() == listed.strip()
+    more = ran([*command, "--resume", "-p", "more"], **own)
+    numbered = [line.split(". **")[0] for line in more.splitlines() if ". **" in line]
+    assert numbered == ["4", "5", "6"]
 
 
 def test_schemathesis(server: Server) -> None:

@@ -33,7 +33,7 @@ DATA_OPTIONS = (
 )  # what decides how data is read
 ALIGNED = "align.json"  # in the folder of an aligned run: which run it was, the options, and what validation said
 LATER, LATER_ITEMS = "later.parquet", "later_items.json"  # in a run's folder: what came since the run before it
-REPLAYED = 0.2  # share of the users whose earlier history is learned again with what came later
+REPLAYED = 0.5  # share of the users whose earlier history is learned again with what came later
 BLOCKS = 6  # of the backbone at most, unless --layers says otherwise
 
 

@@ -20,22 +20,12 @@ from ..tasks.rows import Corpus
 from .collaborative import find_effects, find_neighbours
 from .config import LATER, LATER_ITEMS, FinetuneConfig, before, flag, load_data, read_config, run_folder
 
-ENOUGH = 50  # events of validation from which weights and temperatures are fitted anew
+ENOUGH = 1_000  # events of validation from which weights and temperatures are fitted anew
+SLOWER = 0.3  # learning rates over those of the run before, which was trained from the start
 FREE = (
-    *(
-        "resume_from",
-        "store",
-        "out",
-        "epochs",
-        "minutes",
-        "lr",
-        "row_lr",
-        "weight_decay",
-        "warmup",
-        "dropout",
-        "row_dropout",
-    ),
-    *("label_smoothing", "batch_tokens", "valid_tokens", "patience", "seed", "report_to", "dry_run"),
+    *("resume_from", "store", "out", "epochs", "minutes", "lr", "row_lr", "weight_decay", "warmup"),
+    *("dropout", "row_dropout", "label_smoothing", "batch_tokens", "valid_tokens", "patience"),
+    *("seed", "report_to", "dry_run"),
 )  # options that may differ from those of the run before
 
 
@@ -48,6 +38,8 @@ def options_of(run: str, given: Mapping[str, Any]) -> dict[str, Any]:
             raise DataError(f"{flag(name)}: with --resume-from it is that of {run}; leave it out")
     if given.get("config") is not None:
         raise DataError(f"--config: with --resume-from the options are those of {run}; leave it out")
+    if values.get("resume_from") is None:
+        values |= {name: SLOWER * float(str(values[name])) for name in ("lr", "row_lr")}
     return {**values, "minutes": None, "layers": manifest.backbone.blocks, "out": f"{run.rstrip('/')}-next"}
 
 
