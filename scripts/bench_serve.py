@@ -68,16 +68,25 @@ def cores() -> tuple[list[str], list[str]]:
     return ["taskset", "-c", "0"], ["taskset", "-c", "1"]
 
 
+def echoed(process: "subprocess.Popen[str]") -> Iterator[str]:
+    """What a process says on stderr, line by line; it is shown, too."""
+    for line in process.stderr or ():
+        print(line, end="", file=sys.stderr)
+        yield line
+
+
 @contextmanager
 def server(command: Sequence[str]) -> Iterator[tuple[str, psutil.Process]]:
     """A server that is ready: its address and its process."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
     process = subprocess.Popen([*cores()[0], *command], stderr=subprocess.PIPE, text=True, env=environment)
-    assert process.stderr is not None
+    said = echoed(process)
     try:
-        url = next(m[1] for line in process.stderr if (m := STARTED.search(line)))
-        threading.Thread(target=lambda: list(process.stderr or ()), daemon=True).start()
-        while True:
+        url = next((m[1] for line in said if (m := STARTED.search(line))), None)
+        if url is None:
+            raise SystemExit(f"the server ended with {process.wait()}")
+        threading.Thread(target=lambda: list(said), daemon=True).start()
+        while process.poll() is None:
             try:
                 urllib.request.urlopen(f"{url}/ready").close()
                 break

@@ -92,6 +92,22 @@ def test_titles_and_tags_are_of_the_conversation(server: Server) -> None:
     assert json.loads(answers[1])["tags"] == ["red"]
 
 
+def test_what_is_offered_to_be_said_next_is_answered(server: Server) -> None:
+    body = {"messages": [{"role": "user", "content": "recommend 3 red items for user u001"}]}
+    listed = server.get("/v1/chat/completions", body=body)["choices"][0]["message"]
+    asked = (
+        "### Task:\nSuggest 3-5 relevant follow-up questions.\n### Chat History:\n<chat_history>\n{}\n</chat_history>"
+    )
+    held = f"USER: recommend 3 red items for user u001\nASSISTANT: {listed['content']}"
+    offered = braces(answer_background("follow_up_generation", [Message("user", asked.format(held))], ABOUT))
+    for said in offered["follow_ups"]:
+        messages = [*body["messages"], {"role": "assistant", "content": listed["content"]}]
+        found = server.get("/v1/chat/completions", body={"messages": [*messages, {"role": "user", "content": said}]})
+        assert found["choices"][0]["message"]["genrec"]["understood"]["user_id"] == "u001"
+    small = [Message("user", asked.format("USER: hello\nASSISTANT: Hello!"))]
+    assert braces(answer_background("follow_up_generation", small, ABOUT))["follow_ups"] == list(ABOUT.examples)
+
+
 @pytest.mark.parametrize(
     "said",
     [

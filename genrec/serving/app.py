@@ -43,8 +43,10 @@ def create_app(config: ServeConfig, keys: Keys) -> FastAPI:
     @contextlib.asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
         service.load_in_background()
+        watching = asyncio.create_task(service.watch())
         async with mcp_life():
             yield
+        watching.cancel()
         await service.written()
         await asyncio.to_thread(service.close)
 

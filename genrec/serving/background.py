@@ -35,6 +35,7 @@ HISTORY = re.compile(r"<chat_history>(.*?)</chat_history>", re.S | re.I)
 TURN = re.compile(r"^\s*(USER|ASSISTANT|human|ai|user|assistant)\s*:\s*(.*)$", re.M)
 TYPED = re.compile(r"<text>(.*?)</text>", re.S | re.I)
 RESPONSE = re.compile(r"^\s*(?:\d+[.)]|-)\s*(.+)$", re.M)
+LISTED = re.compile(r"^\s*(?:assistant:\s*)?1\. \*\*", re.I | re.M)  # the first item of a list
 WORDS = 5  # of a title
 MOST = 400  # characters of a follow-up
 
@@ -76,7 +77,7 @@ def answer_background(task: str, messages: Sequence[Message], about: About) -> s
     if task == "tags_generation":
         return dumped({"tags": tags_of(text, about)})
     if task == "follow_up_generation":
-        return dumped({"follow_ups": follow_ups(said, about)})
+        return dumped({"follow_ups": follow_ups(text, about)})
     if task == "query_generation":
         return dumped({"queries": []})
     if task == "autocomplete_generation":
@@ -118,20 +119,26 @@ def title_of(said: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def said_of(text: str) -> str:
+    """The conversation that a prompt embeds, else the prompt."""
+    embedded = HISTORY.findall(text)
+    return str(embedded[-1]) if embedded else text
+
+
 def tags_of(text: str, about: About) -> list[str]:
     """Values of the catalogue that a conversation names, else what it is about in general."""
-    embedded = HISTORY.findall(text)
-    own = (embedded[-1] if embedded else text).casefold()
+    own = said_of(text).casefold()
     named = [t for t in about.tags if re.search(rf"\b{re.escape(t.casefold())}", own)]
     return named[:3] or ["Recommendations"]
 
 
-def follow_ups(said: str, about: About) -> list[str]:
-    """What may be said next."""
-    named = {t for t in about.tags if t.casefold() in said.casefold()}
-    other = [t for t in about.tags if t not in named][:2]
-    found = ["More", *(f"Only {t.lower()}" for t in other), *about.examples[:1]]
-    return [f[:MOST] for f in found][:4]
+def follow_ups(text: str, about: About) -> list[str]:
+    """What may be said next: of the list where there is one, else what can be asked."""
+    if not LISTED.search(text):
+        return [e[:MOST] for e in about.examples[:3]]
+    said = said_of(text).casefold()
+    other = [t for t in about.tags if t.casefold() not in said][:2]
+    return ["More", *(f"Only {t.lower()}"[:MOST] for t in other), "Why the first one?"]
 
 
 def completion(typed: str, about: About) -> str:

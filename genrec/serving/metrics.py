@@ -29,6 +29,7 @@ class Metrics:
         self.items = Gauge("genrec_catalog_items", "Items of the catalogue.", ["dataset"], **own)
         self.prefix_hits = Gauge("genrec_prefix_hits", "Histories that were known, wholly or in part.", **own)
         self.prefix_misses = Gauge("genrec_prefix_misses", "Histories that were read anew.", **own)
+        self.prefix_bytes = Gauge("genrec_prefix_bytes", "Bytes of the histories that are kept in memory.", **own)
         self.passes = Gauge("genrec_passes", "Passes through the model.", **own)
         self.rows = Gauge("genrec_rows_read", "Rows read in these passes.", **own)
         self.model = Gauge("genrec_model_info", "The model that answers.", ["model", "backbone", "version"], **own)

@@ -157,6 +157,7 @@ class Service:
             self.metrics.queue.set(self._scheduler.depth)
             self.metrics.prefix_hits.set(prefixes.hits)
             self.metrics.prefix_misses.set(prefixes.misses)
+            self.metrics.prefix_bytes.set(prefixes.size)
             self.metrics.passes.set(self._scheduler.passes)
             self.metrics.rows.set(self._scheduler.read)
 
@@ -250,6 +251,13 @@ class Service:
             await self._writing
 
     # --- what others do -------------------------------------------------------------------------------------------
+
+    async def watch(self) -> None:
+        """Look at what others do also while nobody asks; never ends."""
+        while True:
+            await asyncio.sleep(POLL)
+            if self._scheduler is not None and self._scheduler.depth == 0 and not self.draining:
+                self.submit(lambda _: None)
 
     def items_changed(self) -> None:
         """The next job must look for added items."""
