@@ -91,7 +91,8 @@ def test_items_that_were_added_are_trained(run: Path, tmp_path: Path) -> None:
     store.close()
     out = tmp_path / "next"
     assert main(["finetune", "--resume-from", str(run), "--out", str(out), *RATES]) == 0
-    assert share(out, [["001", "002", "003"]], ["new"]) == 1
+    jumps = [[f"{(s + n) % 12:03}" for n in range(4)] + ["003"] for s in range(12) if s != 11]  # 003 out of its turn
+    assert share(out, jumps, ["new"] * len(jumps)) > 0.8
     assert Recommender.load(out).catalogue().filter(item_id="new")["train_count"][0] > 50
 
 
