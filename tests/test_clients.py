@@ -127,6 +127,7 @@ def test_mcp_over_http(server: Server, listed: str) -> None:
     assert all(i["title"] in listed for i in found["items"]) and len(found["items"]) == 3
     assert found["error"][0] and "nothing" in found["error"][1]
     assert found["item"] == "red 2"
+    assert "nothing" in found["missing"]
 
 
 def node_folder() -> Path:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
-from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.mcpserver.exceptions import ResourceNotFoundError, ToolError
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp_types import ToolAnnotations
 from pydantic import Field
@@ -204,7 +204,10 @@ def build(service: Service, writes: bool) -> MCPServer[Any]:
             rest.check_item(recommender, name, item_id)
             return rest.items_of(recommender, name, [item_id])[0].model_dump()
 
-        return dumped(await asked(service, None, work))
+        try:
+            return dumped(await asked(service, None, work))
+        except ToolError as error:
+            raise ResourceNotFoundError(str(error)) from error
 
     @server.prompt("recommend_for_user", "Recommendations for a user")
     def recommend_for_user(user_id: str) -> str:

@@ -140,7 +140,7 @@ def use_gradio() -> object:
 
 
 def use_mcp() -> object:
-    from mcp import Client
+    from mcp import Client, MCPError
 
     async def work() -> object:
         async with Client(f"{URL}/mcp") as client:
@@ -148,11 +148,16 @@ def use_mcp() -> object:
             found = await client.call_tool("recommend", {"user_id": "u001", "n": 3})
             unknown = await client.call_tool("similar_items", {"item_id": "nothing"})
             item = await client.read_resource("item://002")
+            try:
+                missing = await client.read_resource("item://nothing")
+            except MCPError as error:
+                missing = error.message
             return {
                 "tools": sorted(t.name for t in tools.tools),
                 "items": json.loads(found.content[0].text)["items"],
                 "error": [unknown.is_error, unknown.content[0].text],
                 "item": json.loads(item.contents[0].text)["title"],
+                "missing": missing,
             }
 
     return asyncio.run(work())
