@@ -927,6 +927,13 @@ class Recommender:
     def _directions_of(self) -> dict[str, np.ndarray]:
         return {}
 
+    def favoured(self, user: str, dataset: str | None = None) -> pl.DataFrame:
+        """A user's history without what was rated below the user's mean, disliked or passed over."""
+        rated = pl.col("rating") >= pl.col("rating").mean()
+        return self.history(user, dataset).filter(
+            rated.fill_null(~pl.col("event").is_in(["dislike", "skip"]).fill_null(False))
+        )
+
     def relatives(self, items: Sequence[str], history: Sequence[str], dataset: str | None = None) -> list[str | None]:
         """For each item the one of a history whose vector points most nearly the same way; None where that is nowhere
         near (cosine below RELATED)."""

@@ -477,6 +477,19 @@ def test_an_acknowledged_event_survives_kill_9(run: Path, tmp_path: Path) -> Non
 # --- MCP --------------------------------------------------------------------------------------------------------
 
 
+def test_reasons_name_what_the_user_favoured(server: Server) -> None:
+    history = server.get("/v1/users/u001")["history"]
+    mean = sum(h["rating"] for h in history) / len(history)
+    favoured = {h["item_id"] for h in history if h["rating"] >= mean}
+    assert 0 < len(favoured) < len(history)
+    body = {"user_id": "u001", "num_results": 12, "exclude_seen": False, "explain": True}
+    items = server.get("/v1/recommendations", body=body)["items"]
+    named = {r["item_id"] for i in items for r in i["reasons"]}
+    assert named and named <= favoured
+    said = server.chat("recommend 12 items for user u001")["content"]
+    assert "rated 5" in said and "rated 1" not in said
+
+
 def test_mcp_over_stdio(run: Path) -> None:
     import asyncio
 

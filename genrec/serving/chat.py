@@ -175,11 +175,11 @@ def line_of(item: Mapping[str, Any]) -> str:
 
 
 def reasons_of(recommender: Recommender, found: Answer, items: Sequence[str]) -> list[str]:
-    """For each item what of the user's history it is like."""
+    """For each item what it is like of that which the user favoured."""
     user = found.understood.get("user_id")
     if found.content.get("strategy") != "model" or user is None or not recommender.has_user(user, found.dataset):
         return [""] * len(items)
-    history = recommender.history(user, found.dataset)
+    history = recommender.favoured(user, found.dataset)
     ratings = dict(history.select("item_id", "rating").iter_rows())
     near = recommender.relatives(items, history["item_id"].to_list(), found.dataset)
     titles = recommender.titles([n or "" for n in near], found.dataset)

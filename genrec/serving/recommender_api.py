@@ -847,7 +847,7 @@ def reasons_of(
         for i in ids:
             found[i].append(Reason(code="similar_to", text=f"like {', '.join(names)}"))
     if explain is True and strategy == "model":
-        own = recommender.history(user, dataset)["item_id"].to_list() if user and history is None else history or []
+        own = recommender.favoured(user, dataset)["item_id"].to_list() if user and history is None else history or []
         near = recommender.relatives(ids, own, dataset)
         for i, one, title in zip(ids, near, recommender.titles([n or "" for n in near], dataset), strict=True):
             if one is not None:
