@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from .model.backbone import Backbone
 
 CHUNK = 512  # users scored at a time
+NOT_READ = "are not read, and only count as taken"  # how a warning of long histories ends
 PREFIX_BYTES = 2**28  # memory for the histories read last
 
 
@@ -458,10 +459,9 @@ class Recommender:
         longer = sum(1 for d in dropped if d)
         if not longer:
             return ()
-        more = ", and only count as taken"
         if len(histories) == 1:
-            return (f"the history has {histories[0].height:,} events; the oldest {dropped[0]:,} are not read{more}",)
-        return (f"{longer:,} histories have more than {most:,} events; their oldest are not read{more}",)
+            return (f"the history has {histories[0].height:,} events; the oldest {dropped[0]:,} {NOT_READ}",)
+        return (f"{longer:,} histories have more than {most:,} events; their oldest {NOT_READ}",)
 
     def _given_history(self, shelf: Shelf, items: Sequence[str] | pl.DataFrame) -> pl.DataFrame:
         given = items if isinstance(items, pl.DataFrame) else pl.DataFrame({"item_id": list(items)})

@@ -14,8 +14,10 @@ from conftest import USERS, toy_command
 from safetensors.torch import load_file
 from worlds import chain_world, review_world
 
+from genrec.ask import answer as asking
 from genrec.cli import main
 from genrec.recommender import Recommender
+from genrec.serving.chat import markdown, with_reasons
 from genrec.tasks.rows import shown_from
 
 Said = pytest.CaptureFixture[str]
@@ -197,6 +199,8 @@ def test_a_history_longer_than_the_model_reads_loses_its_oldest_quarter(
     assert long.warnings == ("the history has 8 events; the oldest 4 are not read, and only count as taken",)
     short = run.recommend(history=history[4:], k=12, include_seen=True)
     assert long.frame["score"].to_list() == short.frame["score"].to_list() and not short.warnings
+    asked = with_reasons(run, asking.answer(run, "recommend 2 items for user u003"))
+    assert asked.warnings and "not read" not in markdown(asked)  # who chats is spared it
     seen = set(run.recommend(history=history, k=12).frame["item_id"])
     assert not seen & set(history)  # what is not read is still known as seen
     assert [shown_from(n, 100) for n in (5, 100, 101, 125, 126)] == [0, 0, 25, 25, 50]

@@ -9,7 +9,7 @@ from ..ask.answer import Answer, can_ask, recall, reply
 from ..ask.conversation import Conversation
 from ..ask.understand import Reader
 from ..errors import UnavailableError
-from ..recommender import Recommender
+from ..recommender import NOT_READ, Recommender
 from .background import About, answer_background, background_task
 from .callers import Caller
 from .messages import Message
@@ -157,13 +157,14 @@ def with_reasons(recommender: Recommender, found: Answer) -> Answer:
 
 
 def markdown(found: Answer) -> str:
-    """An answer for a chat window: a numbered list with reasons and item ids, else its text."""
+    """An answer for a chat window: a numbered list with reasons and item ids, else its text. How much of a history was
+    read stays in the structure beside it."""
     items = found.content.get("items")
     if items is None or found.dataset is None:
         return "\n\n".join(escaped(line) for line in found.answer.splitlines())
     head = escaped(found.answer.splitlines()[0])
     lines = [line_of(item) for item in items]
-    notes = [f"*{escaped(w)}*" for w in found.warnings]
+    notes = [f"*{escaped(w)}*" for w in found.warnings if not w.endswith(NOT_READ)]
     return "\n\n".join(part for part in (head, "\n".join(lines), *notes) if part)
 
 
