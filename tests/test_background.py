@@ -86,10 +86,10 @@ def test_chats_of_frontends_are_answered(server: Server, request_: dict[str, Any
 
 
 def test_titles_and_tags_are_of_the_conversation(server: Server) -> None:
-    title, tags = (next(r for r in TASKS if r["task"] == t) for t in ("title_generation", "tags_generation"))
-    answers = [answer_background(r["task"], read_messages(r["body"]["messages"]), ABOUT) for r in (title, tags)]
-    assert json.loads(answers[0])["title"] == "Recommend some red items for"
-    assert json.loads(answers[1])["tags"] == ["red"]
+    answers = [(r["task"], answer_background(r["task"], read_messages(r["body"]["messages"]), ABOUT)) for r in TASKS]
+    titles = [answer for task, answer in answers if "title" in task]
+    assert len(titles) > 5 and all("Recommend some red items" in title for title in titles)
+    assert json.loads(dict(answers)["tags_generation"])["tags"] == ["red"]
 
 
 def test_what_is_offered_to_be_said_next_is_answered(server: Server) -> None:

@@ -32,7 +32,7 @@ HEADS = (
 )
 TASKS = {name for _, name in HEADS}
 HISTORY = re.compile(r"<chat_history>(.*?)</chat_history>", re.S | re.I)
-TURN = re.compile(r"^\s*(USER|ASSISTANT|human|ai|user|assistant)\s*:\s*(.*)$", re.M)
+TURN = re.compile(r"^\s*(user|human|assistant|ai)\s*:\s*(.*)$", re.I | re.M)
 TYPED = re.compile(r"<text>(.*?)</text>", re.S | re.I)
 RESPONSE = re.compile(r"^\s*(?:\d+[.)]|-)\s*(.+)$", re.M)
 LISTED = re.compile(r"^\s*(?:assistant:\s*)?1\. \*\*", re.I | re.M)  # the first item of a list
