@@ -291,6 +291,12 @@ def test_what_is_too_large_is_refused(run: Path) -> None:
         assert connection.getresponse().status == 413  # without a length that is told before
 
 
+def test_any_model_is_answered_where_that_is_wanted(run: Path) -> None:
+    with serving(run, "--any-model") as server:
+        assert ids_of(server.chat("recommend for user u001", model="gpt-5-mini")["content"])
+        assert server.get("/v1/models/gpt-5-mini")["id"] == server.get("/v1/models")["data"][0]["id"]
+
+
 # --- who may ----------------------------------------------------------------------------------------------------
 
 

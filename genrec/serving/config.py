@@ -30,6 +30,7 @@ class ServeConfig:
         metavar="FILE",
     )
     insecure: bool = option(False, "listen on a public address without a key")
+    any_model: bool = option(False, "answer whatever model a request names, as some programs name one of their own")
     any_user: bool = option(False, "a caller whose user is known from a header may ask about other users")
     store: str | None = option(
         None,

@@ -112,11 +112,13 @@ async def get_model(request: Request, model: str = Path()) -> dict[str, Any]:
 
 
 def check_model(service: Service, model: object) -> None:
-    """Raises ApiError 404 for a model that is not served; none at all means the one that is."""
+    """Raises ApiError 404 for a model that is not served, unless --any-model; none at all means the one that is."""
     if model is None or model == service.name:
         return
     if not isinstance(model, str):
         raise invalid(f"model: a text is needed, not {type(model).__name__}", "model", "invalid_type")
+    if service.config.any_model:
+        return
     raise ApiError(
         404, f"there is no model {model!r}; this server has {service.name!r}", param="model", code="model_not_found"
     )
