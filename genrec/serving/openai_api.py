@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, Path, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from starlette.responses import StreamingResponse
 
 from ..errors import GenrecError
@@ -19,9 +19,10 @@ from ..recommender import Recommender
 from .chat import Asked, Said, chat
 from .errors import ApiError, from_genrec, invalid, not_found, server_error
 from .ids import new_id
-from .messages import Message, read_input, read_messages
+from .messages import Message, read_input, read_messages, whole_characters
 from .recommender_api import caller, gone, limit_lists, service_of
 from .service import Done, Service
+from .structured import filled
 
 router = APIRouter(tags=["openai"])
 
@@ -35,6 +36,8 @@ class Loose(BaseModel):
     """A request of OpenAI's; whatever else a client sends is kept out of the way."""
 
     model_config = ConfigDict(extra="allow")
+
+    _whole = model_validator(mode="before")(whole_characters)
 
 
 class ChatRequest(Loose):
@@ -168,7 +171,8 @@ def whole_number(body: Loose, names: Sequence[str], least: int, most: int | None
         value = getattr(body, name, None)
         if value is None:
             continue
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
+        number = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+        if isinstance(value, bool) or not number:
             raise invalid(f"{name}: a whole number is needed (given: {value!r})", name, "invalid_type")
         if value < least or (most is not None and value > most):
             upper = f" to {most}" if most is not None else " or more"
@@ -282,7 +286,7 @@ def finished(recommender: Recommender, asked: Asked, manner: Manner, said: Said)
     """An answer in the form that is wanted, cut where it must end."""
     text, reason = said.text, "stop" if said.ended else "length"
     if manner.schema is not None:
-        text = as_schema(manner, said)
+        text = filled(manner.schema, said.content, said.text, manner.field)
     elif manner.json:
         try:
             json.loads(text)
@@ -296,19 +300,6 @@ def finished(recommender: Recommender, asked: Asked, manner: Manner, said: Said)
         reason = "length" if cut else reason
     prompt = sum(recommender.count_tokens(m.text) for m in asked.messages)
     return Answered(text, reason, said.content, prompt, recommender.count_tokens(text))
-
-
-def as_schema(manner: Manner, said: Said) -> str:
-    """The answer as JSON of the wanted schema; what is such JSON already stays."""
-    import jsonschema
-
-    from .structured import filled
-
-    with contextlib.suppress(ValueError, jsonschema.ValidationError, jsonschema.SchemaError):
-        value = json.loads(said.text)
-        jsonschema.validate(value, manner.schema)
-        return said.text
-    return filled(manner.schema, said.content, said.text, manner.field)
 
 
 # --- chat completions ---------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import polars as pl
 from fastapi import APIRouter, Path, Query, Request
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from ..data import store as stores
 from ..errors import DataError
@@ -13,13 +13,24 @@ from ..recommender import Recommender
 from .callers import Caller
 from .errors import ApiError, invalid, not_found
 from .ids import new_id
+from .messages import whole_characters
 from .service import Service
 
 router = APIRouter(tags=["recommender"])
 
 MOST = 500  # items of a list at most
 VALUES = 200  # of a column that are told
-Id = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
+
+
+def without_nul(value: str) -> str:
+    """A text; raises ValueError for one with a NUL character, which PostgreSQL cannot hold."""
+    if "\0" in value:
+        raise ValueError("a NUL character is in it")
+    return value
+
+
+Text = Annotated[str, AfterValidator(without_nul)]
+Id = Annotated[Text, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Explain = Annotated[
     bool | Literal["measured"],
@@ -170,7 +181,7 @@ class NewItem(BaseModel):
 
     model_config = ConfigDict(extra="allow")
     item_id: Id
-    title: str | None = Field(None, max_length=2_000)
+    title: Text | None = Field(None, max_length=2_000)
 
 
 class ItemsRequest(Body):
@@ -178,6 +189,7 @@ class ItemsRequest(Body):
 
     items: list[NewItem] = Field(min_length=1, max_length=10_000)
     dataset: str | None = None
+    _whole = model_validator(mode="before")(whole_characters)
 
 
 class ItemsAdded(BaseModel):
@@ -195,11 +207,11 @@ class Event(Body):
     user_id: Id | None = None
     session_id: Id | None = None
     item_id: Id
-    event_type: str | None = Field(None, max_length=100, validation_alias=AliasChoices("event_type", "event", "type"))
+    event_type: Text | None = Field(None, max_length=100, validation_alias=AliasChoices("event_type", "event", "type"))
     value: Number | None = Field(None, validation_alias=AliasChoices("value", "rating"))
     timestamp: Timestamp | None = None
     recommendation_id: Id | None = None
-    review: str | None = Field(None, max_length=20_000)
+    review: Text | None = Field(None, max_length=20_000)
 
 
 class EventsRequest(Body):

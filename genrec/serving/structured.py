@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Never
+from urllib.parse import unquote
 
-import jsonschema
-from jsonschema.exceptions import SchemaError, ValidationError
+from jsonschema_rs import Draft202012Validator, FancyRegexOptions
 
 from .errors import invalid
 
@@ -20,44 +20,97 @@ NAMES = {  # words in the names of properties, and what of an item or an answer 
     "text": ("text", "answer", "message", "summary", "response", "content", "description"),
 }
 DEPTH = 20
+MOST = 20_000  # parts of a schema, once its references are followed, and values of an answer
+PATTERNS = FancyRegexOptions(backtrack_limit=100_000)
 
 
-def filled(schema: Any, answer: Mapping[str, Any], text: str, field: str) -> str:
-    """JSON that meets a schema, filled from an answer (`items`, `value`, `probabilities`) and its text.
+def filled(schema: object, answer: Mapping[str, Any], text: str, field: str) -> str:
+    """JSON that meets a schema: the text where it is such JSON, else filled from an answer (`items`, `value`,
+    `probabilities`) and its text.
 
     Raises ApiError 400 where `field` holds no schema, or one that nothing of the answer meets.
     """
-    if not isinstance(schema, Mapping):
+    if not isinstance(schema, dict):
         raise invalid(f"{field}: a JSON schema is an object", field, "invalid_type")
+    check_size(schema, field)
     try:
-        jsonschema.Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
-        raise invalid(f"{field} is not a JSON schema: {error.message}", field) from error
-    items = list(answer.get("items") or [])
-    own = {**answer, "text": text}
-    value = Filler(schema, items).fill(schema, own, "", 0)
+        validator = Draft202012Validator(schema, retriever=not_retrieved, pattern_options=PATTERNS)
+    except ValueError as error:
+        raise invalid(f"{field} is not a JSON schema: {why(error)}", field) from error
     try:
-        jsonschema.validate(value, schema, jsonschema.Draft202012Validator)
-    except (ValidationError, RecursionError) as error:
-        why = error.message if isinstance(error, ValidationError) else "it refers to itself without end"
-        raise invalid(f"the answer cannot be put in the form of {field}: {why}", field) from error
-    except Exception as error:  # a reference that leads nowhere
-        raise invalid(f"{field} cannot be read: {error}", field) from error
+        if validator.is_valid(json.loads(text)):
+            return text
+    except ValueError:
+        pass  # no JSON
+    value = Filler(schema, list(answer.get("items") or []), field).fill(schema, {**answer, "text": text}, "", 0)
+    try:
+        validator.validate(value)
+    except ValueError as error:
+        raise invalid(f"the answer cannot be put in the form of {field}: {why(error)}", field) from error
     return json.dumps(value, ensure_ascii=False)
+
+
+def why(error: ValueError) -> str:
+    """What is wrong, without the schema and the value."""
+    return str(getattr(error, "message", error))[:500]
+
+
+def not_retrieved(uri: str) -> Never:
+    """Schemas elsewhere are not asked for."""
+    raise ValueError(f"{uri} is not followed")
+
+
+def check_size(schema: Mapping[str, Any], field: str) -> None:
+    """Raises ApiError 400 for a schema that refers to others than its own parts, or is endless to go through."""
+    left, waiting = MOST, [(schema, frozenset[str]())]
+    while waiting:
+        part, followed = waiting.pop()
+        left -= 1
+        if left < 0:
+            raise invalid(f"{field} has more than {MOST:,} parts, once its references are followed", field)
+        if isinstance(part, list):
+            waiting += [(p, followed) for p in part]
+        if not isinstance(part, Mapping):
+            continue
+        waiting += [(p, followed) for p in part.values()]
+        for name in ("$ref", "$dynamicRef", "$recursiveRef"):
+            reference = part.get(name)
+            if not isinstance(reference, str) or reference in followed:
+                continue
+            if reference != "#" and not reference.startswith("#/"):
+                raise invalid(f"{field}: {name} {reference!r} is not followed, only #/... is", field)
+            waiting.append((referred(schema, reference), followed | {reference}))
+        if part is not schema and isinstance(part.get("$id"), str):
+            raise invalid(f"{field}: an $id within a schema is not supported (given: {part['$id']!r})", field)
+
+
+def referred(root: Mapping[str, Any], reference: str) -> Any:
+    """What `#/$defs/Item` refers to."""
+    found: Any = root
+    for name in unquote(reference).removeprefix("#").strip("/").split("/"):
+        name = name.replace("~1", "/").replace("~0", "~")
+        if isinstance(found, list):
+            found = found[int(name)] if name.isdecimal() and int(name) < len(found) else {}
+        elif name:
+            found = found.get(name, {}) if isinstance(found, Mapping) else {}
+    return found
 
 
 class Filler:
     """Values for a schema; a list of the schema becomes the list of the answer."""
 
-    def __init__(self, root: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> None:
-        self.root, self.items = root, items
+    def __init__(self, root: Mapping[str, Any], items: Sequence[Mapping[str, Any]], field: str) -> None:
+        self.root, self.items, self.field, self.left = root, items, field, MOST
 
     def fill(self, schema: Any, own: Mapping[str, Any], name: str, depth: int) -> Any:
         """A value for a schema. own: what is known here: an item, or the whole answer; name: the property's."""
+        self.left -= 1
+        if self.left < 0:
+            raise invalid(f"{self.field} asks for more than {MOST:,} values", self.field)
         if not isinstance(schema, Mapping) or depth > DEPTH:
             return None
         if "$ref" in schema:
-            return self.fill(self.referred(schema["$ref"]), own, name, depth + 1)
+            return self.fill(referred(self.root, schema["$ref"]), own, name, depth + 1)
         if "const" in schema:
             return schema["const"]
         for several in ("anyOf", "oneOf"):
@@ -67,7 +120,7 @@ class Filler:
         if schema.get("allOf"):
             merged: dict[str, Any] = {k: v for k, v in schema.items() if k != "allOf"}
             for part in schema["allOf"]:
-                part = self.referred(part["$ref"]) if isinstance(part, Mapping) and "$ref" in part else part
+                part = referred(self.root, part["$ref"]) if isinstance(part, Mapping) and "$ref" in part else part
                 if isinstance(part, Mapping):
                     properties = {**merged.get("properties", {}), **part.get("properties", {})}
                     merged |= {**part, **({"properties": properties} if properties else {})}
@@ -76,7 +129,7 @@ class Filler:
         kind = next((k for k in kinds if k != "null"), "null") if isinstance(kinds, list) else kinds
         if "enum" in schema:
             said = str(self.known(name, own, "string") or "").casefold()
-            return next((v for v in schema["enum"] if str(v).casefold() == said), schema["enum"][0])
+            return next((v for v in schema["enum"] if str(v).casefold() == said), next(iter(schema["enum"]), None))
         if kind == "object" or "properties" in schema:
             return {k: self.fill(v, own, k, depth + 1) for k, v in schema.get("properties", {}).items()}
         if kind == "array" or "items" in schema:
@@ -93,7 +146,7 @@ class Filler:
                 self.fill(schema.get("items", {}), {**item.get("metadata", {}), **item}, singular(name), depth + 1)
                 for item in self.items
             ]
-        least, most = schema.get("minItems", 0), schema.get("maxItems", len(found))
+        least, most = int(schema.get("minItems", 0)), int(schema.get("maxItems", len(found)))
         while len(found) < least:
             found.append(self.fill(schema.get("items", {}), own, singular(name), depth + 1))
         return found[:most]
@@ -111,7 +164,7 @@ class Filler:
         if kind == "null":
             return None
         text = value if isinstance(value, str) else "" if value is None else str(value)
-        return text[: schema["maxLength"]] if isinstance(schema.get("maxLength"), int) else text
+        return text[: int(schema["maxLength"])] if "maxLength" in schema else text
 
     def known(self, name: str, own: Mapping[str, Any], kind: str) -> Any:
         """What is known under a property's name."""
@@ -124,13 +177,6 @@ class Filler:
         if kind == "string":
             return own.get("title") or own.get("text") or own.get("value")
         return own.get("value")
-
-    def referred(self, reference: str) -> Any:
-        """What `#/$defs/Item` refers to."""
-        found: Any = self.root
-        for part in reference.removeprefix("#").strip("/").split("/"):
-            found = found.get(part.replace("~1", "/").replace("~0", "~"), {}) if isinstance(found, Mapping) else {}
-        return found
 
 
 def re_words(name: str) -> list[str]:
