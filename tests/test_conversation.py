@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from genrec.ask.answer import reader_of, recall, reply
 from genrec.ask.conversation import Conversation
+from genrec.ask.understand import Reader
 from genrec.recommender import Recommender
 from genrec.serving.callers import Caller
 from genrec.serving.chat import Asked, Said, chat, listed_in, turns_of
@@ -40,21 +41,25 @@ def run(toy_run: Path) -> Recommender:
     return Recommender.load(toy_run)
 
 
-def answered(run: Recommender, *messages: tuple[str, str]) -> Said:
+@pytest.fixture(scope="module")
+def reader(run: Recommender) -> Reader:
+    return reader_of(run)
+
+
+def answered(run: Recommender, reader: Reader, *messages: tuple[str, str]) -> Said:
     """The server's answer to messages (role, text)."""
     asked = Asked(tuple(Message(role, text) for role, text in messages), Caller())
-    return chat(run, reader_of(run), asked, None, lambda _: None)
+    return chat(run, reader, asked, None, lambda _: None)
 
 
 @given(talk=talks)
 @some
-def test_messages_tell_all_that_was_remembered(run: Recommender, talk: list[str]) -> None:
-    reader = reader_of(run)
+def test_messages_tell_all_that_was_remembered(run: Recommender, reader: Reader, talk: list[str]) -> None:
     remembered, read = Conversation(), Conversation()
     messages: list[tuple[str, str]] = []
     for sentence in talk:
         messages.append(("user", sentence))
-        said = answered(run, *messages)
+        said = answered(run, reader, *messages)
         messages.append(("assistant", said.text))
         found, remembered = reply(run, reader, sentence, remembered)
         read = recall(run, reader, sentence, listed_in(run, said.text), read)
@@ -67,8 +72,8 @@ def test_messages_tell_all_that_was_remembered(run: Recommender, talk: list[str]
 
 @given(talk=talks)
 @some
-def test_what_was_said_holds(run: Recommender, talk: list[str]) -> None:
-    reader, conversation = reader_of(run), Conversation()
+def test_what_was_said_holds(run: Recommender, reader: Reader, talk: list[str]) -> None:
+    conversation = Conversation()
     for sentence in talk:
         before = conversation
         found, conversation = reply(run, reader, sentence, before)

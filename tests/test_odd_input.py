@@ -165,6 +165,17 @@ def test_odd_schemas_are_met_or_refused_soon(server: Server) -> None:
     assert found == {}
 
 
+def test_long_messages_are_read_in_part(server: Server) -> None:
+    for more in ("red 2 blue 3 ", "a, ", "not red 2 ", "'a ", "x"):
+        text = "recommend 3 items for user u001: " + more * (100_000 // len(more))
+        found = server.chat(text)
+        if found.get("genrec", {}).get("task"):
+            assert any("2,000 of" in w for w in found["genrec"]["warnings"])
+    task = "### Task:\nGenerate 1-3 broad tags categorizing the main themes.\n"
+    for more in ("\n", "<chat_history>", " \n1. "):
+        assert server.chat(task + more * (100_000 // len(more)))["content"].startswith('{"tags"')
+
+
 def test_schemas_elsewhere_are_not_fetched(server: Server) -> None:
     asked = []
 

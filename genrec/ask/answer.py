@@ -10,7 +10,7 @@ from ..tasks.task import Task, render, shipped_tasks
 from .conditions import SHOWN
 from .conversation import LISTS, Conversation, follow, settled
 from .language import language
-from .understand import Known, Mention, Reader, Request
+from .understand import LONGEST, Known, Mention, Reader, Request
 
 DEFAULT_K = 10
 CLOSE = 3  # ids named beside one that is unknown
@@ -92,6 +92,8 @@ def reply(
         text = f"{error}\n{can_ask(recommender, reader)}"
         found = Answer(None, text, content={"refused": str(error)}, understood=understood(request))
         return found, remembered(before, held, request, None)
+    if len(sentence) > LONGEST:
+        notes += (f"only the first {LONGEST:,} of {len(sentence):,} characters were read",)
     if said.missed and found.task is not None:
         notes += (f"not understood: {', '.join(map(repr, said.missed))}",)
     found = replace(found, understood=understood(request), warnings=notes + found.warnings)

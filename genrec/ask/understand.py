@@ -6,6 +6,7 @@ Everything here knows catalogues, users and tasks; no model is needed.
 
 import re
 import unicodedata
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,6 +23,8 @@ from .language import Language, language
 
 CERTAIN = 0.45  # a request less probable than this is not taken for understood
 MOST = 1_000  # longest list that a number in a sentence asks for
+LONGEST = 2_000  # characters of a sentence that are read
+STRETCH = 40  # words without punctuation in which a title is looked for at a time
 FOLLOW_UPS = ("more", "seen", "change")  # requests that need an answer before them
 SAME = 93  # similarity of names that differ in no more than a plural
 TITLE_WORDS = 5  # a longer quote is only a title if it is one to the letter
@@ -223,7 +226,7 @@ class Reader:
         dataset: the one it is about, where that is settled. shown: item ids of the list before, which `the second one`
         names. follows: whether a request came before, so that `more` and `and for user 7?` can be meant.
         """
-        text = re.sub(r"(?i)\btop(?=\d)", "top ", unicodedata.normalize("NFKC", sentence).strip())
+        text = re.sub(r"(?i)\btop(?=\d)", "top ", unicodedata.normalize("NFKC", sentence[:LONGEST]).strip())
         classifier = self.following if follows else self.single
         names = [dataset] if dataset else list(self.known)
         readings = {n: self.entities(text, n, shown) for n in names}
@@ -372,18 +375,23 @@ class Reader:
     def unquoted(self, text: str, classifier: Classifier) -> tuple[str, float, str] | None:
         """A text task whose text stands without quotes before or after a colon, a question mark or a sentence's end."""
         forms: list[tuple[list[str], str, bool]] = []
+        every = words_of(text)
+        starts, ends = [w.start for w in every], [w.end for w in every]
         for match in SPLIT.finditer(text):
             before, after = text[: match.start()].strip(), text[match.end() :].strip()
-            for asked, quote, order in ((before, after, 1), (after, before, -1)):
-                words = [w.text for w in words_of(asked)]
-                if 0 < len(words) <= (14 if asked.isascii() else 40) and len(words_of(quote)) >= 2:
-                    forms.append((words, quote, order == 1 and match[0].startswith(":")))
+            lo, hi = bisect_right(ends, match.start()), bisect_left(starts, match.end())
+            for asked, words, quote, quoted, colon in (
+                (before, every[:lo], after, len(every) - hi, match[0].startswith(":")),
+                (after, every[hi:], before, lo, False),
+            ):
+                if 0 < len(words) <= (14 if asked.isascii() else 40) and quoted >= 2:
+                    forms.append(([w.text for w in words], quote, colon))
         if not forms:
             return None
         found = []
-        every = classifier.probabilities([words for words, _, _ in forms])
-        for (words, quote, colon), probabilities in zip(forms, every, strict=True):
-            known = sum(w in self.vocabulary for w in words) / len(words)
+        certain = classifier.probabilities([spelled for spelled, _, _ in forms])
+        for (spelled, quote, colon), probabilities in zip(forms, certain, strict=True):
+            known = sum(w in self.vocabulary for w in spelled) / len(spelled)
             for name in self.texts & probabilities.keys():
                 if probabilities[name] > 0.4:  # a colon says best where the text is, then the words of what is asked
                     found.append((colon, probabilities[name] * known, probabilities[name], name, quote))
@@ -613,7 +621,7 @@ class Reader:
                 if any(m is not None for m in reading.marks[n : n + size]):
                     continue
                 match = index.named(" ".join(w.text for w in words[n : n + size]))
-                if match and self.reads_as_title(text, words[n : n + size], n, dataset, match):
+                if match and self.reads_as_title(text, words, n, size, dataset, match):
                     hit = size, match
                     break
             if hit is None:
@@ -626,13 +634,16 @@ class Reader:
             reading.evidence += size if match.how == "exact" else 0.5 * size
             n += size
 
-    def reads_as_title(self, text: str, words: Sequence[Word], place: int, dataset: str, match: Match) -> bool:
+    def reads_as_title(
+        self, text: str, every: Sequence[Word], place: int, size: int, dataset: str, match: Match
+    ) -> bool:
         """Whether words that equal a title are meant as one: common words must be written like a name."""
+        words = every[place : place + size]
         spelled = [w.text for w in words]
         common = self.common[dataset]
         title = self.known[dataset].items["title"][match.items[0]] or ""
         written_small = len(words) <= 2 and all(text[w.start].islower() for w in words)
-        if written_small and title[:1].isupper() and named_in_capitals(text):
+        if written_small and title[:1].isupper() and named_in_capitals(text, every):
             return False  # `my wife adores Emma` is not about The Wife
         if any(w not in common and not w.isdecimal() for w in spelled):
             return True
@@ -643,7 +654,7 @@ class Reader:
         if match.how == "exact" and len(spelled) == 3 and any(w not in self.language.plain for w in spelled):
             return True
         capital = [text[w.start].isupper() for w in words if len(w.text) > 3 or len(words) == 1]
-        others = [w for w in words_of(text) if w.start not in {x.start for x in words} and w.text.isalpha()]
+        others = [w for w in (*every[:place], *every[place + size :]) if w.text.isalpha()]
         shouting = others and all(text[w.start : w.end].isupper() for w in others)
         inside = place > 0 or len(words) > 1 or not text.isascii()  # English writes the first word of any sentence so
         return bool(capital) and all(capital) and not shouting and inside
@@ -717,7 +728,7 @@ class Reader:
                 lo += 1
                 continue
             hi = lo + 1
-            while hi < len(words) and not breaks(text, words, hi) and self.may_be_title(reading, hi):
+            while hi < min(len(words), lo + STRETCH) and not breaks(text, words, hi) and self.may_be_title(reading, hi):
                 hi += 1
             while self.may_be_title(reading, lo) and (found := self.best_window(index, text, reading, lo, hi, common)):
                 start, end, match = found
@@ -799,9 +810,9 @@ def breaks(text: str, words: Sequence[Word], place: int) -> bool:
     return bool(re.search(r"[,;:?!、，。；]|\.\s", text[words[place - 1].end : words[place].start]))
 
 
-def named_in_capitals(text: str) -> bool:
+def named_in_capitals(text: str, words: Sequence[Word]) -> bool:
     """Whether a sentence writes names in capitals: one stands after its first word."""
-    return any(text[w.start].isupper() and w.text not in ("i", "im", "ive", "id", "ill") for w in words_of(text)[1:])
+    return any(text[w.start].isupper() and w.text not in ("i", "im", "ive", "id", "ill") for w in words[1:])
 
 
 def mention(items: pl.DataFrame, match: Match, said: str) -> Mention:

@@ -31,11 +31,9 @@ HEADS = (
     (re.compile(r"Given the following[^\n]{0,20}please reply with a title for the chat", re.I), "plain_title"),
 )
 TASKS = {name for _, name in HEADS}
-HISTORY = re.compile(r"<chat_history>(.*?)</chat_history>", re.S | re.I)
-TURN = re.compile(r"^\s*(user|human|assistant|ai)\s*:\s*(.*)$", re.I | re.M)
-TYPED = re.compile(r"<text>(.*?)</text>", re.S | re.I)
-RESPONSE = re.compile(r"^\s*(?:\d+[.)]|-)\s*(.+)$", re.M)
-LISTED = re.compile(r"^\s*(?:assistant:\s*)?1\. \*\*", re.I | re.M)  # the first item of a list
+TURN = re.compile(r"^[ \t]*(user|human|assistant|ai)[ \t]*:[ \t]*(.*)$", re.I | re.M)
+RESPONSE = re.compile(r"^[ \t]*(?:\d+[.)]|-)[ \t]*(.+)$", re.M)
+LISTED = re.compile(r"^[ \t]*(?:assistant:[ \t]*)?1\. \*\*", re.I | re.M)  # the first item of a list
 WORDS = 5  # of a title
 MOST = 400  # characters of a follow-up
 
@@ -81,8 +79,7 @@ def answer_background(task: str, messages: Sequence[Message], about: About) -> s
     if task == "query_generation":
         return dumped({"queries": []})
     if task == "autocomplete_generation":
-        typed = TYPED.findall(text)
-        return dumped({"text": completion(typed[-1] if typed else "", about)})
+        return dumped({"text": completion(within(text, "text") or "", about)})
     if task == "image_prompt_generation":
         return dumped({"prompt": f"An illustration of {title_of(said)}"})
     if task == "emoji_generation":
@@ -101,8 +98,7 @@ def dumped(value: object) -> str:
 def said_by_user(messages: Sequence[Message]) -> str:
     """The first thing that the user said, in the conversation that a prompt embeds or in the messages themselves."""
     text = "\n".join(m.text for m in messages)
-    embedded = HISTORY.findall(text)
-    for part in [*embedded[-1:], text]:
+    for part in (said_of(text), text):
         for who, what in TURN.findall(part):
             if who.lower() in ("user", "human") and what.strip():
                 return str(what).strip()
@@ -121,8 +117,15 @@ def title_of(said: str) -> str:
 
 def said_of(text: str) -> str:
     """The conversation that a prompt embeds, else the prompt."""
-    embedded = HISTORY.findall(text)
-    return str(embedded[-1]) if embedded else text
+    found = within(text, "chat_history")
+    return text if found is None else found
+
+
+def within(text: str, tag: str) -> str | None:
+    """What the last `<tag>` holds."""
+    _, opened, rest = text.rpartition(f"<{tag}>")
+    held, closed, _ = rest.partition(f"</{tag}>")
+    return held if opened and closed else None
 
 
 def tags_of(text: str, about: About) -> list[str]:

@@ -47,6 +47,8 @@ class Said:
 
 def chat(recommender: Recommender, reader: Reader, asked: Asked, most: int | None, hand: Callable[[str], None]) -> Said:
     """The answer to the last message. hand: called with pieces of the text as they come. In the model thread."""
+    from ..inference.scheduler import pause
+
     if (task := background_task(asked.messages, asked.task)) is not None:
         return handed(Said(answer_background(task, asked.messages, about(recommender, reader))), hand)
     turns, sentence = turns_of(asked.messages)
@@ -56,6 +58,7 @@ def chat(recommender: Recommender, reader: Reader, asked: Asked, most: int | Non
     dataset = asked.dataset if asked.dataset in recommender.datasets else None
     before = Conversation()
     for said, answered in turns[-TURNS:]:
+        pause()
         before = recall(recommender, reader, said, listed_in(recommender, answered), before, dataset, user)
     found, _ = reply(recommender, reader, sentence, before, dataset, user=user, allowed=asked.caller.may_see)
     if small_talk(found):

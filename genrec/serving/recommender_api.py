@@ -20,6 +20,7 @@ router = APIRouter(tags=["recommender"])
 
 MOST = 500  # items of a list at most
 VALUES = 200  # of a column that are told
+COUNTED = ("rating", "like", "dislike", "seen", "view", "click", "skip", "cart", "purchase")  # apart in the metrics
 
 
 def without_nul(value: str) -> str:
@@ -600,7 +601,8 @@ async def recorded(
 
         done += await service.store_call(work)
     for event in good:
-        service.metrics.events.labels(event.get("event") or ("rating" if event.get("rating") else "event")).inc()
+        kind = event.get("event") or ("rating" if "rating" in event else "other")
+        service.metrics.events.labels(kind if kind in COUNTED else "other").inc()
     return EventsReply(recorded=done.count("recorded"), duplicates=done.count("duplicate"), errors=errors)
 
 
