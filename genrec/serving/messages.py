@@ -21,6 +21,8 @@ class Message:
 
 def whole_characters(data: Any) -> Any:
     """A body with a question mark for each half of a character, as programs leave it that cut an emoji in two."""
+    if isinstance(data, bytes):  # not sent as JSON
+        return data
     text = json.dumps(data, ensure_ascii=False)
     try:
         text.encode()
