@@ -86,7 +86,7 @@ def server(command: Sequence[str]) -> Iterator[tuple[str, psutil.Process]]:
         if url is None:
             raise SystemExit(f"the server ended with {process.wait()}")
         threading.Thread(target=lambda: list(said), daemon=True).start()
-        while process.poll() is None:
+        while True:
             try:
                 urllib.request.urlopen(f"{url}/ready").close()
                 break

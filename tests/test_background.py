@@ -88,6 +88,7 @@ def test_chats_of_frontends_are_answered(server: Server, request_: dict[str, Any
 def test_titles_and_tags_are_of_the_conversation(server: Server) -> None:
     answers = [(r["task"], answer_background(r["task"], read_messages(r["body"]["messages"]), ABOUT)) for r in TASKS]
     titles = [answer for task, answer in answers if "title" in task]
+    assert json.loads(titles[0])["title"] == "Recommend some red items for"
     assert len(titles) > 5 and all("Recommend some red items" in title for title in titles)
     assert json.loads(dict(answers)["tags_generation"])["tags"] == ["red"]
 

@@ -1,13 +1,11 @@
 """Requests that no client should send: each is answered or refused by name, and the server goes on."""
 
-import http.client
 import json
 import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 from serving import Server, serving
@@ -104,15 +102,6 @@ SCHEMAS = [
 ]
 
 
-def sent(server: Server, path: str, body: str | None, method: str = "POST") -> tuple[int, str]:
-    """Status and text of what answers these bytes."""
-    connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=60)
-    data = None if body is None else body.replace("HALF", HALF).encode()
-    connection.request(method, path, data, {"content-type": "application/json"})
-    answer = connection.getresponse()
-    return answer.status, answer.read().decode()
-
-
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 def test_odd_values_are_answered_or_refused(
     toy_run: Path, tmp_path: Path, kind: str, request: pytest.FixtureRequest
@@ -129,9 +118,9 @@ def check_values(server: Server) -> None:
     found = {}
     for path, body in [*(("/v1/chat/completions", b) for b in CHAT), *OTHERS]:
         method, _, name = path.rpartition(" ")
-        status, said = sent(server, name, body, method or "POST")
-        if status >= 500 or (status >= 400 and not json.loads(said)["error"]["message"]):
-            found[f"{path} {(body or '')[-150:]}"] = (status, said[:300])
+        status, said, _ = server.call(name, body and body.replace("HALF", HALF).encode(), method or "POST")
+        if status >= 500 or (status >= 400 and not said["error"]["message"]):
+            found[f"{path} {(body or '')[-150:]}"] = (status, said)
     assert found == {}
     assert server.chat("recommend for user u001")["genrec"]["items"]
     assert server.get("/v1/recommendations", body={"user_id": "u001"})["items"]
@@ -159,18 +148,17 @@ def test_odd_schemas_are_met_or_refused_soon(server: Server) -> None:
     found = {}
     for schema in SCHEMAS:
         form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
-        status, said = sent(server, "/v1/chat/completions", asking(f'"response_format": {json.dumps(form)}'))
+        body = asking(f'"response_format": {json.dumps(form)}').encode()
+        status, said, _ = server.call("/v1/chat/completions", body)
         if status not in (200, 400):
-            found[str(schema)[:200]] = (status, said[:300])
+            found[str(schema)[:200]] = (status, said)
     assert found == {}
 
 
 def test_long_messages_are_read_in_part(server: Server) -> None:
     for more in ("red 2 blue 3 ", "a, ", "not red 2 ", "'a ", "x"):
         text = "recommend 3 items for user u001: " + more * (100_000 // len(more))
-        found = server.chat(text)
-        if found.get("genrec", {}).get("task"):
-            assert any("2,000 of" in w for w in found["genrec"]["warnings"])
+        assert any("2,000 of" in w for w in server.chat(text)["genrec"]["warnings"])
     task = "### Task:\nGenerate 1-3 broad tags categorizing the main themes.\n"
     for more in ("\n", "<chat_history>", " \n1. "):
         assert server.chat(task + more * (100_000 // len(more)))["content"].startswith('{"tags"')

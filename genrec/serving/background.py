@@ -31,9 +31,9 @@ HEADS = (
     (re.compile(r"Given the following[^\n]{0,20}please reply with a title for the chat", re.I), "plain_title"),
 )
 TASKS = {name for _, name in HEADS}
-TURN = re.compile(r"^[ \t]*(user|human|assistant|ai)[ \t]*:[ \t]*(.*)$", re.I | re.M)
-RESPONSE = re.compile(r"^[ \t]*(?:\d+[.)]|-)[ \t]*(.+)$", re.M)
-LISTED = re.compile(r"^[ \t]*(?:assistant:[ \t]*)?1\. \*\*", re.I | re.M)  # the first item of a list
+TURN = re.compile(r"^[ \t]*(user|human|assistant|ai)\s*:\s*(.*)$", re.I | re.M)
+RESPONSE = re.compile(r"^[ \t]*(?:\d+[.)]|-)\s*(.+)$", re.M)
+LISTED = re.compile(r"^[ \t]*(?:assistant:\s*)?1\. \*\*", re.I | re.M)  # the first item of a list
 WORDS = 5  # of a title
 MOST = 400  # characters of a follow-up
 
@@ -123,9 +123,9 @@ def said_of(text: str) -> str:
 
 def within(text: str, tag: str) -> str | None:
     """What the last `<tag>` holds."""
-    _, opened, rest = text.rpartition(f"<{tag}>")
-    held, closed, _ = rest.partition(f"</{tag}>")
-    return held if opened and closed else None
+    opened = [m.end() for m in re.finditer(f"<{tag}>", text, re.I)][-1:]
+    closed = re.compile(f"</{tag}>", re.I).search(text, *opened)
+    return text[opened[0] : closed.start()] if opened and closed else None
 
 
 def tags_of(text: str, about: About) -> list[str]:

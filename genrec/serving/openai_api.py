@@ -22,7 +22,6 @@ from .ids import new_id
 from .messages import Message, read_input, read_messages, whole_characters
 from .recommender_api import caller, gone, limit_lists, service_of
 from .service import Done, Service
-from .structured import filled
 
 router = APIRouter(tags=["openai"])
 
@@ -286,6 +285,8 @@ def finished(recommender: Recommender, asked: Asked, manner: Manner, said: Said)
     """An answer in the form that is wanted, cut where it must end."""
     text, reason = said.text, "stop" if said.ended else "length"
     if manner.schema is not None:
+        from .structured import filled
+
         text = filled(manner.schema, said.content, said.text, manner.field)
     elif manner.json:
         try:
