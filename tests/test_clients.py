@@ -10,6 +10,7 @@ import subprocess
 import sys
 import venv
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,18 @@ FRAMEWORKS = ("langchain", "llama_index", "litellm", "gradio")
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def server(toy_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    copy = tmp_path_factory.mktemp("served") / "toy"
+@contextmanager
+def served(toy_run: Path, folder: Path) -> Iterator[Server]:
+    """A server on a copy of the run, whose store is its own."""
+    copy = folder / "toy"
     shutil.copytree(toy_run, copy)
     with serving(copy, "--record-events") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def server(toy_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with served(toy_run, tmp_path_factory.mktemp("served")) as found:
         yield found
 
 
@@ -170,12 +178,14 @@ def test_continue(server: Server, listed: str, tmp_path: Path) -> None:
     assert numbered[0] == "4"
 
 
-def test_schemathesis(server: Server) -> None:
+def test_schemathesis(toy_run: Path, tmp_path: Path) -> None:
     python = python_of("frameworks")
-    command = [python, str(Path(python).with_name("schemathesis")), "run", f"{server.url}/openapi.json"]
+    tool = [python, str(Path(python).with_name("schemathesis")), "run"]
     checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
     options = ["--max-examples", "25", "--checks", checks, "--no-color", "--generation-deterministic"]
-    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=900)
+    with served(toy_run, tmp_path) as own:  # it adds items and users of its own
+        command = [*tool, f"{own.url}/openapi.json", *options]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout[-5000:]
 
 
