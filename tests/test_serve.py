@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import jwt
 import pytest
 from serving import Server, serving
 
@@ -335,6 +336,21 @@ def test_keys(run: Path, tmp_path: Path) -> None:
         )
         assert server.call("/v1/users/u001", **named)[0] == 403
         assert server.get("/v1/users/u001", **app)["events"]
+
+
+def test_users_that_a_frontend_signs(run: Path) -> None:
+    secret = "a secret of thirty-two bytes or more"
+    with serving(run, GENREC_API_KEYS="app-key", GENREC_USER_JWT_SECRET=secret) as server:
+
+        def signed(user: str, by: str = secret) -> dict[str, str]:
+            claims = {"sub": user, "iss": "open-webui", "exp": int(time.time()) + 300}
+            return {"authorization": "Bearer app-key", "x_openwebui_user_jwt": jwt.encode(claims, by, "HS256")}
+
+        said = server.chat("recommend something", headers=signed("u003"))
+        assert said["genrec"]["understood"]["user_id"] == "u003"
+        assert server.call("/v1/users/u001", **signed("u003"))[0] == 403
+        status, error, _ = server.call("/v1/users/u003", **signed("u003", "another secret of thirty-two bytes"))
+        assert (status, error["error"]["code"]) == (401, "invalid_user_token")
 
 
 @pytest.mark.parametrize(

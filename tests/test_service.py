@@ -6,9 +6,12 @@ import threading
 import time
 from pathlib import Path
 
+import jwt
 import pytest
 
+from genrec.errors import DataError
 from genrec.serving import service as services
+from genrec.serving.callers import Caller, caller_of
 from genrec.serving.config import Keys, ServeConfig, read_keys
 from genrec.serving.errors import ApiError
 from genrec.serving.service import Done, Service
@@ -87,3 +90,37 @@ def test_keys_of_file_and_environment(tmp_path: Path, monkeypatch: pytest.Monkey
         with pytest.raises(KeyError):
             keys.user_of(wrong)
     assert not Keys({}) and "three" not in repr(keys)
+
+
+SECRET = "of thirty-two bytes, or of more than that"
+
+
+def token(secret: str = SECRET, **claims: object) -> str:
+    """A user's token as Open WebUI makes it; a claim that is None is left out."""
+    now = int(time.time())
+    own = {"sub": "u003", "email": "a@b.example", "iss": "open-webui", "iat": now, "exp": now + 300, **claims}
+    return jwt.encode({k: v for k, v in own.items() if v is not None}, secret, "HS256")
+
+
+def test_a_signed_user_is_the_only_one_who_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GENREC_API_KEYS", "app,own")
+    monkeypatch.setenv("GENREC_USER_JWT_SECRET", SECRET)
+    keys, config = read_keys(None), ServeConfig()
+    app = {"authorization": "Bearer app", "x-openwebui-user-id": "u001", "x-genrec-user": "u001"}
+    assert caller_of(app, keys, config) == Caller()  # anybody on the way could have written these
+    assert caller_of(app | {"x-openwebui-user-jwt": token()}, keys, config) == Caller("u003", True)
+    unsigned = jwt.encode({"sub": "u003", "iss": "open-webui", "exp": time.time() + 300}, "", "none")
+    late = token(exp=int(time.time()) - 120)
+    for wrong in (token("x" * 40), late, token(iss="another"), token(exp=None), token(sub=None), unsigned, "", "a.b.c"):
+        with pytest.raises(ApiError) as error:
+            caller_of(app | {"x-openwebui-user-jwt": wrong}, keys, config)
+        assert (error.value.status, error.value.code) == (401, "invalid_user_token")
+    assert SECRET not in repr(keys)
+
+
+@pytest.mark.parametrize(("secret", "keys", "said"), [("short", "app", "at least 32"), (SECRET, "", "no key is")])
+def test_a_secret_that_could_not_protect(secret: str, keys: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GENREC_API_KEYS", keys)
+    monkeypatch.setenv("GENREC_USER_JWT_SECRET", secret)
+    with pytest.raises(DataError, match=said):
+        read_keys(None)

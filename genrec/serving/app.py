@@ -19,7 +19,7 @@ from starlette.middleware.cors import CORSMiddleware
 from .. import __version__
 from ..errors import GenrecError
 from . import openai_api, page, recommender_api
-from .config import Keys, ServeConfig, check, read_keys
+from .config import KEYS_VARIABLE, Keys, ServeConfig, check, read_keys
 from .errors import ERRORS, ApiError, from_genrec, invalid
 from .guard import Guard, error_response
 from .mcp_server import mcp_app
@@ -176,7 +176,7 @@ def serve(config: ServeConfig, say: Any) -> None:
         f"genrec {__version__} serves {service.name} at http://{shown}:{port} (OpenAI clients: http://{shown}:{port}/v1)"
     )
     if not keys:
-        say(f"no key is asked for; --keys FILE or {'GENREC_API_KEYS'} asks for one")
+        say(f"no key is asked for; --keys FILE or {KEYS_VARIABLE} asks for one")
     own = uvicorn.Config(
         app,
         log_config=None,

@@ -7,6 +7,8 @@ from .config import Keys, ServeConfig
 from .errors import ApiError
 
 USER_HEADERS = ("x-genrec-user", "x-openwebui-user-id")
+SIGNED_HEADER = "x-openwebui-user-jwt"
+CLOCKS = 30  # seconds that the clocks of two machines may differ
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Caller:
 
 
 def caller_of(headers: Mapping[str, str], keys: Keys, config: ServeConfig) -> Caller:
-    """Who asks; raises ApiError 401 for a missing or wrong key.
+    """Who asks; raises ApiError 401 for a missing or wrong key, or a name that is not signed as it must be.
 
     A header that names a user counts only where keys are configured: without them anybody could send it. Who is named
     so may ask about nobody else, unless --any-user is given.
@@ -55,5 +57,23 @@ def caller_of(headers: Mapping[str, str], keys: Keys, config: ServeConfig) -> Ca
         ) from None
     if bound is not None:
         return Caller(bound, True)
-    named = next((headers[h].strip() for h in USER_HEADERS if headers.get(h, "").strip()), None)
+    if keys.secret is not None:
+        named = signed_user(headers[SIGNED_HEADER], keys.secret) if SIGNED_HEADER in headers else None
+    else:
+        named = next((headers[h].strip() for h in USER_HEADERS if headers.get(h, "").strip()), None)
     return Caller(named, named is not None and not config.any_user)
+
+
+def signed_user(token: str, secret: str) -> str:
+    """The user that Open WebUI names in a token which it signed; raises ApiError 401 for another or a late one."""
+    import jwt
+
+    try:
+        claims = jwt.decode(
+            token, secret, ["HS256"], {"require": ["exp", "iss", "sub"]}, issuer="open-webui", leeway=CLOCKS
+        )
+    except jwt.InvalidTokenError as error:
+        raise ApiError(
+            401, f"{SIGNED_HEADER}: {error}", "authentication_error", param=SIGNED_HEADER, code="invalid_user_token"
+        ) from None
+    return str(claims["sub"])

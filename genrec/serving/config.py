@@ -4,7 +4,7 @@ import hmac
 import ipaddress
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
@@ -13,6 +13,8 @@ from ..errors import DataError, GenrecError
 from ..options import option
 
 KEYS_VARIABLE = "GENREC_API_KEYS"
+SECRET_VARIABLE = "GENREC_USER_JWT_SECRET"
+SECRET_LEAST = 32  # bytes: as long as a signature by HS256 (RFC 7518, 3.2)
 LOCAL = ("127.0.0.1", "::1", "localhost")
 
 
@@ -58,9 +60,13 @@ class ServeConfig:
 
 @dataclass(frozen=True)
 class Keys:
-    """The keys that are accepted, as digests; the user that a key is bound to, or None. Empty: no key is asked for."""
+    """The keys that are accepted, as digests; the user that a key is bound to, or None. Empty: no key is asked for.
+
+    secret: what a frontend signs its user's name with; then an unsigned name does not count.
+    """
 
     users: Mapping[bytes, str | None]
+    secret: str | None = field(default=None, repr=False)
 
     def __bool__(self) -> bool:
         return bool(self.users)
@@ -77,7 +83,7 @@ class Keys:
 
 
 def read_keys(file: str | None) -> Keys:
-    """The keys of a file and of the environment; raises DataError for a line that is none."""
+    """The keys of a file and of the environment, and its secret; raises DataError for what is none."""
     lines = [("the environment", n, key.strip()) for n, key in enumerate(os.environ.get(KEYS_VARIABLE, "").split(","))]
     if file is not None:
         try:
@@ -97,7 +103,12 @@ def read_keys(file: str | None) -> Keys:
         users[sha256(parts[0].encode()).digest()] = parts[1] if len(parts) == 2 else None
     if file is not None and not users:
         raise DataError(f"--keys {file}: no key in it")
-    return Keys(users)
+    secret = os.environ.get(SECRET_VARIABLE) or None
+    if secret is not None and len(secret.encode()) < SECRET_LEAST:
+        raise DataError(f"{SECRET_VARIABLE}: {len(secret.encode())} bytes; at least {SECRET_LEAST} are needed")
+    if secret is not None and not users:
+        raise DataError(f"{SECRET_VARIABLE} is set and no key is: users named in a header count only beside a key")
+    return Keys(users, secret)
 
 
 def is_local(host: str) -> bool:
