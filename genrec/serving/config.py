@@ -103,7 +103,7 @@ def read_keys(file: str | None) -> Keys:
         users[sha256(parts[0].encode()).digest()] = parts[1] if len(parts) == 2 else None
     if file is not None and not users:
         raise DataError(f"--keys {file}: no key in it")
-    secret = os.environ.get(SECRET_VARIABLE) or None
+    secret = os.environ.get(SECRET_VARIABLE, "").strip() or None
     if secret is not None and len(secret.encode()) < SECRET_LEAST:
         raise DataError(f"{SECRET_VARIABLE}: {len(secret.encode())} bytes; at least {SECRET_LEAST} are needed")
     if secret is not None and not users:
