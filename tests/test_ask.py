@@ -189,6 +189,17 @@ def test_what_cannot_be_answered_is_said(run: Recommender) -> None:
     assert asked(run, "will user u001 buy red 4?").task is None
 
 
+def test_what_cannot_be_answered_is_said_in_the_language_of_the_sentence(run: Recommender) -> None:
+    found = asked(run, "帮用户u001订一张去上海的机票")
+    assert found.task is None and "我没听懂" in found.answer
+    offered = found.answer.partition("您可以这样问：")[2].split("；")
+    assert len(offered) > 3
+    for example in offered:  # what is offered is understood
+        own = asked(run, example)
+        assert own.task is not None or "nothing" in own.answer or "at least" in own.answer, (example, own.answer)
+    assert "I did not understand" in asked(run, "movies like 霸王别姬").answer
+
+
 def test_a_conversation(run: Recommender) -> None:
     reader, conversation = reader_of(run), Conversation()
     said: list[Answer] = []

@@ -239,6 +239,14 @@ def test_a_schema_is_met_or_refused(server: Server) -> None:
 
 def test_small_talk_without_a_model_that_talks_says_what_can_be_asked(server: Server) -> None:
     assert server.chat("hello, how are you?")["content"].startswith("You can ask, for example: ")
+    said = server.chat("你好，今天过得怎么样？")["content"]
+    assert said.startswith("您可以这样问：给用户") and "recommend" not in said
+
+
+def test_a_server_that_is_told_its_language(run: Path) -> None:
+    with serving(run, "--language", "zh") as server:
+        assert server.chat("hello, how are you?")["content"].startswith("您可以这样问：")
+        assert server.chat("recommend 3 items for user u001")["content"].startswith("For user u001:")
 
 
 # --- mistakes -----------------------------------------------------------------------------------------------------

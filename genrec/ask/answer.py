@@ -1,5 +1,6 @@
 """A Request to an answer: text for people, structure for programs."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -9,12 +10,11 @@ from ..recommender import Recommender
 from ..tasks.task import Task, render, shipped_tasks
 from .conditions import SHOWN
 from .conversation import LISTS, Conversation, follow, settled
-from .language import language
+from .language import language, language_of
 from .understand import LONGEST, Known, Mention, Reader, Request
 
 DEFAULT_K = 10
 CLOSE = 3  # ids named beside one that is unknown
-WANTED = {"next_item": "a recommendation is wanted", "rank": "items are to be ranked"}
 INSTEAD = {"click": "rating"}  # what answers nearly the same where a data set lacks a task
 
 
@@ -36,13 +36,13 @@ class Answer:
         return base | self.content | {"understood": self.understood, "warnings": list(self.warnings)}
 
 
-def reader_of(recommender: Recommender) -> Reader:
-    """A reader that knows a run's users, titles, conditions and tasks."""
+def reader_of(recommender: Recommender, speaks: str | None = None) -> Reader:
+    """A reader that knows a run's users, titles, conditions and tasks; speaks: as `Reader` has it."""
     known = [
         Known(name, tuple(recommender.tasks(name)), recommender.catalogue(name), user_test(recommender, name))
         for name in recommender.datasets
     ]
-    return Reader(known, all_tasks(recommender))
+    return Reader(known, all_tasks(recommender), speaks)
 
 
 def user_test(recommender: Recommender, dataset: str) -> Any:
@@ -89,7 +89,7 @@ def reply(
         request, notes = prepared(recommender, request, before)
         found = respond(recommender, reader, request, held, said.task, explain)
     except GenrecError as error:
-        text = f"{error}\n{can_ask(recommender, reader)}"
+        text = f"{error}\n{can_ask(recommender, reader, request.language)}"
         found = Answer(None, text, content={"refused": str(error)}, understood=understood(request))
         return found, remembered(before, held, request, None)
     if len(sentence) > LONGEST:
@@ -189,28 +189,40 @@ def note_on(mention: Mention) -> str | None:
 
 def refusal(recommender: Recommender, reader: Reader, request: Request) -> Answer:
     """What was understood, what was not, and what can be asked."""
-    missed = ", ".join(map(repr, request.missed))
-    lines = [f"I understood: {', '.join(parts)}."] if (parts := entities(request)) else []
-    if request.task is None:
-        lines.append("I did not understand what is asked" + (f": {missed}." if missed else "."))
-    else:
-        lines.append(f"I did not understand: {missed}.")
-    return Answer(None, "\n".join([*lines, can_ask(recommender, reader)]), understood=understood(request))
+    says = language().says[request.language]
+    joint = says["part_joint"]
+    lines = [says["understood"].format(parts=joint.join(parts))] if (parts := entities(request)) else []
+    missed = joint.join(map(repr, request.missed))
+    asked = "missed" if request.task is not None else "task_missed_in" if missed else "task_missed"
+    lines += [says[asked].format(missed=missed), can_ask(recommender, reader, request.language)]
+    return Answer(None, "\n".join(lines), understood=understood(request))
 
 
 def entities(request: Request) -> list[str]:
     """The request and its entities in words."""
-    parts = [WANTED.get(request.task, request.task)] if request.task else []
-    parts += [f"user {request.user_id}"] if request.user_id is not None else []
+    says = language().says[request.language]
+    parts = [says.get(request.task, request.task)] if request.task else []
+    parts += [says["user"].format(user=request.user_id)] if request.user_id is not None else []
     parts += [m.title for m in request.items]
-    parts += [f"not {m.title}" for m in request.without]
+    parts += [says["without"].format(title=m.title) for m in request.without]
     parts += [c.words() for c in request.conditions]
-    return parts + ([f"{request.k} items"] if request.k is not None else [])
+    return parts + ([says["size"].format(k=request.k)] if request.k is not None else [])
 
 
-def can_ask(recommender: Recommender, reader: Reader) -> str:
-    """One example for each task of the run, with its own users and titles."""
+def can_ask(recommender: Recommender, reader: Reader, spoken: str) -> str:
+    """What can be asked, in a language."""
+    says = language().says[spoken]
+    return says["can_ask"].format(examples=says["example_joint"].join(examples_of(recommender, reader, spoken)))
+
+
+def examples_of(recommender: Recommender, reader: Reader, spoken: str) -> list[str]:
+    """One example for each task of the run, with its own users and titles; in another language where it has none in
+    this one."""
     found: dict[str, str] = {}
+
+    def first(examples: Sequence[str]) -> str:
+        return next((e for e in examples if language_of(re.sub(r"{\w+}", "", e)) == spoken), examples[0])
+
     for name in recommender.datasets:
         items = recommender.catalogue(name).sort("train_count", descending=True, maintain_order=True)
         titles = [t for t in items["title"].head(5).to_list() if t] or ["..."]
@@ -228,10 +240,10 @@ def can_ask(recommender: Recommender, reader: Reader) -> str:
         own = recommender.tasks(name)
         for task in own:
             if reader.tasks[task].ask:
-                found.setdefault(task, render(reader.tasks[task].ask[0], values))
+                found.setdefault(task, render(first(reader.tasks[task].ask), values))
         for extra in ("rank", "explain") if "next_item" in own else ():
-            found.setdefault(extra, render(language().requests[extra][0], values))
-    return "You can ask, for example: " + "; ".join(found.values())
+            found.setdefault(extra, render(first(language().requests[extra]), values))
+    return list(found.values())
 
 
 # --- answering ----------------------------------------------------------------------------------------------------

@@ -61,6 +61,7 @@ def again(last: Request, said: Request) -> Request:
         conditions=joined(last.conditions, said.conditions),
         missed=said.missed,
         certainty=said.certainty,
+        language=said.language,
     )
 
 

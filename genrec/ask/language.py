@@ -1,5 +1,7 @@
-"""The words that sentences are read by, one YAML file per language under words/, all read together."""
+"""The words that sentences are read by, and what is said of those that were not understood: one YAML file per language
+under words/, all read together."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -46,6 +48,16 @@ class Phrases:
         return 0
 
 
+HAN = re.compile(r"[\u4e00-\u9fff]")
+LATIN_WORD = re.compile(r"[A-Za-z]+")
+
+
+def language_of(text: str) -> str:
+    """`zh` for a text with more than two Chinese characters to each Latin word, so that a title of the other language
+    does not decide; else `en`."""
+    return "zh" if len(HAN.findall(text)) > 2 * len(LATIN_WORD.findall(text)) else "en"
+
+
 CHINESE_DIGITS = {c: n for n, c in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2}
 CHINESE_UNITS = {"十": 10, "百": 100, "千": 1_000}
 
@@ -70,7 +82,10 @@ def chinese_number(text: str) -> int | None:
 
 @dataclass(frozen=True)
 class Language:
-    """All languages together: phrases by what they do, other words for values, and examples of requests."""
+    """All languages together: phrases by what they do, other words for values, and examples of requests.
+
+    says: by language, what is said where a sentence was not understood.
+    """
 
     users: Phrases
     before_user: Phrases
@@ -98,6 +113,7 @@ class Language:
     pairs: Mapping[str, tuple[str, ...]]
     plain: frozenset[str]
     requests: Mapping[str, tuple[str, ...]]
+    says: Mapping[str, Mapping[str, str]]
 
     def number(self, words: Sequence[Word], place: int) -> tuple[int, int | None]:
         """Words and value of a number that begins at a place: `20`, `half a dozen`, `twenty five`, `三十六`; value None
@@ -154,8 +170,9 @@ COMPARISONS = ("before_number", "after_number")
 @cache
 def language() -> Language:
     """What the files under words/ hold."""
-    files = [f for f in resources.files(__package__).joinpath("words").iterdir() if f.name.endswith(".yaml")]
-    loaded = [yaml.safe_load(f.read_text(encoding="utf-8")) for f in sorted(files, key=lambda f: f.name)]
+    folder = resources.files(__package__).joinpath("words")
+    files = sorted((f for f in folder.iterdir() if f.name.endswith(".yaml")), key=lambda f: f.name)
+    loaded = [yaml.safe_load(f.read_text(encoding="utf-8")) for f in files]
 
     def listed(name: str) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
@@ -180,4 +197,5 @@ def language() -> Language:
         pairs={name: tuple(values) for words in loaded for name, values in words["pairs"].items()},
         plain=frozenset(plain),
         requests={name: tuple(examples) for name, examples in listed("requests").items()},
+        says={file.name.removesuffix(".yaml"): words["says"] for file, words in zip(files, loaded, strict=True)},
     )

@@ -19,7 +19,7 @@ from ..data.titles import Match, TitleIndex, Word, key, words_of
 from ..tasks.task import Task
 from .classify import HISTORY, LIKE, NONE, Classifier
 from .conditions import SHOWN, Attributes, Condition
-from .language import Language, language
+from .language import Language, language, language_of
 
 CERTAIN = 0.45  # a request less probable than this is not taken for understood
 MOST = 1_000  # longest list that a number in a sentence asks for
@@ -123,7 +123,7 @@ class Request:
     task: a task's name, `rank`, `explain`, in a conversation also `more`, `seen`, `change`; None where nothing was
     recognised. like: the items are what the wanted ones should resemble. without: items that a list should leave out.
     k: None where no number was said.
-    missed: words that were not understood.
+    missed: words that were not understood. language: of what is said about them.
     """
 
     task: str | None
@@ -137,6 +137,7 @@ class Request:
     text: str | None = None
     missed: tuple[str, ...] = ()
     certainty: float = 0.0
+    language: str = "en"
 
     def to_json(self) -> dict[str, Any]:
         """The reading as JSON values."""
@@ -196,11 +197,13 @@ class Reading:
 
 
 class Reader:
-    """Reads sentences about the data sets of a run."""
+    """Reads sentences about the data sets of a run. speaks: the language of what is said of sentences that were not
+    understood; None for that of each sentence."""
 
-    def __init__(self, known: Sequence[Known], tasks: Mapping[str, Task]) -> None:
+    def __init__(self, known: Sequence[Known], tasks: Mapping[str, Task], speaks: str | None = None) -> None:
         self.known = {k.name: k for k in known}
         self.tasks = tasks
+        self.speaks = speaks
         self.language: Language = language()
         examples = {name: task.ask for name, task in tasks.items()}
         alone = {n: e for n, e in self.language.requests.items() if n not in FOLLOW_UPS}
@@ -273,6 +276,7 @@ class Reader:
             text=quote,
             missed=() if is_text else self.missed(text, reading),
             certainty=certainty,
+            language=self.speaks or language_of(text),
         )
         return replace(request, user_id=None, items=(), k=None, conditions=()) if is_text else request
 
@@ -785,10 +789,13 @@ class Reader:
                     reading.set(n, n + 1, "TITLE")
 
     def missed(self, text: str, reading: Reading) -> tuple[str, ...]:
-        """Runs of words that have no known part in the sentence."""
+        """Runs of words that have no known part in the sentence; of a Chinese one only words in Latin letters, since
+        single signs say little."""
+        chinese = language_of(text) == "zh"
         runs: list[tuple[int, int]] = []
         for n, word in enumerate(reading.words):
-            unknown = reading.marks[n] is None and word.text.isascii() and not word.text.isdecimal()
+            told = word.text.isascii() or not chinese
+            unknown = reading.marks[n] is None and told and not word.text.isdecimal()
             if unknown and word.text not in self.vocabulary:
                 lo = runs.pop()[0] if runs and runs[-1][1] == n else n
                 runs.append((lo, n + 1))

@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..ask.answer import Answer, can_ask, recall, reply
+from ..ask.answer import Answer, can_ask, examples_of, recall, reply
 from ..ask.conversation import Conversation
+from ..ask.language import language_of
 from ..ask.understand import Reader
 from ..errors import UnavailableError
 from ..recommender import NOT_READ, Recommender
@@ -53,7 +54,7 @@ def chat(recommender: Recommender, reader: Reader, asked: Asked, most: int | Non
         return handed(Said(answer_background(task, asked.messages, about(recommender, reader))), hand)
     turns, sentence = turns_of(asked.messages)
     if not sentence:
-        return handed(Said(can_ask(recommender, reader)), hand)
+        return handed(Said(can_ask(recommender, reader, reader.speaks or "en")), hand)
     user = user_of(recommender, asked)
     dataset = asked.dataset if asked.dataset in recommender.datasets else None
     before = Conversation()
@@ -62,7 +63,7 @@ def chat(recommender: Recommender, reader: Reader, asked: Asked, most: int | Non
         before = recall(recommender, reader, said, listed_in(recommender, answered), before, dataset, user)
     found, _ = reply(recommender, reader, sentence, before, dataset, user=user, allowed=asked.caller.may_see)
     if small_talk(found):
-        return talked(recommender, reader, asked, most, hand)
+        return talked(recommender, reader, asked, sentence, most, hand)
     found = with_reasons(recommender, found)
     return handed(Said(markdown(found), found.to_json()), hand)
 
@@ -113,7 +114,12 @@ def small_talk(found: Answer) -> bool:
 
 
 def talked(
-    recommender: Recommender, reader: Reader, asked: Asked, most: int | None, hand: Callable[[str], None]
+    recommender: Recommender,
+    reader: Reader,
+    asked: Asked,
+    sentence: str,
+    most: int | None,
+    hand: Callable[[str], None],
 ) -> Said:
     """Small talk by the backbone, or what can be asked where it cannot talk."""
     messages = [{"role": "system", "content": SYSTEM}]
@@ -123,7 +129,7 @@ def talked(
     try:
         text, ended = recommender.talk(messages, min(most or TALK_TOKENS, TALK_TOKENS), hand)
     except UnavailableError:
-        return handed(Said(can_ask(recommender, reader)), hand)
+        return handed(Said(can_ask(recommender, reader, reader.speaks or language_of(sentence))), hand)
     return Said(text, ended=ended or (most or TALK_TOKENS) >= TALK_TOKENS)
 
 
@@ -137,7 +143,7 @@ def about(recommender: Recommender, reader: Reader) -> About:
         for column in items.columns:
             if items.schema[column].is_nested():
                 tags += [str(v) for v in items[column].explode().drop_nulls().unique(maintain_order=True).to_list()]
-    examples = can_ask(recommender, reader).partition(": ")[2].split("; ")
+    examples = examples_of(recommender, reader, reader.speaks or "en")
     return About(tuple(titles), tuple(dict.fromkeys(tags)), tuple(examples))
 
 

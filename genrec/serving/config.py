@@ -45,6 +45,9 @@ class ServeConfig:
     allowed_host: tuple[str, ...] = option(
         (), "names that this server is reached by, for the Host check; may be repeated", metavar="HOST"
     )
+    language: Literal["en", "zh"] | None = option(
+        None, "language of what is said where a request is not understood (default: that of the request)"
+    )
     record_events: bool = option(False, "MCP clients may record events")
     queue: int = option(256, "requests waiting for the model at most; more are answered 429")
     timeout: float = option(60.0, "seconds until a request is given up with 504")

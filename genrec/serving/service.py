@@ -81,7 +81,7 @@ class Service:
         )
         engine = SharedEngine(recommender.engine.model, prefix_bytes=config.prefix_mib * 2**20)
         recommender.engine = engine
-        self._recommender, self._reader = recommender, reader_of(recommender)
+        self._recommender, self._reader = recommender, reader_of(recommender, config.language)
         self._look_at_store(recommender)
         for name in recommender.datasets:
             self.metrics.items.labels(name).set(recommender.catalogue(name).height)
