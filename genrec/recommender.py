@@ -36,6 +36,7 @@ from .tasks.vocabulary import EVENT
 
 if TYPE_CHECKING:
     from .inference.engine import Engine, Ranking
+    from .inference.talk import Talker
     from .inference.texts import TextVectors, Vectors
     from .inference.titles import Titles
     from .model.adapter import Adapter
@@ -651,6 +652,12 @@ class Recommender:
         return self._load_language()
 
     @cached_property
+    def _talker(self) -> "Talker":
+        from .inference.talk import Talker
+
+        return Talker(self._language)
+
+    @cached_property
     def _titles_of(self) -> dict[str, "Titles"]:
         return {}
 
@@ -1030,11 +1037,9 @@ class Recommender:
         hand: called with each piece of text as it comes. Loads the whole backbone at first; raises UnavailableError
         where it cannot talk.
         """
-        from .inference.talk import talk
-
         if not self.can_talk:
             raise UnavailableError("this backbone was not pretrained to hold a conversation")
-        return talk(self._language, messages, most, hand)
+        return self._talker.talk(messages, most, hand)
 
     def similar(
         self,
