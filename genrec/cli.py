@@ -597,7 +597,9 @@ def serve_options(parser: Parser) -> None:
     from .serving.config import ServeConfig
 
     add_options(parser, ServeConfig)
-    parser.add_argument("--log", action="store_true", help="a line for each request; never what was asked or of whom")
+    parser.add_argument(
+        "--log", action="store_true", help="a line of JSON for each request; never what was asked or of whom"
+    )
 
 
 def serve(args: argparse.Namespace) -> None:
@@ -608,10 +610,22 @@ def serve(args: argparse.Namespace) -> None:
     config = from_namespace(ServeConfig, args)
     check_run(config.run)
     if args.log:
-        logging.getLogger("genrec.serving").setLevel(logging.INFO)
+        log_requests()
     with no_collection():
         from .serving.app import serve as run
     run(config, say)
+
+
+def log_requests() -> None:
+    """Write a line of JSON for each request to stderr."""
+    from .serving.config import REQUEST_LOG
+
+    lines = logging.StreamHandler()
+    lines.setFormatter(logging.Formatter("%(message)s"))
+    requests = logging.getLogger(REQUEST_LOG)
+    requests.addHandler(lines)
+    requests.setLevel(logging.INFO)
+    requests.propagate = False
 
 
 def mcp_options(parser: Parser) -> None:

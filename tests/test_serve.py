@@ -396,7 +396,10 @@ def test_logs_hold_nothing_private(run: Path) -> None:
         assert server.ended() == 0
         time.sleep(0.2)
         text = "".join(server.lines)
-    assert "/chat/completions 200" in text and "/users/{user_id} 404" in text
+    logged = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+    found = [(line["method"], line["endpoint"], line["status"]) for line in logged]
+    assert ("POST", "/chat/completions", 200) in found and ("GET", "/users/{user_id}", 404) in found
+    assert all(line["request_id"].startswith("req") and line["ms"] >= 0 for line in logged)
     assert not [word for word in ("u007", "red 2", "no-such-user", "something") if word in text]
 
 

@@ -12,6 +12,7 @@ from typing import Literal
 from ..errors import DataError, GenrecError
 from ..options import option
 
+REQUEST_LOG = "genrec.serving.requests"
 KEYS_VARIABLE = "GENREC_API_KEYS"
 SECRET_VARIABLE = "GENREC_USER_JWT_SECRET"
 SECRET_LEAST = 32  # bytes: as long as a signature by HS256 (RFC 7518, 3.2)

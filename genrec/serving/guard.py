@@ -1,16 +1,18 @@
 """What stands before every endpoint: Host check, request ids, keys, limits, and errors that tell no secrets."""
 
+import json
 import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from datetime import UTC, datetime
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 
 from .callers import Caller, caller_of
-from .config import LOCAL, Keys, is_local
+from .config import LOCAL, REQUEST_LOG, Keys, is_local
 from .errors import ApiError, ClientGoneError, invalid, server_error
 from .ids import new_id
 from .service import Service
@@ -36,6 +38,7 @@ PUBLIC = {
 PUBLIC_FOLDERS = ("/page/", "/docs/")
 REQUEST_ID = re.compile(r"[\w.:-]{1,100}")
 logger = logging.getLogger("genrec.serving")
+requests = logging.getLogger(REQUEST_LOG)
 
 
 class Guard:
@@ -84,14 +87,15 @@ class Guard:
             endpoint = getattr(route, "path", "other").removeprefix("/v1") or "/"
             metrics.requests.labels(endpoint, str(status)).inc()
             metrics.seconds.labels(endpoint).observe(time.perf_counter() - began)
-            logger.info(
-                "%s %s %d %.0f ms %s",
-                scope["method"],
-                endpoint,
-                status,
-                (time.perf_counter() - began) * 1e3,
-                request_id,
-            )
+            line: dict[str, Any] = {
+                "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                "request_id": request_id,
+                "method": scope["method"],
+                "endpoint": endpoint,
+                "status": status,
+                "ms": round((time.perf_counter() - began) * 1e3),
+            }
+            requests.info(json.dumps(line))
 
     async def checked(self, scope: Scope, headers: Headers, receive: Receive) -> Receive:
         """Raises ApiError for what may not pass; returns a `receive` that bounds the body."""
