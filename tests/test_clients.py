@@ -185,7 +185,7 @@ def test_schemathesis(toy_run: Path, tmp_path: Path) -> None:
     options = ["--max-examples", "25", "--checks", checks, "--no-color", "--generation-deterministic"]
     with served(toy_run, tmp_path) as own:  # it adds items and users of its own
         command = [*tool, f"{own.url}/openapi.json", *options]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout[-5000:]
 
 

@@ -17,9 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import jwt
 import pytest
-from serving import Server, serving
+from serving import SECRET, Server, serving, user_token
 
 LISTED = re.compile(r"^(\d+)\. \*\*(.+?)\*\*.* `(\S+)`$", re.M)
 
@@ -347,17 +346,14 @@ def test_keys(run: Path, tmp_path: Path) -> None:
 
 
 def test_users_that_a_frontend_signs(run: Path) -> None:
-    secret = "a secret of thirty-two bytes or more"
-    with serving(run, GENREC_API_KEYS="app-key", GENREC_USER_JWT_SECRET=secret) as server:
-
-        def signed(user: str, by: str = secret) -> dict[str, str]:
-            claims = {"sub": user, "iss": "open-webui", "exp": int(time.time()) + 300}
-            return {"authorization": "Bearer app-key", "x_openwebui_user_jwt": jwt.encode(claims, by, "HS256")}
-
-        said = server.chat("recommend something", headers=signed("u003"))
+    app = {"authorization": "Bearer app-key"}
+    with serving(run, GENREC_API_KEYS="app-key", GENREC_USER_JWT_SECRET=SECRET) as server:
+        signed = app | {"x_openwebui_user_jwt": user_token()}
+        said = server.chat("recommend something", headers=signed)
         assert said["genrec"]["understood"]["user_id"] == "u003"
-        assert server.call("/v1/users/u001", **signed("u003"))[0] == 403
-        status, error, _ = server.call("/v1/users/u003", **signed("u003", "another secret of thirty-two bytes"))
+        assert server.call("/v1/users/u001", **signed)[0] == 403
+        forged = app | {"x_openwebui_user_jwt": user_token("another secret of thirty-two bytes")}
+        status, error, _ = server.call("/v1/users/u003", **forged)
         assert (status, error["error"]["code"]) == (401, "invalid_user_token")
 
 

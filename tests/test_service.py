@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jwt
 import pytest
+from serving import SECRET, user_token
 
 from genrec.errors import DataError
 from genrec.serving import service as services
@@ -92,26 +93,25 @@ def test_keys_of_file_and_environment(tmp_path: Path, monkeypatch: pytest.Monkey
     assert not Keys({}) and "three" not in repr(keys)
 
 
-SECRET = "of thirty-two bytes, or of more than that"
-
-
-def token(secret: str = SECRET, **claims: object) -> str:
-    """A user's token as Open WebUI makes it; a claim that is None is left out."""
-    now = int(time.time())
-    own = {"sub": "u003", "email": "a@b.example", "iss": "open-webui", "iat": now, "exp": now + 300, **claims}
-    return jwt.encode({k: v for k, v in own.items() if v is not None}, secret, "HS256")
-
-
 def test_a_signed_user_is_the_only_one_who_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GENREC_API_KEYS", "app,own")
     monkeypatch.setenv("GENREC_USER_JWT_SECRET", SECRET)
     keys, config = read_keys(None), ServeConfig()
     app = {"authorization": "Bearer app", "x-openwebui-user-id": "u001", "x-genrec-user": "u001"}
     assert caller_of(app, keys, config) == Caller()  # anybody on the way could have written these
-    assert caller_of(app | {"x-openwebui-user-jwt": token()}, keys, config) == Caller("u003", True)
+    assert caller_of(app | {"x-openwebui-user-jwt": user_token()}, keys, config) == Caller("u003", True)
     unsigned = jwt.encode({"sub": "u003", "iss": "open-webui", "exp": time.time() + 300}, "", "none")
-    late = token(exp=int(time.time()) - 120)
-    for wrong in (token("x" * 40), late, token(iss="another"), token(exp=None), token(sub=None), unsigned, "", "a.b.c"):
+    late = user_token(exp=int(time.time()) - 120)
+    for wrong in (
+        user_token("x" * 40),
+        late,
+        user_token(iss="another"),
+        user_token(exp=None),
+        user_token(sub=None),
+        unsigned,
+        "",
+        "a.b.c",
+    ):
         with pytest.raises(ApiError) as error:
             caller_of(app | {"x-openwebui-user-jwt": wrong}, keys, config)
         assert (error.value.status, error.value.code) == (401, "invalid_user_token")

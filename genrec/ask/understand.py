@@ -221,6 +221,10 @@ class Reader:
 
     # --- a sentence ---------------------------------------------------------------------------------------------------
 
+    def spoken(self, text: str) -> str:
+        """The language of what is said of a text that was not understood."""
+        return self.speaks or language_of(text)
+
     def read(
         self, sentence: str, dataset: str | None = None, shown: Sequence[str] = (), follows: bool = False
     ) -> Request:
@@ -276,7 +280,7 @@ class Reader:
             text=quote,
             missed=() if is_text else self.missed(text, reading),
             certainty=certainty,
-            language=self.speaks or language_of(text),
+            language=self.spoken(text),
         )
         return replace(request, user_id=None, items=(), k=None, conditions=()) if is_text else request
 

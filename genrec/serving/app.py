@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -32,7 +31,6 @@ STAINLESS = (  # what OpenAI's clients send from a browser
 ).split(", ")
 HEADERS = ("authorization", "content-type", "x-api-key", "api-key", "x-request-id", "x-genrec-user", "x-genrec-task")
 ORIGINS = (r"tauri://localhost", r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
-logger = logging.getLogger("genrec.serving")
 
 
 def create_app(config: ServeConfig, keys: Keys) -> FastAPI:

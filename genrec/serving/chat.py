@@ -7,7 +7,6 @@ from typing import Any
 
 from ..ask.answer import Answer, can_ask, examples_of, recall, reply
 from ..ask.conversation import Conversation
-from ..ask.language import language_of
 from ..ask.understand import Reader
 from ..errors import UnavailableError
 from ..recommender import NOT_READ, Recommender
@@ -54,7 +53,7 @@ def chat(recommender: Recommender, reader: Reader, asked: Asked, most: int | Non
         return handed(Said(answer_background(task, asked.messages, about(recommender, reader))), hand)
     turns, sentence = turns_of(asked.messages)
     if not sentence:
-        return handed(Said(can_ask(recommender, reader, reader.speaks or "en")), hand)
+        return handed(Said(can_ask(recommender, reader, reader.spoken(sentence))), hand)
     user = user_of(recommender, asked)
     dataset = asked.dataset if asked.dataset in recommender.datasets else None
     before = Conversation()
@@ -129,7 +128,7 @@ def talked(
     try:
         text, ended = recommender.talk(messages, min(most or TALK_TOKENS, TALK_TOKENS), hand)
     except UnavailableError:
-        return handed(Said(can_ask(recommender, reader, reader.speaks or language_of(sentence))), hand)
+        return handed(Said(can_ask(recommender, reader, reader.spoken(sentence))), hand)
     return Said(text, ended=ended or (most or TALK_TOKENS) >= TALK_TOKENS)
 
 
@@ -143,7 +142,7 @@ def about(recommender: Recommender, reader: Reader) -> About:
         for column in items.columns:
             if items.schema[column].is_nested():
                 tags += [str(v) for v in items[column].explode().drop_nulls().unique(maintain_order=True).to_list()]
-    examples = examples_of(recommender, reader, reader.speaks or "en")
+    examples = examples_of(recommender, reader, reader.spoken(""))
     return About(tuple(titles), tuple(dict.fromkeys(tags)), tuple(examples))
 
 

@@ -86,16 +86,18 @@ class Guard:
             route = scope.get("route")
             endpoint = getattr(route, "path", "other").removeprefix("/v1") or "/"
             metrics.requests.labels(endpoint, str(status)).inc()
-            metrics.seconds.labels(endpoint).observe(time.perf_counter() - began)
-            line: dict[str, Any] = {
-                "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-                "request_id": request_id,
-                "method": scope["method"],
-                "endpoint": endpoint,
-                "status": status,
-                "ms": round((time.perf_counter() - began) * 1e3),
-            }
-            requests.info(json.dumps(line))
+            seconds = time.perf_counter() - began
+            metrics.seconds.labels(endpoint).observe(seconds)
+            if requests.isEnabledFor(logging.INFO):
+                line: dict[str, Any] = {
+                    "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                    "request_id": request_id,
+                    "method": scope["method"],
+                    "endpoint": endpoint,
+                    "status": status,
+                    "ms": round(seconds * 1e3),
+                }
+                requests.info(json.dumps(line))
 
     async def checked(self, scope: Scope, headers: Headers, receive: Receive) -> Receive:
         """Raises ApiError for what may not pass; returns a `receive` that bounds the body."""
