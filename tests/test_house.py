@@ -18,7 +18,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # In the order data walks through them: a room imports from itself and from rooms before it.
 ROOMS = [
-    *("errors", "options", "files", "data", "tasks", "model", "inference", "evaluation", "training"),
+    *("errors", "options", "files", "sql", "data", "tasks", "model", "inference", "evaluation", "training"),
     *("recommender", "quality", "doctor", "ask", "serving", "cli", "__main__"),
 ]
 HEAVY = {"torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes"}

@@ -14,7 +14,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 import genrec
 from genrec.data.dataset import Dataset
-from genrec.errors import TaskError, unknown_name
+from genrec.errors import DataError, TaskError, unknown_name
 from genrec.tasks.units import RETURNS, SCHEMA, Unit, has_reviews, is_lookahead, unit_rows
 
 log = logging.getLogger(__name__)
@@ -393,11 +393,13 @@ class _Reader:
         return Negatives(self.whole(keys["per_positive"], "per_positive"), self.one_of(keys["draw"], "draw", DRAWS))
 
     def sql(self, node: Node, what: str, unit: Unit, needs: Sequence[str], horizon: int | None) -> str:
+        from genrec import sql
+
         text = self.text(node, what)
         try:
-            used = _columns(text)
-        except pl.exceptions.PolarsError as error:
-            raise self.fail(node, f"{what}: cannot read the SQL expression {text!r}: {error}") from error
+            used = sql.columns(text)
+        except DataError as error:
+            raise self.fail(node, f"{what}: cannot read the SQL expression {sql.shorten(text)}: {error}") from error
         known = {*SCHEMA, *needs, *(("item_ids",) if unit == "basket" else ()), *(("text",) if unit == "text" else ())}
         for column in used:
             if is_lookahead(column):
@@ -555,7 +557,7 @@ def task_rows(task: Task, dataset: Dataset, part: Literal["train", "valid", "tes
 
 def task_columns(task: Task) -> list[str]:
     """The columns that the label and the `where` of a task read."""
-    return [c for sql in (task.label, task.where) if sql for c in _columns(sql)]
+    return [c for expression in (task.label, task.where) if expression for c in _columns(expression)]
 
 
 def resolve_answer(task: Task, dataset: Dataset) -> Task:
@@ -612,23 +614,28 @@ def _has(dataset: Dataset, unit: Unit, column: str) -> bool:
     return column == "basket" and unit == "basket" and _has(dataset, unit, "timestamp")
 
 
-def _columns(sql: str) -> list[str]:
-    return list(dict.fromkeys(pl.sql_expr(sql).meta.root_names()))
+def _columns(expression: str) -> list[str]:
+    from genrec import sql
+
+    return sql.columns(expression)
 
 
-def _evaluate(task: Task, sql: str, what: str, rows: pl.DataFrame) -> pl.Series:
-    for column in _columns(sql):
-        if column in SCHEMA and column not in rows.columns:
-            rows = rows.with_columns(pl.lit(None, dtype=SCHEMA[column]).alias(column))
-        if column not in rows.columns:
-            raise TaskError(f"{task.path}: " + unknown_name("column", column, rows.columns, f"in {what}: {sql!r}"))
+def _evaluate(task: Task, expression: str, what: str, rows: pl.DataFrame) -> pl.Series:
+    from genrec import sql
+
+    shown = sql.shorten(expression)
     try:
-        found = rows.select(pl.sql_expr(sql)).to_series()
-    except pl.exceptions.PolarsError as error:
-        raise TaskError(f"{task.path}: {what}: {sql!r} cannot be computed: {str(error).splitlines()[0]}") from error
-    if len(found) != rows.height:
-        raise TaskError(f"{task.path}: {what}: {sql!r} gives one value for all rows; it must give one per row")
-    return found
+        columns = sql.columns(expression)
+        for column in columns:
+            if column in SCHEMA and column not in rows.columns:
+                rows = rows.with_columns(pl.lit(None, dtype=SCHEMA[column]).alias(column))
+            if column not in rows.columns:
+                raise TaskError(f"{task.path}: " + unknown_name("column", column, rows.columns, f"in {what}: {shown}"))
+        if not columns:
+            raise TaskError(f"{task.path}: {what}: {shown} gives one value for all rows; it must give one per row")
+        return sql.evaluate(expression, rows)
+    except DataError as error:
+        raise TaskError(f"{task.path}: {what}: {shown}: {error}") from error
 
 
 def _checked(task: Task, found: pl.Series, rows: pl.DataFrame) -> pl.Series:
