@@ -1,23 +1,164 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and files of others, read so that damage is one clear line."""
 
 import os
+import reprlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .errors import DataError, RunError
+
+if TYPE_CHECKING:
+    import polars as pl
+    from pydantic import TypeAdapter
+
+T = TypeVar("T")
+LARGEST_YAML = 2**20  # bytes; a megabyte takes PyYAML seconds
+DEEPEST_YAML = 20
+PER_ROW = 2**16  # bytes that a row of a table takes at most, on average
+AT_LEAST = 2**20  # bytes that a table of few rows may take
+VALUES_PER_ROW = 1_000  # of a list column at most, on average
+
+
+# --- writing ------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A neighbour to write to: it becomes `path` where the block ends well, and is removed where it does not."""
+def whole(path: Path, synced: bool = True) -> Iterator[Path]:
+    """A neighbour to write to: it becomes `path` where the block ends well, and is removed where it does not.
+
+    synced: whether the file then outlives a power cut, which takes some milliseconds.
+    """
     partial = path.with_name(f".{path.name}.partial")
     try:
         yield partial
+        if synced:
+            sync(partial)
         os.replace(partial, path)
+        if synced:
+            sync(path.parent)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    with whole(path) as partial:
+def write_text(path: Path, text: str, synced: bool = True) -> None:
+    """Write a text file whole or not at all; synced as in `whole`."""
+    with whole(path, synced) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk and outlive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_all(folder: Path) -> None:
+    """Wait until a folder with everything in it is on the disk."""
+    for path in [*folder.rglob("*"), folder]:
+        sync(path)
+
+
+# --- reading ------------------------------------------------------------------------------------------------------
+
+
+def read_json(path: Path, kind: "TypeAdapter[T]") -> T:
+    """A JSON file whose values have the types of `kind`; raises RunError that names the first that has not."""
+    try:
+        return checked_json(path.read_bytes(), kind)
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read: {one_line(error)}") from error
+
+
+def checked_json(text: str | bytes, kind: "TypeAdapter[T]") -> T:
+    """A JSON text whose values have the types of `kind`; raises ValueError, a line about the first that has not."""
+    from pydantic import ValidationError
+
+    try:
+        return kind.validate_json(text, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        if first["type"] == "json_invalid":
+            raise ValueError(first["msg"]) from error
+        place = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise ValueError(f"{place}: {first['msg'][:200]}, found {shown(first['input'])}") from error
+
+
+def read_yaml(path: Path) -> Any:
+    """A YAML file of plain values; raises DataError for one that is none, that is long, or that uses aliases: by those
+    a few lines stand for gigabytes."""
+    import yaml
+
+    try:
+        if path.stat().st_size > LARGEST_YAML:
+            raise DataError(f"{path} has {path.stat().st_size:,} bytes; at most {LARGEST_YAML:,} are read")
+        text = path.read_text(encoding="utf-8")
+        depth = 0
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST_YAML:  # PyYAML's time grows with the square of the depth
+                raise DataError(f"{path} is nested more than {DEEPEST_YAML} deep")
+            if isinstance(event, yaml.AliasEvent):
+                raise DataError(f"{path} uses aliases (*name), which are not read: write the value out")
+        return yaml.safe_load(text)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, yaml.YAMLError) as error:  # not UTF-8, no YAML, or a date that there is not
+        raise DataError(f"{path} is not YAML: {one_line(error)}") from error
+
+
+def read_parquet(path: Path, rows: int | None = None) -> "pl.DataFrame":
+    """A Parquet table; raises RunError for a damaged one, and, where `rows` are expected, for one that has others or
+    would take more memory than they can: a small file may stand for gigabytes."""
+    import polars as pl
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        found = parquet.read_metadata(path)
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
+        raise RunError(f"{path} cannot be read: {one_line(error)}") from error
+    if rows is not None:
+        if found.num_rows != rows:
+            raise RunError(f"{path} does not fit: it has {found.num_rows:,} rows, {rows:,} are expected")
+        groups = [found.row_group(n) for n in range(found.num_row_groups)]
+        chunks = [group.column(n) for group in groups for n in range(group.num_columns)]
+        columns = [chunks[n :: found.num_columns] for n in range(found.num_columns)]
+        values = max((sum(c.num_values for c in column) for column in columns), default=0)
+        if values > VALUES_PER_ROW * max(rows, 1):
+            raise RunError(f"{path} is refused: a column holds {values:,} values in {rows:,} rows")
+        _check_size(path, sum(c.total_uncompressed_size for c in chunks), rows)
+    try:
+        frame = pl.read_parquet(path)
+        if rows is not None:
+            texts = [s.explode() if isinstance(s.dtype, pl.List) else s for s in frame.iter_columns()]
+            _check_size(path, sum(int(s.str.len_bytes().sum()) for s in texts if s.dtype == pl.String), rows)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read: {one_line(error)}") from error
+    return frame
+
+
+def _check_size(path: Path, size: int, rows: int) -> None:
+    limit = max(AT_LEAST, PER_ROW * rows)
+    if size > limit:
+        raise RunError(f"{path} is refused: it unfolds to {size:,} bytes; {rows:,} rows may take {limit:,}")
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, in a line."""
+    text = getattr(error, "strerror", None) or str(error)
+    return " ".join(str(text).split())[:300] or type(error).__name__
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it: what is long is cut."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = 120
+    try:
+        return short.repr(value)
+    except ValueError:  # a number of more digits than Python writes
+        return "a very long number"

@@ -19,10 +19,11 @@ from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
 from genrec.data.dataset import Dataset
+from genrec.data.sources import SECRET
 from genrec.errors import DataError, RunError, UnavailableError, UnknownNameError
 from genrec.files import whole
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 CHUNK = 50_000  # rows turned into Python objects at a time
 AT_ONCE = 500  # parameters of a query
 PATIENCE = 30  # seconds that a writer of a SQLite file waits for another
@@ -30,10 +31,10 @@ LOCK = 0x67656E726563  # PostgreSQL's advisory lock that a writer holds
 ELSEWHERE = "use another database, or another schema: ?options=-csearch_path%3DNAME at the URL's end"
 
 
-def _index_of_given(name: str, column: str, unique: bool = False) -> sa.Index:
-    """Only rows that have the column enter the index; those that came with the data have none."""
-    given = sa.text(f"{column} is not null")
-    return sa.Index(name, "dataset", column, unique=unique, sqlite_where=given, postgresql_where=given)
+def _index_of_given(name: str, *columns: str, unique: bool = False) -> sa.Index:
+    """Only rows that have the last column enter the index; those that came with the data have none."""
+    given = sa.text(f"{columns[-1]} is not null")
+    return sa.Index(name, "dataset", *columns, unique=unique, sqlite_where=given, postgresql_where=given)
 
 
 _metadata = sa.MetaData()
@@ -69,7 +70,7 @@ _events = sa.Table(
     sa.Column("event_id", sa.Text),
     sa.Column("recommendation_id", sa.Text),
     sa.Column("received_at", sa.BigInteger),  # seconds since 1970; null for what came with the data
-    _index_of_given("events_event_id", "event_id", unique=True),
+    _index_of_given("events_event_id", "user_id", "event_id", unique=True),
     _index_of_given("events_recommendation_id", "recommendation_id"),
     sqlite_with_rowid=False,  # a history is one contiguous read
 )
@@ -212,8 +213,10 @@ def open_store(url: str | Path) -> Store:
         engine = _engine(where)
         failed.callback(engine.dispose)
         try:
+            if strange := _strange(engine):
+                raise RunError(f"{name}: not a user store of genrec (it has {strange})")
             found = _version(engine)
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, ValueError) as error:
             if where.get_backend_name() != "sqlite" and isinstance(error, OperationalError):
                 raise  # the server, not the store
             raise RunError(f"{name}: not a user store of genrec ({_cause(error)})") from error
@@ -226,6 +229,8 @@ def open_store(url: str | Path) -> Store:
             )
         if found < SCHEMA_VERSION:
             _upgrade(engine, name)
+        if lacking := _lacking(engine):
+            raise RunError(f"{name}: not a user store of genrec ({lacking})")
         failed.pop_all()
     return Store(engine, name)
 
@@ -280,6 +285,12 @@ def has_user(store: Store, dataset: str, user_id: str) -> bool:
     query = sa.select(sa.literal(1)).where(_users.c.dataset == dataset, _users.c.user_id == user_id)
     with _reading(store) as connection:
         return connection.execute(query).first() is not None
+
+
+def known_users(store: Store, dataset: str, user_ids: Sequence[str]) -> set[str]:
+    """Those of some users whom a data set has."""
+    with _reading(store) as connection:
+        return _known(connection, _users.c.user_id, dataset, user_ids)
 
 
 def history(store: Store, dataset: str, user_id: str) -> pl.DataFrame:
@@ -348,7 +359,7 @@ def add_events(store: Store, dataset: str, user_id: str, events: pl.DataFrame) -
 
 def record_events(store: Store, dataset: str, events: Sequence[Mapping[str, Any]]) -> list[str]:
     """Append events of any users, new ones included, in one transaction that is on the disk when this returns; for each
-    event `recorded`, or `duplicate` where its event_id is known already.
+    event `recorded`, or `duplicate` where the user (or session) has an event of its event_id already.
 
     events: user_id, item_id, and any of event_id, event, rating, timestamp (seconds), review, basket, part,
     recommendation_id. Raises DataError, and then nothing is recorded.
@@ -403,20 +414,26 @@ def add_items(store: Store, dataset: str, items: Sequence[Mapping[str, Any]]) ->
     _check_dataset(store, dataset)
     for n, item in enumerate(items):
         _check_item(item, f"items[{n}]")
-    done = []
+    names = [i["item_id"] for i in items]
+    done, rows = [], {}
     with _writing(store) as connection:
-        known = _known(connection, _items.c.item_id, dataset, [i["item_id"] for i in items])
+        known = _known(connection, _items.c.item_id, dataset, names)
         first = _next(connection, _items.c.revision, _items.c.dataset == dataset)
         for revision, item in enumerate(items, first):
             item_id = item["item_id"]
-            values = {"revision": revision, "attributes": {k: v for k, v in item.items() if k != "item_id"}}
-            if item_id in known:
-                own = (_items.c.dataset == dataset, _items.c.item_id == item_id)
-                connection.execute(sa.update(_items).where(*own), values)
-            else:
-                connection.execute(sa.insert(_items), {"dataset": dataset, "item_id": item_id, **values})
-            done.append("updated" if item_id in known else "added")
-            known.add(item_id)
+            attributes = {k: v for k, v in item.items() if k != "item_id"}
+            done.append("updated" if item_id in known or item_id in rows else "added")
+            rows[item_id] = {
+                "dataset": dataset,
+                "item_id": item_id,
+                "revision": revision,
+                "attributes": attributes,
+            }
+        for part in _parts([name for name in rows if name in known]):
+            own = (_items.c.dataset == dataset, _items.c.item_id.in_(part))
+            connection.execute(sa.delete(_items).where(*own))
+        if rows:
+            connection.execute(sa.insert(_items), list(rows.values()))
     return done
 
 
@@ -539,15 +556,19 @@ def _check_item(item: Mapping[str, Any], where: str) -> None:
 
 
 def _append(connection: Connection, dataset: str, events: Sequence[Mapping[str, Any]]) -> list[str]:
-    known = _known(connection, _events.c.event_id, dataset, [e["event_id"] for e in events if e.get("event_id")])
+    known: set[tuple[str, str | None]] = set()
+    columns = (_events.c.user_id, _events.c.event_id)
+    for part in _parts([e["event_id"] for e in events if e.get("event_id")]):
+        query = sa.select(*columns).where(_events.c.dataset == dataset, _events.c.event_id.in_(part))
+        known.update((user, event_id) for user, event_id in connection.execute(query).all())
     done, fresh = [], []
     for event in events:
-        event_id = event.get("event_id")
-        done.append("duplicate" if event_id in known else "recorded")
-        if event_id not in known:
+        own = (event["user_id"], event.get("event_id"))
+        done.append("duplicate" if own in known else "recorded")
+        if own not in known:
             fresh.append(event)
-        if event_id is not None:
-            known.add(event_id)
+        if own[1] is not None:
+            known.add(own)
     if not fresh:
         return done
     names = list(dict.fromkeys(e["user_id"] for e in fresh))
@@ -564,8 +585,8 @@ def _append(connection: Connection, dataset: str, events: Sequence[Mapping[str, 
     for event in fresh:
         user = event["user_id"]
         last[user] = last.get(user, -1) + 1
-        own = {field: event.get(field) for field in _FIELDS}
-        rows.append(own | {"dataset": dataset, "position": last[user], "received_at": now})
+        fields = {field: event.get(field) for field in _FIELDS}
+        rows.append(fields | {"dataset": dataset, "position": last[user], "received_at": now})
     connection.execute(sa.insert(_events), rows)
     return done
 
@@ -742,10 +763,38 @@ def _begin(engine: Engine, slow: bool = False) -> Iterator[Connection]:
         yield connection
 
 
+def _strange(engine: Engine) -> str | None:
+    """What of a SQLite file is no plain table or index: a view or a trigger would run what a stranger wrote."""
+    if engine.dialect.name != "sqlite":
+        return None
+    query = "SELECT type, name FROM sqlite_master WHERE type NOT IN ('table', 'index') OR sql LIKE 'create virtual%'"
+    with engine.connect() as connection:
+        found = connection.exec_driver_sql(query).first()
+    return None if found is None else f"a {found[0]} {str(found[1])[:80]!r}"
+
+
 def _version(engine: Engine) -> int | None:
     with engine.connect() as connection:
-        found = connection.execute(sa.select(_meta.c.schema_version)).scalars().all()
-    return int(found[0]) if len(found) == 1 else None
+        found = connection.execute(sa.select(_meta.c.schema_version)).scalars().fetchmany(2)
+    return found[0] if len(found) == 1 and type(found[0]) is int and found[0] > 0 else None
+
+
+def _lacking(engine: Engine) -> str | None:
+    """What a SQLite file of today's version lacks: a column, or the names of its data sets."""
+    if engine.dialect.name != "sqlite":
+        return None
+    try:
+        every = sa.inspect(engine).get_multi_columns()
+        columns = {table: {c["name"] for c in own} for (_, table), own in every.items()}
+        with engine.connect() as connection:
+            names = connection.execute(sa.select(_meta.c.datasets)).scalar_one()
+    except (SQLAlchemyError, ValueError) as error:
+        return _cause(error)
+    for name, table in _metadata.tables.items():
+        if missing := {c.name for c in table.columns} - columns.get(name, set()):
+            return f"its table {name} has no {min(missing)}"
+    right = isinstance(names, list) and all(isinstance(n, str) for n in names)
+    return None if right else "it does not name its data sets"
 
 
 def _upgrade(engine: Engine, name: str) -> None:
@@ -770,8 +819,8 @@ def _parse(url: str | Path) -> URL:
     try:
         found = sa.make_url(url)
         return found.set(drivername="postgresql+psycopg") if found.drivername == "postgresql" else found
-    except ArgumentError as error:
-        raise RunError("the store's URL cannot be read; write sqlite:///FILE or postgresql+psycopg://...") from error
+    except (ArgumentError, ValueError):  # of which the message may hold a part of a password
+        raise RunError("the store's URL cannot be read; write sqlite:///FILE or postgresql+psycopg://...") from None
 
 
 def _file(url: URL) -> Path:
@@ -781,11 +830,22 @@ def _file(url: URL) -> Path:
 
 
 def _shown(url: URL) -> str:
-    return url.database or "sqlite" if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=True)
+    if url.get_backend_name() == "sqlite":
+        return url.database or "sqlite"
+    hidden = {k: "***" for k in url.query if SECRET.search(k)}
+    return url.update_query_dict(hidden).render_as_string(hide_password=True)
 
 
-def _cause(error: SQLAlchemyError) -> str:
-    return str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+def _without_secrets(text: str, url: URL) -> str:
+    """What a database says, without the secrets of its URL."""
+    options = [v for k, values in url.normalized_query.items() if SECRET.search(k) for v in values]
+    for secret in filter(None, (url.password and str(url.password), *options)):
+        text = text.replace(secret, "***")
+    return text
+
+
+def _cause(error: Exception) -> str:
+    return (str(getattr(error, "orig", None) or error).strip().splitlines() or [type(error).__name__])[0]
 
 
 @contextlib.contextmanager
@@ -797,12 +857,21 @@ def _plain_errors(url: URL) -> Iterator[None]:
         raise UnavailableError(f"{name}: the database driver is not installed ({error})") from error
     except OperationalError as error:
         if url.get_backend_name() == "sqlite":  # disk full, file not writable
-            raise RunError(f"{name}: cannot write the user store: {_cause(error)}") from error
-        raise UnavailableError(f"{name}: cannot reach the database: {_cause(error)}") from error
+            raise RunError(f"{name}: cannot write the user store: {_without_secrets(_cause(error), url)}") from error
+        raise UnavailableError(f"{name}: cannot reach the database: {_without_secrets(_cause(error), url)}") from error
     except exc.DataError as error:
-        raise DataError(f"{name}: the database cannot hold this: {_cause(error)}") from error
+        raise DataError(f"{name}: the database cannot hold this: {_without_secrets(_cause(error), url)}") from error
+    except (exc.DatabaseError, sqlite3.DatabaseError) as error:
+        if not _is_damage(error):
+            raise
+        raise RunError(f"{name}: the user store is damaged: {_without_secrets(_cause(error), url)}") from error
     except OSError as error:
         raise RunError(f"{name}: cannot write the user store: {error.strerror}") from error
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether SQLite finds a file malformed, or JSON in it: its errors are then of no class below DatabaseError."""
+    return type(error) in (exc.DatabaseError, sqlite3.DatabaseError, json.JSONDecodeError)
 
 
 @contextlib.contextmanager
@@ -811,10 +880,16 @@ def _served(store: Store) -> Iterator[None]:
     try:
         yield
     except (OperationalError, exc.TimeoutError) as error:
-        raise UnavailableError(f"{store.name}: the database does not answer: {_cause(error)}") from error
+        raise UnavailableError(
+            f"{store.name}: the database does not answer: {_without_secrets(_cause(error), store.engine.url)}"
+        ) from error
     except (exc.DataError, UnicodeEncodeError) as error:
         cause = error if isinstance(error, UnicodeEncodeError) else _cause(error)
-        raise DataError(f"{store.name}: the database cannot hold this: {cause}") from error
+        raise DataError(f"the database cannot hold this: {cause}") from error
+    except (exc.DatabaseError, json.JSONDecodeError) as error:
+        if not _is_damage(error):
+            raise
+        raise UnavailableError(f"{store.name}: the user store is damaged: {_cause(error)}") from error
 
 
 @contextlib.contextmanager

@@ -6,19 +6,22 @@ import hashlib
 import importlib.util
 import json
 import logging
+import math
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import transformers
+from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from transformers.models.auto.auto_mappings import CONFIG_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
@@ -27,6 +30,8 @@ from transformers.models.auto.modeling_auto import (
 from ..data.fetch import cache_folder as cache_folder
 from ..data.fetch import wheel_folder, wheel_members
 from ..errors import GenrecError, RunError, UnavailableError, UnknownNameError
+from ..files import checked_json, one_line, read_json, shown
+from ..tasks.vocabulary import Vocabulary
 from .attention import chunk_attention
 from .encoder_decoder import ENCODER_DECODERS, bias_by_position
 
@@ -36,8 +41,11 @@ Kind = Literal["hub", "mirror", "folder", "gguf"]
 Quantize = Literal["none", "nf4"]
 
 BF16_GAIN = 1.1  # bf16 is chosen on a CPU only where it is this much faster
+ROOM = 320  # positions for what is known of the user, and a question or a text
 HUB_TIMEOUT = 3  # seconds to wait for the hub's first answer
 PROCESSOR_FEATURES = ("avx2", "avx512_f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16")
+PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")  # weights that can hold code
+LEAST_SHARE = 1 / 16  # of a model's numbers that its weight files hold, packed to 4 bits or with parts left out
 HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
 
 
@@ -152,14 +160,14 @@ def load_backbone(
     found = _find(model, cache or cache_folder(), expected, _CAUSAL)
     weights = _weight_files(found.folder)
     config = _config(found.folder, model)
-    total = _depth(config)
+    total = _depth(config, weights)
     blocks = min(total, at_most or total) if layers is None else layers
     if not 1 <= blocks <= total:
         raise GenrecError(f"--layers {layers}: {model} has {total} blocks; allowed: 1 to {total}")
     _keep_blocks(config, blocks)
     digest = found.sha256 or _hash_files(weights)
     with _quiet_loading():
-        body = _load_body(found.folder, config, quantize, where, choose_precision(where))
+        body = _load_body(found.folder, weights, config, quantize, where, choose_precision(where))
         tokenizer = _load_tokenizer(found.folder)
     source = BackboneSource(
         model=found.model,
@@ -189,16 +197,17 @@ def load_encoder(model: str, *, cache: Path | None = None) -> Backbone:
     found = _find(model, cache or cache_folder(), None, _ENCODER)
     weights = _weight_files(found.folder)
     config = _encoder_config(found.folder, model)
+    total = _depth(config, weights)
     with _quiet_loading():
-        body = _load_body(found.folder, config, "none", where, torch.float32)
+        body = _load_body(found.folder, weights, config, "none", where, torch.float32)
         tokenizer = _load_tokenizer(found.folder)
     source = BackboneSource(
         model=found.model,
         kind=found.kind,
         revision=found.revision,
         sha256=_hash_files(weights),
-        blocks=int(config.num_hidden_layers),
-        total_blocks=int(config.num_hidden_layers),
+        blocks=total,
+        total_blocks=total,
         architecture=type(body).__name__,
         hidden_size=int(config.hidden_size),
     )
@@ -219,17 +228,18 @@ def load_language(
     config = _config(found.folder, model)
     if config.is_encoder_decoder:
         raise GenrecError(f"{model} is an encoder-decoder model; titles as items need a decoder-only one")
+    total = _depth(config, weights)
     kind = transformers.AutoModelForCausalLM
     with _quiet_loading():
-        whole = _load_body(found.folder, config, "none", where, choose_precision(where), kind)
+        whole = _load_body(found.folder, weights, config, "none", where, choose_precision(where), kind)
         tokenizer = _load_tokenizer(found.folder)
     source = BackboneSource(
         model=found.model,
         kind=found.kind,
         revision=found.revision,
         sha256=found.sha256 or _hash_files(weights),
-        blocks=_depth(config),
-        total_blocks=_depth(config),
+        blocks=total,
+        total_blocks=total,
         architecture=type(whole.base_model).__name__,
         hidden_size=int(config.hidden_size),
     )
@@ -237,6 +247,25 @@ def load_language(
         _check_expected(replace(source, blocks=expected.blocks), expected)
     whole.eval().requires_grad_(False)
     return Backbone(whole, tokenizer, source)
+
+
+def word_table(backbone: Backbone) -> torch.nn.Embedding:
+    """The backbone's embedding layer."""
+    table = backbone.model.get_input_embeddings()
+    assert isinstance(table, torch.nn.Embedding)
+    return table
+
+
+def word_count(backbone: Backbone) -> int:
+    """How many tokens are words: those of the tokenizer, or of the embedding layer where it has more."""
+    return max(len(backbone.tokenizer), word_table(backbone).num_embeddings)
+
+
+def events_that_fit(backbone: Backbone, vocabulary: Vocabulary) -> int:
+    """How many events a row may show beside a header and a question, in the positions that the backbone knows."""
+    positions = getattr(backbone.model.config, "max_position_embeddings", None) or 2**20
+    with_outcomes = any(not g.is_items for g in vocabulary.groups)
+    return max(2, (positions - ROOM) // (2 if with_outcomes else 1))
 
 
 # Precision
@@ -331,7 +360,9 @@ def _cpu_bf16() -> list[str]:
 
 def _find(model: str, cache: Path, expected: BackboneSource | None, family: _Family) -> _Found:
     """The model's folder, fetched or converted if need be."""
-    path = Path(model).expanduser()
+    with _foreign(f"{family.flag} {shown(model)}: no such folder"):
+        path = Path(model).expanduser()
+        path.exists()  # names that no file can have
     if path.is_dir():
         return _Found(path, path.resolve().name, "folder")
     if path.is_file() and family is _CAUSAL:
@@ -456,7 +487,9 @@ def _converted(folder: Path, model: str, kind: Kind, revision: str | None) -> _F
     note = folder / "genrec_source.json"
     if not note.is_file():
         return None
-    hashes = json.loads(note.read_text())
+    hashes = read_json(note, TypeAdapter(dict[str, str]))
+    if missing := {"gguf_sha256", "weights_sha256"} - set(hashes):
+        raise RunError(f"{note}: no {min(missing)}; delete {folder}")
     weights = folder / "model.safetensors"
     if _hash_file(weights) != hashes["weights_sha256"]:
         raise RunError(f"{weights}: corrupt (its hash is not the one noted when it was written); delete {folder}")
@@ -466,18 +499,15 @@ def _converted(folder: Path, model: str, kind: Kind, revision: str | None) -> _F
 def _convert_gguf(path: Path, folder: Path) -> None:
     """Write a GGUF as bf16 safetensors, config and tokenizer: into a temporary folder, then renamed."""
     log.info("converting %s once into %s", path.name, folder)
-    options: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True}
-    try:
-        with _quiet_loading():
-            tokenizer = transformers.AutoTokenizer.from_pretrained(path.parent, **options)
-            model = transformers.AutoModelForCausalLM.from_pretrained(
-                path.parent,
-                dtype=torch.bfloat16,
-                quantization_config=transformers.GgufConfig(dequantize=True),
-                **options,
-            )
-    except (OSError, ValueError, KeyError, IndexError, RuntimeError, ImportError) as error:
-        raise RunError(f"{path}: cannot be read as a GGUF causal model ({_first_line(error)})") from error
+    options: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True, "trust_remote_code": False}
+    with _foreign(f"{path}: cannot be read as a GGUF causal model"), _quiet_loading():
+        tokenizer = transformers.AutoTokenizer.from_pretrained(path.parent, **options)
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            path.parent,
+            dtype=torch.bfloat16,
+            quantization_config=transformers.GgufConfig(dequantize=True),
+            **options,
+        )
     config = model.config
     if "quantization_config" in config.to_dict():
         del config.quantization_config  # the weights written below are plain bf16
@@ -502,24 +532,36 @@ def _convert_gguf(path: Path, folder: Path) -> None:
 # Reading a folder
 
 
+@dataclass(frozen=True)
+class _Index:
+    """What model.safetensors.index.json says: the file of each tensor."""
+
+    weight_map: Mapping[str, str]
+
+
 def _weight_files(folder: Path) -> list[Path]:
     """The folder's safetensors files, each with an intact header and length."""
+    if (folder / "adapter_config.json").exists():  # transformers would load the model that it names instead
+        raise RunError(f"{folder}: adapter_config.json makes it an adapter of PEFT; a model's own folder is needed")
     index = folder / "model.safetensors.index.json"
+    names = ["model.safetensors"]
     if index.is_file():
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    else:
-        names = ["model.safetensors"]
+        names = sorted(set(read_json(index, TypeAdapter(_Index)).weight_map.values()))
     for name in names:
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise RunError(f"{index} is refused: {shown(name)} is no safetensors file of its folder")
         file = folder / name
         if not file.is_file():
+            pickled = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLES)
+            why = f" ({pickled[0]} is a pickle, which can hold code and is not read)" if pickled else ""
             raise RunError(
-                f"{folder}: no {name}; a model folder holds config.json, a tokenizer and safetensors weights"
+                f"{folder}: no {name}{why}; a model folder holds config.json, a tokenizer and safetensors weights"
             )
         try:
             with safe_open(file, "pt"):
                 pass
-        except SafetensorError as error:
-            raise RunError(f"{file}: corrupt or truncated ({error})") from error
+        except (SafetensorError, OSError) as error:
+            raise RunError(f"{file}: corrupt or truncated ({one_line(error)})") from error
     return [folder / name for name in names]
 
 
@@ -527,7 +569,8 @@ def _config(folder: Path, model: str) -> transformers.PreTrainedConfig:
     """The folder's config, refused unless it is that of a plain causal language model or of a T5."""
     config = _read_config(folder)
     kind = config.model_type
-    masked = _is_encoder(config) or any("MaskedLM" in name for name in config.architectures or [])
+    with _foreign(f"{folder / 'config.json'}: cannot be used"):
+        masked = _is_encoder(config) or any("MaskedLM" in name for name in config.architectures or [])
     known = ENCODER_DECODERS if config.is_encoder_decoder else MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     if masked or kind not in known:
         raise GenrecError(
@@ -560,20 +603,43 @@ def _is_encoder(config: transformers.PreTrainedConfig) -> bool:
 
 
 def _read_config(folder: Path) -> transformers.PreTrainedConfig:
-    if not (folder / "config.json").is_file():
+    path = folder / "config.json"
+    if not path.is_file():
         raise RunError(
             f"{folder}: no config.json; a model folder holds config.json, a tokenizer and safetensors weights"
         )
-    try:
-        return transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise RunError(f"{folder / 'config.json'}: cannot be used ({_first_line(error)})") from error
+    with _foreign(f"{path}: cannot be used"):
+        given = checked_json(path.read_bytes(), TypeAdapter(dict[str, Any]))
+    kind = given.get("model_type")
+    if "auto_map" in given and kind not in CONFIG_MAPPING_NAMES:
+        raise RunError(f"{path}: model_type {shown(kind)} needs code of its own (auto_map), which is never run")
+    for name, value in given.items():
+        if name.endswith("_implementation") and "/" in str(value):
+            raise RunError(f"{path}: {name} {shown(value)} names code on the hub, which is never run")
+    with _foreign(f"{path}: cannot be used"):
+        return transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
-def _depth(config: transformers.PreTrainedConfig) -> int:
-    """Blocks of the model; of an encoder-decoder, of its deeper stack."""
+def _depth(config: transformers.PreTrainedConfig, weights: Sequence[Path]) -> int:
+    """Blocks of the model; of an encoder-decoder, of its deeper stack. Raises RunError where the weight files cannot
+    hold them."""
     decoder = config.num_decoder_layers if config.is_encoder_decoder else 0
-    return max(int(config.num_hidden_layers), int(decoder))
+    found = max(int(config.num_hidden_layers), int(decoder))
+    tensors = len(_sizes(weights))
+    if not 1 <= found <= tensors:
+        raise RunError(
+            f"{weights[0].parent / 'config.json'}: {found:,} blocks do not fit weight files of {tensors:,} tensors"
+        )
+    return found
+
+
+def _sizes(weights: Sequence[Path]) -> list[int]:
+    """Numbers in each tensor of the weight files."""
+    found = []
+    for file in weights:
+        with safe_open(file, "pt") as tensors:
+            found += [math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys()]
+    return found
 
 
 def _keep_blocks(config: transformers.PreTrainedConfig, blocks: int) -> None:
@@ -591,28 +657,33 @@ def _keep_blocks(config: transformers.PreTrainedConfig, blocks: int) -> None:
 
 def _load_body(
     folder: Path,
+    weights: Sequence[Path],
     config: transformers.PreTrainedConfig,
     quantize: Quantize,
     device: torch.device,
     dtype: torch.dtype,
     kind: Any = transformers.AutoModel,
 ) -> transformers.PreTrainedModel:
-    """The model, by default without its LM head, on the device; every weight it needs must be in the files."""
+    """The model, by default without its LM head, on the device; every weight it needs must be in the files, and their
+    number is compared first, lest a config of a few lines asks for more memory than there is."""
     options: dict[str, Any] = {"device_map": {"": device}} if device.type != "cpu" else {}
     if quantize == "nf4":
         options = {"device_map": {"": device}, "quantization_config": _nf4()}
-    try:
+    with _foreign(f"{folder}: the weights cannot be loaded"):
+        with torch.device("meta"):
+            wanted = sum(p.numel() for p in kind.from_config(config, trust_remote_code=False).parameters())
+        if sum(_sizes(weights)) < wanted * LEAST_SHARE:
+            raise RunError(f"{folder / 'config.json'}: {wanted:,} numbers do not fit the weight files")
         body, info = kind.from_pretrained(
             folder,
             config=config,
             dtype=dtype,
             use_safetensors=True,
             local_files_only=True,
+            trust_remote_code=False,
             output_loading_info=True,
             **options,
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise RunError(f"{folder}: the weights cannot be loaded ({_first_line(error)})") from error
     missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))  # read by nothing here
     if missing:
         raise RunError(f"{folder}: the weight files lack {len(missing)} tensors, the first: {missing[0]}")
@@ -632,10 +703,19 @@ def _nf4() -> transformers.BitsAndBytesConfig:
 
 
 def _load_tokenizer(folder: Path) -> transformers.PreTrainedTokenizerBase:
+    with _foreign(f"{folder}: no usable tokenizer"):
+        return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
+@contextlib.contextmanager
+def _foreign(message: str) -> Iterator[None]:
+    """Whatever another library raises over files that are not ours, a panic of its Rust parts too, as one RunError."""
     try:
-        return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise RunError(f"{folder}: no usable tokenizer ({_first_line(error)})") from error
+        yield
+    except (GenrecError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        raise RunError(f"{message} ({_first_line(error)})") from error
 
 
 def _check_expected(source: BackboneSource, expected: BackboneSource) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -10,6 +10,7 @@ import polars as pl
 from ..errors import RunError
 from ..evaluation import metrics
 from ..evaluation.bootstrap import Interval, clusters, mean_intervals, metric_intervals
+from ..files import read_parquet
 
 if TYPE_CHECKING:  # so that runs can be compared without loading torch
     from ..evaluation.calibration import Calibration
@@ -36,13 +37,32 @@ def read_cases(path: Path) -> pl.DataFrame:
     """The cases of an evaluated run; raises RunError where there are none."""
     if not path.is_file():
         raise RunError(f"there is no {path}: `genrec evaluate {path.parent}` writes it")
-    try:
-        found = pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise RunError(f"{path} cannot be read: {error}") from error
+    found = read_parquet(path)
     if found.schema != SCHEMA:
         raise RunError(f"{path} was written by another genrec: `genrec evaluate {path.parent}` writes it anew")
     return found
+
+
+def check_cases(path: Path, cases: pl.DataFrame, results: Mapping[str, Any]) -> None:
+    """The cases of a file are of the tasks and answers of its results; raises RunError where they are not."""
+    always = ("dataset", "task", "phrasing", "about", "case", "weight")
+    if sum(cases.select(always).null_count().row(0)):
+        raise RunError(f"{path} is damaged: a case lacks one of {', '.join(always)}")
+    for (name, task), own in cases.group_by("dataset", "task", maintain_order=True):
+        answers = results["datasets"].get(name, {}).get("answers", {}).get(task)
+        if answers is None:
+            raise RunError(f"{path} does not fit: its results know no task {task!r} of {name!r}")
+        n, probabilities, answer = len(answers["words"]), own["probabilities"], own["answer"]
+        right: tuple[pl.Series, ...]
+        if n:
+            finite_ones = probabilities.list.eval(pl.element().is_not_null() & pl.element().is_finite())
+            right = probabilities.list.len() == n, finite_ones.list.all(), answer >= 0, answer < n
+        else:
+            both = [own[c].drop_nulls() for c in ("ranks_removed", "ranks_kept")]
+            counted = [r.list.eval(pl.element().is_not_null() & (pl.element() >= 0)).list.all() for r in both]
+            right = own["ranks_kept"].is_not_null(), *counted
+        if not all(bool(r.fill_null(False).all()) for r in right):
+            raise RunError(f"{path} is damaged: cases of {task!r} of {name!r} lack ranks, or answers of {n}")
 
 
 def cases_of(

@@ -9,7 +9,18 @@ import polars as pl
 
 from ..errors import DataError, RunError
 from ..evaluation.bootstrap import mean_intervals, metric_intervals
-from .cases import answers_of, as_json, finite, measure_of, plain_ece, rank_values, ranks_of, read_cases, user_aucs
+from .cases import (
+    answers_of,
+    as_json,
+    check_cases,
+    finite,
+    measure_of,
+    plain_ece,
+    rank_values,
+    ranks_of,
+    read_cases,
+    user_aucs,
+)
 from .results import HeldOutPart, cases_file, headline, read_results, with_interval
 
 KEY = ("dataset", "task", "phrasing", "about", "case")
@@ -27,6 +38,8 @@ def compare(runs: Sequence[Path], part: HeldOutPart) -> dict[str, Any]:
     comparisons = []
     for run, theirs, table in zip(runs[1:], results[1:], cases[1:], strict=True):
         check(runs[0], results[0], run, theirs)
+        for path, found, own in ((runs[0], results[0], cases[0]), (run, theirs, table)):
+            check_cases(cases_file(path, part), own, found)
         comparisons += [{"run": str(run), **found} for found in compared(results[0], cases[0], theirs, table)]
     return {"version": 1, "part": part, "reference": str(runs[0]), "comparisons": comparisons}
 

@@ -1,6 +1,5 @@
 """Every task of a finished run on its held-out part: metrics, intervals, and what each case got."""
 
-import json
 import platform
 import shlex
 import time
@@ -33,7 +32,7 @@ from .baselines.rivals import baselines_of
 from .cases import as_json, cases_of, outcome_intervals, rank_values
 from .examples import examples, latency
 from .leaks import Check, leak_checks
-from .results import VERSION, HeldOutPart, headline, with_interval
+from .results import VERSION, HeldOutPart, headline, read_log, with_interval
 
 PHRASINGS: tuple[Phrasing, ...] = ("served", "seen", "unseen")
 K = 10  # of lists whose make-up is measured
@@ -177,10 +176,8 @@ def evaluate(
 
 def training_seconds(run: Path) -> float | None:
     """How long a run's training took, all its resumptions together; None where that was not written down."""
-    path = run / "metrics.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    entries = [json.loads(line) for line in lines]
-    spent: list[float] = [e[name] for name in ("seconds", "train_runtime") for e in entries if name in e]
+    entries = read_log(run) if (run / "metrics.jsonl").is_file() else []
+    spent = [e[name] for name in ("seconds", "train_runtime") for e in entries if name in e]
     return max(spent, default=None)
 
 

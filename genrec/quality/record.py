@@ -7,7 +7,7 @@ from pathlib import Path
 from .. import __version__
 from ..evaluation.protocols import Phrasing
 from ..files import whole, write_text
-from .cases import read_cases
+from .cases import check_cases, read_cases
 from .evaluate import Evaluation, Progress, evaluate
 from .report import write_report
 from .results import HeldOutPart, cases_file, read_results, results_file
@@ -28,7 +28,9 @@ def measured_once(run: Path, part: HeldOutPart, phrasings: Sequence[Phrasing], p
         results = read_results(run, part)
         asked = [set(data["read_seconds"]) for data in results["datasets"].values()]
         if results["genrec"] == __version__ and all(set(phrasings) <= own for own in asked):
-            return Evaluation(results, read_cases(cases_file(run, part)))
+            cases = read_cases(cases_file(run, part))
+            check_cases(cases_file(run, part), cases, results)
+            return Evaluation(results, cases)
     found = evaluate(run, part=part, phrasings=phrasings, progress=progress)
     write(run, part, found)
     return found

@@ -1,22 +1,43 @@
 """report.html: a run and what was measured of it, for people; made from the files of the run alone."""
 
-import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from ..errors import RunError
-from ..files import write_text
+from ..files import one_line, read_json, write_text
 from ..options import arguments
 from ..training.config import FinetuneConfig, read_config
 from . import plots
-from .results import headline, read_results
+from .results import headline, read_log, read_results, results_file
 
 REPORT = "report.html"
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 CURVES = ("seen_removed/ndcg@10", "ndcg@10", "rmse", "auc", "macro_f1", "accuracy")  # the first that a task has
+
 TENTHS = ("training interactions", "items of the lists", "held-out items")
+
+
+@dataclass(frozen=True)
+class _Backbone:
+    """What the page says of a backbone."""
+
+    model: str
+    revision: str | None
+    blocks: int
+    total_blocks: int
+
+
+@dataclass(frozen=True)
+class _Adapter:
+    """What the page says of an adapter, as genrec.json holds it."""
+
+    backbone: _Backbone
+    max_events: int
 
 
 def write_report(run: Path) -> Path:
@@ -32,33 +53,21 @@ def report(run: Path) -> str:
     results = read_results(run, "test")
     config = FinetuneConfig(**read_config(run / "config.yaml"))  # type: ignore[arg-type]
     log = read_log(run)
-    manifest = read_json(run / "adapter" / "genrec.json")
+    manifest = read_json(run / "adapter" / "genrec.json", TypeAdapter(_Adapter))
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"number": number, "settings": settings, "headlines": headlines}
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    by_dataset = {name: sections(name, data, log) for name, data in results["datasets"].items()}
-    return template.render(
-        results=results, manifest=manifest, options=shlex.join(arguments(config)), seed=config.seed, sections=by_dataset
-    )
-
-
-def read_json(path: Path) -> Any:
-    """A JSON file of the run."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read: {error}") from error
-
-
-def read_log(run: Path) -> list[dict[str, Any]]:
-    """The losses and validations of a training, by step."""
-    path = run / "metrics.jsonl"
-    try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read: {error}") from error
+    options = shlex.join(arguments(config))
+    try:  # of results.json only what other commands read was checked; the page shows all of it
+        by_dataset = {name: sections(name, data, log) for name, data in results["datasets"].items()}
+        return template.render(
+            results=results, manifest=manifest, options=options, seed=config.seed, sections=by_dataset
+        )
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, jinja2.TemplateError) as error:
+        path = results_file(run, "test")
+        raise RunError(f"{path} cannot be shown: {one_line(error)}; `genrec evaluate {run}` writes it anew") from error
 
 
 # --- plots --------------------------------------------------------------------------------------------------------

@@ -1,16 +1,64 @@
 """Where an evaluated run keeps what was measured, and how it is read again without loading a model."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import TypeAdapter
+
 from ..errors import RunError
+from ..files import checked_json, one_line, shown
 
 VERSION = 1  # of results.json
 KEYS = ("genrec", "run", "commands", "part", "versions", "datasets")  # of results.json
 HEADLINE = ("ndcg@10", "hr@10", "rmse", "mae", "auc", "user_auc", "log_loss", "ece", "f1", "accuracy", "macro_f1")
 HeldOutPart = Literal["valid", "test"]
+
+
+@dataclass(frozen=True)
+class _Interval:
+    """A metric as results.json holds it; null where it is not defined."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What was measured of a task in a phrasing, as results.json holds it."""
+
+    n: float
+    metrics: Mapping[str, _Interval]
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """The answers of a task as results.json holds them."""
+
+    words: Sequence[str]
+    values: Sequence[float]
+
+
+@dataclass(frozen=True)
+class _Data:
+    """The part of a data set's results that is read again."""
+
+    fingerprint: str
+    answers: Mapping[str, _Answers]
+    thresholds: Mapping[str, float]
+    read_seconds: Mapping[str, float]
+    tasks: Mapping[str, Mapping[str, _Measured]]
+
+
+@dataclass(frozen=True)
+class _Results:
+    """The part of results.json that is read again."""
+
+    genrec: str
+    part: HeldOutPart
+    datasets: Mapping[str, _Data]
 
 
 def results_file(run: Path, part: str) -> Path:
@@ -48,14 +96,31 @@ def read_results(run: Path, part: str) -> dict[str, Any]:
         raise RunError(f"there is no run folder {run}")
     if not path.is_file():
         raise RunError(f"{run} has no results of the {part} part: `{evaluate_command(run, part)}` measures them")
+    how = f"`{evaluate_command(run, part)}` writes it anew"
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        version = found["version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path} cannot be read: {error!r}; `{evaluate_command(run, part)}` writes it anew") from error
-    if version != VERSION:
-        raise RunError(f"{path} has version {version}, this genrec reads version {VERSION}")
-    if missing := [key for key in KEYS if key not in found]:
-        how = f"`{evaluate_command(run, part)}` writes it anew"
-        raise RunError(f"{path} has no {missing[0]}: it was written before there were any; {how}")
+        text = path.read_bytes()
+        found = checked_json(text, TypeAdapter(dict[str, Any]))
+        if (version := found.get("version")) != VERSION:
+            raise RunError(f"{path} has version {shown(version)}, this genrec reads version {VERSION}")
+        if missing := [key for key in KEYS if key not in found]:
+            raise RunError(f"{path} has no {missing[0]}: it was written before there were any; {how}")
+        checked_json(text, TypeAdapter(_Results))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read: {one_line(error)}; {how}") from error
+    return found
+
+
+def read_log(run: Path) -> list[dict[str, float]]:
+    """The losses and validations of a training, by step; raises RunError where they cannot be read."""
+    path = run / "metrics.jsonl"
+    kind = TypeAdapter(dict[str, int | float])
+    found = []
+    try:
+        for line in path.read_bytes().splitlines():
+            entry = checked_json(line, kind)
+            if "step" not in entry:
+                raise ValueError("it has no step")
+            found.append(entry)
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read: line {len(found) + 1}: {one_line(error)}") from error
     return found

@@ -74,8 +74,15 @@ class Vocabulary:
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> "Vocabulary":
-        """The inverse of `to_json`."""
+        """The inverse of `to_json`; raises ValueError where a group does not fit its answers, or is there twice."""
         specs = [(g["dataset"], g["name"], g["size"], tuple(g["words"]), tuple(g["values"])) for g in value["groups"]]
+        for dataset, name, size, words, values in specs:
+            answers = 0 if name == ITEMS else size
+            if size < 1 or len(words) != answers or len(values) not in (0, answers):
+                what = f"{size} tokens, {len(words)} words and {len(values)} values"
+                raise ValueError(f"the group {name!r} of {dataset!r} has {what}")
+        if len({s[:2] for s in specs}) < len(specs):
+            raise ValueError("a group is there twice")
         return build_vocabulary(value["n_words"], specs)
 
 

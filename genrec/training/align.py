@@ -21,7 +21,7 @@ from ..inference.engine import Engine
 from ..model.adapter import MANIFEST, Manifest, continue_from, file_hash, read_manifest
 from ..model.batching import Batch
 from ..model.recmodel import RecModel
-from .config import ALIGNED, AlignConfig, FinetuneConfig, config_yaml, load_data, read_config
+from .config import ALIGNED, AlignConfig, FinetuneConfig, config_yaml, load_data, read_aligned, read_config
 from .dpo import PreferenceTrainer, log_probabilities
 from .finetune import calibrate, disk_errors, fit_outcomes, fit_questions, headline, read, task_metrics, write_run
 from .preferences import PreferenceBatches, PreferenceRow, chosen_later, preference_rows
@@ -71,6 +71,8 @@ def align(config: AlignConfig, say: Say, progress: Progress | None = None) -> Al
     record = record_of(config, run, manifest)
     kept = kept_record(out, run, record)
     if (out / "adapter" / MANIFEST).is_file():
+        if kept["step"] is None or any("criterion" not in (kept[part] or {}) for part in ("before", "after")):
+            raise RunError(f"{out / ALIGNED} cannot be read: it does not say what the alignment came to")
         say(f"{out} is finished already; give another --out to align again")
         return Aligned(out, kept["step"], kept["before"], kept["after"], True)
     finetuned = FinetuneConfig(**read_config(run / "config.yaml") | {"out": str(run)})  # type: ignore[arg-type]
@@ -147,7 +149,7 @@ def kept_record(out: Path, run: Path, record: Mapping[str, Any]) -> dict[str, An
         return {}
     if not (out / ALIGNED).is_file():
         raise RunError(f"--out {out} is not empty and holds no alignment; give another --out, or remove it first")
-    found: dict[str, Any] = json.loads((out / ALIGNED).read_text(encoding="utf-8"))
+    found = read_aligned(out)
     if found["manifest"] != record["manifest"]:
         raise RunError(
             f"{out} holds an alignment of another run ({found['run']}); give another --out, or remove it first"
@@ -297,14 +299,16 @@ def train(
         trainer.train(resume_from_checkpoint=str(done[-1][1]) if done else None)
         history = trainer.state.log_history
     best = best_step(history)
-    load_trainable(model, dict(checkpoints(root))[best] / AVERAGED)
+    load_trainable(model, root / f"checkpoint-{best}" / AVERAGED)
     say(f"keeping step {best}, the best of the validations")
     return best, validated(history, 0), validated(history, best)
 
 
 def validated(history: Sequence[Mapping[str, Any]], step: int) -> dict[str, float]:
     """The metrics of the validation at a step."""
-    found = next(entry for entry in history if entry["step"] == step and "eval/criterion" in entry)
+    found = next((entry for entry in history if entry["step"] == step and "eval/criterion" in entry), None)
+    if found is None:
+        raise RunError(f"the checkpoints tell of no validation at step {step}: remove them, to align from the start")
     return {name.removeprefix("eval/"): v for name, v in found.items() if name.startswith("eval/")}
 
 

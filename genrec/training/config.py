@@ -1,14 +1,14 @@
 """Every option of a fine-tuning, without the heavy imports."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import polars as pl
 import yaml
+from pydantic import TypeAdapter
 
 from ..data.dataset import Dataset
 from ..data.grown import grown, with_items
@@ -16,6 +16,7 @@ from ..data.load import DataOptions, fingerprint, load_dataset
 from ..data.named import expand
 from ..data.sources import check_url, is_url, source_name
 from ..errors import DataError, UnknownNameError
+from ..files import read_json, read_parquet, read_yaml, shown
 from ..options import option
 
 LOCAL = (
@@ -188,9 +189,38 @@ def aligned_with(run: Path) -> AlignConfig | None:
     """The options that a run was aligned with; None for one that was not."""
     if not (run / ALIGNED).is_file():
         return None
-    found = json.loads((run / ALIGNED).read_text(encoding="utf-8"))
+    found = read_aligned(run)
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in found["options"].items()}
     return AlignConfig(run=found["run"], out=str(run), **options)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class _AlignOptions:
+    """The options of an alignment as align.json holds them."""
+
+    dataset: list[str]
+    beta: float
+    rejected: int
+    epochs: int
+    lr: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class _Aligned:
+    """What align.json says of an alignment: step, before and after once it is done."""
+
+    run: str
+    manifest: str
+    options: _AlignOptions
+    step: int | None = None
+    before: Mapping[str, float] | None = None
+    after: Mapping[str, float] | None = None
+
+
+def read_aligned(run: Path) -> dict[str, Any]:
+    """What a run's align.json says; raises RunError where it cannot be read."""
+    return asdict(read_json(run / ALIGNED, TypeAdapter(_Aligned)))
 
 
 def flag(name: str) -> str:
@@ -237,8 +267,8 @@ def before(config: FinetuneConfig) -> FinetuneConfig:
 def grown_data(config: FinetuneConfig) -> tuple[Dataset, ...]:
     """The data sets of the run that a run resumes from, with what `LATER` says that came since."""
     file = run_folder(config) / LATER
-    later = pl.read_parquet(file)
-    items = json.loads((run_folder(config) / LATER_ITEMS).read_text(encoding="utf-8"))
+    later = read_parquet(file)
+    items = read_json(run_folder(config) / LATER_ITEMS, TypeAdapter(dict[str, list[dict[str, Any]]]))
     found = []
     for dataset in load_data(before(config)):
         own = later.filter(pl.col("dataset") == dataset.name).drop("dataset")
@@ -277,17 +307,15 @@ def pairs(values: Sequence[str], flag: str) -> dict[str, str]:
 def read_config(path: Path) -> dict[str, object]:
     """The options of a run's config.yaml, as they can be given again; raises DataError for anything else."""
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"--config {path} cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"--config {path} is not YAML: {str(error).splitlines()[0]}") from error
+        value = read_yaml(path)
+    except DataError as error:
+        raise DataError(f"--config {error}") from error
     hints = get_type_hints(FinetuneConfig)
     if not isinstance(value, dict):
         raise DataError(f"--config {path}: option names with values are expected, as in a run's config.yaml")
     for name, given in value.items():
         if name not in hints:
-            raise UnknownNameError("option", str(name), hints, f"in --config {path}")
+            raise UnknownNameError("option", str(name)[:80], hints, f"in --config {path}")
         hint = hints[name]
         if get_origin(hint) is tuple:
             right = isinstance(given, list) and all(isinstance(v, str) for v in given)
@@ -297,7 +325,7 @@ def read_config(path: Path) -> dict[str, object]:
             kinds = get_args(hint) or (hint,)
             right = type(given) in kinds or (type(given) is int and float in kinds)
         if not right:
-            raise DataError(f"--config {path}: {name}: {given!r} is not a value of {flag(name)}")
+            raise DataError(f"--config {path}: {name}: {shown(given)} is not a value of {flag(name)}")
     return {name: tuple(v) if isinstance(v, list) else v for name, v in value.items()}
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 import torch
 import yaml
+from pydantic import TypeAdapter
 from safetensors import SafetensorError
 
 from ..data.dataset import Dataset
@@ -26,7 +27,7 @@ from ..evaluation import metrics
 from ..evaluation.calibration import Calibration, fit_items, fit_outcome
 from ..evaluation.features import unfitted
 from ..evaluation.protocols import Reading, next_item_losses, next_item_metrics, read_part, weighed_again
-from ..files import write_text
+from ..files import read_json, write_text
 from ..inference.engine import Engine
 from ..model.adapter import Manifest, read_manifest, save_adapter
 from ..model.backbone import (
@@ -290,9 +291,9 @@ def finetune(config: FinetuneConfig, say: Say = logger.info, progress: Progress 
     checkpoint_root = out / "checkpoints"
     if out.exists() and not out.is_dir():
         raise RunError(f"--out {out} is a file; a run is a folder")
-    previous = (out / "config.yaml").read_text(encoding="utf-8") if (out / "config.yaml").is_file() else None
+    previous = (out / "config.yaml").read_bytes() if (out / "config.yaml").is_file() else None
     finished = (out / "adapter" / "genrec.json").is_file()
-    if previous != written and (finished or previous is not None):
+    if previous != written.encode() and (finished or previous is not None):
         state, remedy = ("a finished", "") if finished else ("an interrupted", "give the same options to resume it, ")
         raise RunError(f"{out} holds {state} run with other options; {remedy}give another --out, or remove it first")
     check_logger(config.report_to)
@@ -308,7 +309,7 @@ def finetune(config: FinetuneConfig, say: Say = logger.info, progress: Progress 
         say(f"{out} is finished already; give another --out to train again")
         return Finished(out, next_commands(out, datasets, manifest.tasks))
     plan_file = checkpoint_root / "plan.json"
-    plan = Plan(**json.loads(plan_file.read_text())) if plan_file.is_file() else None
+    plan = read_json(plan_file, TypeAdapter(Plan)) if plan_file.is_file() else None
     prepared = prepare(config, say, plan.blocks if plan else None, datasets, progress)
     if plan is not None and plan.inputs != prepared.fingerprint:
         raise RunError(
@@ -414,6 +415,8 @@ def train(
     while len(batches) < plan.steps:
         batches += plan_epoch(prepared.index, config.batch_tokens, config.seed, epoch)
         epoch += 1
+        if plan.steps > max(10, len(batches) // epoch * config.epochs + config.epochs):
+            raise RunError(f"{root / 'plan.json'} does not fit: {plan.steps:,} steps are more than the options ask for")
     batches = batches[: plan.steps]
     set_expected_targets(model, prepared, batches)
     planned = PlannedBatches(prepared.rows, prepared.index, batches, model.split)

@@ -9,7 +9,15 @@ import torch
 
 from ..data.dataset import Dataset
 from ..errors import DataError, UnknownNameError
-from ..model.backbone import Backbone, BackboneSource, cache_folder, load_backbone, load_encoder
+from ..model.backbone import (
+    Backbone,
+    BackboneSource,
+    cache_folder,
+    events_that_fit,
+    load_backbone,
+    load_encoder,
+    word_count,
+)
 from ..model.item_rows import item_texts
 from ..model.text_encoder import encode_texts
 from ..tasks.questions import RowOptions
@@ -20,7 +28,6 @@ from ..tasks.vocabulary import Vocabulary
 from .config import BLOCKS, FinetuneConfig, load_data, task_weights
 from .plan import RowIndex, index_rows
 
-ROOM = 320  # positions for what is known of the user, and a question or a text
 Say = Callable[[str], None]
 Progress = Callable[[str, int, int, Mapping[str, float]], None]  # stage, done, in all, latest losses and metrics
 
@@ -96,8 +103,7 @@ def prepare(
         )
     backbone = load_backbone(config.model, layers=layers or config.layers, at_most=BLOCKS, quantize=config.quantize)
     tokenizer = backbone.tokenizer
-    n_words = max(len(tokenizer), word_table(backbone).num_embeddings)
-    vocabulary = vocabulary_of(datasets, offered, n_words)
+    vocabulary = vocabulary_of(datasets, offered, word_count(backbone))
     all_tasks = [t for t in tasks.values() if any(t.name in {o.name for o in own} for own in offered.values())]
     bos = first_token(tokenizer)
     names = [t.name for t in all_tasks]
@@ -126,17 +132,3 @@ def prepare(
     encoded = {d.name: encode_texts(encoder, item_texts(d.items), read_texts) for d in datasets} if encoder else {}
     source = encoder.source if encoder else None
     return Prepared(datasets, corpora, tuple(all_tasks), vocabulary, backbone, rows, index, max_events, source, encoded)
-
-
-def events_that_fit(backbone: Backbone, vocabulary: Vocabulary) -> int:
-    """How many events a row may show beside a header and a question, in the positions that the backbone knows."""
-    positions = getattr(backbone.model.config, "max_position_embeddings", None) or 2**20
-    with_outcomes = any(not g.is_items for g in vocabulary.groups)
-    return max(2, (positions - ROOM) // (2 if with_outcomes else 1))
-
-
-def word_table(backbone: Backbone) -> torch.nn.Embedding:
-    """The backbone's embedding layer."""
-    table = backbone.model.get_input_embeddings()
-    assert isinstance(table, torch.nn.Embedding)
-    return table

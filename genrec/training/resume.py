@@ -14,7 +14,7 @@ from ..errors import DataError, RunError
 from ..evaluation.calibration import Calibration
 from ..files import whole, write_text
 from ..inference.engine import Engine
-from ..model.adapter import MANIFEST, Manifest, continue_from, read_manifest
+from ..model.adapter import MANIFEST, Manifest, check_files, continue_from, read_manifest, read_tasks
 from ..model.recmodel import RecModel
 from ..tasks.rows import Corpus
 from .collaborative import find_effects, find_neighbours
@@ -39,7 +39,8 @@ def options_of(run: str, given: Mapping[str, Any]) -> dict[str, Any]:
     if given.get("config") is not None:
         raise DataError(f"--config: with --resume-from the options are those of {run}; leave it out")
     if values.get("resume_from") is None:
-        values |= {name: SLOWER * float(str(values[name])) for name in ("lr", "row_lr")}
+        before = FinetuneConfig(**values)  # type: ignore[arg-type]
+        values |= {"lr": SLOWER * before.lr, "row_lr": SLOWER * before.row_lr}
     return {**values, "minutes": None, "layers": manifest.backbone.blocks, "out": f"{run.rstrip('/')}-next"}
 
 
@@ -48,7 +49,9 @@ def finished(run: Path) -> Manifest:
     if not (run / "adapter" / MANIFEST).is_file():
         what = "is not a finished run" if run.is_dir() else "is no folder"
         raise RunError(f"--resume-from {run} {what}; `genrec finetune ... --out {run}` makes a run")
-    return read_manifest(run / "adapter")
+    manifest = read_manifest(run / "adapter")
+    check_files(run / "adapter", manifest)
+    return manifest
 
 
 def take_later(config: FinetuneConfig) -> str:
@@ -100,10 +103,8 @@ def take_later(config: FinetuneConfig) -> str:
 
 def looks_ahead(run: Path, dataset: str) -> set[str]:
     """The tasks of a run that look ahead in time."""
-    from ..tasks.task import load_task
-
-    tasks = [load_task(p) for p in (run / "adapter" / "tasks").glob("*.yaml")]
-    return {t.name for t in tasks if t.horizon_days is not None or t.unit == "user_time"}
+    tasks = read_tasks(run / "adapter", read_manifest(run / "adapter"))
+    return {t.name for t in tasks.values() if t.horizon_days is not None or t.unit == "user_time"}
 
 
 def take_over(config: FinetuneConfig, model: RecModel) -> None:

@@ -7,7 +7,7 @@ import torch
 
 from ..inference.engine import Engine
 from ..model.adapter import add_lora
-from ..model.backbone import Backbone
+from ..model.backbone import Backbone, word_table
 from ..model.batching import Batch
 from ..model.fused_lora import fuse_lora
 from ..model.item_rows import ItemRows, collaborative_vectors, item_texts, mean_norm, mean_words, text_vectors
@@ -18,7 +18,7 @@ from ..tasks.rows import select
 from ..tasks.vocabulary import Vocabulary
 from .config import FinetuneConfig
 from .plan import PlannedBatches
-from .prepare import Prepared, word_table
+from .prepare import Prepared
 
 TEXTS = 2_000  # that the answers of a text task start from
 REGULARISATION = 0.01  # C of that regression: of .001 to .1 the least log loss of held-out clothing reviews

@@ -9,19 +9,23 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from pydantic import TypeAdapter
+from safetensors.torch import save_file
 from torch import nn
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
-from ..files import write_text
-from ..model.adapter import trainable_state
+from ..errors import RunError
+from ..files import one_line, read_json, sync, sync_all, write_text
+from ..model.adapter import check_tensors, read_tensors, trainable_state
 from ..model.recmodel import RecModel
 from .plan import PlannedBatches
 
@@ -155,7 +159,7 @@ class RowTrainer(Trainer):
         if self.is_world_process_zero():
             lines = "".join(json.dumps(entry) + "\n" for entry in self.state.log_history)
             target = self.root.parent / "metrics.jsonl"
-            write_text(target, lines)
+            write_text(target, lines, synced=False)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Validation metrics of the averaged weights."""
@@ -182,6 +186,14 @@ class RowTrainer(Trainer):
         with self.averages.in_place():
             load_trainable(own, Path(resume_from_checkpoint) / AVERAGED)
 
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with reading(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with reading(checkpoint):
+            super()._load_rng_state(checkpoint)
+
     def _get_output_dir(self, trial: Any) -> str:
         return str(self.root / ".partial")
 
@@ -192,8 +204,10 @@ class RowTrainer(Trainer):
         super()._save_checkpoint(model, trial)
         name = f"checkpoint-{self.state.global_step}"
         if self.is_world_process_zero() and (root / ".partial" / name).is_dir():
+            sync_all(root / ".partial" / name)
             shutil.rmtree(root / name, ignore_errors=True)
             os.replace(root / ".partial" / name, root / name)
+            sync(root)
             keep = {self.state.global_step, best_step(self.state.log_history)}
             for step, folder in checkpoints(root):
                 if step not in keep:
@@ -206,29 +220,55 @@ def checkpoints(root: Path) -> list[tuple[int, Path]]:
     return sorted(found)
 
 
-def best_step(history: list[dict[str, Any]]) -> int:
+def best_step(history: Sequence[Mapping[str, Any]]) -> int:
     """The step with the best validation criterion, the latest of equals; 0 before the first validation of a step."""
     scored = [(e["eval/criterion"], e["step"]) for e in history if "eval/criterion" in e and e["step"] > 0]
     return max(scored)[1] if scored else 0
 
 
-def history_of(checkpoint: Path) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class _State:
+    """What is read of the state of transformers' Trainer."""
+
+    global_step: int
+    max_steps: int
+    log_history: Sequence[Mapping[str, int | float]]
+
+
+def history_of(checkpoint: Path) -> list[dict[str, float]]:
     """The log of a finished checkpoint."""
-    found: list[dict[str, Any]] = json.loads((checkpoint / TRAINER_STATE_NAME).read_text())["log_history"]
+    path = checkpoint / TRAINER_STATE_NAME
+    found = [dict(entry) for entry in read_json(path, TypeAdapter(_State)).log_history]
+    if not all("step" in entry for entry in found):
+        raise RunError(f"{path} cannot be read: an entry of log_history has no step")
     return found
 
 
-def patience_spent(history: list[dict[str, Any]], patience: int) -> bool:
+def patience_spent(history: Sequence[Mapping[str, Any]], patience: int) -> bool:
     """Whether the last `patience` validations brought no improvement."""
     best = best_step(history)
     return sum(1 for e in history if "eval/criterion" in e and e["step"] > best) >= patience
 
 
 def load_trainable(model: nn.Module, file: Path) -> None:
-    """Put trained tensors of a checkpoint, WEIGHTS or AVERAGED, into the model."""
-    state = load_file(file)
-    _, unexpected = model.load_state_dict(state, strict=False)
-    assert not unexpected, unexpected
+    """Put trained tensors of a checkpoint, WEIGHTS or AVERAGED, into the model; raises RunError where they are not its
+    own."""
+    own = {name: (p.dtype, tuple(p.shape)) for name, p in model.named_parameters() if p.requires_grad}
+    state = read_tensors(file)
+    check_tensors(file, state, own)
+    model.load_state_dict(state, strict=False)
+
+
+@contextmanager
+def reading(checkpoint: str | None) -> Iterator[None]:
+    """Whatever torch and transformers raise over a checkpoint of theirs, as one RunError that says what to do."""
+    try:
+        yield
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, UnpicklingError) as error:
+        raise RunError(
+            f"{checkpoint} is damaged ({one_line(error)}): remove this folder, and the same command resumes from the "
+            "checkpoint before it"
+        ) from error
 
 
 class Pacer(TrainerCallback):
