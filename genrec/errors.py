@@ -9,7 +9,7 @@ GenrecError
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 
 class GenrecError(Exception):
@@ -36,8 +36,14 @@ class UnknownNameError(GenrecError):
     """A name that nothing has."""
 
     def __init__(self, kind: str, name: str, available: Iterable[str], where: str = "") -> None:
-        self.kind, self.name = kind, name
-        super().__init__(unknown_name(kind, name, available, where))
+        self.kind, self.name, self.available = kind, name, [str(n) for n in available]
+        super().__init__(unknown_name(kind, name, self.available, where))
+
+    def said_to(self, may_see: Callable[[str], bool]) -> str:
+        """The message for a caller who may not be told of all users: then without other users' ids."""
+        if self.kind != "user" or all(map(may_see, self.available)):
+            return str(self)
+        return f"Unknown user '{self.name}'."
 
 
 def unknown_name(kind: str, name: str, available: Iterable[str], where: str = "") -> str:

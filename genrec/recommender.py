@@ -1,8 +1,10 @@
 """Recommender: what every front end knows. Users, items and texts in, data frames out."""
 
 import sys
+import threading
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import pairwise
@@ -14,9 +16,9 @@ import polars as pl
 
 from .data import store as stores
 from .data.dataset import Dataset
-from .data.titles import TitleIndex
+from .data.titles import UNSEEN, TitleIndex, key
 from .errors import DataError, GenrecError, RunError, UnavailableError, UnknownNameError
-from .tasks.questions import text_branch
+from .tasks.questions import REVIEW_TOKENS, shorten, text_branch
 from .tasks.rows import (
     UNDATED,
     Branch,
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
     from .model.backbone import Backbone
 
 CHUNK = 512  # users scored at a time
+ITEMS_AT_A_TIME = 200  # of long lists, before others have their turn
+COMPARED = 5_000  # names that a text is compared with, before others have their turn
 NOT_READ = "are not read, and only count as taken"  # how a warning of long histories ends
 PREFIX_BYTES = 2**28  # memory for the histories read last
 
@@ -112,6 +116,7 @@ class Recommender:
         self.adapter, self.engine, self.store, self._load_language = adapter, engine, store, load_language
         self._text_encoder = text_encoder
         self.catalogues = dict(adapter.catalogues)
+        self._lock = threading.Lock()  # no shelf is made of a catalogue that is being replaced
         self.datasets: tuple[str, ...] = adapter.manifest.vocabulary.datasets
 
     @staticmethod
@@ -173,15 +178,20 @@ class Recommender:
         """Whether a data set has this user."""
         return stores.has_user(self.store, self._dataset(dataset), user)
 
+    def known_users(self, users: Sequence[str], dataset: str | None = None) -> set[str]:
+        """Those of some users whom a data set has."""
+        return stores.known_users(self.store, self._dataset(dataset), users)
+
     def some_user(self, dataset: str | None = None) -> str | None:
         """A user of a data set, for examples; None where it has none."""
         return stores.first_user(self.store, self._dataset(dataset))
 
     def close_users(self, user: str, dataset: str | None = None, k: int = 3) -> list[str]:
         """The k ids of a data set that are most like one that it does not have."""
-        from rapidfuzz import fuzz, process
+        from rapidfuzz import fuzz
 
-        return [name for name, _, _ in process.extract(user, self.all_users(dataset), scorer=fuzz.ratio, limit=k)]
+        users = self.all_users(dataset)
+        return [users[n] for n in most_alike(user, users, fuzz.ratio, k)]
 
     def history(self, user: str, dataset: str | None = None) -> pl.DataFrame:
         """A user's interactions, oldest first: item_id, event, rating. Raises UnknownNameError for an unknown user."""
@@ -216,15 +226,13 @@ class Recommender:
 
     def search_items(self, text: str, k: int = 10, dataset: str | None = None) -> list[str]:
         """Ids of the k items at most that an id or a title names, then of those whose titles are most like the text."""
-        from rapidfuzz import fuzz, process, utils
+        from rapidfuzz import fuzz
 
         shelf = self._shelf(self._dataset(dataset))
         named = self.find_items(text, dataset)["item_id"].to_list()
-        near = process.extract(
-            text, shelf.names, scorer=fuzz.WRatio, processor=utils.default_process, limit=k, score_cutoff=LIKE
-        )
+        near = most_alike(text, shelf.names, fuzz.WRatio, k, LIKE)
         ids = [text] if text in shelf.index else []
-        return list(dict.fromkeys([*ids, *named, *(shelf.ids[n] for _, _, n in near)]))[:k]
+        return list(dict.fromkeys([*ids, *named, *(shelf.ids[n] for n in near)]))[:k]
 
     def outcome_of(self, dataset: str, event: str | None, value: float | None) -> dict[str, str | float]:
         """What an interaction of a kind and with a value is in this data set: its `event` and its `rating`.
@@ -268,20 +276,23 @@ class Recommender:
     def _checked(self, items: Sequence[Mapping[str, object]], dataset: str | None) -> tuple[pl.DataFrame, "Vectors"]:
         """As `check_items`, and the vectors (items, width) of the items' texts."""
         from .inference.texts import item_texts
+        from .inference.turns import in_turns
 
         name = self._with_catalogue(dataset)
         schema = dict(self._shelf(name).items.drop("train_count").schema)
         rows: dict[str, dict[str, object]] = {}
-        for n, item in enumerate(items):
-            where = f"items[{n}]"
-            if unknown := [c for c in item if c not in schema]:
-                raise DataError(
-                    f"{where}.{unknown[0]}: the catalogue of {name} has no such column; it has {', '.join(schema)}"
-                )
-            item_id = checked_id(item.get("item_id"), f"{where}.item_id")
-            values = {c: as_column(item.get(c), kind, f"{where}.{c}") for c, kind in schema.items() if c != "item_id"}
-            rows.pop(item_id, None)
-            rows[item_id] = {"item_id": item_id, **values}
+        for part in in_turns(range(len(items)), ITEMS_AT_A_TIME):
+            for n in part:
+                item, where = items[n], f"items[{n}]"
+                if unknown := [c for c in item if c not in schema]:
+                    raise DataError(
+                        f"{where}.{unknown[0]}: the catalogue of {name} has no such column; it has {', '.join(schema)}"
+                    )
+                item_id = checked_id(item.get("item_id"), f"{where}.item_id")
+                others = {c: kind for c, kind in schema.items() if c != "item_id"}
+                values = {c: as_column(item.get(c), kind, f"{where}.{c}") for c, kind in others.items()}
+                rows.pop(item_id, None)
+                rows[item_id] = {"item_id": item_id, **values}
         frame = pl.DataFrame(list(rows.values()), schema=schema)
         texts = item_texts(frame)
         if "" in texts:
@@ -314,9 +325,10 @@ class Recommender:
         if new.any():
             rows.extend(vectors[new])
             self.engine.forget_rows(name)
-        self.catalogues[name] = catalogue
-        for kept_of in (self._shelves, self._titles_of, self._directions_of):
-            kept_of.pop(name, None)
+        with self._lock:
+            self.catalogues[name] = catalogue
+            for kept_of in (self._shelves, self._titles_of, self._directions_of):
+                kept_of.pop(name, None)
 
     def _dataset(self, name: str | None) -> str:
         if name is None:
@@ -336,25 +348,30 @@ class Recommender:
         return {}
 
     def _shelf(self, name: str) -> Shelf:
-        if name not in self._shelves:
-            manifest, tokenizer = self.adapter.manifest, self.adapter.tokenizer
-            items = self.catalogues.get(
-                name, pl.DataFrame(schema={"item_id": pl.String, "title": pl.String, "train_count": pl.Int64})
-            )
-            empty = pl.DataFrame(schema={"row": pl.UInt32, "event": pl.String})
-            users = pl.DataFrame(schema={"user_id": pl.String})
-            corpus = Corpus(
-                dataset=Dataset(name, empty, items.drop("train_count"), users),
-                tasks=tuple(self.adapter.tasks_of(name)),
-                vocabulary=manifest.vocabulary,
-                events=None,
-                encode=plain_encoder(tokenizer),
-                headers={},
-                bos=first_token(tokenizer),
-                all_tasks=tuple(self.adapter.tasks),
-            )
-            self._shelves[name] = Shelf(corpus, items, {i: n for n, i in enumerate(items["item_id"].to_list())})
-        return self._shelves[name]
+        with self._lock:
+            if name not in self._shelves:
+                self._shelves[name] = self._made_shelf(name)
+            return self._shelves[name]
+
+    def _made_shelf(self, name: str) -> Shelf:
+        manifest, tokenizer = self.adapter.manifest, self.adapter.tokenizer
+        items = self.catalogues.get(
+            name, pl.DataFrame(schema={"item_id": pl.String, "title": pl.String, "train_count": pl.Int64})
+        )
+        items = items.with_columns(pl.col("title").str.replace_all(UNSEEN.pattern, " ").str.strip_chars())
+        empty = pl.DataFrame(schema={"row": pl.UInt32, "event": pl.String})
+        users = pl.DataFrame(schema={"user_id": pl.String})
+        corpus = Corpus(
+            dataset=Dataset(name, empty, items.drop("train_count"), users),
+            tasks=tuple(self.adapter.tasks_of(name)),
+            vocabulary=manifest.vocabulary,
+            events=None,
+            encode=plain_encoder(tokenizer),
+            headers={},
+            bos=first_token(tokenizer),
+            all_tasks=tuple(self.adapter.tasks),
+        )
+        return Shelf(corpus, items, {i: n for n, i in enumerate(items["item_id"].to_list())})
 
     def _task(self, dataset: str, name: str) -> Task:
         for task in self._shelf(dataset).corpus.tasks:
@@ -484,7 +501,7 @@ class Recommender:
         exclude: Sequence[str] = (),
         include_seen: bool = False,
         candidates: Sequence[str] | None = None,
-        where: str | None = None,
+        where: str | pl.Expr | None = None,
         like: Sequence[str] = (),
         basket: Sequence[str] = (),
         items_as: Literal["token", "title"] = "token",
@@ -583,7 +600,7 @@ class Recommender:
         return pl.concat(lists or [frame]), fewer
 
     def _allowed(
-        self, shelf: Shelf, exclude: Sequence[str], candidates: Sequence[str] | None, where: str | None
+        self, shelf: Shelf, exclude: Sequence[str], candidates: Sequence[str] | None, where: str | pl.Expr | None
     ) -> np.ndarray:
         allowed = np.ones(shelf.items.height, dtype=bool)
         if candidates is not None:
@@ -620,7 +637,7 @@ class Recommender:
         )
         before = [np.concatenate([whole[n], given.astype(np.int32)]) for n in known]
         asked = "basket" if question else "next_item"
-        ranked = self.engine.rank(states, name, k, closed, limits, temperature, before, asked)
+        ranked = self.engine.rank(states, name, k, closed, limits, temperature, before, asked, shelf.items.height)
         best = dict(zip(known, ranked, strict=True))
         return self._listed(shelf, users, best, "model", k, allowed)
 
@@ -738,6 +755,7 @@ class Recommender:
         if (user is None) == (history is None):
             raise DataError("give either a user or a history")
         from .inference.occlusion import occlusion
+        from .inference.turns import in_turns
 
         wanted = as_list(items) or []
         name, warnings = self._place(user, first(wanted), dataset)
@@ -758,13 +776,17 @@ class Recommender:
             return self.engine.item_scores(states, name, whole).double().cpu().numpy()[:, index]
 
         effects = occlusion(frame.height, scores)
+        left_out = np.asarray(list(effects), dtype=np.int64)
+        falls = np.stack(list(effects.values())) if effects else np.zeros((0, len(wanted)))
         rows = []
-        for place, item in enumerate(wanted):
-            ranked = sorted(((float(e[place]), n) for n, e in effects.items()), reverse=True)
-            for effect, n in [r for r in ranked if r[0] > 0][:reasons]:
-                reason = frame["item_id"][n]
-                title = shelf.items["title"][shelf.index[reason]] if reason in shelf.index else None
-                rows.append((name, item, reason, title, effect))
+        for part in in_turns(range(len(wanted)), ITEMS_AT_A_TIME):
+            for place in part:
+                own = falls[:, place]
+                best = np.lexsort((-left_out, -own))  # of equal ones the latest event
+                for n in best[own[best] > 0][:reasons].tolist():
+                    reason = frame["item_id"][int(left_out[n])]
+                    title = shelf.names[shelf.index[reason]] if reason in shelf.index else None
+                    rows.append((name, wanted[place], reason, title, float(own[n])))
         if not frame.height:
             warnings += ("there is no history to explain anything by",)
         return Explanations(pl.DataFrame(rows, schema=EXPLANATION_SCHEMA, orient="row"), warnings)
@@ -786,6 +808,8 @@ class Recommender:
         order of
         `choices`, summing to 1.
         """
+        from .inference.turns import in_turns
+
         user_list, item_list, text_list = as_list(users), as_list(items), as_list(texts)
         if dataset is None and task not in self.tasks():
             dataset = next(
@@ -809,10 +833,15 @@ class Recommender:
             for number, text in enumerate(text_list):
                 if not (text or "").strip():
                     raise DataError(f"the text in row {number + 1} is empty; task {task} is asked about a text")
-            branches = [
-                text_branch(shelf.corpus, template, {"text": t, "review": t}, [(own.name, 0)]) for t in text_list
-            ]
-            rows = [assemble(shelf.corpus, None, 0, 0, [b], False, False, None) for b in branches]
+            rows, long = [], 0
+            for (text,) in in_turns(text_list, 1):
+                short = shorten(shelf.corpus, text)
+                long += short != text
+                branch = text_branch(shelf.corpus, template, {"text": short, "review": short}, [(own.name, 0)])
+                rows.append(assemble(shelf.corpus, None, 0, 0, [branch], False, False, None))
+            if long:
+                whose = "the text" if len(text_list) == 1 else f"{long:,} texts"
+                warnings += (f"of {whose} only the beginning and the end are read, {REVIEW_TOKENS} tokens",)
             order, user_list, item_list, known = list(range(len(text_list))), None, None, None
         else:
             if user_list is None:
@@ -845,6 +874,8 @@ class Recommender:
     ) -> tuple[list[Row], list[int], tuple[str, ...], np.ndarray | None]:
         """One row per user with a branch per question, the place in the request of each answer read, warnings, and what
         is known of the users and items besides."""
+        from .inference.turns import in_turns
+
         of_user: dict[str, list[int]] = {}
         for n, user in enumerate(users):
             of_user.setdefault(user, []).append(n)
@@ -852,14 +883,16 @@ class Recommender:
         corpus = self._history(shelf, list(of_user), histories)
         rows, order = [], []
         for n, places in enumerate(of_user.values()):
-            for start in range(0, len(places), BRANCHES):
-                part = places[start : start + BRANCHES]
-                rows.append(
-                    self._row(
-                        corpus, n, [self._question(shelf, task, items[p] if items is not None else None) for p in part]
-                    )
-                )
-                order += part
+            branches: list[Branch] = []
+            for part in in_turns(places, ITEMS_AT_A_TIME):
+                for p in part:
+                    branch = self._question(shelf, task, items[p] if items is not None else None)
+                    if branches and sum(len(b.tokens) for b in branches) + len(branch.tokens) > BRANCH_TOKENS:
+                        rows.append(self._row(corpus, n, branches))
+                        branches = []
+                    branches.append(branch)
+                    order.append(p)
+            rows.append(self._row(corpus, n, branches))
         from .evaluation.features import asks_list, features_of
 
         assert corpus.events is not None
@@ -928,7 +961,7 @@ class Recommender:
         if name not in self._directions_of:
             rows = self.engine.item_rows(name)[0].double().cpu().numpy()
             self._directions_of[name] = np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
-        return self._directions_of[name]
+        return self._directions_of[name][: shelf.items.height]
 
     @cached_property
     def _directions_of(self) -> dict[str, np.ndarray]:
@@ -990,26 +1023,31 @@ class Recommender:
         """How well texts meet a query, 0 to 1: half the cosine of their vectors, and a half. With a user the query's
         vector is what the user's history leads to. Where a document is an item's id or title, it has the item's
         vector: without a user that of all its text."""
+        from .inference.turns import in_turns
+
         name = self._with_catalogue(dataset)
         shelf = self._shelf(name)
         rows = self._text_rows(name, [*texts, query])
         asks_user = user is not None and self.has_user(user, name)
         known = self.engine.item_rows(name, text_alone=not asks_user)[0].float().cpu().numpy()
-        for n, text in enumerate(texts):
-            match = shelf.titles.find(text) if text not in shelf.index else None
-            if text in shelf.index:
-                rows[n] = known[shelf.index[text]]
-            elif match is not None and match.how == "exact":
-                rows[n] = known[match.items[0]]
+        for part in in_turns(range(len(texts)), ITEMS_AT_A_TIME):
+            for n in part:
+                match = shelf.titles.named(key(texts[n])) if texts[n] not in shelf.index else None
+                if texts[n] in shelf.index:
+                    rows[n] = known[shelf.index[texts[n]]]
+                elif match is not None and match.how == "exact":
+                    rows[n] = known[match.items[0]]
         wanted = rows[-1]
         if user is not None and asks_user:
             wanted = np.asarray(self.embed_users([user], name)["vector"][0].to_list())
         cosine = rows[:-1] @ wanted / (np.linalg.norm(rows[:-1], axis=1) * np.linalg.norm(wanted) + 1e-12)
         return [float(c) for c in 0.5 + cosine / 2]
 
-    def count_tokens(self, text: str) -> int:
-        """Tokens of a text, as the backbone counts them."""
-        return len(self.adapter.tokenizer(text, add_special_tokens=False)["input_ids"])
+    def count_tokens(self, *texts: str) -> int:
+        """Tokens of some texts together, as the backbone counts them."""
+        from .inference.turns import encoded
+
+        return sum(map(len, encoded(plain_encoder(self.adapter.tokenizer), texts)))
 
     def cut(self, text: str, most: int) -> tuple[str, bool]:
         """The first tokens of a text, and whether that leaves anything out."""
@@ -1047,7 +1085,7 @@ class Recommender:
         k: int = 10,
         dataset: str | None = None,
         *,
-        where: str | None = None,
+        where: str | pl.Expr | None = None,
         exclude: Sequence[str] = (),
     ) -> Recommendations:
         """The k items whose vectors point most nearly the way of one or several; score is the (mean) cosine.
@@ -1115,11 +1153,29 @@ EXPLANATION_SCHEMA = {
     "effect": pl.Float64,
 }
 NAMED = ("item_id", "title", "train_count")  # columns of a catalogue that are no attributes
-BRANCHES = 256  # questions on one row
+BRANCH_TOKENS = 256  # of the questions on one row
 NEAREST = 50  # items that `like` leaves
 WIDER = 5  # times as many items are looked at where a list is spread out
 RELATED = 0.2  # cosine from which items count as alike
 LIKE = 60.0  # of 100: how like the text a title is that a search finds
+
+
+def most_alike(
+    text: str, names: Sequence[str | None], scorer: Callable[..., float], k: int, least: float | None = None
+) -> list[int]:
+    """The places of the k names at most that are most like a text. least: the likeness (0 to 100) that they must reach,
+    case and punctuation aside; None: any, to the letter."""
+    from rapidfuzz import process, utils
+
+    from .inference.turns import in_turns
+
+    found: list[tuple[float, int]] = []
+    for part in in_turns(range(len(names)), COMPARED):
+        own = names[part[0] : part[-1] + 1]
+        processor = None if least is None else utils.default_process
+        near = process.extract(text, own, scorer=scorer, processor=processor, limit=k, score_cutoff=least)
+        found += [(-score, part[n]) for _, score, n in near]
+    return [n for _, n in sorted(found)[:k]]
 
 
 def checked_id(value: object, where: str) -> str:
@@ -1188,11 +1244,16 @@ def check_run(folder: Path) -> None:
 def local_model(run: Path, option: Literal["model", "item_text_model"]) -> str | None:
     """Where a run's backbone or text encoder is, if it is a folder or file: the run's config.yaml knows, the adapter
     must not."""
-    import yaml
+    from .files import read_yaml, shown
 
-    config = run / "config.yaml"
-    model = yaml.safe_load(config.read_text(encoding="utf-8")).get(option) if config.is_file() else None
-    return model if model and Path(model).exists() else None
+    path = run / "config.yaml"
+    config = read_yaml(path) if path.is_file() else {}
+    model = config.get(option) if isinstance(config, dict) else config
+    if not isinstance(config, dict) or not isinstance(model, str | None):
+        raise RunError(f"{path} cannot be used: {option} is {shown(model)}; the name of a model is allowed, or null")
+    with suppress(OSError):  # a name that is too long for a file
+        return model if model and Path(model).exists() else None
+    return None
 
 
 def as_list(value: str | Sequence[str] | None) -> list[str] | None:
@@ -1205,40 +1266,16 @@ def first(values: Sequence[str] | None) -> str | None:
     return values[0] if values else None
 
 
-def where_mask(items: pl.DataFrame, where: str) -> np.ndarray:
-    """Which items meet an SQL condition; on a list column `=`, `<>` and `in` ask what the list holds. Null never
-    does."""
-    import sqlglot
-    from sqlglot import exp
+def where_mask(items: pl.DataFrame, where: str | pl.Expr) -> np.ndarray:
+    """Which items meet a condition: SQL of anyone's, or an expression that genrec made. On a list column `=`, `<>` and
+    `in` ask what the list holds. Null never meets a condition."""
+    from . import sql
 
+    shown = sql.shorten(where) if isinstance(where, str) else "EXPRESSION"
     try:
-        tree = sqlglot.parse_one(where, dialect="postgres")
-    except sqlglot.errors.SqlglotError as error:
-        raise DataError(f"--where {where!r} is not an SQL condition: {str(error).splitlines()[0]}") from error
-    if not isinstance(tree, exp.Condition):
-        raise DataError(
-            f"--where {where!r} is not an SQL condition; "
-            "write for example: genre = 'Comedy' and year between 1990 and 1999"
-        )
-    lists = {c for c, t in items.schema.items() if isinstance(t, pl.List)}
-    for column in tree.find_all(exp.Column):
-        if column.name not in items.columns:
-            raise UnknownNameError("column", column.name, items.columns, f"in --where {where!r}")
-
-    def holds(node: exp.Expression) -> exp.Expression:
-        if isinstance(node, (exp.EQ, exp.NEQ)) and isinstance(node.this, exp.Column) and node.this.name in lists:
-            found: exp.Expression = exp.Anonymous(this="array_contains", expressions=[node.this, node.expression])
-            return exp.Not(this=found) if isinstance(node, exp.NEQ) else found
-        if isinstance(node, exp.In) and isinstance(node.this, exp.Column) and node.this.name in lists:
-            each = [exp.Anonymous(this="array_contains", expressions=[node.this.copy(), v]) for v in node.expressions]
-            return exp.paren(exp.or_(*each))
-        return node
-
-    sql = tree.transform(holds).sql(dialect="postgres")
-    try:
-        found = items.select(pl.sql_expr(sql)).to_series()
-    except pl.exceptions.PolarsError as error:
-        raise DataError(f"--where {where!r} cannot be computed: {str(error).splitlines()[0]}") from error
-    if found.dtype != pl.Boolean:
-        raise DataError(f"--where {where!r} gives {found.dtype} values, not true or false")
-    return found.fill_null(False).to_numpy()
+        series = sql.evaluate(where, items)
+    except DataError as error:
+        raise DataError(f"--where {shown}: {error}") from error
+    if series.dtype != pl.Boolean:
+        raise DataError(f"--where {shown} gives {series.dtype} values, not true or false")
+    return series.fill_null(False).to_numpy()

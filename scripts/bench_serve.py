@@ -11,6 +11,7 @@ chat        `recommend 5 items for user N` by users whose histories are known, w
 plain       transformers' generate with prefix_allowed_tokens_fn behind the same route: cold and returning, 1 caller
 overhead    what HTTP adds to a call of Recommender, at 1 caller
 memory      resident memory after 1,000 and after 10,000 more requests
+waits       the longest that a small request waits beside the largest legal request of each endpoint (both cores)
 """
 
 import argparse
@@ -34,6 +35,8 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
+from waits import largest
+from waits import waits as waits_beside
 
 from genrec.recommender import Recommender
 
@@ -41,7 +44,7 @@ CALLERS = (1, 8, 32)
 EVENTS = 200
 USERS = 64  # that return
 START = 60  # events of a returning user at first
-PARTS = ("cold", "returning", "chat", "plain", "overhead", "memory")
+PARTS = ("cold", "returning", "chat", "plain", "overhead", "memory", "waits")
 STARTED = re.compile(r"at (http://\S+) \(")
 SCRIPT = """
 local bodies, at, bad, n = {}, 0, 0, 0
@@ -76,10 +79,11 @@ def echoed(process: "subprocess.Popen[str]") -> Iterator[str]:
 
 
 @contextmanager
-def server(command: Sequence[str]) -> Iterator[tuple[str, psutil.Process]]:
-    """A server that is ready: its address and its process."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
-    process = subprocess.Popen([*cores()[0], *command], stderr=subprocess.PIPE, text=True, env=environment)
+def server(command: Sequence[str], pinned: bool = True) -> Iterator[tuple[str, psutil.Process]]:
+    """A server that is ready: its address and its process; pinned: on a core of its own."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"} if pinned else dict(os.environ)
+    command = [*(cores()[0] if pinned else ()), *command]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     said = echoed(process)
     try:
         url = next((m[1] for line in said if (m := STARTED.search(line))), None)
@@ -229,6 +233,16 @@ def memory(run: Path, bodies: Bodies, folder: Path) -> Found:
     return {"requests": [n for n, _ in sizes], "MiB": [m for _, m in sizes]}
 
 
+def waits(run: Path, bodies: Bodies, titles: Sequence[str]) -> Found:
+    """What small requests wait for beside the largest ones, in seconds."""
+    with server(genrec(run, "--timeout", "300"), pinned=False) as (url, process):
+        requests = largest(bodies.items, titles, bodies.users, bodies.dataset)
+        found: Found = waits_beside(url, requests, bodies.dataset, bodies.items)
+        found["MiB"] = round(process.memory_info().rss / 2**20)
+    worst = max((f["list"], n) for n, f in found.items() if n != "MiB")
+    return {**found, "longest": f"{worst[0]:.2f} s, beside {worst[1]}"}
+
+
 def plain(run: Path, bodies: Bodies, seconds: float, folder: Path) -> Found:
     """The same route answered by beams of transformers' generate over the titles."""
     found: Found = {}
@@ -277,7 +291,10 @@ def show(part: str, found: Found) -> None:
     """A part as lines."""
     print(f"\n{part}")
     for name, value in found.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and "health" in value:
+            waited = f"a list waits {value['list']:5.2f} s   /health {value['health']:5.2f} s"
+            print(f"  {name:30} {value['status']} after {value['seconds']:6.2f} s   {waited}")
+        elif isinstance(value, dict):
             hits = f", prefixes known {value['prefix_hits']:.0%}" if "prefix_hits" in value else ""
             print(
                 f"  {name:28} {value['per_second']:8.1f} requests/s   p50 {value['p50']:8.1f} ms   "
@@ -307,7 +324,9 @@ def main() -> None:
         run = Path(shutil.copytree(args.run, folder / "run"))  # lists that are given are remembered there
         recommender = Recommender.load(run)
         dataset = args.dataset or recommender.datasets[0]
-        bodies = Bodies(recommender.catalogue(dataset)["item_id"].to_list(), recommender.all_users(dataset), dataset)
+        items = recommender.catalogue(dataset)
+        titles = items["title"].drop_nulls().to_list()
+        bodies = Bodies(items["item_id"].to_list(), recommender.all_users(dataset), dataset)
         del recommender
         found: Found = {}
         for part in args.only:
@@ -315,6 +334,8 @@ def main() -> None:
                 found[part] = measured(run, part, bodies, args.seconds, folder)
             elif part == "plain":
                 found[part] = plain(run, bodies, args.seconds, folder)
+            elif part == "waits":
+                found[part] = waits(run, bodies, titles)
             else:
                 found[part] = (overhead if part == "overhead" else memory)(run, bodies, folder)
             show(part, found[part])

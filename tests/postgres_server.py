@@ -36,43 +36,86 @@ def _owner() -> dict[str, object]:
     return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
 
 
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[str]:
-    """The folder of the socket of a server that only its owner reaches; it ends with the tests."""
-    psycopg = pytest.importorskip("psycopg")
-    initdb, postgres, owner = _program("initdb"), _program("postgres"), _owner()
-    folder = Path(tempfile.mkdtemp(prefix="pg-"))  # the path of a socket must be short
-    try:
-        if owner:
-            os.chown(folder, int(str(owner["user"])), int(str(owner["group"])))
-        data = ["-D", str(folder / "data")]
-        create = [initdb, *data, "--username=genrec", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
-        subprocess.run(create, check=True, capture_output=True, cwd=folder, **owner)
-        serve = [postgres, *data, "-k", str(folder), "-c", "listen_addresses=", "-c", "fsync=off"]
-        with (folder / "log").open("w") as log, subprocess.Popen(serve, cwd=folder, stderr=log, **owner) as server:
+class PostgresServer:
+    """A server that only its owner reaches, through a socket in `folder`; it can be ended and started again."""
+
+    def __init__(self) -> None:
+        initdb, self.program, self.owner = _program("initdb"), _program("postgres"), _owner()
+        self.folder = Path(tempfile.mkdtemp(prefix="pg-"))  # the path of a socket must be short
+        self.process: subprocess.Popen[bytes] | None = None
+        if self.owner:
+            os.chown(self.folder, int(str(self.owner["user"])), int(str(self.owner["group"])))
+        own = ["-D", str(self.folder / "data"), "--username=genrec", "--auth=trust"]
+        create = [initdb, *own, "--encoding=UTF8", "--locale=C", "--no-sync"]
+        subprocess.run(create, check=True, capture_output=True, cwd=self.folder, **self.owner)
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        import psycopg
+
+        data = ["-D", str(self.folder / "data"), "-k", str(self.folder), "-c", "listen_addresses=", "-c", "fsync=off"]
+        with (self.folder / "log").open("w") as log:
+            self.process = subprocess.Popen([self.program, *data], cwd=self.folder, stderr=log, **self.owner)
+        for _ in range(600):
             try:
-                for _ in range(600):
-                    try:
-                        psycopg.connect(f"host={folder} user=genrec dbname=postgres").close()
-                        break
-                    except psycopg.OperationalError:
-                        assert server.poll() is None, (folder / "log").read_text()
-                        time.sleep(0.05)
-                yield str(folder)
-            finally:
-                server.send_signal(signal.SIGINT)  # ends at once, whoever is connected
-                server.wait()
+                psycopg.connect(self.socket("postgres")).close()
+                return
+            except psycopg.OperationalError:
+                assert self.process.poll() is None, (self.folder / "log").read_text()
+                time.sleep(0.05)
+        raise AssertionError((self.folder / "log").read_text())
+
+    def stop(self) -> None:
+        """End it at once, whoever is connected."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait()
+            self.process = None
+
+    def close(self) -> None:
+        """End it for good."""
+        self.stop()
+        shutil.rmtree(self.folder)
+
+    def socket(self, database: str) -> str:
+        """How psycopg connects."""
+        return f"host={self.folder} user=genrec dbname={database}"
+
+    def url(self, database: str) -> str:
+        """How SQLAlchemy connects."""
+        return f"postgresql+psycopg://genrec@/{database}?host={self.folder}"
+
+    def create(self, database: str) -> None:
+        """Make an empty database."""
+        self._admin(f"create database {database}")
+
+    def drop(self, database: str) -> None:
+        """Remove a database, whoever is connected."""
+        self._admin(f"drop database {database} with (force)")
+
+    def _admin(self, command: str) -> None:
+        import psycopg
+
+        with psycopg.connect(self.socket("postgres"), autocommit=True) as admin:
+            admin.execute(command)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A server for all tests."""
+    pytest.importorskip("psycopg")
+    server = PostgresServer()
+    try:
+        server.start()
+        yield server
     finally:
-        shutil.rmtree(folder)
+        server.close()
 
 
 @pytest.fixture
-def postgres_url(postgres_server: str) -> Iterator[str]:
+def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
     """The URL of an empty database."""
-    import psycopg
-
     name = f"test_{next(_numbers)}"
-    with psycopg.connect(f"host={postgres_server} user=genrec dbname=postgres", autocommit=True) as admin:
-        admin.execute(f"create database {name}")
-        yield f"postgresql+psycopg://genrec@/{name}?host={postgres_server}"
-        admin.execute(f"drop database {name} with (force)")
+    postgres_server.create(name)
+    yield postgres_server.url(name)
+    postgres_server.drop(name)

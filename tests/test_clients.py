@@ -178,14 +178,17 @@ def test_continue(server: Server, listed: str, tmp_path: Path) -> None:
     assert numbered[0] == "4"
 
 
-def test_schemathesis(toy_run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("large", [False, True])
+def test_schemathesis(toy_run: Path, tmp_path: Path, large: bool) -> None:
     python = python_of("frameworks")
     tool = [python, str(Path(python).with_name("schemathesis")), "run"]
     checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
     options = ["--max-examples", "25", "--checks", checks, "--no-color", "--generation-deterministic"]
     with served(toy_run, tmp_path) as own:  # it adds items and users of its own
-        command = [*tool, f"{own.url}/openapi.json", *options]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=900)
+        command = [*tool, f"{own.url}/openapi.json", *options, *(["--max-examples", "10"] if large else [])]
+        hooks = {"SCHEMATHESIS_HOOKS": "large_bodies", "PYTHONPATH": str(CLIENTS)} if large else {}
+        environment = {**os.environ, **hooks}
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout[-5000:]
 
 

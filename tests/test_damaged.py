@@ -854,3 +854,17 @@ def test_the_adapter_is_on_the_disk_before_checkpoints_go(
     checkpoint = max(p for kind, p in done if kind == "rename" and "checkpoint-" in p)
     partial = str(out / "checkpoints" / ".partial" / Path(checkpoint).name / "model.safetensors")
     assert done.index(("sync", partial)) < done.index(("rename", checkpoint))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["update events set rating = 'much'", "update events set item_id = x'00ff'", "update users set attributes = '[1]'"],
+)
+def test_values_of_other_types_in_a_store_are_one_line(toy_run: Path, tmp_path: Path, statement: str) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(toy_run, copy)
+    with sqlite3.connect(copy / "store.db") as raw:
+        raw.execute(statement)
+    raw.close()
+    with pytest.raises(RunError, match="store is damaged"):
+        Recommender.load(copy).recommend("u001")

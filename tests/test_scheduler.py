@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from genrec.errors import UnknownNameError
-from genrec.inference.scheduler import QueueFullError, Scheduler, SharedEngine, pause
+from genrec.inference.scheduler import QueueFullError, Scheduler, SharedEngine
+from genrec.inference.turns import pause
 from genrec.recommender import Recommender
 
 FAR = 1e9  # a deadline that does not come
@@ -133,3 +134,46 @@ def test_the_queue_is_bounded(scheduler: Scheduler) -> None:
     while scheduler.depth:
         time.sleep(0.01)
     scheduler.submit(lambda: None, FAR).result(30)
+
+
+def test_a_long_job_lets_short_ones_ahead(recommender: Recommender, scheduler: Scheduler) -> None:
+    turns: list[int] = []
+    gate = threading.Event()
+
+    def long() -> None:
+        while not gate.is_set():
+            turns.append(1)
+            time.sleep(0.06)  # more than its share of a round
+            pause()
+
+    others = [scheduler.submit(long, FAR) for _ in range(3)]
+    while len(turns) < 6:
+        time.sleep(0.01)
+    for user in ("u001", "u002", "u003"):
+        began = len(turns)
+        scheduler.submit(lambda user=user: recommender.recommend(user, k=3).frame.height, FAR).result(30)
+        assert len(turns) - began <= 3  # a list takes two passes
+    gate.set()
+    for job in others:
+        job.result(30)
+
+
+def test_what_is_done_in_turns_is_what_is_done_at_once(recommender: Recommender, scheduler: Scheduler) -> None:
+    items = [f"{n % 12:03}" for n in range(600)]
+    texts = ["red 2 blue 3 " * 4_000, "", "red" * 9_000, "blue 5"]
+    works = [
+        lambda: recommender.predict("rating", users=["u001"] * 600, items=items).frame["value"].to_list(),
+        lambda: recommender.explain(items[:12], user="u003").frame["effect"].to_list(),
+        lambda: recommender.relevance("red", [f"blue {n}" for n in range(500)]),
+        lambda: recommender.embed_texts(texts[2:])[0][:8],
+        lambda: [float(recommender.count_tokens(text)) for text in texts],
+    ]
+    alone = [work() for work in works]
+    recommender.engine.prefixes.clear()
+    gate = held(scheduler)
+    futures = [scheduler.submit(work, FAR) for work in works]
+    gate.set()
+    for future, expected in zip(futures, alone, strict=True):
+        assert future.result(60) == pytest.approx(expected, abs=1e-4)
+    whole = recommender.adapter.tokenizer(texts[0], add_special_tokens=False)["input_ids"]
+    assert alone[-1][0] == len(whole)

@@ -162,14 +162,20 @@ def test_an_event_is_recorded_once(store: Store) -> None:
         {"user_id": "Ann", "item_id": "b", "rating": 4},
         {"user_id": "Ann", "item_id": "b", "rating": 4},  # without an id it counts again
         {"user_id": "007", "item_id": "b", "event_id": "e2"},
-        {"user_id": "Bob", "item_id": "b", "event_id": "e2"},  # the id came a line before
+        {"user_id": "007", "item_id": "c", "event_id": "e2"},  # the id came a line before
+        {"user_id": "Bob", "item_id": "b", "event_id": "e2"},  # another's id is none of Bob's
+        {"user_id": "Eve", "item_id": "b", "event_id": "e9"},
+        {"user_id": "Eve", "item_id": "c", "event_id": "e9"},
     ]
+    done = ["duplicate", "recorded", "recorded", "recorded", "duplicate", "recorded", "recorded", "duplicate"]
     assert record_events(store, "shop", [first]) == ["recorded"]
-    assert record_events(store, "shop", more) == ["duplicate", "recorded", "recorded", "recorded", "duplicate"]
+    assert record_events(store, "shop", more) == done
+    assert record_events(store, "shop", [{"user_id": "Cy", "item_id": "b"}, *more[4:5]]) == ["recorded", "duplicate"]
     assert record_events(store, "shop", []) == []
     assert history(store, "shop", "007")["item_id"].to_list() == ["b", "a", "a", "c", "b"]
     assert history(store, "shop", "Ann")["rating"].to_list() == [4.0, 4.0]
-    assert users(store, "shop") == ["007", "Zoë", "idle", "Ann"]  # a duplicate brings no user
+    assert history(store, "shop", "Bob").height == history(store, "shop", "Eve").height == 1
+    assert users(store, "shop") == ["007", "Zoë", "idle", "Ann", "Bob", "Eve", "Cy"]
 
 
 def test_an_event_id_is_of_one_data_set(url: str) -> None:
@@ -417,7 +423,7 @@ def test_what_is_no_store_of_this_version_is_refused(tmp_path: Path) -> None:
     create_store(path, [shop()]).close()
     with sqlite3.connect(path) as raw:
         raw.execute("update meta set schema_version = 99")
-    with pytest.raises(RunError, match="later genrec wrote this store: it has version 99, and this one reads up to 2"):
+    with pytest.raises(RunError, match="later genrec wrote this store: it has version 99, and this one reads up to 3"):
         open_store(path)
     (tmp_path / "text.db").write_text("not a database, but long enough to be mistaken for one" * 50)
     with pytest.raises(RunError, match="not a user store of genrec"):
@@ -511,7 +517,8 @@ def test_what_was_acknowledged_is_there_after_a_kill(store: Store, url: str) -> 
         lines += [line for line in writer.stdout if line.endswith("\n")]
     assert writer.returncode == -signal.SIGKILL
     told = [line.split()[0] for line in lines]
-    again = [{"user_id": "checker", "item_id": "a", "event_id": event_id} for event_id in told]
+    whose = {event_id: "all" if event_id.startswith("both-") else event_id.rsplit("-", 1)[1] for event_id in told}
+    again = [{"user_id": user, "item_id": "a", "event_id": event_id} for event_id, user in whose.items()]
     assert set(record_events(store, "shop", again)) == {"duplicate"}
     heights = {history(store, "shop", f"u{user}").height for user in range(5)}
     assert len(heights) == 1 and heights.pop() * 6 >= len(told)  # a batch is there as a whole or not at all
@@ -595,11 +602,25 @@ def test_a_store_brought_to_date_is_as_a_new_one(url: str) -> None:
     migrated = schema(old)
     assert set(migrated) == {"meta", "users", "events", "items", "recommendations"}
     with old.engine.begin() as connection:
-        assert connection.execute(sa.text("select schema_version from meta")).scalars().all() == [2]
+        assert connection.execute(sa.text("select schema_version from meta")).scalars().all() == [3]
         for table in migrated:
             connection.execute(sa.text(f"drop table {table}"))
     old.close()
     assert schema(create_store(url, [shop()])) == migrated
+
+
+def test_event_ids_of_version_2_become_those_of_their_users(url: str) -> None:
+    store = create_store(url, [shop()])
+    event = {"user_id": "Ann", "item_id": "a", "event_id": "e1"}
+    record_events(store, "shop", [event])
+    with store.engine.begin() as connection:
+        connection.exec_driver_sql("drop index events_event_id")
+        form = "create unique index events_event_id on events (dataset, event_id) where event_id is not null"
+        connection.exec_driver_sql(form)
+        connection.exec_driver_sql("update meta set schema_version = 2")
+    store.close()
+    brought = open_store(url)
+    assert record_events(brought, "shop", [event, event | {"user_id": "Bob"}]) == ["duplicate", "recorded"]
 
 
 OPENER = "import sys; from genrec.data.store import open_store, users; print(users(open_store(sys.argv[1]), 'shop'))"

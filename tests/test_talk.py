@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from genrec.inference.talk import PENALTY, Talker
+from genrec.inference.talk import AT_A_TIME, PENALTY, READ, Talker
 from genrec.model.backbone import Backbone, load_language
 
 SYSTEM = {"role": "system", "content": "You are a friendly assistant. Answer in one short sentence."}
@@ -50,3 +50,20 @@ def test_a_chat_without_a_system_message(language: Backbone) -> None:
     assert "Paris" in text and ended and "".join(pieces).strip() == text
     assert text == plain(language, messages, 40)
     assert not Talker(language).talk(messages, 2, pieces.append)[1]
+
+
+def test_a_long_chat_is_read_in_part(language: Backbone) -> None:
+    read: list[int] = []
+    hook = language.model.register_forward_pre_hook(
+        lambda _, args, given: read.append((given.get("input_ids", *args)).shape[1]), with_kwargs=True
+    )
+    rare = {"role": "user", "content": "𓀀𝔘ꙮ" * 700}  # each is several tokens
+    for messages in ([SYSTEM, rare, rare, rare], [rare], [SYSTEM, {"role": "user", "content": "hello " * 5_000}]):
+        read.clear()
+        assert Talker(language).talk(messages, 2, lambda _: None)[0] is not None
+        assert sum(read) <= READ + len(Talker(language).ids([SYSTEM])) + 4 and max(read) <= AT_A_TIME
+    hook.remove()
+    kept = Talker(language).fitting(
+        [SYSTEM, rare, {"role": "assistant", "content": "x"}, {"role": "user", "content": "y"}]
+    )
+    assert kept[0] == SYSTEM and kept[-1]["content"] == "y"

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..errors import GenrecError
+from ..errors import GenrecError, RunError, UnavailableError, UnknownNameError
 from ..recommender import Recommender
 from ..tasks.task import Task, render, shipped_tasks
 from .conditions import SHOWN
@@ -34,6 +34,17 @@ class Answer:
         """As plain JSON values."""
         base = {"dataset": self.dataset, "task": self.task, "answer": self.answer}
         return base | self.content | {"understood": self.understood, "warnings": list(self.warnings)}
+
+
+@dataclass(frozen=True)
+class Asker:
+    """Who asks. user: for requests that name no user. may_see: whether a user may be asked about, and be named."""
+
+    user: str | None = None
+    may_see: Callable[[str], bool] = lambda _: True
+
+
+ANYBODY = Asker()
 
 
 def reader_of(recommender: Recommender, speaks: str | None = None) -> Reader:
@@ -71,26 +82,25 @@ def reply(
     before: Conversation,
     dataset: str | None = None,
     explain: bool = False,
-    user: str | None = None,
-    allowed: Callable[[str], bool] = lambda _: True,
+    asker: Asker = ANYBODY,
 ) -> tuple[Answer, Conversation]:
-    """Answer a sentence after others; returns what to remember too.
-
-    user: who asks, for requests that name no user. allowed: whether a user may be asked about.
-    """
+    """Answer a sentence after others; returns what to remember too."""
     said = reader.read(sentence, dataset, before.shown, follows=before.request is not None)
-    request, held = follow(before, for_user(said, user, before))
-    if request.user_id is not None and not allowed(request.user_id):
+    request, held = follow(before, for_user(said, asker.user, before))
+    if request.user_id is not None and not asker.may_see(request.user_id):
         text = f"You may not ask about user {request.user_id}."
         return Answer(None, text, content={"refused": text}), before
     if request.task is None:
-        return refusal(recommender, reader, request), before
+        return refusal(recommender, reader, request, asker), before
     try:
         request, notes = prepared(recommender, request, before)
-        found = respond(recommender, reader, request, held, said.task, explain)
+        found = respond(recommender, reader, request, held, said.task, explain, asker)
+    except (RunError, UnavailableError):
+        raise  # nothing that was asked is wrong
     except GenrecError as error:
-        text = f"{error}\n{can_ask(recommender, reader, request.language)}"
-        found = Answer(None, text, content={"refused": str(error)}, understood=understood(request))
+        why = error.said_to(asker.may_see) if isinstance(error, UnknownNameError) else str(error)
+        text = f"{why}\n{can_ask(recommender, reader, request.language, asker)}"
+        found = Answer(None, text, content={"refused": why}, understood=understood(request))
         return found, remembered(before, held, request, None)
     if len(sentence) > LONGEST:
         notes += (f"only the first {LONGEST:,} of {len(sentence):,} characters were read",)
@@ -187,14 +197,14 @@ def note_on(mention: Mention) -> str | None:
 # --- refusing -----------------------------------------------------------------------------------------------------
 
 
-def refusal(recommender: Recommender, reader: Reader, request: Request) -> Answer:
+def refusal(recommender: Recommender, reader: Reader, request: Request, asker: Asker) -> Answer:
     """What was understood, what was not, and what can be asked."""
     says = language().says[request.language]
     joint = says["part_joint"]
     lines = [says["understood"].format(parts=joint.join(parts))] if (parts := entities(request)) else []
     missed = joint.join(map(repr, request.missed))
     asked = "missed" if request.task is not None else "task_missed_in" if missed else "task_missed"
-    lines += [says[asked].format(missed=missed), can_ask(recommender, reader, request.language)]
+    lines += [says[asked].format(missed=missed), can_ask(recommender, reader, request.language, asker)]
     return Answer(None, "\n".join(lines), understood=understood(request))
 
 
@@ -209,15 +219,15 @@ def entities(request: Request) -> list[str]:
     return parts + ([says["size"].format(k=request.k)] if request.k is not None else [])
 
 
-def can_ask(recommender: Recommender, reader: Reader, spoken: str) -> str:
+def can_ask(recommender: Recommender, reader: Reader, spoken: str, asker: Asker = ANYBODY) -> str:
     """What can be asked, in a language."""
     says = language().says[spoken]
-    return says["can_ask"].format(examples=says["example_joint"].join(examples_of(recommender, reader, spoken)))
+    return says["can_ask"].format(examples=says["example_joint"].join(examples_of(recommender, reader, spoken, asker)))
 
 
-def examples_of(recommender: Recommender, reader: Reader, spoken: str) -> list[str]:
-    """One example for each task of the run, with its own users and titles; in another language where it has none in
-    this one."""
+def examples_of(recommender: Recommender, reader: Reader, spoken: str, asker: Asker = ANYBODY) -> list[str]:
+    """One example for each task of the run, with its own titles and a user who may be named; in another language where
+    it has none in this one."""
     found: dict[str, str] = {}
 
     def first(examples: Sequence[str]) -> str:
@@ -227,6 +237,7 @@ def examples_of(recommender: Recommender, reader: Reader, spoken: str) -> list[s
         items = recommender.catalogue(name).sort("train_count", descending=True, maintain_order=True)
         titles = [t for t in items["title"].head(5).to_list() if t] or ["..."]
         user = recommender.some_user(name) or "42"
+        user = user if asker.may_see(user) else asker.user or "..."
         values = {
             "user_id": user,
             "title": titles[0],
@@ -250,20 +261,32 @@ def examples_of(recommender: Recommender, reader: Reader, spoken: str) -> list[s
 
 
 def respond(
-    recommender: Recommender, reader: Reader, request: Request, held: Conversation, said: str | None, explain: bool
+    recommender: Recommender,
+    reader: Reader,
+    request: Request,
+    held: Conversation,
+    said: str | None,
+    explain: bool,
+    asker: Asker,
 ) -> Answer:
     """The answer to a request whose parts are settled."""
     task = request.task
     assert task is not None
     if task in ("next_item", "rank") or (task == "basket" and request.items):
-        return listed(recommender, reader, request, held, said, explain)
+        return listed(recommender, reader, request, held, said, explain, asker)
     if task == "explain":
         return explained(recommender, request)
     return predicted(recommender, reader, request)
 
 
 def listed(
-    recommender: Recommender, reader: Reader, request: Request, held: Conversation, said: str | None, explain: bool
+    recommender: Recommender,
+    reader: Reader,
+    request: Request,
+    held: Conversation,
+    said: str | None,
+    explain: bool,
+    asker: Asker,
 ) -> Answer:
     """A ranked list: for a user, from items, near items, with a basket, or of given items."""
     user, items = request.user_id, [m.item_id for m in request.items]
@@ -272,7 +295,7 @@ def listed(
     k = request.k or DEFAULT_K
     warnings: tuple[str, ...] = ()
     if refused(request):
-        return refusal(recommender, reader, request)
+        return refusal(recommender, reader, request, asker)
     if request.task == "rank" and len(items) < 2:
         raise GenrecError(
             "ranking needs at least two items of the catalogue, and I found " + (items[0] if items else "none")
@@ -280,7 +303,7 @@ def listed(
     known = user is None or recommender.has_user(user, request.dataset)
     whom, near = f"user {user}", ""
     if not known:
-        close = recommender.close_users(user or "", request.dataset, CLOSE)
+        close = list(filter(asker.may_see, recommender.close_users(user or "", request.dataset, CLOSE)))
         near = f" Nearest ids: {', '.join(close)}." if close else ""
         warnings += (f"user {user} is unknown: strategy popular",)
     options: dict[str, Any] = {"dataset": request.dataset, "exclude": exclude}

@@ -758,9 +758,12 @@ class Reader:
         self, index: TitleIndex, text: str, reading: Reading, lo: int, hi: int, common: frozenset[str]
     ) -> tuple[int, int, Match] | None:
         """The words inside lo..hi, an unexplained one among them, that a title fits best."""
+        from ..inference.turns import pause
+
         words = reading.words
         best: tuple[float, int, int, Match] | None = None
         for a in range(lo, hi):
+            pause()  # each step compares words with all titles
             for b in range(min(hi, a + index.longest), a, -1):
                 spelled = [w.text for w in words[a:b]]
                 strange = [w for w in spelled if w not in common and not w.isdecimal() and len(w) >= 3]

@@ -309,7 +309,9 @@ def user_attributes(store: Store, dataset: str, user_id: str) -> dict[str, Any]:
     if found is None:
         _check_dataset(store, dataset)
         raise _unknown_user(store, [dataset], user_id)
-    return dict(found)
+    if not isinstance(found, dict):
+        raise RunError(f"the user store is damaged: the attributes of a user are {str(found)[:50]!r}")
+    return found
 
 
 def all_events(store: Store, dataset: str) -> pl.DataFrame:
@@ -514,7 +516,10 @@ def summary(store: Store, dataset: str) -> dict[str, Any]:
 
 def _frame(rows: Sequence[sa.Row[Any]], schema: dict[str, pl.DataType]) -> pl.DataFrame:
     columns = zip(*rows, strict=True) if rows else [()] * len(schema)
-    return pl.DataFrame(dict(zip(schema, columns, strict=True)), schema=schema)
+    try:
+        return pl.DataFrame(dict(zip(schema, columns, strict=True)), schema=schema)
+    except (TypeError, OverflowError, pl.exceptions.PolarsError) as error:  # SQLite keeps any value in any column
+        raise RunError(f"the user store is damaged: {str(error).splitlines()[0]}") from error
 
 
 # Writing

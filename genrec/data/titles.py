@@ -10,6 +10,7 @@ import polars as pl
 
 SCRIPTS = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"  # written without spaces: every character is a word
 WORD = re.compile(rf"[{SCRIPTS}]|[^\W_{SCRIPTS}]+(?:['’][^\W_{SCRIPTS}]+)*|&")
+UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 ARTICLES = "the a an la le les il el das der die los las l i gli lo"
 LAST_ARTICLE = re.compile(rf"^(.+), ({ARTICLES.replace(' ', '|')})$", re.IGNORECASE)
 LEADING = frozenset(ARTICLES.split()[:3])
@@ -24,6 +25,11 @@ class Word:
     text: str
     start: int
     end: int
+
+
+def one_line(text: str) -> str:
+    """A text with a space for what would begin another line or is no character to be seen (controls)."""
+    return UNSEEN.sub(" ", text).strip()
 
 
 def words_of(text: str) -> list[Word]:

@@ -81,6 +81,11 @@ class Engine:
             self.model.eval()
         if 0 < len(rows) <= FEW and self.remembers:
             return self.read_on(rows)
+        return self.read_anew(rows, progress)
+
+    @torch.inference_mode()
+    def read_anew(self, rows: Sequence[Row], progress: Callable[[int, int], None] | None = None) -> States:
+        """As `states`, whatever is known of the rows' histories, none of which are kept."""
         counts = np.asarray([len(r.target_at) for r in rows])
         starts = np.concatenate([[0], np.cumsum(counts)])
         width = self.model.outcome_rows.shape[1]
@@ -236,19 +241,21 @@ class Engine:
         temperature: float = 1.0,
         histories: Sequence[np.ndarray] | None = None,
         question: str = "next_item",
+        items: int | None = None,
     ) -> list[Ranking]:
         """The k best items of the whole catalogue for each state (n, width); equal scores go by catalogue index.
 
         closed: per state the items that cannot appear; the probability is a softmax over the others. allowed: (items,)
         bool, further limits the list but not the probability; None: all. histories and question: as in `item_scores`.
+        items: how many there were when the question was made, where some may have been added since.
         """
         found = []
-        items = self.item_rows(dataset)[0].shape[0]
+        items = items or self.item_rows(dataset)[0].shape[0]
         barred = None if allowed is None else torch.as_tensor(~allowed, device=states.device)
         step = max(1, SCORES_AT_A_TIME // items)
         for start in range(0, len(states), step):
             known = None if histories is None else histories[start : start + step]
-            scores = self.item_scores(states[start : start + step], dataset, known, question)
+            scores = self.item_scores(states[start : start + step], dataset, known, question)[:, :items]
             for own, index in zip(scores, closed[start : start + step], strict=True):
                 own[torch.as_tensor(index, device=own.device, dtype=torch.long)] = -torch.inf
             total = torch.logsumexp(scores / temperature if temperature != 1.0 else scores, 1).double().cpu().numpy()

@@ -12,25 +12,54 @@ from typing import Any
 
 import numpy as np
 import torch
-from greenlet import getcurrent, greenlet
 from torch import Tensor
 
 from ..tasks.rows import Row
 from .engine import FEW, Engine, Ranking, States
+from .prefixes import LEAST
+from .turns import JobGreenlet, Pause, StoppedError, in_job, in_turns, pause, wait
 
 BATCH_TOKENS = 2_048  # read at a time: what waits longest is not kept waiting by much more than itself
+PIECE_TOKENS = 256  # of what one job reads at a time, while others wait
+STATES_AT_A_TIME = 16  # whose scores one job asks for at a time
 TRIMMED = 500  # passes after which memory that was freed goes back to the system
 ACTIVE = 64  # jobs under way at a time; the others wait in the queue
+SLICE = 0.05  # seconds of a round after which no other job begins or goes on
+AHEAD = 4  # rounds of shared passes between two turns of jobs that paused
 
 
 class SharedEngine(Engine):
     """An Engine for the jobs of a Scheduler; outside of one it is a plain Engine."""
 
     def states(self, rows: Sequence[Row], progress: Callable[[int, int], None] | None = None) -> States:
-        """As Engine.states; a job waits here while others are read along."""
-        if not in_job() or not 0 < len(rows) <= FEW or not self.remembers:
+        """As Engine.states; a job waits here while others are read along, or in turn with it where it has many rows."""
+        if not in_job() or not rows:
             return super().states(rows, progress)
-        return wait(Read(rows))
+        few = self.remembers and (len(rows) <= FEW or one_history(rows))
+        found = []
+        for start, end in pieces_of([self.unread(row) if few else len(row.tokens) for row in rows]):
+            if few:
+                found.append(wait(Read(rows[start:end])))
+            else:
+                found.append(self.read_anew(rows[start:end]))
+                pause()
+        return torch.cat(found)
+
+    def item_scores(
+        self,
+        states: States,
+        dataset: str,
+        histories: Sequence[np.ndarray] | None = None,
+        question: str = "next_item",
+    ) -> Tensor:
+        """As Engine.item_scores; a job lets others in between."""
+        if not in_job() or len(states) <= STATES_AT_A_TIME:
+            return super().item_scores(states, dataset, histories, question)
+        found = []
+        for part in in_turns(range(len(states)), STATES_AT_A_TIME):
+            known = None if histories is None else [histories[n] for n in part]
+            found.append(super().item_scores(states[part[0] : part[-1] + 1], dataset, known, question))
+        return torch.cat(found)
 
     def rank(
         self,
@@ -42,11 +71,12 @@ class SharedEngine(Engine):
         temperature: float = 1.0,
         histories: Sequence[np.ndarray] | None = None,
         question: str = "next_item",
+        items: int | None = None,
     ) -> list[Ranking]:
         """As Engine.rank; a job waits here while others are ranked along."""
         if not in_job() or allowed is not None or histories is None or not len(states):
-            return super().rank(states, dataset, k, closed, allowed, temperature, histories, question)
-        return wait(Rank((dataset, temperature, question), states, k, closed, histories))
+            return super().rank(states, dataset, k, closed, allowed, temperature, histories, question, items)
+        return wait(Rank((dataset, temperature, question, items), states, k, closed, histories))
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,22 +88,14 @@ class Read:
 
 @dataclass(frozen=True, eq=False)
 class Rank:
-    """States to rank the whole catalogue for; calls of one `key` (data set, temperature, question) go together."""
+    """States to rank the whole catalogue for; calls of one `key` (data set, temperature, question, items) go
+    together."""
 
-    key: tuple[str, float, str]
+    key: tuple[str, float, str, int | None]
     states: Tensor
     k: int
     closed: Sequence[np.ndarray]
     histories: Sequence[np.ndarray]
-
-
-@dataclass(frozen=True, eq=False)
-class Pause:
-    """A job that goes on by itself and lets others in between."""
-
-
-class StoppedError(BaseException):
-    """Raised inside a job that nobody waits for any more."""
 
 
 @dataclass(eq=False)
@@ -85,20 +107,22 @@ class Job:
     result: "Future[Any]" = field(default_factory=Future)
 
 
-def in_job() -> bool:
-    """Whether this runs inside a job of a Scheduler."""
-    return isinstance(getcurrent(), JobGreenlet)
+def one_history(rows: Sequence[Row]) -> bool:
+    """Whether all rows ask about the same history, so that it need be read only once."""
+    first = rows[0]
+    shared = first.tokens[: first.segment.count(0)]
+    return all(r.dataset == first.dataset and r.tokens[: len(shared)] == shared for r in rows) and len(shared) >= LEAST
 
 
-def wait(call: Read | Rank | Pause) -> Any:
-    """Hand a call to the scheduler, let others run, and return what came of it."""
-    return getcurrent().parent.switch(call)
-
-
-def pause() -> None:
-    """Let other jobs run; raises StoppedError where nobody waits for this one any more."""
-    if in_job():
-        wait(Pause())
+def pieces_of(lengths: Sequence[int]) -> list[tuple[int, int]]:
+    """Rows of these many tokens as stretches of PIECE_TOKENS at most, each of a row at least: their starts and ends."""
+    found, start, tokens = [], 0, 0
+    for n, length in enumerate(lengths):
+        if n > start and tokens + length > PIECE_TOKENS:
+            found.append((start, n))
+            start, tokens = n, 0
+        tokens += length
+    return [*found, (start, len(lengths))]
 
 
 def trim() -> None:
@@ -106,12 +130,6 @@ def trim() -> None:
     give_back = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if give_back is not None:
         give_back(0)
-
-
-class JobGreenlet(greenlet):  # type: ignore[misc]
-    """A job under way."""
-
-    job: Job
 
 
 class QueueFullError(Exception):
@@ -129,6 +147,7 @@ class Scheduler:
         self.engine, self.limit, self.together = engine, limit, together
         self.since: float | None = None  # when the pass or the step that is under way began
         self.passes = self.read = 0  # passes made, and rows read in them
+        self._ahead = 0  # rounds of shared passes since a job that paused went on
         self._waiting: deque[Job] = deque()
         self._active: OrderedDict[JobGreenlet, Read | Rank | Pause] = OrderedDict()
         self._count = 0
@@ -176,18 +195,24 @@ class Scheduler:
                     self._change.wait()
                 if self._ending and not self._waiting and not self._active:
                     return
-                room = (ACTIVE if self.together else 1) - len(self._active)
-                begun = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
                 self.since = time.monotonic()
-            for job in begun:
-                one = JobGreenlet(self._run)
-                one.job = job
-                if job.result.cancelled() or time.monotonic() > job.deadline:
-                    self._finish(job, TimeoutError())
-                else:
-                    self._resume(one, job)
+            self._begin()
             self._drop()
             self._pass()
+
+    def _begin(self) -> None:
+        """Begin the jobs that wait longest, while there is room and time."""
+        until = time.monotonic() + SLICE
+        room = (ACTIVE if self.together else 1) - len(self._active)
+        while room > 0 and self._waiting and time.monotonic() < until:
+            job = self._waiting.popleft()
+            room -= 1
+            if job.result.cancelled() or time.monotonic() > job.deadline:
+                self._finish(job, TimeoutError())
+                continue
+            one = JobGreenlet(self._run)
+            one.job = job
+            self._resume(one, job)
 
     def _run(self, job: Job) -> None:
         try:
@@ -231,8 +256,8 @@ class Scheduler:
                 self._throw(one, StoppedError())
 
     def _pass(self) -> None:
-        """Make one list or one pass for those that wait longest for it and all that fit beside them, and let those
-        that only paused go on."""
+        """Make one list or one pass for those that wait longest for it and all that fit beside them; where there is
+        none, or AHEAD were made, let those that only paused go on in turn, while there is time."""
         ranks = [one for one, call in self._active.items() if isinstance(call, Rank)]
         reads = [one for one, call in self._active.items() if isinstance(call, Read)]
         paused = [one for one, call in self._active.items() if isinstance(call, Pause)]
@@ -249,9 +274,16 @@ class Scheduler:
                 taken.append(one)
                 tokens += own
             self._together(taken, self._read)
+        self._ahead = self._ahead + 1 if ranks or reads else AHEAD
+        if not paused or self._ahead < AHEAD:
+            return
+        self._ahead = 0
+        until = time.monotonic() + SLICE
         for one in paused:
-            del self._active[one]
-            self._resume(one, None)
+            if self._active.pop(one, None) is not None:
+                self._resume(one, None)
+            if time.monotonic() > until:
+                break
 
     def _together(self, members: list[JobGreenlet], make: Callable[[list[Any]], list[Any]]) -> None:
         """Make what several jobs ask, and give each its part; what fails for all is made for each alone, so that one
@@ -282,7 +314,7 @@ class Scheduler:
         return list(states.split(counts))
 
     def _rank(self, calls: list[Rank]) -> list[list[Ranking]]:
-        dataset, temperature, question = calls[0].key
+        dataset, temperature, question, items = calls[0].key
         found = Engine.rank(
             self.engine,
             torch.cat([call.states for call in calls]),
@@ -293,6 +325,7 @@ class Scheduler:
             temperature,
             [history for call in calls for history in call.histories],
             question,
+            items,
         )
         parts, start = [], 0
         for call in calls:

@@ -9,9 +9,11 @@ import torch
 from transformers import DynamicCache, TextStreamer
 
 from ..model.backbone import Backbone
-from .scheduler import pause
+from .turns import in_turns, pause
 
 PENALTY = 1.1  # small models repeat themselves
+READ = 1_024  # tokens of a chat at most: its oldest messages, and the beginning of a long one, are left out
+AT_A_TIME = 128  # tokens that are read before others have their turn
 
 
 class Handing(TextStreamer):
@@ -44,13 +46,13 @@ class Talker:
     def talk(self, messages: Sequence[Mapping[str, str]], most: int, hand: Callable[[str], None]) -> tuple[str, bool]:
         """The likeliest continuation of a chat, of at most `most` tokens, and whether it ended by itself. hand: called
         with each piece of text as it comes."""
-        ids = self.ids(messages)
+        ids = self.ids(self.fitting(messages))
         start = torch.as_tensor([ids], device=self.model.device)
         streamer = Handing(self.tokenizer, hand)
         out = self.model.generate(
             start,
             attention_mask=torch.ones_like(start),
-            cache=self.read_before(messages[0], ids),
+            cache=self.read_on(self.read_before(messages[0], ids), ids),
             max_new_tokens=most,
             do_sample=False,
             repetition_penalty=PENALTY,
@@ -66,6 +68,28 @@ class Talker:
             list(messages), add_generation_prompt=True, return_dict=False
         )
         return found
+
+    def fitting(self, messages: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
+        """The system message if there is one, and the last messages that are READ tokens together with it; the last of
+        all is shortened where it alone is longer."""
+        first = [m for m in messages[:1] if m["role"] == "system"]
+        rest = list(messages[len(first) :])
+        while len(rest) > 1 and len(self.ids([*first, *rest])) > READ:
+            rest.pop(0)
+        while (longer := len(self.ids([*first, *rest])) - READ) > 0:
+            kept = self.tokenizer(rest[-1]["content"], add_special_tokens=False)["input_ids"][longer:]
+            if not kept:
+                break
+            rest[-1] = {**rest[-1], "content": self.tokenizer.decode(kept)}
+        return [*first, *rest]
+
+    @torch.no_grad()
+    def read_on(self, cache: DynamicCache | None, ids: Sequence[int]) -> DynamicCache:
+        """What was read so far, and all tokens but the last one."""
+        cache = DynamicCache(config=self.model.config) if cache is None else cache
+        for part in in_turns(ids[cache.get_seq_length() : -1], AT_A_TIME):
+            self.model(torch.as_tensor([part], device=self.model.device), cache=cache, use_cache=True)
+        return cache
 
     @torch.no_grad()
     def read_before(self, first: Mapping[str, str], ids: Sequence[int]) -> DynamicCache | None:

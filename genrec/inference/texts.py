@@ -13,8 +13,10 @@ from ..model.item_rows import ItemRows, mean_words
 from ..model.item_rows import item_texts as item_texts
 from ..model.text_encoder import encode_texts, to_width
 from ..tasks.rows import plain_encoder
+from .turns import encoded, in_turns
 
 Vectors = Tensor  # of texts (texts, width), float32
+ENCODED = 32  # texts that an encoder reads before others have their turn
 
 
 class TextVectors:
@@ -36,11 +38,10 @@ class TextVectors:
                 if self._encoder.source.sha256 != source.sha256:
                     raise RunError(f"the text encoder {source.model} is another than the run was trained with")
             width = model.outcome_rows.shape[1]
-            return to_width(
-                encode_texts(self._encoder, texts), width, int(self.adapter.manifest.options.get("seed", 0))
-            )
+            vectors = torch.cat([encode_texts(self._encoder, part) for part in in_turns(texts, ENCODED)])
+            return to_width(vectors, width, int(self.adapter.manifest.options.get("seed", 0)))
         encode, table = plain_encoder(self.adapter.tokenizer), model.backbone.get_input_embeddings()  # type: ignore[operator]
-        ids = [encode(text) if text else [] for text in texts]
+        ids = encoded(encode, texts)
         used = sorted({token for own in ids for token in own})
         place = {token: n for n, token in enumerate(used)}
         words = table(torch.as_tensor(used or [0], device=table.weight.device)).float().cpu()

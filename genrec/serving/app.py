@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -19,6 +20,7 @@ from .. import __version__
 from ..errors import GenrecError
 from . import openai_api, page, recommender_api
 from .config import KEYS_VARIABLE, Keys, ServeConfig, check, read_keys
+from .connection import connection_class, most_connections, quieten
 from .errors import ERRORS, ApiError, from_genrec, invalid
 from .guard import Guard, error_response
 from .mcp_server import mcp_app
@@ -40,6 +42,7 @@ def create_app(config: ServeConfig, keys: Keys) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
+        quieten(asyncio.get_running_loop())
         service.load_in_background()
         watching = asyncio.create_task(service.watch())
         async with mcp_life():
@@ -84,12 +87,10 @@ async def on_error(request: Request, error: Exception) -> Response:
     if isinstance(error, ApiError):
         return error_response(error)
     if isinstance(error, GenrecError):
-        return error_response(from_genrec(error))
+        return error_response(from_genrec(error, request.state.caller.may_see, request.state.request_id))
     if isinstance(error, RequestValidationError):
         return error_response(from_validation(error))
     assert isinstance(error, HTTPException)
-    if isinstance(error.__cause__, ApiError):  # FastAPI wraps what reading the body raises
-        return error_response(error.__cause__)
     if error.status_code == 404:
         return error_response(ApiError(404, f"there is no {request.url.path}", code="unknown_path"))
     if error.status_code == 405:
@@ -127,8 +128,10 @@ def health(app: FastAPI, service: Service) -> None:
             return error_response(ApiError(503, why, "unavailable_error", code="not_ready"))
         return Response('{"status":"ok"}', media_type="application/json")
 
-    async def metrics() -> Response:
-        """Counters for Prometheus."""
+    async def metrics(request: Request) -> Response:
+        """Counters for Prometheus; where keys are configured, for one of no user, or the key of the metrics."""
+        if not request.state.caller.counts:
+            request.state.caller.check(None, None)
         service.measure()
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
@@ -159,6 +162,11 @@ class Server(uvicorn.Server):
         self.force_exit = self.should_exit and sig == signal.SIGINT  # Ctrl-C twice
         self.should_exit = True
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the requests that have not come whole at once, the others once they are answered."""
+        self.service.stop_reading()
+        await super().shutdown(sockets)
+
 
 def serve(config: ServeConfig, say: Any) -> None:
     """Serve a run until SIGTERM or SIGINT; raises GenrecError for options that cannot be served with, and where the
@@ -167,6 +175,7 @@ def serve(config: ServeConfig, say: Any) -> None:
     check(config, keys)
     app = create_app(config, keys)
     service: Service = app.state.service
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # anybody can send what is no HTTP, as often as he likes
     listening = listen(config)
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
@@ -177,6 +186,8 @@ def serve(config: ServeConfig, say: Any) -> None:
         say(f"no key is asked for; --keys FILE or {KEYS_VARIABLE} asks for one")
     own = uvicorn.Config(
         app,
+        http=connection_class(config.patience, most_connections()),
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,

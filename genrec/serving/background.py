@@ -36,6 +36,7 @@ RESPONSE = re.compile(r"^[ \t]*(?:\d+[.)]|-)\s*(.+)$", re.M)
 LISTED = re.compile(r"^[ \t]*(?:assistant:\s*)?1\. \*\*", re.I | re.M)  # the first item of a list
 WORDS = 5  # of a title
 MOST = 400  # characters of a follow-up
+READ = 50_000  # characters of a request: of its beginning, or of its end, whichever counts
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def background_task(messages: Sequence[Message], header: str | None = None) -> s
 
 def answer_background(task: str, messages: Sequence[Message], about: About) -> str:
     """The answer to a background request."""
-    text = "\n".join(m.text for m in messages)
+    text = "\n".join(m.text for m in messages)[-READ:]
     said = said_by_user(messages)
     if task == "title_generation":
         return dumped({"title": title_of(said)})
@@ -97,7 +98,7 @@ def dumped(value: object) -> str:
 
 def said_by_user(messages: Sequence[Message]) -> str:
     """The first thing that the user said, in the conversation that a prompt embeds or in the messages themselves."""
-    text = "\n".join(m.text for m in messages)
+    text = "\n".join(m.text for m in messages)[:READ]
     for part in (said_of(text), text):
         for who, what in TURN.findall(part):
             if who.lower() in ("user", "human") and what.strip():

@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..ask.answer import Answer, can_ask, examples_of, recall, reply
+from ..ask.answer import Answer, Asker, can_ask, examples_of, recall, reply
 from ..ask.conversation import Conversation
 from ..ask.understand import Reader
+from ..data.titles import one_line
 from ..errors import UnavailableError
 from ..recommender import NOT_READ, Recommender
 from .background import About, answer_background, background_task
@@ -15,8 +16,9 @@ from .callers import Caller
 from .messages import Message
 
 TURNS = 30  # earlier turns that are read
-LINE = re.compile(r"^\s*(\d+)\.\s.*`([^`]+)`\s*$")
+PLACE = re.compile(r"\s*\d+\.\s")
 MARKED = re.compile(r"([\\`*_\[\]<>#|~])")
+TICKS = re.compile(r"`+")
 SYSTEM = (
     "You are a friendly assistant for recommendations. Answer in one or two short sentences. "
     "Do not name films, products or other items; the recommender does that when it is asked for a list."
@@ -47,20 +49,21 @@ class Said:
 
 def chat(recommender: Recommender, reader: Reader, asked: Asked, most: int | None, hand: Callable[[str], None]) -> Said:
     """The answer to the last message. hand: called with pieces of the text as they come. In the model thread."""
-    from ..inference.scheduler import pause
+    from ..inference.turns import pause
 
     if (task := background_task(asked.messages, asked.task)) is not None:
-        return handed(Said(answer_background(task, asked.messages, about(recommender, reader))), hand)
+        return handed(Said(answer_background(task, asked.messages, about(recommender, reader, asked))), hand)
     turns, sentence = turns_of(asked.messages)
+    asker = asker_of(recommender, asked)
     if not sentence:
-        return handed(Said(can_ask(recommender, reader, reader.spoken(sentence))), hand)
-    user = user_of(recommender, asked)
+        return handed(Said(can_ask(recommender, reader, reader.spoken(sentence), asker)), hand)
     dataset = asked.dataset if asked.dataset in recommender.datasets else None
     before = Conversation()
     for said, answered in turns[-TURNS:]:
         pause()
-        before = recall(recommender, reader, said, listed_in(recommender, answered), before, dataset, user)
-    found, _ = reply(recommender, reader, sentence, before, dataset, user=user, allowed=asked.caller.may_see)
+        before = recall(recommender, reader, said, listed_in(recommender, answered), before, dataset, asker.user)
+    pause()
+    found, _ = reply(recommender, reader, sentence, before, dataset, asker=asker)
     if small_talk(found):
         return talked(recommender, reader, asked, sentence, most, hand)
     found = with_reasons(recommender, found)
@@ -93,7 +96,7 @@ def turns_of(messages: Sequence[Message]) -> tuple[list[tuple[str, str]], str]:
 
 def listed_in(recommender: Recommender, text: str) -> list[str]:
     """The items of an answer's list, as `markdown` writes it."""
-    found = [m[2] for line in text.splitlines() if (m := LINE.match(line))]
+    found = [coded_last(line) for line in text.splitlines() if PLACE.match(line)]
     return [i for i in found if any(recommender.has_item(i, name) for name in recommender.datasets)]
 
 
@@ -103,6 +106,11 @@ def user_of(recommender: Recommender, asked: Asked) -> str | None:
     users = [asked.caller.user] if asked.caller.user is not None else []
     users += asked.users if not asked.caller.bound else []
     return next((u for u in users if any(recommender.has_user(u, d) for d in recommender.datasets)), None)
+
+
+def asker_of(recommender: Recommender, asked: Asked) -> Asker:
+    """Who asks, as the reader of sentences takes it."""
+    return Asker(user_of(recommender, asked), asked.caller.may_see)
 
 
 def small_talk(found: Answer) -> bool:
@@ -128,11 +136,11 @@ def talked(
     try:
         text, ended = recommender.talk(messages, min(most or TALK_TOKENS, TALK_TOKENS), hand)
     except UnavailableError:
-        return handed(Said(can_ask(recommender, reader, reader.spoken(sentence))), hand)
+        return handed(Said(can_ask(recommender, reader, reader.spoken(sentence), asker_of(recommender, asked))), hand)
     return Said(text, ended=ended or (most or TALK_TOKENS) >= TALK_TOKENS)
 
 
-def about(recommender: Recommender, reader: Reader) -> About:
+def about(recommender: Recommender, reader: Reader, asked: Asked) -> About:
     """What a run is about, for titles and tags of chats."""
     titles: list[str] = []
     tags: list[str] = []
@@ -142,7 +150,7 @@ def about(recommender: Recommender, reader: Reader) -> About:
         for column in items.columns:
             if items.schema[column].is_nested():
                 tags += [str(v) for v in items[column].explode().drop_nulls().unique(maintain_order=True).to_list()]
-    examples = examples_of(recommender, reader, reader.spoken(""))
+    examples = examples_of(recommender, reader, reader.spoken(""), asker_of(recommender, asked))
     return About(tuple(titles), tuple(dict.fromkeys(tags)), tuple(examples))
 
 
@@ -180,7 +188,7 @@ def line_of(item: Mapping[str, Any]) -> str:
     """`1. **Fargo** – like The Rock, rated 5 `100``."""
     reason = escaped(item["reason"])
     title = f"**{escaped(item['title'] or item['item_id'])}**"
-    return f"{item['rank']}. {title}{f' – {reason}' if reason else ''} `{item['item_id']}`"
+    return f"{item['rank']}. {title}{f' – {reason}' if reason else ''} {code(item['item_id'])}"
 
 
 def reasons_of(recommender: Recommender, found: Answer, items: Sequence[str]) -> list[str]:
@@ -200,5 +208,22 @@ def reasons_of(recommender: Recommender, found: Answer, items: Sequence[str]) ->
 
 
 def escaped(text: str) -> str:
-    """Text of the data that Markdown and HTML take for nothing else."""
-    return MARKED.sub(r"\\\1", text)
+    """Text of the data that Markdown and HTML take for nothing else, on one line."""
+    return MARKED.sub(r"\\\1", one_line(text))
+
+
+def code(text: str) -> str:
+    """A text of the data as code, which shows it as it is: between more backticks than it has in a row."""
+    text = one_line(text)
+    fence = "`" * (1 + max(map(len, TICKS.findall(text)), default=0))
+    space = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{fence}{space}{text}{space}{fence}"
+
+
+def coded_last(line: str) -> str:
+    """What `code` shows at the end of a line; empty for none."""
+    line = line.rstrip()
+    rest = line.rstrip("`")
+    fence = line[len(rest) :]
+    text = rest.rpartition(fence)[2] if fence else ""
+    return text[1:-1] if text[:1] == text[-1:] == " " else text

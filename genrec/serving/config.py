@@ -14,6 +14,7 @@ from ..options import option
 
 REQUEST_LOG = "genrec.serving.requests"
 KEYS_VARIABLE = "GENREC_API_KEYS"
+METRICS_VARIABLE = "GENREC_METRICS_KEY"
 SECRET_VARIABLE = "GENREC_USER_JWT_SECRET"
 SECRET_LEAST = 32  # bytes: as long as a signature by HS256 (RFC 7518, 3.2)
 LOCAL = ("127.0.0.1", "::1", "localhost")
@@ -52,6 +53,7 @@ class ServeConfig:
     record_events: bool = option(False, "MCP clients may record events")
     queue: int = option(256, "requests waiting for the model at most; more are answered 429")
     timeout: float = option(60.0, "seconds until a request is given up with 504")
+    patience: float = option(30.0, "seconds in which a request's headers, and then its body, must have come")
     drain: float = option(30.0, "seconds that requests under way have to end after SIGTERM")
     max_body: int = option(1_048_576, "bytes of a request at most; more are answered 413")
     max_history: int = option(10_000, "items of a history or list in a request at most; more are answered 413")
@@ -66,14 +68,20 @@ class ServeConfig:
 class Keys:
     """The keys that are accepted, as digests; the user that a key is bound to, or None. Empty: no key is asked for.
 
-    secret: what a frontend signs its user's name with; then an unsigned name does not count.
+    secret: what a frontend signs its user's name with; then an unsigned name does not count. metrics: the digest of the
+    key that only opens /metrics.
     """
 
     users: Mapping[bytes, str | None]
     secret: str | None = field(default=None, repr=False)
+    metrics: bytes | None = None
 
     def __bool__(self) -> bool:
         return bool(self.users)
+
+    def opens_metrics(self, key: str) -> bool:
+        """Whether a key is the one of the metrics."""
+        return self.metrics is not None and hmac.compare_digest(self.metrics, sha256(key.encode()).digest())
 
     def user_of(self, key: str) -> str | None:
         """The user that a key is bound to; raises KeyError for a wrong one. Takes as long for every key."""
@@ -112,7 +120,13 @@ def read_keys(file: str | None) -> Keys:
         raise DataError(f"{SECRET_VARIABLE}: {len(secret.encode())} bytes; at least {SECRET_LEAST} are needed")
     if secret is not None and not users:
         raise DataError(f"{SECRET_VARIABLE} is set and no key is: users named in a header count only beside a key")
-    return Keys(users, secret)
+    counts = os.environ.get(METRICS_VARIABLE, "").strip()
+    metrics = sha256(counts.encode()).digest() if counts else None
+    if metrics is not None and not users:
+        raise DataError(f"{METRICS_VARIABLE} is set and no key is: without keys anybody may read the metrics")
+    if metrics in users:
+        raise DataError(f"{METRICS_VARIABLE} is one of the other keys too; it must open the metrics only")
+    return Keys(users, secret, metrics)
 
 
 def is_local(host: str) -> bool:
@@ -132,6 +146,6 @@ def check(config: ServeConfig, keys: Keys) -> None:
         )
     if not 0 <= config.port <= 65_535:
         raise GenrecError(f"--port {config.port}: 0 to 65535")
-    for flag in ("queue", "timeout", "max_body", "max_history"):
+    for flag in ("queue", "timeout", "patience", "max_body", "max_history"):
         if vars(config)[flag] <= 0:
             raise GenrecError(f"--{flag.replace('_', '-')} {vars(config)[flag]}: more than 0 is needed")

@@ -1,11 +1,15 @@
 """Every error as OpenAI's clients read it: {"error": {message, type, param, code}}."""
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel
 
-from ..errors import GenrecError, UnavailableError, UnknownNameError
+from ..errors import GenrecError, RunError, UnavailableError, UnknownNameError
+
+logger = logging.getLogger("genrec.serving")
 
 
 class ErrorDetail(BaseModel):
@@ -82,6 +86,17 @@ def shutting_down() -> ApiError:
     )
 
 
+def store_away() -> ApiError:
+    """The store of users and events does not answer."""
+    return ApiError(
+        503,
+        "the database does not answer",
+        "unavailable_error",
+        code="store_unavailable",
+        headers={"Retry-After": "5"},
+    )
+
+
 def model_loading(failure: BaseException | None) -> ApiError:
     """The run is not there yet, or cannot be loaded."""
     if failure is not None:
@@ -109,11 +124,14 @@ def server_error(request_id: str) -> ApiError:
     return ApiError(500, f"the server failed; its log says why under request id {request_id}", "server_error")
 
 
-def from_genrec(error: GenrecError) -> ApiError:
-    """A mistake of the caller as an answer."""
+def from_genrec(error: GenrecError, may_see: Callable[[str], bool], request_id: str) -> ApiError:
+    """A mistake of the caller as an answer; may_see: whether this caller may be told of a user. What is wrong with the
+    server's own files and databases stays in its log."""
     if isinstance(error, UnknownNameError):
         kind = error.kind.replace(" ", "_")
-        return ApiError(404, str(error), param=None, code=f"unknown_{kind}")
-    if isinstance(error, UnavailableError):
-        return ApiError(503, str(error), "unavailable_error", code="unavailable", headers={"Retry-After": "5"})
+        return ApiError(404, error.said_to(may_see), param=None, code=f"unknown_{kind}")
+    if isinstance(error, (UnavailableError, RunError)):
+        logger.warning("request %s: %s", request_id, error)
+        message = f"the server cannot answer this for now; its log says why under request id {request_id}"
+        return ApiError(503, message, "unavailable_error", code="unavailable", headers={"Retry-After": "5"})
     return ApiError(400, str(error), code="invalid_value")

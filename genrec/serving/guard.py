@@ -1,5 +1,6 @@
 """What stands before every endpoint: Host check, request ids, keys, limits, and errors that tell no secrets."""
 
+import asyncio
 import json
 import logging
 import re
@@ -7,13 +8,14 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import unquote
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 
 from .callers import Caller, caller_of
 from .config import LOCAL, REQUEST_LOG, Keys, is_local
-from .errors import ApiError, ClientGoneError, invalid, server_error
+from .errors import ApiError, ClientGoneError, invalid, server_error, shutting_down
 from .ids import new_id
 from .service import Service
 
@@ -36,6 +38,7 @@ PUBLIC = {
     "/favicon.ico",
 }
 PUBLIC_FOLDERS = ("/page/", "/docs/")
+KEPT = re.compile(rb"%(2[fF]|25)")  # codes of / and %, which stay coded in the path until it is cut into its parts
 REQUEST_ID = re.compile(r"[\w.:-]{1,100}")
 logger = logging.getLogger("genrec.serving")
 requests = logging.getLogger(REQUEST_LOG)
@@ -54,11 +57,14 @@ class Guard:
             return
         if scope["path"] == "/mcp":  # the mount is at /mcp/, and few clients follow a redirect with their body
             scope["path"], scope["raw_path"] = "/mcp/", b"/mcp/"
+        if b"%" in scope["raw_path"]:  # a slash of an id is no end of a part of the path: `id_of` decodes the rest
+            scope["path"] = unquote(KEPT.sub(rb"%25\1", scope["raw_path"]))
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
         request_id = given if REQUEST_ID.fullmatch(given) else new_id("req")
         scope.setdefault("state", {})["request_id"] = request_id
         began, status, metrics = time.perf_counter(), 0, self.service.metrics
+        has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
 
         async def answer(message: Message) -> None:
             nonlocal status
@@ -67,6 +73,8 @@ class Guard:
                 own = MutableHeaders(scope=message)
                 own["x-request-id"] = request_id
                 own["x-content-type-options"] = "nosniff"
+                if has_body and "body_read" not in scope["state"]:
+                    own["connection"] = "close"  # what comes of it yet is read by nobody
             await send(message)
 
         metrics.inflight.inc()
@@ -100,26 +108,47 @@ class Guard:
                 requests.info(json.dumps(line))
 
     async def checked(self, scope: Scope, headers: Headers, receive: Receive) -> Receive:
-        """Raises ApiError for what may not pass; returns a `receive` that bounds the body."""
+        """Raises ApiError for what may not pass; returns a `receive` that tells the body, which is read here."""
         self.check_host(headers.get("host", ""))
         path = scope["path"]
         public = path in PUBLIC or path.startswith(PUBLIC_FOLDERS) or scope["method"] == "OPTIONS"
         scope["state"]["caller"] = Caller() if public else caller_of(headers, self.keys, self.service.config)
-        limit = self.service.config.max_body
+        if scope["state"]["caller"].counts and path != "/metrics":
+            raise ApiError(403, "this key only opens /metrics", "permission_error", code="only_metrics")
+        limit, patience = self.service.config.max_body, self.service.config.patience
         declared = headers.get("content-length", "0")
         if declared.isdigit() and int(declared) > limit:
             raise too_large(limit)
-        size = 0
+        body = await self.body_of(receive, limit, patience)
+        scope["state"]["body_read"], told = True, False
 
-        async def bounded() -> Message:
-            nonlocal size
-            message = await receive()
-            size += len(message.get("body", b""))
-            if size > limit:
-                raise too_large(limit)
-            return message
+        async def again() -> Message:
+            nonlocal told
+            if told:
+                return await receive()
+            told = True
+            return {"type": "http.request", "body": body, "more_body": False}
 
-        return bounded
+        return again
+
+    async def body_of(self, receive: Receive, limit: int, patience: float) -> bytes:
+        """The whole body of a request; raises ApiError where it is too long or comes too late."""
+        parts, size, more = [], 0, True
+        try:
+            async with asyncio.timeout(patience) as waiting:
+                with self.service.reading(waiting):
+                    while more:
+                        message = await receive()
+                        if message["type"] == "http.disconnect":
+                            raise ClientGoneError
+                        parts.append(message.get("body", b""))
+                        size += len(parts[-1])
+                        if size > limit:
+                            raise too_large(limit)
+                        more = message.get("more_body", False)
+        except TimeoutError:
+            raise (shutting_down() if self.service.draining else too_late(patience)) from None
+        return b"".join(parts)
 
     def check_host(self, host: str) -> None:
         """A page of another site that has its name resolve to this machine must not get through (DNS rebinding)."""
@@ -137,6 +166,11 @@ class Guard:
 def too_large(limit: int) -> ApiError:
     """A body beyond the limit."""
     return invalid(f"the request is larger than {limit:,} bytes", code="request_too_large", status=413)
+
+
+def too_late(seconds: float) -> ApiError:
+    """A body that does not come."""
+    return ApiError(408, f"the body of the request did not come within {seconds:g} seconds", code="request_timeout")
 
 
 def error_response(error: ApiError) -> JSONResponse:

@@ -20,7 +20,8 @@ from ..errors import GenrecError
 from . import recommender_api as rest
 from .callers import Caller
 from .config import ServeConfig
-from .errors import ApiError
+from .errors import ApiError, from_genrec
+from .ids import new_id
 from .service import Service
 
 INSTRUCTIONS = (
@@ -64,6 +65,7 @@ def build(service: Service, writes: bool) -> MCPServer[Any]:
             explain=explain,
         )
         user = allowed(context, user_id, history)
+        limited(service, body)
         reply = await asked(service, context, lambda r: rest.recommendations(service, r, body, user))
         rest.keep(service, reply)
         return dumped(reply.model_dump(exclude_none=True))
@@ -80,6 +82,7 @@ def build(service: Service, writes: bool) -> MCPServer[Any]:
         most = len(set(items))
         body = parsed(rest.RecommendationsRequest, history=history, candidates=items, exclude_seen=False)
         body = body.model_copy(update={"num_results": most})
+        limited(service, body)
         reply = await asked(service, context, lambda r: rest.recommendations(service, r, body, user))
         return dumped(reply.model_dump(exclude_none=True))
 
@@ -191,6 +194,8 @@ def build(service: Service, writes: bool) -> MCPServer[Any]:
                 reply = await rest.recorded(service, [given], who_asks(context), None)
             except ApiError as error:
                 raise ToolError(error.message) from error
+            except GenrecError as error:
+                raise ToolError(from_genrec(error, who_asks(context).may_see, new_id("mcp")).message) from error
             if reply.errors:
                 raise ToolError(reply.errors[0].message)
             return dumped({"recorded": reply.recorded, "duplicates": reply.duplicates})
@@ -231,6 +236,14 @@ def parsed(kind: Any, **fields: Any) -> Any:
         raise ToolError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
+def limited(service: Service, body: rest.RecommendationsRequest) -> None:
+    """Raises ToolError for a list that is longer than --max-history."""
+    try:
+        rest.limit_body(service, body)
+    except ApiError as error:
+        raise ToolError(error.message) from error
+
+
 def who_asks(context: Context[Any, Any] | None) -> Caller:
     """The caller of an HTTP request; over stdio it is who started the process."""
     request = context.request_context.request if context is not None else None
@@ -266,7 +279,7 @@ async def asked(service: Service, context: Context[Any, Any] | None, work: Calla
     except ApiError as error:
         raise ToolError(error.message) from error
     except GenrecError as error:
-        raise ToolError(str(error)) from error
+        raise ToolError(from_genrec(error, who_asks(context).may_see, new_id("mcp")).message) from error
 
 
 def dumped(value: Any) -> str:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from starlette.responses import StreamingResponse
 
@@ -20,7 +20,7 @@ from .chat import Asked, Said, chat
 from .errors import ApiError, from_genrec, invalid, not_found, server_error
 from .ids import new_id
 from .messages import Message, read_input, read_messages, whole_characters
-from .recommender_api import caller, gone, limit_lists, service_of
+from .recommender_api import PathId, caller, gone, limit_lists, service_of
 from .service import Done, Service
 
 router = APIRouter(tags=["openai"])
@@ -106,7 +106,7 @@ async def list_models(request: Request) -> dict[str, Any]:
 
 
 @router.get("/models/{model}")
-async def get_model(request: Request, model: str = Path()) -> dict[str, Any]:
+async def get_model(request: Request, model: PathId) -> dict[str, Any]:
     """One model."""
     service = service_of(request)
     check_model(service, model)
@@ -233,7 +233,10 @@ def forced_tool(choice: object, tools: object) -> tuple[str, Any] | None:
     if not isinstance(tools, list) or choice in (None, "auto", "none"):
         return None
     functions = [t.get("function", t) for t in tools if isinstance(t, Mapping)]
-    named = choice.get("function", choice).get("name") if isinstance(choice, Mapping) else None
+    wanted = choice.get("function", choice) if isinstance(choice, Mapping) else {}
+    named = wanted.get("name") if isinstance(wanted, Mapping) else None
+    if isinstance(choice, Mapping) and not isinstance(named, str):
+        raise invalid("tool_choice: an object names a function: {type: function, function: {name}}", "tool_choice")
     for function in functions:
         if isinstance(function, Mapping) and isinstance(function.get("name"), str):
             if named is None or function["name"] == named:
@@ -299,7 +302,7 @@ def finished(recommender: Recommender, asked: Asked, manner: Manner, said: Said)
     if manner.most is not None:
         text, cut = recommender.cut(text, manner.most)
         reason = "length" if cut else reason
-    prompt = sum(recommender.count_tokens(m.text) for m in asked.messages)
+    prompt = recommender.count_tokens(*(m.text for m in asked.messages))
     return Answered(text, reason, said.content, prompt, recommender.count_tokens(text))
 
 
@@ -322,7 +325,7 @@ async def create_chat_completion(request: Request, body: ChatRequest) -> dict[st
         "system_fingerprint": service.fingerprint,
     }
     if is_stream(body):
-        return streaming(request, service, chat_chunks(service, work, manner, base))
+        return streaming(request, chat_chunks(service.stream(work), manner, base))
     answered = await service.ask(lambda r: work(r, lambda _: None), gone(request))
     choices = [{"index": n, **chat_choice(manner, answered), "logprobs": None} for n in range(manner.choices)]
     return {**base, "object": "chat.completion", "choices": choices, "usage": answered.usage()}
@@ -350,10 +353,7 @@ def tool_call(name: str, arguments: str) -> dict[str, Any]:
 
 
 async def chat_chunks(
-    service: Service,
-    work: Callable[[Recommender, Callable[[str], None]], Answered],
-    manner: Manner,
-    base: dict[str, Any],
+    pieces: AsyncIterator[str | Done[Answered]], manner: Manner, base: dict[str, Any]
 ) -> AsyncIterator[str]:
     """The events of a chat completion."""
     base = {**base, "object": "chat.completion.chunk"}
@@ -365,7 +365,7 @@ async def chat_chunks(
 
     for n in range(manner.choices):
         yield event({"role": "assistant", "content": ""}, index=n)
-    async for piece in service.stream(work):
+    async for piece in pieces:
         if not isinstance(piece, Done):
             if manner.tool is None:
                 for n in range(manner.choices):
@@ -388,14 +388,13 @@ def sse(value: Mapping[str, Any], event: str | None = None) -> str:
     return f"{name}data: {json.dumps(value, ensure_ascii=False)}\n\n"
 
 
-def streaming(request: Request, service: Service, events: AsyncIterator[str]) -> Response:
+def streaming(request: Request, events: AsyncIterator[str]) -> Response:
     """Events as a response: with signs of life while there is nothing to say, and errors as events."""
-    return StreamingResponse(
-        alive(events, request.state.request_id), media_type="text/event-stream", headers=STREAM_HEADERS
-    )
+    told = alive(events, request.state.request_id, caller(request).may_see)
+    return StreamingResponse(told, media_type="text/event-stream", headers=STREAM_HEADERS)
 
 
-async def alive(events: AsyncIterator[str], request_id: str) -> AsyncIterator[str]:
+async def alive(events: AsyncIterator[str], request_id: str, may_see: Callable[[str], bool]) -> AsyncIterator[str]:
     """Events, a comment where none has come for PING seconds, and an error as the last."""
     own = events.__aiter__()
     waiting: asyncio.Future[str] | None = None
@@ -413,7 +412,7 @@ async def alive(events: AsyncIterator[str], request_id: str) -> AsyncIterator[st
     except ApiError as error:
         yield sse(error.body())
     except GenrecError as error:
-        yield sse(from_genrec(error).body())
+        yield sse(from_genrec(error, may_see, request_id).body())
     except Exception:
         import logging
 
@@ -448,7 +447,7 @@ async def create_completion(request: Request, body: CompletionRequest) -> dict[s
     }
     works = [worker(service, asked_of(request, body, [Message("user", p)]), manner) for p in prompts]
     if is_stream(body):
-        return streaming(request, service, completion_chunks(service, works, manner, base))
+        return streaming(request, completion_chunks(service, service.stream(works[0]), works[1:], manner, base))
 
     def all_of(recommender: Recommender) -> list[Answered]:
         return [work(recommender, lambda _: None) for work in works]
@@ -470,14 +469,15 @@ def summed(found: Sequence[Answered]) -> dict[str, int]:
 
 async def completion_chunks(
     service: Service,
-    works: Sequence[Callable[[Recommender, Callable[[str], None]], Answered]],
+    first: AsyncIterator[str | Done[Answered]],
+    others: Sequence[Callable[[Recommender, Callable[[str], None]], Answered]],
     manner: Manner,
     base: dict[str, Any],
 ) -> AsyncIterator[str]:
     """The events of a completion, prompt by prompt."""
     found = []
-    for n, work in enumerate(works):
-        async for piece in service.stream(work):
+    for n in range(1 + len(others)):
+        async for piece in first if n == 0 else service.stream(others[n - 1]):
             text, reason = ("", piece.result.reason) if isinstance(piece, Done) else (piece, None)
             yield sse({**base, "choices": [{"index": n, "text": text, "logprobs": None, "finish_reason": reason}]})
             if isinstance(piece, Done):
@@ -538,7 +538,7 @@ async def create_response(request: Request, body: ResponsesRequest) -> dict[str,
     ids = (new_id("resp"), new_id("msg"))
     base = response_base(service, body, ids[0])
     if is_stream(body):
-        return streaming(request, service, response_events(service, work, manner, base, ids[1]))
+        return streaming(request, response_events(service.stream(work), manner, base, ids[1]))
     answered = await service.ask(lambda r: work(r, lambda _: None), gone(request))
     return response_of(base, manner, answered, ids[1])
 
@@ -622,11 +622,7 @@ def response_of(base: dict[str, Any], manner: Manner, answered: Answered, messag
 
 
 async def response_events(
-    service: Service,
-    work: Callable[[Recommender, Callable[[str], None]], Answered],
-    manner: Manner,
-    base: dict[str, Any],
-    message_id: str,
+    pieces: AsyncIterator[str | Done[Answered]], manner: Manner, base: dict[str, Any], message_id: str
 ) -> AsyncIterator[str]:
     """The events of a response."""
     number = -1
@@ -643,7 +639,7 @@ async def response_events(
     begun = output_message(message_id, "", "in_progress")
     yield event("response.output_item.added", output_index=0, item=begun)
     yield event("response.content_part.added", **at, part=empty)
-    async for piece in service.stream(work):
+    async for piece in pieces:
         if not isinstance(piece, Done):
             yield event("response.output_text.delta", **at, delta=piece, logprobs=[])
             continue
@@ -658,8 +654,8 @@ async def response_events(
 # --- embeddings and rerank ----------------------------------------------------------------------------------------
 
 
-@router.post("/embeddings")
-async def create_embeddings(request: Request, body: EmbeddingsRequest) -> dict[str, Any]:
+@router.post("/embeddings", response_model=None)
+async def create_embeddings(request: Request, body: EmbeddingsRequest) -> Response:
     """Vectors of texts, in the space of the items: an item's text points the way of the item."""
     service = service_of(request)
     check_model(service, body.model)
@@ -676,15 +672,20 @@ async def create_embeddings(request: Request, body: EmbeddingsRequest) -> dict[s
         vectors = recommender.embed_texts(texts)
         if size is not None and vectors and size != len(vectors[0]):
             raise invalid(f"dimensions: this model has {len(vectors[0])} (given: {size})", "dimensions")
-        return vectors, sum(recommender.count_tokens(t) for t in texts)
+        return vectors, recommender.count_tokens(*texts)
 
     vectors, tokens = await service.ask(work, gone(request))
-    data = []
-    for n, vector in enumerate(vectors):
-        packed = base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
-        data.append({"object": "embedding", "index": n, "embedding": packed if form == "base64" else vector})
-    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-    return {"object": "list", "model": service.name, "data": data, "usage": usage}
+
+    def written() -> bytes:
+        data = []
+        for n, vector in enumerate(vectors):
+            packed = base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+            own = {"object": "embedding", "index": n, "embedding": packed if form == "base64" else vector}
+            data.append(json.dumps(own))  # one by one, so that others have their turn
+        rest = {"object": "list", "model": service.name, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}}
+        return f'{json.dumps(rest)[:-1]}, "data": [{", ".join(data)}]}}'.encode()
+
+    return Response(await asyncio.to_thread(written), media_type="application/json")
 
 
 @router.post("/rerank")
@@ -711,7 +712,7 @@ async def rerank(request: Request, body: RerankRequest) -> dict[str, Any]:
         user = said.user_id or asked.caller.user
         user = user or next((u for u in asked.users if recommender.has_user(u)), None)
         asked.caller.check(user, "query")
-        tokens = recommender.count_tokens(query) + sum(recommender.count_tokens(t) for t in texts)
+        tokens = recommender.count_tokens(query, *texts)
         return recommender.relevance(query, texts, user), tokens
 
     scores, tokens = await service.ask(work, gone(request))

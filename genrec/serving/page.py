@@ -1,15 +1,19 @@
 """The web page at /: static files of this folder, and the run's report."""
 
+import asyncio
+import os
+import stat
 from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import FileResponse, HTMLResponse
+from fastapi.responses import FileResponse
 from starlette.staticfiles import StaticFiles
 
 from .errors import not_found
 from .service import Service
 
 FOLDER = Path(__file__).parent / "page"
+REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'; base-uri 'none'"
 POLICY = (  # the report, which the page shows in a frame, brings its styles with it
     "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; frame-src 'self' blob:; "
     "frame-ancestors 'none'; base-uri 'none'"
@@ -26,11 +30,21 @@ def add(app: FastAPI, service: Service) -> None:
     async def report(request: Request) -> Response:
         """The run's report, as `genrec evaluate` wrote it; it shows histories of users."""
         request.state.caller.check(None, None)
-        file = Path(service.config.run) / "report.html"
-        if not file.is_file():
+        html = await asyncio.to_thread(own_file, Path(service.config.run) / "report.html")
+        if html is None:
             raise not_found("this run has no report yet: `genrec evaluate RUN` writes it", "no_report")
-        return HTMLResponse(file.read_text(encoding="utf-8"))
+        return Response(html, media_type="text/html", headers={"Content-Security-Policy": REPORT_POLICY})
 
     app.add_api_route("/", index, name="page", include_in_schema=False, response_class=Response)
     app.add_api_route("/report", report, name="report", include_in_schema=False, response_class=Response)
     app.mount("/page", StaticFiles(directory=FOLDER), name="static")
+
+
+def own_file(path: Path) -> bytes | None:
+    """What a file of a run holds; None where there is none, or only a link to a file elsewhere."""
+    try:
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    except OSError:
+        return None
+    with os.fdopen(handle, "rb") as file:
+        return file.read() if stat.S_ISREG(os.fstat(handle).st_mode) else None

@@ -1,13 +1,18 @@
 """The recommender over REST: recommendations, predictions, ranking, items, events, users."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
+from urllib.parse import unquote
 
 import polars as pl
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from .. import sql
 from ..data import store as stores
+from ..data.titles import UNSEEN
 from ..errors import DataError
 from ..recommender import Recommender
 from .callers import Caller
@@ -30,8 +35,21 @@ def without_nul(value: str) -> str:
     return value
 
 
+def nameable(value: str) -> str:
+    """A new id; raises ValueError for one that no URL or line of text could name."""
+    if UNSEEN.search(value):
+        raise ValueError("a control character or the end of a line is in it")
+    if value in (".", ".."):
+        raise ValueError(f"{value!r} means another place in a URL: no id is written so")
+    return value
+
+
 Text = Annotated[str, AfterValidator(without_nul)]
-Id = Annotated[Text, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
+Id = Annotated[  # in this order: what is blank is refused once it is stripped
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500), AfterValidator(without_nul)
+]
+NewId = Annotated[Id, AfterValidator(nameable)]
+PathId = Annotated[str, Path(), AfterValidator(unquote)]  # see `Guard`
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Explain = Annotated[
     bool | Literal["measured"],
@@ -181,7 +199,7 @@ class NewItem(BaseModel):
     """An item to add, or to change: item_id, title, and any of the catalogue's columns."""
 
     model_config = ConfigDict(extra="allow")
-    item_id: Id
+    item_id: NewId
     title: Text | None = Field(None, max_length=2_000)
 
 
@@ -204,21 +222,21 @@ class ItemsAdded(BaseModel):
 class Event(Body):
     """Something that a user did. value: a rating, where the event is one."""
 
-    event_id: Id | None = Field(None, description="the same id again is not recorded again")
-    user_id: Id | None = None
-    session_id: Id | None = None
+    event_id: NewId | None = Field(None, description="the same id of the same user or session is not recorded again")
+    user_id: NewId | None = None
+    session_id: NewId | None = None
     item_id: Id
     event_type: Text | None = Field(None, max_length=100, validation_alias=AliasChoices("event_type", "event", "type"))
     value: Number | None = Field(None, validation_alias=AliasChoices("value", "rating"))
     timestamp: Timestamp | None = None
-    recommendation_id: Id | None = None
+    recommendation_id: NewId | None = None
     review: Text | None = Field(None, max_length=20_000)
 
 
 class EventsRequest(Body):
     """Events to record; each is checked alone."""
 
-    events: list[dict[str, Any]] = Field(min_length=1, max_length=10_000)
+    events: list[Any] = Field(min_length=1, max_length=10_000, json_schema_extra={"items": {"type": "object"}})
     dataset: str | None = None
 
 
@@ -334,7 +352,7 @@ async def recommend(request: Request, body: RecommendationsRequest) -> Recommend
     user = body.user_id or body.session_id or (caller(request).user if body.history is None else None)
     if user is not None or body.history is None:
         caller(request).check(user)
-    limit_lists(service, body.history, body.candidates, body.exclude)
+    limit_body(service, body)
     reply = await service.ask(lambda r: recommendations(service, r, body, user), gone(request))
     keep(service, reply)
     return reply
@@ -352,17 +370,17 @@ def recommendations(
     candidates = None if body.candidates is None else known_ids(recommender, dataset, body.candidates, unknown)
     like = [] if body.item_id is None else known_ids(recommender, dataset, [body.item_id], unknown)
     warnings: tuple[str, ...] = ()
-    where = [sql_of(body.filter, items)] if body.filter else []
+    where = conditions_of(body.filter or {}, items)
     if body.query:
         wish = service.reader.wish(body.query, dataset)
         like += [m.item_id for m in wish.items]
         exclude += [m.item_id for m in wish.without]
-        where += [c.sql() for c in wish.conditions]
+        where += [sql.expression(c.sql(), items.schema) for c in wish.conditions]
         if wish.missed:
             warnings += (f"not understood: {', '.join(map(repr, wish.missed))}",)
     if body.context:
         warnings += ("context is not used by this model",)
-    condition = " and ".join(f"({w})" for w in where) or None
+    condition = pl.all_horizontal(*where) if where else None
     known = user is not None and recommender.has_user(user, dataset)
     if user is not None and not known:
         warnings += (f"user {user} is unknown",)
@@ -521,7 +539,7 @@ async def search_items(
 
 
 @router.get("/items/{item_id}")
-async def get_item(request: Request, item_id: Annotated[str, Path()], dataset: str | None = None) -> Item:
+async def get_item(request: Request, item_id: PathId, dataset: str | None = None) -> Item:
     """An item of the catalogue."""
 
     def work(recommender: Recommender) -> Item:
@@ -535,7 +553,7 @@ async def get_item(request: Request, item_id: Annotated[str, Path()], dataset: s
 @router.get("/items/{item_id}/similar")
 async def similar_items(
     request: Request,
-    item_id: Annotated[str, Path()],
+    item_id: PathId,
     n: Annotated[int, Query(ge=1, le=MOST)] = 10,
     dataset: str | None = None,
 ) -> RecommendationsReply:
@@ -556,7 +574,8 @@ async def add_items(request: Request, body: ItemsRequest) -> ItemsAdded:
     """Add items to the catalogue; each can be recommended at once, by its text, until a training knows more of it."""
     service = service_of(request)
     caller(request).check(None, None)
-    given = [i.model_dump(exclude_none=True) for i in body.items]
+    limit_lists(service, body.items)
+    given = await asyncio.to_thread(lambda: [i.model_dump(exclude_none=True) for i in body.items])
 
     def work(recommender: Recommender) -> str:
         name = dataset_of(recommender, body.dataset, None)
@@ -565,7 +584,10 @@ async def add_items(request: Request, body: ItemsRequest) -> ItemsAdded:
 
     name = await service.ask(work, gone(request))
     done = await service.store_call(lambda store: stores.add_items(store, name, given))
-    service.items_changed()
+    try:
+        await service.take_over()
+    except ApiError:
+        pass  # they are kept: the next look at the store takes them over
     return ItemsAdded(dataset=name, added=done.count("added"), updated=done.count("updated"))
 
 
@@ -580,54 +602,82 @@ async def record_events(request: Request, body: EventsRequest) -> EventsReply:
     return await recorded(service, body.events, caller(request), body.dataset)
 
 
-async def recorded(
-    service: Service, events: Sequence[Mapping[str, Any]], who: Caller, dataset: str | None
-) -> EventsReply:
+async def recorded(service: Service, events: Sequence[object], who: Caller, dataset: str | None) -> EventsReply:
     """Check each event and keep those that are right."""
     recommender = service.recommender
-    good: list[dict[str, Any]] = []
-    errors: list[EventError] = []
-    for index, raw in enumerate(events):
-        try:
-            good.append(checked_event(recommender, raw, who, dataset))
-        except ApiError as error:
-            errors.append(EventError(index=index, param=error.param, message=error.message))
-    done: list[str] = []
-    for name in dict.fromkeys(e["dataset"] for e in good):
-        own = [{k: v for k, v in e.items() if k != "dataset"} for e in good if e["dataset"] == name]
 
-        def work(store: stores.Store, name: str = name, own: list[dict[str, Any]] = own) -> list[str]:
-            return stores.record_events(store, name, own)
+    def work(store: stores.Store) -> tuple[list[dict[str, Any]], list[EventError], list[str]]:
+        good, errors = checked_events(recommender, events, who, dataset)
+        done: list[str] = []
+        for name in dict.fromkeys(e["dataset"] for e in good):
+            own = [{k: v for k, v in e.items() if k != "dataset"} for e in good if e["dataset"] == name]
+            done += stores.record_events(store, name, own)
+        return good, errors, done
 
-        done += await service.store_call(work)
-    for event in good:
-        kind = event.get("event") or ("rating" if "rating" in event else "other")
-        service.metrics.events.labels(kind if kind in COUNTED else "other").inc()
+    good, errors, done = await service.store_call(work)
+    kinds = Counter(event.get("event") or ("rating" if "rating" in event else "other") for event in good)
+    for kind, count in kinds.items():
+        service.metrics.events.labels(kind if kind in COUNTED else "other").inc(count)
     return EventsReply(recorded=done.count("recorded"), duplicates=done.count("duplicate"), errors=errors)
 
 
-def checked_event(recommender: Recommender, raw: Mapping[str, Any], who: Caller, dataset: str | None) -> dict[str, Any]:
-    """An event as the store takes it, and its data set; raises ApiError naming the field that is wrong."""
+def checked_events(
+    recommender: Recommender, events: Sequence[object], who: Caller, dataset: str | None
+) -> tuple[list[dict[str, Any]], list[EventError]]:
+    """Events as the store takes them, each with its data set, and why the others are none. The store is asked once per
+    data set, whatever the number of events."""
+    read: list[tuple[int, Event, str]] = []
+    errors: list[EventError] = []
+
+    def refuse(index: int, error: ApiError) -> None:
+        errors.append(EventError(index=index, param=error.param, message=error.message))
+
+    for index, raw in enumerate(events):
+        try:
+            event = read_event(raw)
+            read.append((index, event, user_of_event(event, who)))
+        except ApiError as error:
+            refuse(index, error)
+    names = list(dict.fromkeys(user for _, _, user in read))
+    several = dataset is None and len(offered_sets(recommender)) > 1
+    known = {d: recommender.known_users(names, d) for d in (offered_sets(recommender) if several else ())}
+    good = []
+    for index, event, user in read:
+        try:
+            name = dataset_of(recommender, dataset, user, event.item_id, lambda u, d: u in known[d])
+            check_item(recommender, name, event.item_id)
+            row = event.model_dump(exclude_none=True, exclude={"session_id", "event_type", "value"})
+            row |= {"user_id": user, "dataset": name}
+            try:
+                good.append(row | recommender.outcome_of(name, event.event_type, event.value))
+            except DataError as error:
+                raise invalid(str(error), "value" if "rating" in str(error) else "event_type") from error
+        except ApiError as error:
+            refuse(index, error)
+    return good, sorted(errors, key=lambda e: e.index)
+
+
+def read_event(raw: object) -> Event:
+    """An event of a request; raises ApiError naming the field that is wrong."""
     from pydantic import ValidationError
 
+    if not isinstance(raw, Mapping):
+        raise invalid(f"an event is an object (given: {str(raw)[:100]!r})")
     try:
-        event = Event.model_validate(raw)
+        return Event.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(p) for p in first["loc"])
         raise invalid(f"{field}: {first['msg']}", field) from error
+
+
+def user_of_event(event: Event, who: Caller) -> str:
+    """Whose event it is; raises ApiError where nobody is named, or somebody whom the caller may not ask about."""
     user = event.user_id or event.session_id or who.user
     if user is None:
         raise invalid("user_id: a user or a session is needed", "user_id", "missing_required_parameter")
     who.check(user)
-    name = dataset_of(recommender, dataset, user, event.item_id)
-    check_item(recommender, name, event.item_id)
-    row = event.model_dump(exclude_none=True, exclude={"session_id", "event_type", "value"})
-    row |= {"user_id": user, "dataset": name}
-    try:
-        return row | recommender.outcome_of(name, event.event_type, event.value)
-    except DataError as error:
-        raise invalid(str(error), "value" if "rating" in str(error) else "event_type") from error
+    return user
 
 
 @router.get("/users")
@@ -638,9 +688,10 @@ async def list_users(
     dataset: str | None = None,
 ) -> UsersReply:
     """Some users, by first appearance, or with ids like the one asked for."""
-    who = caller(request)
+    who, service = caller(request), service_of(request)
+    recommender = service.recommender
 
-    def work(recommender: Recommender) -> UsersReply:
+    def work(_: stores.Store) -> UsersReply:
         name = dataset_of(recommender, dataset, None)
         if who.bound:
             own = [who.user] if who.user is not None and recommender.has_user(who.user, name) else []
@@ -648,13 +699,13 @@ async def list_users(
         users = recommender.close_users(q, name, n) if q else recommender.all_users(name)[:n]
         return UsersReply(dataset=name, users=users)
 
-    return await service_of(request).ask(work, gone(request))
+    return await service.store_call(work)
 
 
 @router.get("/users/{user_id}")
 async def get_user(
     request: Request,
-    user_id: Annotated[str, Path()],
+    user_id: PathId,
     n: Annotated[int, Query(ge=1, le=10_000, description="latest interactions to show")] = 50,
     dataset: str | None = None,
 ) -> UserReply:
@@ -682,7 +733,7 @@ def user_reply(recommender: Recommender, dataset: str, user: str, n: int) -> Use
 
 
 @router.delete("/users/{user_id}")
-async def delete_user(request: Request, user_id: Annotated[str, Path()]) -> Deleted:
+async def delete_user(request: Request, user_id: PathId) -> Deleted:
     """Remove a user everywhere: attributes, events, lists, and what the server keeps in memory."""
     service = service_of(request)
     caller(request).check(user_id)
@@ -695,6 +746,7 @@ async def delete_user(request: Request, user_id: Annotated[str, Path()]) -> Dele
     await service.ask(work)
     await service.written()
     deleted = await service.store_call(lambda store: stores.delete_user(store, user_id))
+    service.forget(user_id)
     await service.ask(lambda r: r.engine.prefixes.clear())  # what was read while the rows went
     return Deleted(user_id=user_id, deleted=deleted)
 
@@ -721,8 +773,21 @@ def limit_lists(service: Service, *lists: Sequence[object] | None) -> None:
             raise invalid(f"{len(given):,} entries; at most {most:,}", code="request_too_large", status=413)
 
 
-def dataset_of(recommender: Recommender, name: str | None, user: str | None, item: str | None = None) -> str:
-    """The data set that is named, else the first with a catalogue that knows the user and the item."""
+def limit_body(service: Service, body: RecommendationsRequest) -> None:
+    """As `limit_lists`, for every list of a request."""
+    values = [v for f in (body.filter or {}).values() for v in (f.any, f.none)]
+    limit_lists(service, body.history, body.candidates, body.exclude, *values)
+
+
+def dataset_of(
+    recommender: Recommender,
+    name: str | None,
+    user: str | None,
+    item: str | None = None,
+    has_user: Callable[[str, str], bool] | None = None,
+) -> str:
+    """The data set that is named, else the first with a catalogue that knows the user and the item. has_user: whether a
+    data set has a user, where the store need not be asked."""
     if name is not None:
         if name not in recommender.datasets:
             raise not_found(
@@ -731,14 +796,17 @@ def dataset_of(recommender: Recommender, name: str | None, user: str | None, ite
                 "dataset",
             )
         return name
-    offered = [d for d in recommender.datasets if recommender.has_catalogue(d)] or list(recommender.datasets)
-    for test in (user is not None, False):
+    offered, has_user = offered_sets(recommender), has_user or recommender.has_user
+    for test in (user is not None and len(offered) > 1, False):
         for found in offered:
-            if (not test or recommender.has_user(user or "", found)) and (
-                item is None or recommender.has_item(item, found)
-            ):
+            if (not test or has_user(user or "", found)) and (item is None or recommender.has_item(item, found)):
                 return found
     return offered[0]
+
+
+def offered_sets(recommender: Recommender) -> list[str]:
+    """The data sets with a catalogue, else all of them."""
+    return [d for d in recommender.datasets if recommender.has_catalogue(d)] or list(recommender.datasets)
 
 
 def check_item(recommender: Recommender, dataset: str, item: str) -> None:
@@ -775,44 +843,19 @@ def known_history(
     return frame["item_id"].to_list(), frame
 
 
-def sql_of(filters: Mapping[str, FieldFilter], items: pl.DataFrame) -> str:
-    """Filters as a condition in SQL over the catalogue's columns, values quoted."""
-    from sqlglot import exp
-
-    terms: list[exp.Expression] = []
+def conditions_of(filters: Mapping[str, FieldFilter], items: pl.DataFrame) -> list[pl.Expr]:
+    """Filters as conditions on the catalogue's columns; raises ApiError naming the column."""
+    found = []
     for column, wanted in filters.items():
         if column not in items.columns or column == "train_count":
             names = [c for c in items.columns if c != "train_count"]
             raise invalid(f"the catalogue has no column {column!r}; it has {', '.join(names)}", f"filter.{column}")
-        own = exp.column(column, quoted=True)
-        text = items.schema[column] == pl.String or items.schema[column].is_nested()
-        for field, values in (("any", wanted.any), ("none", wanted.none)):
-            if values is None:
-                continue
-            parts = [exp.EQ(this=own.copy(), expression=literal(v, text)) for v in values]
-            one: exp.Expression = exp.paren(exp.or_(*parts)) if parts else exp.false()
-            terms.append(exp.Not(this=one) if field == "none" else one)
-        for value, kind in ((wanted.gte, exp.GTE), (wanted.lte, exp.LTE)):
-            if value is not None:
-                if text:
-                    raise invalid(
-                        f"{column} holds text, which is not greater or less: use any or none", f"filter.{column}"
-                    )
-                terms.append(kind(this=own.copy(), expression=literal(value, False)))
-    return exp.and_(*terms).sql(dialect="postgres") if terms else "true"
-
-
-def literal(value: str | float, text: bool) -> Any:
-    """A value as SQL, in the type of its column."""
-    from sqlglot import exp
-
-    if text:
-        return exp.Literal.string(value if isinstance(value, str) else f"{value:g}")
-    try:
-        number = float(value)
-    except ValueError as error:
-        raise invalid(f"{value!r} is no number, as its column holds", "filter") from error
-    return exp.Literal.number(f"{number:.17g}") if number >= 0 else exp.Neg(this=exp.Literal.number(f"{-number:.17g}"))
+        bounds = {"any_of": wanted.any, "none_of": wanted.none, "gte": wanted.gte, "lte": wanted.lte}
+        try:
+            found.append(sql.meets(column, items.schema[column], **bounds))  # type: ignore[arg-type]
+        except DataError as error:
+            raise invalid(str(error), f"filter.{column}") from error
+    return found
 
 
 def scored(

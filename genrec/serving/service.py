@@ -1,11 +1,12 @@
 """A run that answers many callers: loaded in the background, asked through one model thread and a bounded queue."""
 
 import asyncio
+import contextlib
 import functools
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .. import __version__
 from ..data import store as stores
-from ..errors import GenrecError
+from ..errors import GenrecError, UnavailableError
 from .config import ServeConfig
-from .errors import ApiError, ClientGoneError, deadline_passed, model_loading, queue_full, shutting_down
+from .errors import ApiError, ClientGoneError, deadline_passed, model_loading, queue_full, shutting_down, store_away
 from .metrics import Metrics
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 POLL = 1.0  # seconds between looks at what other servers have added
 STUCK = 60.0  # seconds that one pass may take before the model counts as hung
+HELD = 10_000  # lists that wait for a store which does not answer; the oldest are dropped then
 logger = logging.getLogger("genrec.serving")
 
 
@@ -36,12 +38,21 @@ class Done(Generic[T]):
     result: T
 
 
+@dataclass(frozen=True)
+class News:
+    """What others did to the store: how many users were deleted so far, and per data set the items added since the
+    last look, with their revisions."""
+
+    deletions: int
+    added: dict[str, list[tuple[int, str, dict[str, Any]]]]
+
+
 @dataclass
 class Service:
     """What every endpoint asks.
 
     Everything that touches the model runs as a job of the model thread (`ask`, `stream`); what only touches the store
-    runs in threads of its own (`store_call`).
+    runs in threads of its own (`store_call`). What others do to the store is looked at every POLL seconds (`watch`).
     """
 
     config: ServeConfig
@@ -60,7 +71,9 @@ class Service:
         self._writing: asyncio.Future[None] | None = None
         self._revision: dict[str, int] = {}
         self._deletions: int | None = None
-        self._looked = 0.0  # when the store was last looked at for what others did
+        self._taking = asyncio.Lock()  # one at a time takes over what others did
+        self._store_away = False
+        self._reading: set[asyncio.Timeout] = set()  # of bodies that are not complete
 
     # --- life -----------------------------------------------------------------------------------------------------
 
@@ -82,7 +95,7 @@ class Service:
         engine = SharedEngine(recommender.engine.model, prefix_bytes=config.prefix_mib * 2**20)
         recommender.engine = engine
         self._recommender, self._reader = recommender, reader_of(recommender, config.language)
-        self._look_at_store(recommender)
+        self._take_over(recommender, self._news(recommender.store))
         for name in recommender.datasets:
             self.metrics.items.labels(name).set(recommender.catalogue(name).height)
         self.metrics.model.labels(self.name, recommender.backbone_name, __version__).set(1)
@@ -139,12 +152,12 @@ class Service:
     @property
     def not_ready(self) -> str | None:
         """Why the server cannot answer now; None where it can."""
-        if self.failure is not None:
-            return f"the run could not be loaded: {self.failure}"
-        if self._scheduler is None:
-            return "the run is being loaded"
+        if self.failure is not None or self._scheduler is None:
+            return model_loading(self.failure).message
         if self.draining:
             return "the server is shutting down"
+        if self._store_away:
+            return store_away().message
         since = self._scheduler.since
         if since is not None and time.monotonic() - since > STUCK:
             return f"the model has not answered for {time.monotonic() - since:.0f} seconds"
@@ -161,6 +174,22 @@ class Service:
             self.metrics.passes.set(self._scheduler.passes)
             self.metrics.rows.set(self._scheduler.read)
 
+    @contextlib.contextmanager
+    def reading(self, waiting: asyncio.Timeout) -> Iterator[None]:
+        """While a body is waited for; raises TimeoutError by `waiting` where the server shuts down."""
+        self._reading.add(waiting)
+        if self.draining:
+            waiting.reschedule(0)
+        try:
+            yield
+        finally:
+            self._reading.discard(waiting)
+
+    def stop_reading(self) -> None:
+        """Give up the requests whose bodies are not complete."""
+        for waiting in self._reading:
+            waiting.reschedule(0)
+
     # --- asking ---------------------------------------------------------------------------------------------------
 
     def submit(self, work: Callable[["Recommender"], T]) -> "Future[T]":
@@ -170,17 +199,13 @@ class Service:
         recommender = self.recommender
         if self.draining:
             raise shutting_down()
+        if self._store_away:
+            raise store_away()
         assert self._scheduler is not None
         try:
-            return self._scheduler.submit(
-                functools.partial(self._job, work, recommender), time.monotonic() + self.config.timeout
-            )
+            return self._scheduler.submit(functools.partial(work, recommender), time.monotonic() + self.config.timeout)
         except QueueFullError as error:
             raise queue_full(self.config.queue) from error
-
-    def _job(self, work: Callable[["Recommender"], T], recommender: "Recommender") -> T:
-        self._look_at_store(recommender)
-        return work(recommender)
 
     async def ask(self, work: Callable[["Recommender"], T], gone: Coroutine[Any, Any, None] | None = None) -> T:
         """What a job of the model thread returns. gone: ends when the caller has left, which drops the job."""
@@ -208,9 +233,9 @@ class Service:
                     task.cancel()
             future.cancel()
 
-    async def stream(self, work: Callable[["Recommender", Callable[[str], None]], T]) -> AsyncIterator["str | Done[T]"]:
-        """The pieces of text that a job hands out while it runs, and `Done` with what it returns at last. Closing the
-        iterator drops the job."""
+    def stream(self, work: Callable[["Recommender", Callable[[str], None]], T]) -> AsyncIterator["str | Done[T]"]:
+        """The pieces of text that a job hands out while it runs, and `Done` with what it returns at last. The job is
+        queued at once, so that this raises what `submit` does; closing the iterator drops it."""
         loop = asyncio.get_running_loop()
         pieces: asyncio.Queue[str | None] = asyncio.Queue()
 
@@ -219,6 +244,10 @@ class Service:
 
         future = self.submit(lambda recommender: work(recommender, hand))
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(pieces.put_nowait, None))
+        return self._pieces(future, pieces)
+
+    async def _pieces(self, future: "Future[T]", pieces: "asyncio.Queue[str | None]") -> AsyncIterator["str | Done[T]"]:
+        loop = asyncio.get_running_loop()
         try:
             end = loop.time() + self.config.timeout
             while (piece := await asyncio.wait_for(pieces.get(), end - loop.time())) is not None:
@@ -232,72 +261,110 @@ class Service:
     async def store_call(self, work: Callable[[stores.Store], T]) -> T:
         """What a function of the store returns, run in a thread."""
         store = self.recommender.store
+        if self._store_away:
+            raise store_away()
         return await asyncio.to_thread(work, store)
+
+    # --- lists that were given ------------------------------------------------------------------------------------
 
     def remember(self, shown: stores.Shown) -> None:
         """Note a list that was given; what is noted while a write is under way goes into the next one together."""
         self._shown.append(shown)
-        if self._writing is None or self._writing.done():
+        self._write_soon()
+
+    def forget(self, user: str) -> None:
+        """Drop the lists of a user that are not in the store yet."""
+        self._shown = [shown for shown in self._shown if shown.user_id != user]
+
+    async def written(self) -> None:
+        """Wait until what was noted is in the store, or cannot be written for now."""
+        if self._writing is not None:
+            await self._writing
+
+    def _write_soon(self) -> None:
+        if self._shown and (self._writing is None or self._writing.done()):
             self._writing = asyncio.ensure_future(self._write())
 
     async def _write(self) -> None:
+        """Write what was noted; what cannot be written for now is kept for `watch` to try again."""
         while self._shown:
             lists, self._shown = self._shown, []
-            await self.store_call(lambda store, lists=lists: stores.record_recommendations(store, lists))  # type: ignore[misc]
-
-    async def written(self) -> None:
-        """Wait until what was noted is in the store."""
-        if self._writing is not None:
-            await self._writing
+            try:
+                await self.store_call(lambda store, lists=lists: stores.record_recommendations(store, lists))  # type: ignore[misc]
+            except (ApiError, UnavailableError):
+                self._shown = [*lists, *self._shown]
+                if (dropped := len(self._shown) - HELD) > 0:
+                    logger.warning("the store does not answer: %d lists that were given are not remembered", dropped)
+                    del self._shown[:dropped]
+                return
+            except Exception:
+                logger.exception("%d lists that were given cannot be remembered", len(lists))
 
     # --- what others do -------------------------------------------------------------------------------------------
 
     async def watch(self) -> None:
-        """Look at what others do also while nobody asks; never ends."""
+        """Look at what others do, whether the store answers, and write what could not be written; never ends."""
         while True:
             await asyncio.sleep(POLL)
-            if self._scheduler is not None and self._scheduler.depth == 0 and not self.draining:
-                self.submit(lambda _: None)
-
-    def items_changed(self) -> None:
-        """The next job must look for added items."""
-        self._looked = 0.0
-
-    def _look_at_store(self, recommender: "Recommender") -> None:
-        """Take over the items that this server or another has added to the store, and forget what is kept of users
-        where one was deleted; in the model thread."""
-        if time.monotonic() - self._looked < POLL:
-            return
-        self._looked = time.monotonic()
-        if (deletions := stores.deletions(recommender.store)) != self._deletions:
-            self._deletions = deletions
-            recommender.engine.prefixes.clear()
-        for name in recommender.datasets:
-            known = self._revision.get(name, -1)
-            if stores.items_revision(recommender.store, name) == known:
+            if self._scheduler is None or self.draining:
                 continue
-            rows = stores.added_items(recommender.store, name, known)
+            try:
+                await self.take_over()
+            except ApiError:
+                pass  # the queue is full: the next look comes soon
+            except Exception:
+                logger.exception("what others did could not be taken over")
+            if not self._store_away:
+                self._write_soon()
+
+    async def take_over(self) -> None:
+        """Take over the items that this server or another has added to the store, and forget what is kept of users
+        where one was deleted; raises ApiError where the model thread takes no job."""
+        async with self._taking:
+            store = self.recommender.store
+            try:
+                news = await asyncio.to_thread(self._news, store)
+            except UnavailableError as error:
+                if not self._store_away:
+                    logger.warning("%s", error)
+                self._store_away = True
+                return
+            self._store_away = False
+            if news:
+                await self.ask(lambda recommender: self._take_over(recommender, news))
+
+    def _news(self, store: stores.Store) -> "News | None":
+        """What others did since the last look; None for nothing."""
+        deletions = stores.deletions(store)
+        added = {}
+        for name in stores.datasets(store):
+            known = self._revision.get(name, -1)
+            if stores.items_revision(store, name) != known and (rows := stores.added_items(store, name, known)):
+                added[name] = rows
+        return News(deletions, added) if added or deletions != self._deletions else None
+
+    def _take_over(self, recommender: "Recommender", news: "News | None") -> None:
+        """What `take_over` does in the model thread."""
+        if news is None:
+            return
+        if news.deletions != self._deletions:
+            self._deletions = news.deletions
+            recommender.engine.prefixes.clear()
+        for name, rows in news.added.items():
+            add_fitting(recommender, name, [{"item_id": i, **a} for _, i, a in rows])
             self._revision[name] = rows[-1][0]
-            for items in self._fitting(recommender, name, rows):
-                recommender.add_items(items, name)
             self.reader.renew(name, recommender.catalogue(name))
             self.metrics.items.labels(name).set(recommender.catalogue(name).height)
 
-    def _fitting(
-        self, recommender: "Recommender", dataset: str, rows: Sequence[tuple[int, str, dict[str, Any]]]
-    ) -> list[list[dict[str, Any]]]:
-        """Added items that this run's catalogue can take, in as few parts as can be; the log names the others."""
-        items = [{"item_id": i, **a} for _, i, a in rows]
-        try:
-            recommender.check_items(items, dataset)
-            return [items]
-        except GenrecError:
-            pass
-        good = []
-        for item in items:
-            try:
-                recommender.check_items([item], dataset)
-                good.append([item])
-            except GenrecError as error:
-                logger.warning("an added item of %s is left out: %s", dataset, error)
-        return good
+
+def add_fitting(recommender: "Recommender", dataset: str, items: Sequence[dict[str, Any]]) -> None:
+    """Add items to the catalogue, but for those that this run's catalogue cannot take: the log names them."""
+    try:
+        recommender.add_items(items, dataset)
+    except GenrecError as error:
+        if len(items) == 1:
+            logger.warning("an added item of %s is left out: %s", dataset, error)
+            return
+        half = len(items) // 2
+        add_fitting(recommender, dataset, items[:half])
+        add_fitting(recommender, dataset, items[half:])

@@ -16,6 +16,7 @@ NEAR = 5  # "like X": X is at most this many events before the target
 BARE = 0.15  # share of histories shown as plain lists of items: callers give these, too
 AHEAD = 10  # a condition is drawn from the attributes of one of the next so many items
 REVIEW_TOKENS = 256  # a longer text keeps its first and last halves of this
+UNCOUNTED = 1_024  # characters of a text of few words whose tokens are not counted
 
 
 @dataclass(frozen=True)
@@ -461,11 +462,19 @@ def text_branch(corpus: Corpus, template: str, record: dict[str, object], answer
 
 
 def shorten(corpus: Corpus, text: str) -> str:
-    """The text, or its first and last words where it is longer than REVIEW_TOKENS tokens."""
+    """The text, or its first and last words where it is longer than REVIEW_TOKENS tokens; of one whose words are longer
+    than that, its first and last characters."""
     words = text.split(" ")
-    if len(words) <= REVIEW_TOKENS // 2:
+    if len(words) <= REVIEW_TOKENS // 2 and len(text) <= UNCOUNTED:
         return text
-    while len(words) > 2 and len(corpus.encode(" ".join(words))) > REVIEW_TOKENS:
+    # Words beyond as many as the tokens that are read are not counted token by token: each is one at least.
+    while len(words) > 2 and (
+        sum(map(bool, words)) > REVIEW_TOKENS or len(corpus.encode(" ".join(words))) > REVIEW_TOKENS
+    ):
         keep = int(len(words) * 0.9) // 2
         words = words[:keep] + words[-keep:]
-    return " ".join(words)
+    text = " ".join(words)
+    while (tokens := len(corpus.encode(text))) > REVIEW_TOKENS:
+        keep = int(len(text) * 0.9 * REVIEW_TOKENS / tokens) // 2
+        text = text[:keep] + text[-keep:] if keep else ""
+    return text

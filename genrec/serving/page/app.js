@@ -158,7 +158,7 @@ async function react(item, event, button, recommendation) {
 
 // --- chat ---------------------------------------------------------------------------------------------------------
 
-const INLINE = /\*\*(.+?)\*\*|(?<!\\)\*(.+?)(?<!\\)\*|`([^`]+)`/g;
+const INLINE = /\*\*(.+?)\*\*|(?<!\\)\*(.+?)(?<!\\)\*|(?<![`\\])(`+)(?!`)(.+?)(?<!`)\3(?!`)/g;
 const plain = (text) => text.replace(/\\([\\`*_[\]<>#|~])/g, "$1");
 
 function formatted(text) { // the little Markdown that the server writes, as nodes: nothing becomes HTML
@@ -168,7 +168,7 @@ function formatted(text) { // the little Markdown that the server writes, as nod
     for (const match of line.matchAll(INLINE)) {
       paragraph.append(plain(line.slice(end, match.index)));
       const kind = match[1] !== undefined ? "strong" : match[2] !== undefined ? "em" : "code";
-      paragraph.append(element(kind, { textContent: plain(match[1] ?? match[2] ?? match[3]) }));
+      paragraph.append(element(kind, { textContent: match[4]?.trim() ?? plain(match[1] ?? match[2]) }));
       end = match.index + match[0].length;
     }
     paragraph.append(plain(line.slice(end)));

@@ -1,0 +1,75 @@
+"""How a job of a scheduler lets others in between; outside of a job nothing here does anything."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from greenlet import getcurrent, greenlet
+
+T = TypeVar("T")
+CHARACTERS = 20_000  # of texts that are made tokens of, before others have their turn
+
+
+@dataclass(frozen=True, eq=False)
+class Pause:
+    """A job that goes on by itself and lets others in between."""
+
+
+class StoppedError(BaseException):
+    """Raised inside a job that nobody waits for any more."""
+
+
+class JobGreenlet(greenlet):  # type: ignore[misc]
+    """A job under way."""
+
+    job: Any
+
+
+def in_job() -> bool:
+    """Whether this runs inside a job of a scheduler."""
+    return isinstance(getcurrent(), JobGreenlet)
+
+
+def wait(call: Any) -> Any:
+    """Hand a call to the scheduler, let others run, and return what came of it."""
+    return getcurrent().parent.switch(call)
+
+
+def pause() -> None:
+    """Let other jobs run; raises StoppedError where nobody waits for this one any more."""
+    if in_job():
+        wait(Pause())
+
+
+def in_turns(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Slices of `size` values at most, with a pause between one and the next."""
+    for start in range(0, len(values), size):
+        if start:
+            pause()
+        yield values[start : start + size]
+
+
+def encoded(encode: Callable[[str], list[int]], texts: Sequence[str]) -> list[list[int]]:
+    """The tokens of each text, with a pause after every CHARACTERS; a longer text is encoded in pieces."""
+    found, since = [], 0
+    for text in texts:
+        own: list[int] = []
+        for piece in pieces_of(text, CHARACTERS):
+            if since > CHARACTERS:
+                pause()
+                since = 0
+            own += encode(piece)
+            since += len(piece)
+        found.append(own)
+    return found
+
+
+def pieces_of(text: str, most: int) -> Iterator[str]:
+    """A text in pieces of at most `most` characters, cut before a space where there is one in their last half."""
+    start = 0
+    while len(text) - start > most:
+        end = text.rfind(" ", start + most // 2, start + most)
+        end = end if end > 0 else start + most
+        yield text[start:end]
+        start = end
+    yield text[start:]
