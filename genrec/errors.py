@@ -9,7 +9,11 @@ GenrecError
 """
 
 import difflib
+import heapq
 from collections.abc import Callable, Iterable
+
+COMPARED = 2_000  # names that a wrong one is compared with; of more, those that begin as it does
+LONGEST = 200  # characters of a name that are compared
 
 
 class GenrecError(Exception):
@@ -49,10 +53,11 @@ class UnknownNameError(GenrecError):
 def unknown_name(kind: str, name: str, available: Iterable[str], where: str = "") -> str:
     """`Unknown task 'ratng'. Did you mean 'rating'? Available: click, rating, ...`"""
     names = [str(n) for n in available]
-    close = difflib.get_close_matches(name, names, n=3)
+    likely = names if len(names) <= COMPARED else [n for n in names if n[:2] == name[:2]][:COMPARED]
+    close = difflib.get_close_matches(name[:LONGEST], likely, n=3)
     message = f"Unknown {kind} '{name}'{' ' + where if where else ''}."
     if close:
         message += f" Did you mean {' or '.join(repr(c) for c in close)}?"
-    shown = ", ".join(sorted(names)[:20])
+    shown = ", ".join(heapq.nsmallest(20, names))
     more = f", ... ({len(names)} in all)" if len(names) > 20 else ""
     return f"{message} Available: {shown or 'none'}{more}"

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 CHUNK = 512  # users scored at a time
 ITEMS_AT_A_TIME = 200  # of long lists, before others have their turn
+CHOSEN = 25  # items of a list spread out, before others have their turn
 COMPARED = 5_000  # names that a text is compared with, before others have their turn
 NOT_READ = "are not read, and only count as taken"  # how a warning of long histories ends
 PREFIX_BYTES = 2**28  # memory for the histories read last
@@ -95,6 +96,11 @@ class Shelf:
     def names(self) -> list[str | None]:
         """The title of each item."""
         return self.items["title"].to_list()
+
+    @cached_property
+    def longest(self) -> int:
+        """Characters of its longest title."""
+        return max(map(len, filter(None, self.names)), default=0)
 
     @cached_property
     def titles(self) -> TitleIndex:
@@ -981,10 +987,15 @@ class Recommender:
         own = [i for i in dict.fromkeys(history) if i in shelf.index]
         if not own:
             return [None] * len(items)
-        vectors = self._directions(shelf)
-        cosine = vectors[[self._item(shelf, i) for i in items]] @ vectors[[shelf.index[i] for i in own]].T
-        best = cosine.argmax(1)
-        return [own[b] if row[b] >= RELATED else None for b, row in zip(best.tolist(), cosine, strict=True)]
+        from .inference.turns import in_turns
+
+        vectors, found = self._directions(shelf), list[str | None]()
+        past = vectors[[shelf.index[i] for i in own]].T
+        for part in in_turns(items, ITEMS_AT_A_TIME):
+            cosine = vectors[[self._item(shelf, i) for i in part]] @ past
+            best = cosine.argmax(1).tolist()
+            found += [own[b] if row[b] >= RELATED else None for b, row in zip(best, cosine, strict=True)]
+        return found
 
     # --- text -----------------------------------------------------------------------------------------------------
 
@@ -1032,7 +1043,9 @@ class Recommender:
         known = self.engine.item_rows(name, text_alone=not asks_user)[0].float().cpu().numpy()
         for part in in_turns(range(len(texts)), ITEMS_AT_A_TIME):
             for n in part:
-                match = shelf.titles.named(key(texts[n])) if texts[n] not in shelf.index else None
+                match = None  # a text longer than any title, and an article, is none
+                if texts[n] not in shelf.index and len(texts[n]) <= shelf.longest + 20:
+                    match = shelf.titles.named(key(texts[n]))
                 if texts[n] in shelf.index:
                     rows[n] = known[shelf.index[texts[n]]]
                 elif match is not None and match.how == "exact":
@@ -1214,10 +1227,14 @@ def spread_out(scores: np.ndarray, vectors: np.ndarray, k: int, diversity: float
 
     scores: (n,), scaled to 0..1 here. vectors: (n, width) of length 1. diversity: the weight of unlikeness, 0 to 1.
     """
+    from .inference.turns import pause
+
     spread = float(scores.max() - scores.min()) if len(scores) else 0.0
     worth = (scores - scores.min()) / spread if spread else np.zeros(len(scores))
     nearest, chosen = np.zeros(len(scores)), list[int]()
-    for _ in range(min(k, len(scores))):
+    for n in range(min(k, len(scores))):
+        if n % CHOSEN == CHOSEN - 1:
+            pause()
         value = (1 - diversity) * worth - diversity * nearest
         value[chosen] = -np.inf
         best = int(value.argmax())

@@ -33,7 +33,7 @@ def run(toy_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(run: Path) -> Iterator[Server]:
-    with serving(run, "--timeout", "60", "--patience", "2") as found:
+    with serving(run, "--timeout", "60", "--patience", "3") as found:
         yield found
 
 
@@ -126,50 +126,116 @@ def test_a_long_text_is_read_in_part_and_says_so(server: Server) -> None:
         assert len(found["data"]) == 1
 
 
+TREE = {"$ref": "#/$defs/n", "$defs": {"n": {"properties": {"a": {"allOf": [{"$ref": "#/$defs/n"}] * 10}}}}}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        TREE,
+        {"properties": {"a": {"$ref": "#"}}},
+        {"type": "array", "minItems": 19_000, "items": {"const": "x" * 100_000}},
+        {"type": "array", "minItems": 19_000, "items": {"enum": ["y" * 100_000]}},
+        {"type": "array", "minItems": 19_000, "items": {"type": "string"}},
+    ],
+)
+def test_schemas_that_would_take_for_ever_or_all_memory_are_refused(server: Server, schema: dict[str, Any]) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    body = {"messages": [{"role": "user", "content": "recommend 12 items for user u001"}], "response_format": form}
+    status, said, _ = server.call("/v1/chat/completions", body)
+    assert status == 400 and said["error"]["param"] == "response_format.json_schema.schema"
+
+
+def test_numbers_of_a_sentence_are_bounded(server: Server) -> None:
+    listed = "For user u001:\n\n1. **red 2** `002`\n2. **blue 3** `003`"
+    found = server.chat("recommend 3 items for user u001", listed, "I have seen the first 3000000000")
+    assert found["content"]
+    said = server.chat(f"recommend items with year under 1{'0' * 320} for user u001")
+    assert said["content"] and "Infinity" not in json.dumps(said)
+
+
+@pytest.mark.parametrize("words", ["red " * 500, "not red, " * 200, "红" * 2_000, "no red or " * 200, "a b c d " * 250])
+def test_sentences_that_repeat_themselves_are_read(server: Server, words: str) -> None:
+    assert server.chat(f"recommend {words} for user u001")["content"]
+    assert server.call("/v1/recommendations", {"query": words[:2_000], "history": ["001"]})[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/recommendations", {"history": [1] * 300_000}),
+        ("/v1/recommendations", {"exclude": [1] * 300_000}),
+        ("/v1/recommendations", {"filter": {"colour": {"any": [[]] * 200_000}}}),
+        ("/v1/rank", {"items": [None] * 150_000}),
+        ("/v1/predictions", {"items": [1] * 300_000, "user_id": "u001"}),
+        ("/v1/predictions", {"task": "sentiment", "texts": [1] * 300_000}),
+        ("/v1/items", {"items": [1] * 300_000}),
+    ],
+)
+def test_one_fault_of_a_long_list_is_told(server: Server, path: str, body: dict[str, Any]) -> None:
+    status, said, _ = server.call(path, body)
+    assert status == 400 and len(json.dumps(said)) < 1_000
+
+
+def test_texts_of_tools_are_bounded(server: Server) -> None:
+    for tool, arguments in (
+        ("search_items", {"query": "the " * 1_000}),
+        ("recommend", {"query": "the " * 1_000}),
+        ("predict", {"task": "rating", "text": "a " * 20_000}),
+        ("similar_items", {"item_id": "x" * 1_000}),
+    ):
+        assert mcp(server, tool, **arguments)["isError"]
+
+
+def test_a_stream_that_nobody_reads_is_dropped(server: Server) -> None:
+    address = urllib.parse.urlsplit(server.url)
+    many = [{"role": "user", "content": f"recommend 5 items like red {n} " * 40} for n in range(200)]
+    body = json.dumps({"messages": many, "stream": True}).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Length: {len(body)}\r\n"
+    for _ in range(40):
+        with socket.create_connection((address.hostname, address.port)) as one:
+            one.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + body)
+    end = time.monotonic() + 60
+    while float(re.search(r"^genrec_queue_depth (\S+)", server.get("/metrics"), re.M)[1]):  # type: ignore[index]
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 # --- events ---------------------------------------------------------------------------------------------------------
 
 
-def test_ten_thousand_events_are_one_write(run: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "run"
-    shutil.copytree(run, copy)
-    with serving(copy) as server:
-        good = [{"user_id": f"w{n % 500}", "item_id": f"{n % 12:03}", "event_id": f"e{n}"} for n in range(9_998)]
-        events = [*good[:5_000], {"user_id": "w1", "item_id": "nothing"}, *good[5_000:], "no event"]
-        found = server.get("/v1/events", body={"events": events})
-        assert found["recorded"] == 9_998
-        assert [e["index"] for e in found["errors"]] == [5_000, 9_999]
-        assert server.get("/v1/events", body={"events": events})["duplicates"] == 9_998
-        assert server.get("/v1/users/w3")["events"] == 20
+def test_ten_thousand_events_are_one_write(server: Server) -> None:
+    good = [{"user_id": f"w{n % 500}", "item_id": f"{n % 12:03}", "event_id": f"e{n}"} for n in range(9_998)]
+    events = [*good[:5_000], {"user_id": "w1", "item_id": "nothing"}, *good[5_000:], "no event"]
+    found = server.get("/v1/events", body={"events": events})
+    assert found["recorded"] == 9_998
+    assert [e["index"] for e in found["errors"]] == [5_000, 9_999]
+    assert server.get("/v1/events", body={"events": events})["duplicates"] == 9_998
+    assert server.get("/v1/users/w3")["events"] == 20
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
-def test_a_bad_id_refuses_its_event_alone(run: Path, tmp_path: Path, kind: str, request: pytest.FixtureRequest) -> None:
-    copy = tmp_path / "run"
-    shutil.copytree(run, copy)
-    store = ["--store", request.getfixturevalue("postgres_url")] if kind == "postgres" else []
+BAD: list[object] = ["", " ", "\0", "\n", "a\nb", "\u2028", "\u0085", ".", "..", "x" * 501, None, {}, [], True]
+
+
+def test_a_bad_id_refuses_its_event_alone(server: Server) -> None:
     good = {"user_id": "someone", "item_id": "001"}
-    bad: list[object] = ["", " ", "\0", "\n", "a\nb", "\u2028", "\u0085", ".", "..", "x" * 501, None, {}, [], True]
-    with serving(copy, *store) as server:
-        for field in ("user_id", "event_id", "recommendation_id", "session_id", "item_id"):
-            wrong = [{**good, field: value} for value in bad if value is not None or field == "item_id"]
-            reply = server.get("/v1/events", body={"events": [good, *wrong, good]})
-            assert reply["recorded"] == 2
-            assert [e["index"] for e in reply["errors"]] == list(range(1, 1 + len(wrong)))
-            assert {e["param"].split(".")[0] for e in reply["errors"]} == {field}
-        half = b'{"events": [{"user_id": "someone", "item_id": "001"}, {"user_id": "\\ud83d", "item_id": "001"}]}'
-        reply = server.get("/v1/events", body=half)
-        assert (reply["recorded"], [e["param"] for e in reply["errors"]]) == (1, ["user_id"])
+    for field in ("user_id", "event_id", "recommendation_id", "session_id", "item_id"):
+        wrong = [{**good, field: value} for value in BAD if value is not None or field == "item_id"]
+        reply = server.get("/v1/events", body={"events": [good, *wrong, good]})
+        assert reply["recorded"] == 2
+        assert [e["index"] for e in reply["errors"]] == list(range(1, 1 + len(wrong)))
+        assert {e["param"].split(".")[0] for e in reply["errors"]} == {field}
+    half = b'{"events": [{"user_id": "someone", "item_id": "001"}, {"user_id": "\\ud83d", "item_id": "001"}]}'
+    reply = server.get("/v1/events", body=half)
+    assert (reply["recorded"], [e["param"] for e in reply["errors"]]) == (1, ["user_id"])
 
 
-def test_an_event_id_is_of_its_user(run: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "run"
-    shutil.copytree(run, copy)
-    with serving(copy) as server:
-        events = [{"user_id": user, "item_id": "001", "event_id": "first"} for user in ("a", "b", "a")]
-        found = server.get("/v1/events", body={"events": [*events, {"session_id": "c", **events[0], "user_id": None}]})
-        assert (found["recorded"], found["duplicates"]) == (3, 1)
-        again = server.get("/v1/events", body={"events": events})
-        assert (again["recorded"], again["duplicates"]) == (0, 3)
+def test_an_event_id_is_of_its_user(server: Server) -> None:
+    events = [{"user_id": user, "item_id": "001", "event_id": "first"} for user in ("a", "b", "a")]
+    found = server.get("/v1/events", body={"events": [*events, {"session_id": "c", **events[0], "user_id": None}]})
+    assert (found["recorded"], found["duplicates"]) == (3, 1)
+    again = server.get("/v1/events", body={"events": events})
+    assert (again["recorded"], again["duplicates"]) == (0, 3)
 
 
 @pytest.mark.parametrize(
@@ -202,6 +268,16 @@ def test_what_was_accepted_can_be_read_and_deleted(server: Server, name: str) ->
     assert server.call(path)[0] == 404
 
 
+def test_lists_of_a_session_can_be_deleted(server: Server) -> None:
+    assert server.get("/v1/recommendations", body={"session_id": "only lists", "history": ["001"]})["items"]
+    assert server.get("/v1/users/only%20lists", method="DELETE")["deleted"] == {
+        "users": 0,
+        "events": 0,
+        "recommendations": 1,
+    }
+    assert server.call("/v1/users/only%20lists", method="DELETE")[0] == 404
+
+
 def test_items_of_odd_ids_and_titles_stay_on_their_line(run: Path, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
@@ -231,7 +307,8 @@ def test_a_bound_key_is_never_told_of_others(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, copy)
     keys = tmp_path / "keys"
     keys.write_text("app\nown u002\nstranger nobody-yet\n")
-    with serving(copy, "--keys", str(keys), "--record-events") as server:
+    with serving(copy, "--keys", str(keys), "--record-events", GENREC_METRICS_KEY="scrape") as server:
+        check_metrics(server)
         for name, key in (("u002", "own"), ("nobody-yet", "stranger")):
             own = {"authorization": f"Bearer {key}"}
             sentences = [
@@ -244,6 +321,8 @@ def test_a_bound_key_is_never_told_of_others(run: Path, tmp_path: Path) -> None:
                 "why was red 2 recommended to me?",
                 "who is user u003?",
                 "what would I rate red 2?",
+                "recommend something for u003",
+                "recommend something for u999",
                 "recommend something",
                 "more",
                 "你好",
@@ -279,24 +358,29 @@ def test_a_bound_key_is_never_told_of_others(run: Path, tmp_path: Path) -> None:
                 mcp(server, "explain_recommendation", own, item_id="001"),
             ]
             found += [mcp(server, "record_event", own, item_id="nothing"), mcp(server, "predict", own, user_id="u001")]
+            known, unknown = (server.chat(f"recommend something for {u}", headers=own) for u in ("u003", "u999"))
+            assert json.dumps(known).replace("u003", "u999") == json.dumps(unknown)  # nor that there is one
             text = json.dumps([said, found], ensure_ascii=False)
-            named = set(OTHERS.findall(text)) - {name, "u001", "u003"}  # what was asked for is named in the refusal
+            named = set(OTHERS.findall(text)) - {
+                name,
+                "u001",
+                "u003",
+                "u999",
+            }  # what was asked for is named in the refusal
             assert not named
             told = [line for line in re.findall(r'"[^"]*u00[13][^"]*"', text) if "may not" not in line]
-            assert not [t for t in told if t.strip('"') not in ("u001", "u003")]
+            assert not [t for t in told if t.strip('"') not in ("u001", "u003") and "understood" not in t]
         near = server.chat("recommend for user u0011", headers={"authorization": "Bearer app"})
         assert OTHERS.search(near["content"])  # who may see all is told
 
 
-def test_metrics_have_a_key_of_their_own(run: Path, tmp_path: Path) -> None:
-    keys = tmp_path / "keys"
-    keys.write_text("app\nown u002\n")
-    with serving(run, "--keys", str(keys), GENREC_METRICS_KEY="scrape") as server:
-        status = {k: server.call("/metrics", authorization=f"Bearer {k}")[0] for k in ("", "x", "own", "app", "scrape")}
-        assert status == {"": 401, "x": 401, "own": 403, "app": 200, "scrape": 200}
-        for path in ("/v1/models", "/v1/users", "/report", "/mcp"):
-            assert server.call(path, authorization="Bearer scrape")[0] == 403
-        assert server.call("/health", authorization="Bearer scrape")[0] == 200
+def check_metrics(server: Server) -> None:
+    """They have a key of their own."""
+    status = {k: server.call("/metrics", authorization=f"Bearer {k}")[0] for k in ("", "x", "own", "app", "scrape")}
+    assert status == {"": 401, "x": 401, "own": 403, "app": 200, "scrape": 200}
+    for path in ("/v1/models", "/v1/users", "/report", "/mcp"):
+        assert server.call(path, authorization="Bearer scrape")[0] == 403
+    assert server.call("/health", authorization="Bearer scrape")[0] == 200
 
 
 # --- connections ----------------------------------------------------------------------------------------------------
@@ -350,7 +434,7 @@ def test_a_connection_is_kept_between_requests(server: Server) -> None:
                 assert (part := one.recv(65_536)), found
                 found += part
             if again:
-                time.sleep(2.5)  # longer than headers may take
+                time.sleep(3.5)  # longer than headers may take
                 one.sendall(ask.replace(b"HOST", address.netloc.encode()))
 
 
@@ -467,22 +551,24 @@ def test_a_database_that_is_away(run: Path) -> None:
         server_of_data.close()
 
 
-def test_after_a_failed_write_of_lists_nothing_stays_503(run: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "run"
-    shutil.copytree(run, copy)
-    with serving(copy) as server:
-        assert server.get("/v1/recommendations", body={"user_id": "u001"})["items"]
-        with sqlite3.connect(copy / "store.db", timeout=30) as raw:
-            raw.execute("alter table recommendations rename to away")
+def test_after_a_failed_write_of_lists_nothing_stays_503(server: Server, run: Path) -> None:
+    server.get("/v1/events", body={"events": [{"user_id": "short-lived", "item_id": "001"}]})
+
+    def renamed(old: str, new: str) -> None:
+        with sqlite3.connect(run / "store.db", timeout=30) as raw:
+            raw.execute(f"alter table {old} rename to {new}")
         raw.close()
-        assert server.get("/v1/recommendations", body={"user_id": "u002"})["items"]
-        time.sleep(0.5)
-        with sqlite3.connect(copy / "store.db", timeout=30) as raw:
-            raw.execute("alter table away rename to recommendations")
-        raw.close()
-        assert server.call("/v1/metrics/summary")[0] == 200
-        assert server.get("/v1/users/u002", method="DELETE")["deleted"]["users"] == 1
-        assert server.call("/v1/metrics/summary")[0] == 200
+
+    renamed("recommendations", "away")
+    assert server.get("/v1/recommendations", body={"user_id": "short-lived"})["items"]
+    time.sleep(0.5)
+    renamed("away", "recommendations")
+    end = time.monotonic() + 30
+    while server.call("/v1/metrics/summary")[0] != 200:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    assert server.get("/v1/users/short-lived", method="DELETE")["deleted"]["users"] == 1
+    assert server.call("/v1/metrics/summary")[0] == 200
 
 
 # --- requests that were 500, and the report -------------------------------------------------------------------------
@@ -509,26 +595,23 @@ def test_what_was_a_fault_of_the_server_is_one_of_the_caller(server: Server, pat
     assert status == 400 and said["error"]["message"]
 
 
-def test_the_report_is_the_runs_own_and_has_its_policy(run: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "run"
-    shutil.copytree(run, copy)
-    secret = tmp_path / "secret"
+def test_the_report_is_the_runs_own_and_has_its_policy(server: Server, run: Path, tmp_path: Path) -> None:
+    secret, report = tmp_path / "secret", run / "report.html"
     secret.write_text("nobody's business")
-    with serving(copy) as server:
-        assert server.call("/report")[0] == 404
-        (copy / "report.html").symlink_to(secret)
-        assert server.call("/report")[0] == 404
-        (copy / "report.html").unlink()
-        os.mkfifo(copy / "report.html")
-        assert server.call("/report", timeout=20)[0] == 404
-        (copy / "report.html").unlink()
-        (copy / "report.html").write_text("<p>mine</p>")
-        status, text, headers = server.call("/report")
-        assert (status, text) == (200, "<p>mine</p>")
-        assert "default-src 'none'" in headers["content-security-policy"]
+    assert server.call("/report")[0] == 404
+    report.symlink_to(secret)
+    assert server.call("/report")[0] == 404
+    report.unlink()
+    os.mkfifo(report)
+    assert server.call("/report", timeout=20)[0] == 404
+    report.unlink()
+    report.write_text("<p>mine</p>")
+    status, text, headers = server.call("/report")
+    assert (status, text) == (200, "<p>mine</p>")
+    assert "default-src 'none'" in headers["content-security-policy"]
 
 
-def test_the_model_thread_is_said_to_hang_by_nobodys_path(run: Path, tmp_path: Path) -> None:
+def test_a_run_that_cannot_be_loaded_is_named_to_nobody(run: Path, tmp_path: Path) -> None:
     copy = tmp_path / "a-private-place"
     shutil.copytree(run, copy)
     (copy / "adapter" / "item_rows.safetensors").write_bytes(b"0" * 100)

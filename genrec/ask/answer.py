@@ -38,10 +38,12 @@ class Answer:
 
 @dataclass(frozen=True)
 class Asker:
-    """Who asks. user: for requests that name no user. may_see: whether a user may be asked about, and be named."""
+    """Who asks. user: for requests that name no user. may_see: whether a user may be asked about, and be named; bound:
+    whether that is none but the own."""
 
     user: str | None = None
     may_see: Callable[[str], bool] = lambda _: True
+    bound: bool = False
 
 
 ANYBODY = Asker()
@@ -303,7 +305,7 @@ def listed(
     known = user is None or recommender.has_user(user, request.dataset)
     whom, near = f"user {user}", ""
     if not known:
-        close = list(filter(asker.may_see, recommender.close_users(user or "", request.dataset, CLOSE)))
+        close = [] if asker.bound else recommender.close_users(user or "", request.dataset, CLOSE)
         near = f" Nearest ids: {', '.join(close)}." if close else ""
         warnings += (f"user {user} is unknown: strategy popular",)
     options: dict[str, Any] = {"dataset": request.dataset, "exclude": exclude}

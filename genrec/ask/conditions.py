@@ -10,6 +10,7 @@ import polars as pl
 from ..data.titles import Word, key
 from .language import Language, Phrases
 
+LONGEST = 30  # conditions that are negated together, as a list
 MOST_VALUES = 300  # different values of an attribute that a sentence may name
 SHOWN = "shown"  # stands for the years of the list before: "something older"
 SIGN = re.compile(r"(<=|>=|<|>|≤|≥)\s*$")
@@ -236,12 +237,12 @@ class Attributes:
             if [w.text for w in words[place : place + size]] == names:
                 hit = at(self.language.before_number, words, place + size)
                 at_number = place + size + (hit[0] if hit else 0)
-                if hit and at_number < len(words) and words[at_number].text.isdecimal():
+                if hit and at_number < len(words) and is_number(words[at_number].text):
                     condition = Condition(column, hit[1], float(words[at_number].text))
                     return Found(place, at_number + 1, (condition,))
         if hit := self.language.before_number.at(words, place):
             at_number = place + hit[0]
-            if at_number < len(words) and words[at_number].text.isdecimal():
+            if at_number < len(words) and is_number(words[at_number].text):
                 for name, column in self.numbers.items():
                     after = [w.text for w in words[at_number + 1 : at_number + 2 + name.count(" ")]]
                     if after == name.split():
@@ -262,21 +263,24 @@ class Attributes:
         return Found(lo, hi, tuple(Condition(c.column, NOT.get(c.op, c.op), c.value) for c in found.conditions))
 
     def negation(self, words: Sequence[Word], place: int, earlier: Sequence[Found], stops: set[int]) -> int | None:
-        """Where the negation begins that reaches the word at `place`; None if there is none."""
-        if (own := self.own_negation(words, place, earlier, stops)) is not None:
-            return own
-        same_kind = earlier and earlier[-1].conditions[0].value != SHOWN
-        if same_kind and earlier[-1].hi <= place <= earlier[-1].hi + 3:
-            listed = all(w.text in LISTED for w in words[earlier[-1].hi : place])
-            before = self.negation(words, earlier[-1].lo, earlier[:-1], stops) if listed else None
-            return place if before is not None else None
+        """Where the negation begins that reaches the word at `place`, by itself or as one of a list of at most LONGEST
+        conditions; None if there is none."""
+        at_first = place
+        for before in reversed([None, *earlier[-LONGEST:]]):
+            if (own := self.own_negation(words, place, before, stops)) is not None:
+                return own if place == at_first else at_first
+            if before is None or before.conditions[0].value == SHOWN or not before.hi <= place <= before.hi + 3:
+                return None
+            if not all(w.text in LISTED for w in words[before.hi : place]):
+                return None
+            place = before.lo
         return None
 
-    def own_negation(self, words: Sequence[Word], place: int, earlier: Sequence[Found], stops: set[int]) -> int | None:
+    def own_negation(self, words: Sequence[Word], place: int, before: Found | None, stops: set[int]) -> int | None:
         """Where a negation begins that stands between the condition before and the word at `place`."""
         for back in range(0, 5):
             end = place - back
-            if end <= 0 or (earlier and end < earlier[-1].hi):
+            if end <= 0 or (before is not None and end < before.hi):
                 return None
             if end in stops:
                 return None
@@ -289,7 +293,9 @@ class Attributes:
 
     def negated_after(self, words: Sequence[Word], place: int) -> int | None:
         """The place after a negation that follows, also at the end of a list: `剧情和爱情就免了`."""
-        while place < len(words):
+        for _ in range(LONGEST):
+            if place >= len(words):
+                return None
             if hit := self.language.negations_after.at(words, place):
                 end = place + hit[0]
                 return None if at(self.values, words, end) else end  # `动作片,不要惊悚的`: it is of what follows
@@ -329,6 +335,11 @@ LISTED = {
 def at(table: Phrases, words: Sequence[Word], place: int) -> tuple[int, Any] | None:
     """`Phrases.at`, also past the end."""
     return table.at(words, place) if place < len(words) else None
+
+
+def is_number(text: str) -> bool:
+    """Whether a word is a number that a column could hold."""
+    return text.isdecimal() and len(text) <= 15
 
 
 def full_year(year: int) -> int:

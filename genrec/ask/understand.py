@@ -4,6 +4,7 @@ Entities are replaced by marks, `will USER buy TITLE`, and the marked sentence i
 Everything here knows catalogues, users and tasks; no model is needed.
 """
 
+import copy
 import re
 import unicodedata
 from bisect import bisect_left, bisect_right
@@ -212,6 +213,16 @@ class Reader:
         self.titles = {k.name: TitleIndex.of(k.items) for k in known}
         self.attributes = {k.name: Attributes(k.items, self.language) for k in known}
         self.texts = {n for n, t in tasks.items() if t.unit == "text"}
+
+    def seen_by(self, may_see: Callable[[str], bool]) -> "Reader":
+        """The same reader for somebody who may not be told whether a user exists: others' ids are no users for it."""
+
+        def known(own: Known) -> Known:
+            return replace(own, has_user=lambda user: may_see(user) and own.has_user(user))
+
+        found = copy.copy(self)
+        found.known = {name: known(own) for name, own in self.known.items()}
+        return found
 
     def renew(self, dataset: str, items: pl.DataFrame) -> None:
         """The catalogue of a data set has changed."""
@@ -601,7 +612,7 @@ class Reader:
         if few and n + few[0] < len(words) and speaks_of_known:
             size, value = self.language.number(words, n + few[0])
             if value and value > 1:
-                return list(range(1, value + 1)), few[0] + size
+                return list(range(1, min(value, MOST) + 1)), few[0] + size
         hit = self.language.ordinals.at(words, n)
         after = n + hit[0] if hit else n
         if hit and after < len(words) and (self.language.periods.at(words, after) or words[after].text == "night"):

@@ -26,6 +26,10 @@ from genrec.files import whole
 SCHEMA_VERSION = 3
 CHUNK = 50_000  # rows turned into Python objects at a time
 AT_ONCE = 500  # parameters of a query
+ALIVE = {  # how long PostgreSQL may be silent: seconds, and milliseconds without the network's word
+    **{"connect_timeout": 5, "keepalives": 1, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3},
+    "tcp_user_timeout": 10_000,
+}
 PATIENCE = 30  # seconds that a writer of a SQLite file waits for another
 LOCK = 0x67656E726563  # PostgreSQL's advisory lock that a writer holds
 ELSEWHERE = "use another database, or another schema: ?options=-csearch_path%3DNAME at the URL's end"
@@ -563,8 +567,12 @@ def _check_item(item: Mapping[str, Any], where: str) -> None:
 def _append(connection: Connection, dataset: str, events: Sequence[Mapping[str, Any]]) -> list[str]:
     known: set[tuple[str, str | None]] = set()
     columns = (_events.c.user_id, _events.c.event_id)
-    for part in _parts([e["event_id"] for e in events if e.get("event_id")]):
-        query = sa.select(*columns).where(_events.c.dataset == dataset, _events.c.event_id.in_(part))
+    given = [(e["user_id"], e["event_id"]) for e in events if e.get("event_id")]
+    for start in range(0, len(given), AT_ONCE):
+        whose, ids = (set(column) for column in zip(*given[start : start + AT_ONCE], strict=True))
+        query = sa.select(*columns).where(
+            _events.c.dataset == dataset, _events.c.user_id.in_(whose), _events.c.event_id.in_(ids)
+        )
         known.update((user, event_id) for user, event_id in connection.execute(query).all())
     done, fresh = [], []
     for event in events:
@@ -730,7 +738,7 @@ def _engine(url: URL) -> Engine:
         raise UnavailableError(f"{_shown(url)}: no driver for this; a store is in SQLite or PostgreSQL")
     server = url.get_backend_name() == "postgresql"
     more: dict[str, Any] = {"pool_pre_ping": True, "pool_size": 10, "max_overflow": 20} if server else {}
-    waits = {"connect_timeout": 5} if server else {"timeout": PATIENCE}
+    waits = ALIVE if server else {"timeout": PATIENCE}
     engine = sa.create_engine(url, connect_args=waits, hide_parameters=True, **more)  # errors are logged, users are not
     sa.event.listen(engine, "connect", _set_up_postgresql if server else _set_up_sqlite)
     return engine
@@ -837,6 +845,8 @@ def _file(url: URL) -> Path:
 def _shown(url: URL) -> str:
     if url.get_backend_name() == "sqlite":
         return url.database or "sqlite"
+    if "@" in (url.host or ""):  # of a password that holds one and is not written %40
+        return f"{url.drivername}://***"
     hidden = {k: "***" for k in url.query if SECRET.search(k)}
     return url.update_query_dict(hidden).render_as_string(hide_password=True)
 

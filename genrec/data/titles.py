@@ -127,7 +127,7 @@ class TitleIndex:
 
     def containing(self, name: str) -> Match | None:
         """Items whose title holds all words of a name."""
-        sets = [self.holding.get(word) for word in name.split()]
+        sets = [self.holding.get(word) for word in dict.fromkeys(name.split())]
         if not sets or any(s is None for s in sets):
             return None
         both = set.intersection(*(s for s in sets if s is not None))

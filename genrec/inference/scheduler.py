@@ -17,11 +17,11 @@ from torch import Tensor
 from ..tasks.rows import Row
 from .engine import FEW, Engine, Ranking, States
 from .prefixes import LEAST
-from .turns import JobGreenlet, Pause, StoppedError, in_job, in_turns, pause, wait
+from .turns import JobGreenlet, Pause, StoppedError, in_job, pause, wait
 
 BATCH_TOKENS = 2_048  # read at a time: what waits longest is not kept waiting by much more than itself
 PIECE_TOKENS = 256  # of what one job reads at a time, while others wait
-STATES_AT_A_TIME = 16  # whose scores one job asks for at a time
+EVENTS_AT_A_TIME = 4_000  # of the histories whose scores one job asks for at a time
 TRIMMED = 500  # passes after which memory that was freed goes back to the system
 ACTIVE = 64  # jobs under way at a time; the others wait in the queue
 SLICE = 0.05  # seconds of a round after which no other job begins or goes on
@@ -37,7 +37,7 @@ class SharedEngine(Engine):
             return super().states(rows, progress)
         few = self.remembers and (len(rows) <= FEW or one_history(rows))
         found = []
-        for start, end in pieces_of([self.unread(row) if few else len(row.tokens) for row in rows]):
+        for start, end in pieces_of([self.unread(row) if few else len(row.tokens) for row in rows], PIECE_TOKENS):
             if few:
                 found.append(wait(Read(rows[start:end])))
             else:
@@ -52,13 +52,17 @@ class SharedEngine(Engine):
         histories: Sequence[np.ndarray] | None = None,
         question: str = "next_item",
     ) -> Tensor:
-        """As Engine.item_scores; a job lets others in between."""
-        if not in_job() or len(states) <= STATES_AT_A_TIME:
+        """As Engine.item_scores; a job lets others in between. Items that are added meanwhile have no scores."""
+        events = [1 if histories is None else 1 + len(own) for own in histories or states]
+        pieces = pieces_of(events, EVENTS_AT_A_TIME)
+        if not in_job() or len(pieces) == 1:
             return super().item_scores(states, dataset, histories, question)
-        found = []
-        for part in in_turns(range(len(states)), STATES_AT_A_TIME):
-            known = None if histories is None else [histories[n] for n in part]
-            found.append(super().item_scores(states[part[0] : part[-1] + 1], dataset, known, question))
+        found: list[Tensor] = []
+        for start, end in pieces:
+            pause()
+            known = None if histories is None else histories[start:end]
+            scores = super().item_scores(states[start:end], dataset, known, question)
+            found.append(scores[:, : found[0].shape[1]] if found else scores)
         return torch.cat(found)
 
     def rank(
@@ -114,14 +118,14 @@ def one_history(rows: Sequence[Row]) -> bool:
     return all(r.dataset == first.dataset and r.tokens[: len(shared)] == shared for r in rows) and len(shared) >= LEAST
 
 
-def pieces_of(lengths: Sequence[int]) -> list[tuple[int, int]]:
-    """Rows of these many tokens as stretches of PIECE_TOKENS at most, each of a row at least: their starts and ends."""
-    found, start, tokens = [], 0, 0
+def pieces_of(lengths: Sequence[int], most: int) -> list[tuple[int, int]]:
+    """Things of these lengths as stretches of at most `most` together, each of one at least: their starts and ends."""
+    found, start, size = [], 0, 0
     for n, length in enumerate(lengths):
-        if n > start and tokens + length > PIECE_TOKENS:
+        if n > start and size + length > most:
             found.append((start, n))
-            start, tokens = n, 0
-        tokens += length
+            start, size = n, 0
+        size += length
     return [*found, (start, len(lengths))]
 
 
@@ -203,7 +207,8 @@ class Scheduler:
     def _begin(self) -> None:
         """Begin the jobs that wait longest, while there is room and time."""
         until = time.monotonic() + SLICE
-        room = (ACTIVE if self.together else 1) - len(self._active)
+        busy = sum(1 for call in self._active.values() if not isinstance(call, Pause))
+        room = (ACTIVE if self.together else 1) - busy  # who only pauses keeps nobody out
         while room > 0 and self._waiting and time.monotonic() < until:
             job = self._waiting.popleft()
             room -= 1
@@ -251,6 +256,12 @@ class Scheduler:
     def _drop(self) -> None:
         """End the jobs that nobody waits for, or not any longer."""
         now = time.monotonic()
+        for _ in range(len(self._waiting)):
+            job = self._waiting.popleft()
+            if job.result.cancelled() or now > job.deadline:
+                self._finish(job, TimeoutError())
+            else:
+                self._waiting.append(job)
         for one in list(self._active):
             if one.job.result.cancelled() or now > one.job.deadline:
                 self._throw(one, StoppedError())

@@ -55,7 +55,7 @@ def encoded(encode: Callable[[str], list[int]], texts: Sequence[str]) -> list[li
     for text in texts:
         own: list[int] = []
         for piece in pieces_of(text, CHARACTERS):
-            if since > CHARACTERS:
+            if since >= CHARACTERS:
                 pause()
                 since = 0
             own += encode(piece)

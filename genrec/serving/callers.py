@@ -34,6 +34,9 @@ class Caller:
         )
 
 
+ANYBODY = Caller()
+
+
 def caller_of(headers: Mapping[str, str], keys: Keys, config: ServeConfig) -> Caller:
     """Who asks; raises ApiError 401 for a missing or wrong key, or a name that is not signed as it must be.
 

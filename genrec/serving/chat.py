@@ -18,6 +18,7 @@ from .messages import Message
 TURNS = 30  # earlier turns that are read
 PLACE = re.compile(r"\s*\d+\.\s")
 MARKED = re.compile(r"([\\`*_\[\]<>#|~])")
+BEGUN = re.compile(r"^(\d*)([-+=.)])(?=\s|$|=)")  # what makes a list or a heading at the beginning of a line
 TICKS = re.compile(r"`+")
 SYSTEM = (
     "You are a friendly assistant for recommendations. Answer in one or two short sentences. "
@@ -51,6 +52,8 @@ def chat(recommender: Recommender, reader: Reader, asked: Asked, most: int | Non
     """The answer to the last message. hand: called with pieces of the text as they come. In the model thread."""
     from ..inference.turns import pause
 
+    if asked.caller.bound:
+        reader = reader.seen_by(asked.caller.may_see)
     if (task := background_task(asked.messages, asked.task)) is not None:
         return handed(Said(answer_background(task, asked.messages, about(recommender, reader, asked))), hand)
     turns, sentence = turns_of(asked.messages)
@@ -110,7 +113,7 @@ def user_of(recommender: Recommender, asked: Asked) -> str | None:
 
 def asker_of(recommender: Recommender, asked: Asked) -> Asker:
     """Who asks, as the reader of sentences takes it."""
-    return Asker(user_of(recommender, asked), asked.caller.may_see)
+    return Asker(user_of(recommender, asked), asked.caller.may_see, asked.caller.bound)
 
 
 def small_talk(found: Answer) -> bool:
@@ -209,7 +212,7 @@ def reasons_of(recommender: Recommender, found: Answer, items: Sequence[str]) ->
 
 def escaped(text: str) -> str:
     """Text of the data that Markdown and HTML take for nothing else, on one line."""
-    return MARKED.sub(r"\\\1", one_line(text))
+    return BEGUN.sub(r"\1\\\2", MARKED.sub(r"\\\1", one_line(text)))
 
 
 def code(text: str) -> str:

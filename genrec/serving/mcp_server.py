@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import logging
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -20,19 +21,21 @@ from ..errors import GenrecError
 from . import recommender_api as rest
 from .callers import Caller
 from .config import ServeConfig
-from .errors import ApiError, from_genrec
+from .errors import ApiError, from_genrec, model_loading
 from .ids import new_id
 from .service import Service
 
+logger = logging.getLogger("genrec.serving")
 INSTRUCTIONS = (
     "Recommends items of one catalogue. Ids and titles are the catalogue's own: search_items finds the id of a title. "
     "Scores come from a model that was trained on this catalogue; do not invent items beyond those returned."
 )
 READS = ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=False)
 WRITES = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False)
-User = Annotated[str | None, Field(description="user id")]
+Id = Annotated[str, Field(max_length=500, description="item id")]
+User = Annotated[str | None, Field(max_length=500, description="user id")]
 Count = Annotated[int, Field(ge=1, le=100, description="length of the list")]
-Items = Annotated[list[str] | None, Field(description="item ids, oldest first")]
+Items = Annotated[Annotated[list[str], Field(fail_fast=True)] | None, Field(description="item ids, oldest first")]
 
 
 def build(service: Service, writes: bool) -> MCPServer[Any]:
@@ -47,7 +50,9 @@ def build(service: Service, writes: bool) -> MCPServer[Any]:
         context: Context[Any, Any],
         user_id: User = None,
         history: Items = None,
-        query: Annotated[str | None, Field(description="a wish in words: comedies from the 1990s")] = None,
+        query: Annotated[
+            str | None, Field(max_length=2_000, description="a wish in words: comedies from the 1990s")
+        ] = None,
         n: Count = 10,
         exclude: Items = None,
         filters: Annotated[dict[str, Any] | None, Field(description='{"genre": {"any": ["Comedy"]}}')] = None,
@@ -66,14 +71,16 @@ def build(service: Service, writes: bool) -> MCPServer[Any]:
         )
         user = allowed(context, user_id, history)
         limited(service, body)
-        reply = await asked(service, context, lambda r: rest.recommendations(service, r, body, user))
+        reply = await asked(service, context, lambda r: rest.recommendations(service, r, body, user, who_asks(context)))
         rest.keep(service, reply)
         return dumped(reply.model_dump(exclude_none=True))
 
     @read("rank_items", "Rank items")
     async def rank_items(
         context: Context[Any, Any],
-        items: Annotated[list[str], Field(description="item ids to bring into order", min_length=1)],
+        items: Annotated[
+            list[str], Field(fail_fast=True), Field(description="item ids to bring into order", min_length=1)
+        ],
         user_id: User = None,
         history: Items = None,
     ) -> str:
@@ -83,16 +90,18 @@ def build(service: Service, writes: bool) -> MCPServer[Any]:
         body = parsed(rest.RecommendationsRequest, history=history, candidates=items, exclude_seen=False)
         body = body.model_copy(update={"num_results": most})
         limited(service, body)
-        reply = await asked(service, context, lambda r: rest.recommendations(service, r, body, user))
+        reply = await asked(service, context, lambda r: rest.recommendations(service, r, body, user, who_asks(context)))
         return dumped(reply.model_dump(exclude_none=True))
 
     @read("predict", "Predict an outcome")
     async def predict(
         context: Context[Any, Any],
-        task: Annotated[str, Field(description="rating, click, purchase, churn, sentiment, category, ...")] = "rating",
+        task: Annotated[
+            str, Field(max_length=100, description="rating, click, purchase, churn, sentiment, category, ...")
+        ] = "rating",
         user_id: User = None,
-        item_id: Annotated[str | None, Field(description="item id")] = None,
-        text: Annotated[str | None, Field(description="a review, for sentiment or category")] = None,
+        item_id: Id | None = None,
+        text: Annotated[str | None, Field(max_length=20_000, description="a review, for sentiment or category")] = None,
     ) -> str:
         """Predict what a user makes of an item (rating, click, purchase), does next (churn), or what a text says
         (sentiment, category), with calibrated probabilities."""
@@ -111,9 +120,7 @@ def build(service: Service, writes: bool) -> MCPServer[Any]:
         return dumped(await asked(service, context, work))
 
     @read("similar_items", "Similar items")
-    async def similar_items(
-        context: Context[Any, Any], item_id: Annotated[str, Field(description="item id")], n: Count = 10
-    ) -> str:
+    async def similar_items(context: Context[Any, Any], item_id: Id, n: Count = 10) -> str:
         """Items like an item."""
 
         def work(recommender: Any) -> dict[str, Any]:
@@ -125,9 +132,7 @@ def build(service: Service, writes: bool) -> MCPServer[Any]:
         return dumped(await asked(service, context, work))
 
     @read("explain_recommendation", "Explain a recommendation")
-    async def explain_recommendation(
-        context: Context[Any, Any], item_id: Annotated[str, Field(description="item id")], user_id: User = None
-    ) -> str:
+    async def explain_recommendation(context: Context[Any, Any], item_id: Id, user_id: User = None) -> str:
         """Which items of the user's history raise an item's score, measured by leaving each out."""
         user = allowed(context, user_id, None)
         if user is None:
@@ -146,7 +151,7 @@ def build(service: Service, writes: bool) -> MCPServer[Any]:
     @read("search_items", "Search items")
     async def search_items(
         context: Context[Any, Any],
-        query: Annotated[str, Field(description="a title, part of one, or with a typo", min_length=1)],
+        query: Annotated[str, Field(description="a title, part of one, or with a typo", min_length=1, max_length=500)],
         n: Count = 10,
     ) -> str:
         """Find items, and their ids, by title."""
@@ -177,7 +182,7 @@ def build(service: Service, writes: bool) -> MCPServer[Any]:
         @server.tool("record_event", "Record an event", annotations=WRITES, structured_output=False)
         async def record_event(
             context: Context[Any, Any],
-            item_id: Annotated[str, Field(description="item id")],
+            item_id: Id,
             user_id: User = None,
             event_type: Annotated[str | None, Field(description="like, dislike, seen, purchase, ...")] = None,
             value: Annotated[float | None, Field(description="a rating")] = None,
@@ -268,7 +273,7 @@ async def loaded(service: Service) -> None:
     while not service.is_loaded and service.failure is None:
         await asyncio.sleep(0.05)
     if service.failure is not None:
-        raise ToolError(f"the run could not be loaded: {service.failure}")
+        raise ToolError(model_loading(service.failure).message)
 
 
 async def asked(service: Service, context: Context[Any, Any] | None, work: Callable[[Any], Any]) -> Any:
@@ -311,9 +316,19 @@ def mcp_app(service: Service) -> tuple[Any, Callable[[], contextlib.AbstractAsyn
 def run_stdio(config: ServeConfig) -> None:
     """Answer on stdin and stdout until stdin ends; the run is loaded meanwhile."""
     service = Service(config)
+    service.on_failure = lambda: logger.error("%s", service.failure)
     service.load_in_background()
+
+    async def answer() -> None:
+        watching = asyncio.create_task(service.watch())
+        try:
+            await build(service, config.record_events).run_stdio_async()
+            await service.written()
+        finally:
+            watching.cancel()
+
     try:
-        build(service, config.record_events).run("stdio")
+        asyncio.run(answer())
     finally:
         service.close()
 

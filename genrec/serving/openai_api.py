@@ -21,7 +21,7 @@ from .errors import ApiError, from_genrec, invalid, not_found, server_error
 from .ids import new_id
 from .messages import Message, read_input, read_messages, whole_characters
 from .recommender_api import PathId, caller, gone, limit_lists, service_of
-from .service import Done, Service
+from .service import Done, Service, Stream
 
 router = APIRouter(tags=["openai"])
 
@@ -325,7 +325,8 @@ async def create_chat_completion(request: Request, body: ChatRequest) -> dict[st
         "system_fingerprint": service.fingerprint,
     }
     if is_stream(body):
-        return streaming(request, chat_chunks(service.stream(work), manner, base))
+        stream = service.stream(work)
+        return streaming(request, stream, chat_chunks(stream.pieces, manner, base))
     answered = await service.ask(lambda r: work(r, lambda _: None), gone(request))
     choices = [{"index": n, **chat_choice(manner, answered), "logprobs": None} for n in range(manner.choices)]
     return {**base, "object": "chat.completion", "choices": choices, "usage": answered.usage()}
@@ -388,10 +389,25 @@ def sse(value: Mapping[str, Any], event: str | None = None) -> str:
     return f"{name}data: {json.dumps(value, ensure_ascii=False)}\n\n"
 
 
-def streaming(request: Request, events: AsyncIterator[str]) -> Response:
-    """Events as a response: with signs of life while there is nothing to say, and errors as events."""
+class JobResponse(StreamingResponse):
+    """A stream of events that drops its job once it ends, however it does: a caller may leave before its first word."""
+
+    cancel: Callable[[], object]
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Send the events."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self.cancel()
+
+
+def streaming(request: Request, stream: Stream[Answered], events: AsyncIterator[str]) -> Response:
+    """Events of a job as a response: with signs of life while there is nothing to say, and errors as events."""
     told = alive(events, request.state.request_id, caller(request).may_see)
-    return StreamingResponse(told, media_type="text/event-stream", headers=STREAM_HEADERS)
+    response = JobResponse(told, media_type="text/event-stream", headers=STREAM_HEADERS)
+    response.cancel = stream.cancel
+    return response
 
 
 async def alive(events: AsyncIterator[str], request_id: str, may_see: Callable[[str], bool]) -> AsyncIterator[str]:
@@ -447,7 +463,8 @@ async def create_completion(request: Request, body: CompletionRequest) -> dict[s
     }
     works = [worker(service, asked_of(request, body, [Message("user", p)]), manner) for p in prompts]
     if is_stream(body):
-        return streaming(request, completion_chunks(service, service.stream(works[0]), works[1:], manner, base))
+        stream = service.stream(works[0])
+        return streaming(request, stream, completion_chunks(service, stream.pieces, works[1:], manner, base))
 
     def all_of(recommender: Recommender) -> list[Answered]:
         return [work(recommender, lambda _: None) for work in works]
@@ -477,7 +494,7 @@ async def completion_chunks(
     """The events of a completion, prompt by prompt."""
     found = []
     for n in range(1 + len(others)):
-        async for piece in first if n == 0 else service.stream(others[n - 1]):
+        async for piece in first if n == 0 else service.stream(others[n - 1]).pieces:
             text, reason = ("", piece.result.reason) if isinstance(piece, Done) else (piece, None)
             yield sse({**base, "choices": [{"index": n, "text": text, "logprobs": None, "finish_reason": reason}]})
             if isinstance(piece, Done):
@@ -538,7 +555,8 @@ async def create_response(request: Request, body: ResponsesRequest) -> dict[str,
     ids = (new_id("resp"), new_id("msg"))
     base = response_base(service, body, ids[0])
     if is_stream(body):
-        return streaming(request, response_events(service.stream(work), manner, base, ids[1]))
+        stream = service.stream(work)
+        return streaming(request, stream, response_events(stream.pieces, manner, base, ids[1]))
     answered = await service.ask(lambda r: work(r, lambda _: None), gone(request))
     return response_of(base, manner, answered, ids[1])
 
@@ -708,7 +726,7 @@ async def rerank(request: Request, body: RerankRequest) -> dict[str, Any]:
     asked, query = asked_of(request, body, []), body.query
 
     def work(recommender: Recommender) -> tuple[list[float], int]:
-        said = service.reader.read(query)
+        said = service.reader.seen_by(asked.caller.may_see).read(query)
         user = said.user_id or asked.caller.user
         user = user or next((u for u in asked.users if recommender.has_user(u)), None)
         asked.caller.check(user, "query")

@@ -8,14 +8,22 @@ from urllib.parse import unquote
 
 import polars as pl
 from fastapi import APIRouter, Path, Query, Request
-from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
 from .. import sql
 from ..data import store as stores
 from ..data.titles import UNSEEN
 from ..errors import DataError
 from ..recommender import Recommender
-from .callers import Caller
+from .callers import ANYBODY, Caller
 from .errors import ApiError, invalid, not_found
 from .ids import new_id
 from .messages import whole_characters
@@ -49,6 +57,7 @@ Id = Annotated[  # in this order: what is blank is refused once it is stripped
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500), AfterValidator(without_nul)
 ]
 NewId = Annotated[Id, AfterValidator(nameable)]
+Ids = Annotated[list[Id], Field(fail_fast=True)]  # one fault of a list is told, not as many as it has entries
 PathId = Annotated[str, Path(), AfterValidator(unquote)]  # see `Guard`
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Explain = Annotated[
@@ -73,11 +82,14 @@ class HistoryEvent(Body):
     timestamp: Timestamp | None = None
 
 
+History = Annotated[list[Id | HistoryEvent], Field(fail_fast=True)]
+
+
 class FieldFilter(Body):
     """What an attribute must be; lists are met where they hold one of the values."""
 
-    any: list[str | Number] | None = Field(None, description="one of these")
-    none: list[str | Number] | None = Field(None, description="none of these")
+    any: Annotated[list[str | Number], Field(fail_fast=True)] | None = Field(None, description="one of these")
+    none: Annotated[list[str | Number], Field(fail_fast=True)] | None = Field(None, description="none of these")
     gte: Number | None = None
     lte: Number | None = None
 
@@ -87,13 +99,13 @@ class RecommendationsRequest(Body):
 
     user_id: Id | None = Field(None, description="a user; an unknown one gets popular items")
     session_id: Id | None = Field(None, description="an anonymous visitor, whose events were sent under this id")
-    history: list[Id | HistoryEvent] | None = Field(None, description="item ids or events, oldest first")
+    history: History | None = Field(None, description="item ids or events, oldest first")
     item_id: Id | None = Field(None, description="items like this one")
     query: str | None = Field(None, max_length=2_000, description="wishes in words: comedies from the 1990s")
     num_results: int = Field(10, ge=1, le=MOST, validation_alias=AliasChoices("num_results", "n", "k"))
     exclude_seen: bool = True
-    exclude: list[Id] = []
-    candidates: list[Id] | None = None
+    exclude: Ids = []
+    candidates: Ids | None = None
     filter: dict[str, FieldFilter] | None = Field(None, description='{"genre": {"any": ["Comedy"]}}')
     diversity: Number | None = Field(None, ge=0, le=1, description="0: by score alone; 1: as unlike as can be")
     explain: Explain = False
@@ -140,9 +152,9 @@ class RecommendationsReply(BaseModel):
 class RankRequest(Body):
     """Items to bring into a user's order."""
 
-    items: list[Id] = Field(min_length=1, validation_alias=AliasChoices("items", "candidates", "item_ids"))
+    items: Ids = Field(min_length=1, validation_alias=AliasChoices("items", "candidates", "item_ids"))
     user_id: Id | None = None
-    history: list[Id | HistoryEvent] | None = None
+    history: History | None = None
     explain: Explain = False
     return_metadata: bool = True
     dataset: str | None = None
@@ -154,9 +166,11 @@ class PredictionsRequest(Body):
     task: str = Field("rating", description="rating, click, purchase, churn, sentiment, category, ...")
     user_id: Id | None = None
     item_id: Id | None = None
-    items: list[Id] | None = None
+    items: Ids | None = None
     text: str | None = Field(None, max_length=20_000)
-    texts: list[str] | None = Field(None, max_length=256)
+    texts: Annotated[list[Annotated[str, Field(max_length=20_000)]], Field(fail_fast=True)] | None = Field(
+        None, max_length=256
+    )
     dataset: str | None = None
 
 
@@ -206,7 +220,7 @@ class NewItem(BaseModel):
 class ItemsRequest(Body):
     """Items to add to the catalogue."""
 
-    items: list[NewItem] = Field(min_length=1, max_length=10_000)
+    items: Annotated[list[NewItem], Field(fail_fast=True)] = Field(min_length=1, max_length=10_000)
     dataset: str | None = None
     _whole = model_validator(mode="before")(whole_characters)
 
@@ -353,13 +367,14 @@ async def recommend(request: Request, body: RecommendationsRequest) -> Recommend
     if user is not None or body.history is None:
         caller(request).check(user)
     limit_body(service, body)
-    reply = await service.ask(lambda r: recommendations(service, r, body, user), gone(request))
+    who = caller(request)
+    reply = await service.ask(lambda r: recommendations(service, r, body, user, who), gone(request))
     keep(service, reply)
     return reply
 
 
 def recommendations(
-    service: Service, recommender: Recommender, body: RecommendationsRequest, user: str | None
+    service: Service, recommender: Recommender, body: RecommendationsRequest, user: str | None, who: Caller = ANYBODY
 ) -> RecommendationsReply:
     """The list of a request; in the model thread."""
     dataset = dataset_of(recommender, body.dataset, user)
@@ -372,7 +387,7 @@ def recommendations(
     warnings: tuple[str, ...] = ()
     where = conditions_of(body.filter or {}, items)
     if body.query:
-        wish = service.reader.wish(body.query, dataset)
+        wish = service.reader.seen_by(who.may_see).wish(body.query, dataset)
         like += [m.item_id for m in wish.items]
         exclude += [m.item_id for m in wish.without]
         where += [sql.expression(c.sql(), items.schema) for c in wish.conditions]
@@ -738,16 +753,10 @@ async def delete_user(request: Request, user_id: PathId) -> Deleted:
     service = service_of(request)
     caller(request).check(user_id)
 
-    def work(recommender: Recommender) -> None:
-        dataset = dataset_of(recommender, None, user_id)
-        check_user(recommender, dataset, user_id)
-        recommender.engine.prefixes.clear()
-
-    await service.ask(work)
+    service.forget(user_id)
     await service.written()
     deleted = await service.store_call(lambda store: stores.delete_user(store, user_id))
-    service.forget(user_id)
-    await service.ask(lambda r: r.engine.prefixes.clear())  # what was read while the rows went
+    await service.ask(lambda r: r.engine.prefixes.clear())
     return Deleted(user_id=user_id, deleted=deleted)
 
 
@@ -756,10 +765,14 @@ async def metrics_summary(request: Request, dataset: str | None = None) -> Summa
     """Events, lists, and how many of the lists were followed by an event."""
     service = service_of(request)
     caller(request).check(None, None)
-    name = dataset_of(service.recommender, dataset, None)
+    recommender = service.recommender
+
+    def work(store: stores.Store) -> Summary:
+        name = dataset_of(recommender, dataset, None)
+        return Summary(dataset=name, model=service.name, summary=stores.summary(store, name))
+
     await service.written()
-    found = await service.store_call(lambda store: stores.summary(store, name))
-    return Summary(dataset=name, model=service.name, summary=found)
+    return await service.store_call(work)
 
 
 # --- parts of requests and replies ----------------------------------------------------------------------------------

@@ -7,14 +7,14 @@ import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .. import __version__
 from ..data import store as stores
-from ..errors import GenrecError, UnavailableError
+from ..errors import GenrecError, RunError, UnavailableError
 from .config import ServeConfig
 from .errors import ApiError, ClientGoneError, deadline_passed, model_loading, queue_full, shutting_down, store_away
 from .metrics import Metrics
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 POLL = 1.0  # seconds between looks at what other servers have added
+SILENT = 10.0  # seconds without an answer after which the store counts as away
 STUCK = 60.0  # seconds that one pass may take before the model counts as hung
+TAKEN = 2_000  # added items that one job takes over
 HELD = 10_000  # lists that wait for a store which does not answer; the oldest are dropped then
 logger = logging.getLogger("genrec.serving")
 
@@ -39,12 +41,29 @@ class Done(Generic[T]):
 
 
 @dataclass(frozen=True)
+class Stream(Generic[T]):
+    """What a job hands out; cancel: drops the job, also where nothing was read yet."""
+
+    pieces: AsyncIterator[str | Done[T]]
+    cancel: Callable[[], object]
+
+
+@dataclass(frozen=True)
 class News:
     """What others did to the store: how many users were deleted so far, and per data set the items added since the
     last look, with their revisions."""
 
     deletions: int
     added: dict[str, list[tuple[int, str, dict[str, Any]]]]
+
+    def parts(self) -> "list[News]":
+        """The same in parts of at most TAKEN items, each of which can be taken over in its time."""
+        found = [
+            News(self.deletions, {name: rows[start : start + TAKEN]})
+            for name, rows in self.added.items()
+            for start in range(0, len(rows), TAKEN)
+        ]
+        return found or [self]
 
 
 @dataclass
@@ -69,10 +88,12 @@ class Service:
         self._reader: Reader | None = None
         self._shown: list[stores.Shown] = []  # lists that are not in the store yet
         self._writing: asyncio.Future[None] | None = None
+        self._forgotten: dict[str, float] = {}  # users, and until when lists of theirs may still be under way
         self._revision: dict[str, int] = {}
         self._deletions: int | None = None
         self._taking = asyncio.Lock()  # one at a time takes over what others did
         self._store_away = False
+        self._watcher = ThreadPoolExecutor(1, "genrec-watch")  # apart from other threads, which may all hang
         self._reading: set[asyncio.Timeout] = set()  # of bodies that are not complete
 
     # --- life -----------------------------------------------------------------------------------------------------
@@ -95,7 +116,8 @@ class Service:
         engine = SharedEngine(recommender.engine.model, prefix_bytes=config.prefix_mib * 2**20)
         recommender.engine = engine
         self._recommender, self._reader = recommender, reader_of(recommender, config.language)
-        self._take_over(recommender, self._news(recommender.store))
+        if news := self._news(recommender):
+            self._take_over(recommender, news)
         for name in recommender.datasets:
             self.metrics.items.labels(name).set(recommender.catalogue(name).height)
         self.metrics.model.labels(self.name, recommender.backbone_name, __version__).set(1)
@@ -188,7 +210,8 @@ class Service:
     def stop_reading(self) -> None:
         """Give up the requests whose bodies are not complete."""
         for waiting in self._reading:
-            waiting.reschedule(0)
+            with contextlib.suppress(RuntimeError):  # it is ending already
+                waiting.reschedule(0)
 
     # --- asking ---------------------------------------------------------------------------------------------------
 
@@ -233,9 +256,9 @@ class Service:
                     task.cancel()
             future.cancel()
 
-    def stream(self, work: Callable[["Recommender", Callable[[str], None]], T]) -> AsyncIterator["str | Done[T]"]:
+    def stream(self, work: Callable[["Recommender", Callable[[str], None]], T]) -> "Stream[T]":
         """The pieces of text that a job hands out while it runs, and `Done` with what it returns at last. The job is
-        queued at once, so that this raises what `submit` does; closing the iterator drops it."""
+        queued at once, so that this raises what `submit` does."""
         loop = asyncio.get_running_loop()
         pieces: asyncio.Queue[str | None] = asyncio.Queue()
 
@@ -244,7 +267,7 @@ class Service:
 
         future = self.submit(lambda recommender: work(recommender, hand))
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(pieces.put_nowait, None))
-        return self._pieces(future, pieces)
+        return Stream(self._pieces(future, pieces), future.cancel)
 
     async def _pieces(self, future: "Future[T]", pieces: "asyncio.Queue[str | None]") -> AsyncIterator["str | Done[T]"]:
         loop = asyncio.get_running_loop()
@@ -269,11 +292,16 @@ class Service:
 
     def remember(self, shown: stores.Shown) -> None:
         """Note a list that was given; what is noted while a write is under way goes into the next one together."""
+        if shown.user_id is not None and self._forgotten.get(shown.user_id, 0.0) > time.monotonic():
+            return
         self._shown.append(shown)
         self._write_soon()
 
     def forget(self, user: str) -> None:
-        """Drop the lists of a user that are not in the store yet."""
+        """Drop the lists of a user that are not in the store yet, and those that are still being made."""
+        now = time.monotonic()
+        self._forgotten = {u: until for u, until in self._forgotten.items() if until > now}
+        self._forgotten[user] = now + self.config.timeout
         self._shown = [shown for shown in self._shown if shown.user_id != user]
 
     async def written(self) -> None:
@@ -291,7 +319,7 @@ class Service:
             lists, self._shown = self._shown, []
             try:
                 await self.store_call(lambda store, lists=lists: stores.record_recommendations(store, lists))  # type: ignore[misc]
-            except (ApiError, UnavailableError):
+            except (ApiError, UnavailableError, RunError):
                 self._shown = [*lists, *self._shown]
                 if (dropped := len(self._shown) - HELD) > 0:
                     logger.warning("the store does not answer: %d lists that were given are not remembered", dropped)
@@ -321,32 +349,32 @@ class Service:
         """Take over the items that this server or another has added to the store, and forget what is kept of users
         where one was deleted; raises ApiError where the model thread takes no job."""
         async with self._taking:
-            store = self.recommender.store
+            recommender = self.recommender
             try:
-                news = await asyncio.to_thread(self._news, store)
-            except UnavailableError as error:
+                looking = asyncio.get_running_loop().run_in_executor(self._watcher, self._news, recommender)
+                news = await asyncio.wait_for(looking, SILENT)
+            except (UnavailableError, RunError, TimeoutError) as error:
                 if not self._store_away:
-                    logger.warning("%s", error)
+                    logger.warning("%s", error or f"the database has said nothing for {SILENT:g} seconds")
                 self._store_away = True
                 return
             self._store_away = False
-            if news:
-                await self.ask(lambda recommender: self._take_over(recommender, news))
+            for part in news.parts() if news else ():
+                await self.ask(functools.partial(self._take_over, news=part))
 
-    def _news(self, store: stores.Store) -> "News | None":
+    def _news(self, recommender: "Recommender") -> News | None:
         """What others did since the last look; None for nothing."""
+        store = recommender.store
         deletions = stores.deletions(store)
         added = {}
-        for name in stores.datasets(store):
+        for name in recommender.datasets:
             known = self._revision.get(name, -1)
             if stores.items_revision(store, name) != known and (rows := stores.added_items(store, name, known)):
                 added[name] = rows
         return News(deletions, added) if added or deletions != self._deletions else None
 
-    def _take_over(self, recommender: "Recommender", news: "News | None") -> None:
+    def _take_over(self, recommender: "Recommender", news: News) -> None:
         """What `take_over` does in the model thread."""
-        if news is None:
-            return
         if news.deletions != self._deletions:
             self._deletions = news.deletions
             recommender.engine.prefixes.clear()

@@ -21,6 +21,7 @@ NAMES = {  # words in the names of properties, and what of an item or an answer 
 }
 DEPTH = 20
 MOST = 20_000  # parts of a schema, once its references are followed, and values of an answer
+CHARACTERS = 1_000_000  # of an answer
 PATTERNS = FancyRegexOptions(backtrack_limit=100_000)
 
 
@@ -75,8 +76,10 @@ def check_size(schema: Mapping[str, Any], field: str) -> None:
         waiting += [(p, followed) for p in part.values()]
         for name in ("$ref", "$dynamicRef", "$recursiveRef"):
             reference = part.get(name)
-            if not isinstance(reference, str) or reference in followed:
+            if not isinstance(reference, str):
                 continue
+            if reference in followed:  # checking an answer against it could take as long as can be
+                raise invalid(f"{field}: {name} {reference!r} refers to itself, which is not supported", field)
             if reference != "#" and not reference.startswith("#/"):
                 raise invalid(f"{field}: {name} {reference!r} is not followed, only #/... is", field)
             waiting.append((referred(schema, reference), followed | {reference}))
@@ -100,7 +103,7 @@ class Filler:
     """Values for a schema; a list of the schema becomes the list of the answer."""
 
     def __init__(self, root: Mapping[str, Any], items: Sequence[Mapping[str, Any]], field: str) -> None:
-        self.root, self.items, self.field, self.left = root, items, field, MOST
+        self.root, self.items, self.field, self.left, self.room = root, items, field, MOST, CHARACTERS
 
     def fill(self, schema: Any, own: Mapping[str, Any], name: str, depth: int) -> Any:
         """A value for a schema. own: what is known here: an item, or the whole answer; name: the property's."""
@@ -112,7 +115,7 @@ class Filler:
         if "$ref" in schema:
             return self.fill(referred(self.root, schema["$ref"]), own, name, depth + 1)
         if "const" in schema:
-            return schema["const"]
+            return self.counted(schema["const"])
         for several in ("anyOf", "oneOf"):
             if schema.get(several):
                 options = [o for o in schema[several] if not (isinstance(o, Mapping) and o.get("type") == "null")]
@@ -129,7 +132,9 @@ class Filler:
         kind = next((k for k in kinds if k != "null"), "null") if isinstance(kinds, list) else kinds
         if "enum" in schema:
             said = str(self.known(name, own, "string") or "").casefold()
-            return next((v for v in schema["enum"] if str(v).casefold() == said), next(iter(schema["enum"]), None))
+            return self.counted(
+                next((v for v in schema["enum"] if str(v).casefold() == said), next(iter(schema["enum"]), None))
+            )
         if kind == "object" or "properties" in schema:
             return {k: self.fill(v, own, k, depth + 1) for k, v in schema.get("properties", {}).items()}
         if kind == "array" or "items" in schema:
@@ -146,10 +151,9 @@ class Filler:
                 self.fill(schema.get("items", {}), {**item.get("metadata", {}), **item}, singular(name), depth + 1)
                 for item in self.items
             ]
-        least, most = int(schema.get("minItems", 0)), int(schema.get("maxItems", len(found)))
-        while len(found) < least:
+        while len(found) < int(schema.get("minItems", 0)):
             found.append(self.fill(schema.get("items", {}), own, singular(name), depth + 1))
-        return found[:most]
+        return found[: int(schema.get("maxItems", len(found)))]
 
     def scalar(self, schema: Mapping[str, Any], kind: str, name: str, own: Mapping[str, Any]) -> Any:
         """A string, number or truth value."""
@@ -164,7 +168,14 @@ class Filler:
         if kind == "null":
             return None
         text = value if isinstance(value, str) else "" if value is None else str(value)
-        return text[: int(schema["maxLength"])] if "maxLength" in schema else text
+        return self.counted(text[: int(schema["maxLength"])] if "maxLength" in schema else text)
+
+    def counted(self, value: Any) -> Any:
+        """A value of the answer; raises ApiError where all of them together are too long."""
+        self.room -= len(value if isinstance(value, str) else json.dumps(value))
+        if self.room < 0:
+            raise invalid(f"{self.field} asks for more than {CHARACTERS:,} characters", self.field)
+        return value
 
     def known(self, name: str, own: Mapping[str, Any], kind: str) -> Any:
         """What is known under a property's name."""

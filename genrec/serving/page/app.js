@@ -159,7 +159,7 @@ async function react(item, event, button, recommendation) {
 // --- chat ---------------------------------------------------------------------------------------------------------
 
 const INLINE = /\*\*(.+?)\*\*|(?<!\\)\*(.+?)(?<!\\)\*|(?<![`\\])(`+)(?!`)(.+?)(?<!`)\3(?!`)/g;
-const plain = (text) => text.replace(/\\([\\`*_[\]<>#|~])/g, "$1");
+const plain = (text) => text.replace(/\\([\\`*_[\]<>#|~.)=+-])/g, "$1");
 
 function formatted(text) { // the little Markdown that the server writes, as nodes: nothing becomes HTML
   return text.split("\n").filter((line) => line.trim()).map((line) => {
