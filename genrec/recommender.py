@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 CHUNK = 512  # users scored at a time
 ITEMS_AT_A_TIME = 200  # of long lists, before others have their turn
 CHOSEN = 25  # items of a list spread out, before others have their turn
-COMPARED = 5_000  # names that a text is compared with, before others have their turn
+COMPARED = 2_000  # names that a text is compared with, before others have their turn
 NOT_READ = "are not read, and only count as taken"  # how a warning of long histories ends
 PREFIX_BYTES = 2**28  # memory for the histories read last
 
@@ -121,6 +121,9 @@ class Recommender:
     ) -> None:
         self.adapter, self.engine, self.store, self._load_language = adapter, engine, store, load_language
         self._text_encoder = text_encoder
+        self._made_talker: Talker | None = None
+        self._loaded_language: Backbone | None = None
+        self._loading_language = False
         self.catalogues = dict(adapter.catalogues)
         self._lock = threading.Lock()  # no shelf is made of a catalogue that is being replaced
         self.datasets: tuple[str, ...] = adapter.manifest.vocabulary.datasets
@@ -669,16 +672,31 @@ class Recommender:
         found = rank_titles(self._titles(shelf), list(known.values()), limits, k) if known else []
         return self._listed(shelf, users, dict(zip(known, found, strict=True)), "title", k, allowed)
 
-    @cached_property
+    @property
     def _language(self) -> "Backbone":
-        assert self._load_language is not None
-        return self._load_language()
+        """The whole backbone, loaded at first: once, however many jobs ask for it meanwhile."""
+        from .inference.turns import beside, pause
 
-    @cached_property
+        assert self._load_language is not None
+        while self._loaded_language is None:
+            if self._loading_language:
+                pause()
+                continue
+            self._loading_language = True
+            try:
+                self._loaded_language = beside(self._load_language)
+            finally:
+                self._loading_language = False
+        return self._loaded_language
+
+    @property
     def _talker(self) -> "Talker":
         from .inference.talk import Talker
 
-        return Talker(self._language)
+        language = self._language  # others may have made it meanwhile
+        if self._made_talker is None:
+            self._made_talker = Talker(language)
+        return self._made_talker
 
     @cached_property
     def _titles_of(self) -> dict[str, "Titles"]:

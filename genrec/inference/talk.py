@@ -13,7 +13,7 @@ from .turns import in_turns, pause
 
 PENALTY = 1.1  # small models repeat themselves
 READ = 1_024  # tokens of a chat at most: its oldest messages, and the beginning of a long one, are left out
-AT_A_TIME = 128  # tokens that are read before others have their turn
+AT_A_TIME = 64  # tokens that are read before others have their turn
 
 
 class Handing(TextStreamer):

@@ -16,6 +16,7 @@ from ..tasks.rows import plain_encoder
 from .turns import encoded, in_turns
 
 Vectors = Tensor  # of texts (texts, width), float32
+TEXTS = 128  # whose words are looked up before others have their turn
 ENCODED = 32  # texts that an encoder reads before others have their turn
 
 
@@ -38,8 +39,14 @@ class TextVectors:
                 if self._encoder.source.sha256 != source.sha256:
                     raise RunError(f"the text encoder {source.model} is another than the run was trained with")
             width = model.outcome_rows.shape[1]
-            vectors = torch.cat([encode_texts(self._encoder, part) for part in in_turns(texts, ENCODED)])
+            parts = [encode_texts(self._encoder, part) for part in in_turns(texts, ENCODED)]
+            vectors = torch.cat(parts or [encode_texts(self._encoder, texts)])
             return to_width(vectors, width, int(self.adapter.manifest.options.get("seed", 0)))
+        return torch.cat([self.words_of(part) for part in in_turns(texts, TEXTS)] or [self.words_of(texts)])
+
+    def words_of(self, texts: Sequence[str]) -> Vectors:
+        """The mean word embedding of each text."""
+        model = self.adapter.model
         encode, table = plain_encoder(self.adapter.tokenizer), model.backbone.get_input_embeddings()  # type: ignore[operator]
         ids = encoded(encode, texts)
         used = sorted({token for own in ids for token in own})

@@ -1,6 +1,8 @@
 """How a job of a scheduler lets others in between; outside of a job nothing here does anything."""
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -39,6 +41,18 @@ def pause() -> None:
     """Let other jobs run; raises StoppedError where nobody waits for this one any more."""
     if in_job():
         wait(Pause())
+
+
+def beside(work: Callable[[], T]) -> T:
+    """What a function returns; in a job it runs in a thread of its own, and others have their turn meanwhile."""
+    if not in_job():
+        return work()
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(work)
+        while not future.done():
+            futures.wait([future], timeout=0.02)
+            pause()
+        return future.result()
 
 
 def in_turns(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
