@@ -23,11 +23,9 @@ def grown(value: Any, room: int) -> Any:
 
 @schemathesis.hook
 def map_body(context: Any, body: Any) -> Any:
-    """Every field that can grow does, one after another, while there is room."""
-    if not isinstance(body, dict):
-        return grown(body, MOST)
+    """Every field that can grow does, one after another, while there is room; other bodies stay as they are."""
     try:
-        for name in list(body):
+        for name in list(body) if isinstance(body, dict) else ():
             room = MOST - len(json.dumps(body).encode())
             body[name] = grown(body[name], room)
     except (TypeError, ValueError):  # what is no JSON is sent as it is
