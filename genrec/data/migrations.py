@@ -44,15 +44,13 @@ def to_2(do: Operations) -> None:
 def to_3(do: Operations) -> None:
     """An event's id is unique for its user, no longer for all."""
     do.drop_index("events_event_id", "events")
-    given = sa.text("event_id is not null")
-    columns = ["dataset", "user_id", "event_id"]
-    do.create_index("events_event_id", "events", columns, unique=True, sqlite_where=given, postgresql_where=given)
+    _index_given(do, "events_event_id", "events", "user_id", "event_id", unique=True)
 
 
-def _index_given(do: Operations, name: str, table: str, column: str, unique: bool) -> None:
-    """An index of the rows that have a column."""
-    given = sa.text(f"{column} is not null")
-    do.create_index(name, table, ["dataset", column], unique=unique, sqlite_where=given, postgresql_where=given)
+def _index_given(do: Operations, name: str, table: str, *columns: str, unique: bool) -> None:
+    """An index of the rows that have the last of some columns."""
+    given = sa.text(f"{columns[-1]} is not null")
+    do.create_index(name, table, ["dataset", *columns], unique=unique, sqlite_where=given, postgresql_where=given)
 
 
 STEPS: dict[int, Callable[[Operations], None]] = {2: to_2, 3: to_3}  # by the version they lead to

@@ -21,7 +21,7 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, Ope
 from genrec.data.dataset import Dataset
 from genrec.data.sources import SECRET
 from genrec.errors import DataError, RunError, UnavailableError, UnknownNameError
-from genrec.files import whole
+from genrec.files import sync, whole
 
 SCHEMA_VERSION = 3
 CHUNK = 50_000  # rows turned into Python objects at a time
@@ -420,10 +420,9 @@ def add_items(store: Store, dataset: str, items: Sequence[Mapping[str, Any]]) ->
     _check_dataset(store, dataset)
     for n, item in enumerate(items):
         _check_item(item, f"items[{n}]")
-    names = [i["item_id"] for i in items]
     done, rows = [], {}
     with _writing(store) as connection:
-        known = _known(connection, _items.c.item_id, dataset, names)
+        known = _known(connection, _items.c.item_id, dataset, [i["item_id"] for i in items])
         first = _next(connection, _items.c.revision, _items.c.dataset == dataset)
         for revision, item in enumerate(items, first):
             item_id = item["item_id"]
@@ -661,10 +660,10 @@ def _create_file(path: Path, fill: Callable[[Connection], None]) -> None:
             engine.dispose()
         with contextlib.closing(sqlite3.connect(partial)) as raw:
             raw.execute("PRAGMA journal_mode = WAL")
-        _sync(partial)
+        sync(partial)
         _retire_log(path)
         partial.replace(path)
-        _sync(path.parent)
+        sync(path.parent)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -677,14 +676,6 @@ def _retire_log(path: Path) -> None:
             old.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     for log in logs:
         log.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _fill(connection: Connection, datasets: Sequence[Dataset]) -> None:
@@ -851,16 +842,14 @@ def _shown(url: URL) -> str:
     return url.update_query_dict(hidden).render_as_string(hide_password=True)
 
 
-def _without_secrets(text: str, url: URL) -> str:
-    """What a database says, without the secrets of its URL."""
-    options = [v for k, values in url.normalized_query.items() if SECRET.search(k) for v in values]
-    for secret in filter(None, (url.password and str(url.password), *options)):
-        text = text.replace(secret, "***")
+def _cause(error: Exception, url: URL | None = None) -> str:
+    """What a database says, in a line, without the secrets of its URL."""
+    text = (str(getattr(error, "orig", None) or error).strip().splitlines() or [type(error).__name__])[0]
+    if url is not None:
+        options = [v for k, values in url.normalized_query.items() if SECRET.search(k) for v in values]
+        for secret in filter(None, (url.password and str(url.password), *options)):
+            text = text.replace(secret, "***")
     return text
-
-
-def _cause(error: Exception) -> str:
-    return (str(getattr(error, "orig", None) or error).strip().splitlines() or [type(error).__name__])[0]
 
 
 @contextlib.contextmanager
@@ -872,14 +861,14 @@ def _plain_errors(url: URL) -> Iterator[None]:
         raise UnavailableError(f"{name}: the database driver is not installed ({error})") from error
     except OperationalError as error:
         if url.get_backend_name() == "sqlite":  # disk full, file not writable
-            raise RunError(f"{name}: cannot write the user store: {_without_secrets(_cause(error), url)}") from error
-        raise UnavailableError(f"{name}: cannot reach the database: {_without_secrets(_cause(error), url)}") from error
+            raise RunError(f"{name}: cannot write the user store: {_cause(error, url)}") from error
+        raise UnavailableError(f"{name}: cannot reach the database: {_cause(error, url)}") from error
     except exc.DataError as error:
-        raise DataError(f"{name}: the database cannot hold this: {_without_secrets(_cause(error), url)}") from error
+        raise DataError(f"{name}: the database cannot hold this: {_cause(error, url)}") from error
     except (exc.DatabaseError, sqlite3.DatabaseError) as error:
         if not _is_damage(error):
             raise
-        raise RunError(f"{name}: the user store is damaged: {_without_secrets(_cause(error), url)}") from error
+        raise RunError(f"{name}: the user store is damaged: {_cause(error, url)}") from error
     except OSError as error:
         raise RunError(f"{name}: cannot write the user store: {error.strerror}") from error
 
@@ -896,7 +885,7 @@ def _served(store: Store) -> Iterator[None]:
         yield
     except (OperationalError, exc.TimeoutError) as error:
         raise UnavailableError(
-            f"{store.name}: the database does not answer: {_without_secrets(_cause(error), store.engine.url)}"
+            f"{store.name}: the database does not answer: {_cause(error, store.engine.url)}"
         ) from error
     except (exc.DataError, UnicodeEncodeError) as error:
         cause = error if isinstance(error, UnicodeEncodeError) else _cause(error)
