@@ -57,7 +57,7 @@ class Guard:
             return
         if scope["path"] == "/mcp":  # the mount is at /mcp/, and few clients follow a redirect with their body
             scope["path"], scope["raw_path"] = "/mcp/", b"/mcp/"
-        if b"%" in scope["raw_path"]:  # a slash of an id is no end of a part of the path: `id_of` decodes the rest
+        if b"%" in scope["raw_path"]:  # a slash of an id is no end of a part of the path: `PathId` decodes the rest
             scope["path"] = unquote(KEPT.sub(rb"%25\1", scope["raw_path"]))
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
