@@ -531,7 +531,8 @@ def test_mcp_over_stdio(run: Path) -> None:
 
     async def work() -> None:
         parameters = StdioServerParameters(command=own["command"], args=own["args"], env=dict(os.environ))
-        async with Client(stdio_client(parameters)) as client:
+        # The library's own default is sys.stderr of its first import, which under pytest may be no file.
+        async with Client(stdio_client(parameters, errlog=sys.__stderr__)) as client:
             names = {t.name for t in (await client.list_tools()).tools}
             assert names >= {"recommend", "rank_items", "predict", "similar_items", "search_items", "record_event"}
             found = await client.call_tool("recommend", {"user_id": "u001", "n": 3})
