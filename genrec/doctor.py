@@ -15,7 +15,6 @@ from .data.fetch import cache_folder
 CORE = ("torch", "transformers", "peft", "datasets", "polars", "sqlalchemy")
 OPTIONAL = (
     ("bitsandbytes", "--quantize nf4", "pip install 'genrec[nf4]'"),
-    ("ray", "recommendations for all users on a cluster", "pip install 'genrec[ray]'"),
     ("trl", "preference tuning", "pip install 'genrec[align]'"),
 )
 GIB = 2**30

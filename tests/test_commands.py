@@ -62,7 +62,6 @@ def test_an_option_given_twice_adds_up(toy_files: Path, capsys: Said) -> None:
 
 OWN = """
 task: keeper
-version: 1
 description: Will the user rate this item 5?
 unit: event
 needs: [user_id, item_id, rating, colour]
@@ -70,7 +69,6 @@ where: "colour is not null"
 label: "rating >= 5"
 answer: {choices: ["no", "yes"]}
 dense: true
-metrics: [auc]
 ask:
   - "is {title} a keeper for user {user_id}?"
 templates:

@@ -293,14 +293,12 @@ SPELLINGS = (
 
 TASK = """\
 task: probe
-version: 1
 description: A probe.
 unit: event
 needs: [user_id, item_id, rating]
 label: LABEL
 where: WHERE
 answer: {choices: ["no", "yes"]}
-metrics: [accuracy]
 ask:
   - "a probe of {title}?"
 templates:

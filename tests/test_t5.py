@@ -34,13 +34,11 @@ USERS, ITEMS = 100, 12
 CLOSE = {"atol": 1e-4, "rtol": 1e-4}
 KEEPER = """
 task: keeper
-version: 1
 description: Will the user rate this item 5?
 unit: event
 needs: [user_id, item_id, rating]
 label: "rating >= 5"
 answer: {choices: ["no", "yes"]}
-metrics: [auc]
 ask:
   - "is {title} a keeper for user {user_id}?"
 templates:

@@ -19,13 +19,11 @@ from genrec.training.start import build_model, fit_texts
 
 PLEASED = """
 task: pleased
-version: 1
 description: Is the rating above 2?
 unit: text
 needs: [review, rating]
 label: "rating > 2"
 answer: {choices: ["no", "yes"]}
-metrics: [accuracy]
 weight: 1.0
 ask:
   - "are they pleased? {text}"

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import warnings
@@ -31,6 +32,8 @@ from .recmodel import RecModel
 
 if TYPE_CHECKING:  # peft takes a second to import, and answers from a merged backbone need none of it
     from peft import LoraConfig, PeftModel
+
+log = logging.getLogger(__name__)
 
 FORMAT = 4  # of what an adapter means; another format's answers would be wrong
 MANIFEST = "genrec.json"
@@ -329,6 +332,8 @@ def read_tasks(folder: Path, manifest: Manifest) -> dict[str, Task]:
         for tasks in manifest.tasks.values():
             if name in tasks and bool(tasks[name]["words"]) == (task.answer.kind == "item"):
                 raise RunError(f"{path} does not fit: its answers are of another kind than those in {MANIFEST}")
+    if unread := sorted({key for task in found.values() for key in task.unread}):
+        log.warning("%s: nothing reads the keys %s of its task files any more", folder, " and ".join(unread))
     return found
 
 

@@ -5,6 +5,7 @@ import logging
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -21,22 +22,17 @@ log = logging.getLogger(__name__)
 Name = TypeVar("Name", bound=str)
 
 MOST_NUMBERS = 20
-KINDS = ("item", "choices", "number", "text")
+KINDS = ("item", "choices", "number")
 DRAWS: tuple[Literal["popularity"], Literal["uniform"]] = ("popularity", "uniform")
 UNITS: tuple[Unit, ...] = ("event", "user_time", "basket", "text")
-METRICS = {
-    "item": tuple(f"{name}@{k}" for name in ("hr", "ndcg", "mrr") for k in (1, 5, 10, 20)),
-    "choices": ("accuracy", "auc", "f1", "macro_f1", "log_loss"),
-    "number": ("rmse", "mae", "accuracy", "log_loss"),
-    "text": ("exact_match",),
-}
 ASK_PLACEHOLDERS = ("user_id", "item_id", "title", "titles", "k", "condition", "text")
 
 _KEYS = (
-    "task", "version", "description", "unit", "needs", "label", "where", "dense", "horizon_days",
-    "negatives", "answer", "metrics", "weight", "ask", "templates",
+    "task", "description", "unit", "needs", "label", "where", "dense", "horizon_days",
+    "negatives", "answer", "weight", "ask", "templates",
 )  # fmt: skip
 _OPTIONAL = ("label", "where", "dense", "horizon_days", "negatives", "weight")
+_UNREAD = ("version", "metrics")  # keys of earlier files, which nothing reads
 _PLACEHOLDERS: dict[Unit, tuple[str, ...]] = {
     "event": ("item",),
     "user_time": (),
@@ -55,7 +51,7 @@ class Answer:
     are the distinct values of this column in the training part (`resolve_answer` fills them in).
     """
 
-    kind: Literal["item", "choices", "number", "text"]
+    kind: Literal["item", "choices", "number"]
     choices: tuple[str, ...] = ()
     values: tuple[float, ...] = ()
     column: str | None = None
@@ -75,17 +71,16 @@ class Task:
 
     where: a SQL filter on the unit's rows. dense: the outcome is read at the item position of an event. horizon_days:
     rows that look further ahead than the part's cut-off are dropped. seen, unseen and the other template groups: what
-    the task itself fixes (`{days}`, `{choices}`) is filled in. path: file name only. text: the raw YAML.
+    the task itself fixes (`{days}`, `{choices}`) is filled in. path: file name only. text: the raw YAML. unread: keys
+    of earlier files, which nothing reads.
     """
 
     name: str
-    version: int
     description: str
     unit: Unit
     needs: tuple[str, ...]
     label: str | None
     answer: Answer
-    metrics: tuple[str, ...]
     weight: float
     negatives: Negatives | None
     where: str | None
@@ -100,7 +95,14 @@ class Task:
     horizon_days: int | None
     path: str
     text: str
-    fingerprint: str
+    unread: tuple[str, ...]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of all that training rows are made of; phrasings that only people use, and the weight, are no part."""
+        rows = (self.name, self.unit, self.needs, self.label, self.where, self.dense, self.horizon_days)
+        templates = (self.seen, self.conditioned_seen, self.like_seen)
+        return hashlib.sha256(repr((rows, self.negatives, self.answer, templates)).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,8 @@ def load_tasks(extra: Sequence[Path] = ()) -> dict[str, Task]:
             raise TaskError(f"{path}: the task '{task.name}' is also in {own[task.name]}; rename one of them")
         if task.name in tasks:
             log.warning("%s replaces the shipped task '%s'", path, task.name)
+        if task.unread:
+            log.warning("%s: nothing reads %s any more; delete them", path, " and ".join(task.unread))
         own[task.name] = path
         tasks[task.name] = task
     return tasks
@@ -209,7 +213,7 @@ class _Reader:
         return TaskError(f"{self.path}:{node.start_mark.line + 1}: {message}")
 
     def task(self, root: Node, text: str) -> Task:
-        keys = self.mapping(root, "the task", _KEYS, _OPTIONAL)
+        keys = self.mapping(root, "the task", (*_KEYS, *_UNREAD), (*_OPTIONAL, *_UNREAD))
         name = self.text(keys["task"], "task")
         if not _NAME.fullmatch(name):
             raise self.fail(keys["task"], f"task: {name!r} is not a name; use lower-case letters, digits and '_'")
@@ -243,15 +247,11 @@ class _Reader:
             fixed["choices"] = " or ".join(filter(None, (", ".join(answer.choices[:-1]), answer.choices[-1])))
         return Task(
             name=name,
-            version=self.whole(keys["version"], "version"),
             description=self.text(keys["description"], "description"),
             unit=unit,
             needs=needs,
             label=label,
             answer=answer,
-            metrics=tuple(
-                self.one_of(n, "metrics", METRICS[answer.kind]) for n in self.items(keys["metrics"], "metrics")
-            ),
             weight=self.number(keys["weight"], "weight") if "weight" in keys else 1.0,
             negatives=negatives,
             where=self.sql(keys["where"], "where", unit, needs, horizon) if "where" in keys else None,
@@ -261,13 +261,11 @@ class _Reader:
             horizon_days=horizon,
             path=self.path.name,
             text=text,
-            fingerprint=hashlib.sha256(text.encode()).hexdigest()[:16],
+            unread=tuple(key for key in _UNREAD if key in keys),
         )
 
     def unit_and_answer(self, node: Node, name: str, unit: Unit, answer: Answer) -> None:
         """Which answers a unit can have."""
-        if answer.kind == "text":
-            raise self.fail(node, "answer: free text is not supported yet; allowed: item, choices, number")
         if (unit == "basket") != (answer.kind == "item") and not (unit == "event" and name == "next_item"):
             allowed = "item" if unit == "basket" else "choices, number"
             raise self.fail(node, f"answer: {answer.kind} does not go with unit: {unit} here; allowed: {allowed}")
@@ -367,10 +365,10 @@ class _Reader:
                 node, f"answer: expected exactly one of {', '.join(KINDS)}, found {', '.join(keys) or 'none'}"
             )
         ((kind, value),) = keys.items()
-        if kind in ("item", "text"):
-            if not self.truth(value, f"answer: {kind}"):
-                raise self.fail(value, f"answer: {kind}: write true")
-            return Answer("item" if kind == "item" else "text")
+        if kind == "item":
+            if not self.truth(value, "answer: item"):
+                raise self.fail(value, "answer: item: write true")
+            return Answer("item")
         if isinstance(value, MappingNode):
             column = self.text(self.mapping(value, f"answer: {kind}", ("column",))["column"], "column")
             return Answer("choices" if kind == "choices" else "number", column=column)

@@ -54,7 +54,8 @@ class Prepared:
     def fingerprint(self) -> str:
         """What the training depends on besides its options."""
         found = [d.fingerprint for d in self.datasets]
-        found += [self.backbone.source.sha256, str(self.backbone.model.dtype), *(t.fingerprint for t in self.all_tasks)]
+        found += [self.backbone.source.sha256, str(self.backbone.model.dtype)]
+        found += [f"{t.fingerprint}*{t.weight}" for t in self.all_tasks]
         found += [self.text_encoder.sha256] if self.text_encoder else []
         return " ".join(found)
 
