@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from .recommender import Recommender
-    from .training.config import FinetuneConfig
+    from .run.config import FinetuneConfig
 
 Parser = argparse.ArgumentParser
 
@@ -54,7 +54,7 @@ def show_json(value: object) -> None:
 def finetune_options(parser: Parser) -> None:
     """Options of finetune: the fields of FinetuneConfig."""
     from .options import add_options
-    from .training.config import FinetuneConfig
+    from .run.config import FinetuneConfig
 
     add_options(parser, FinetuneConfig)
     parser.add_argument(
@@ -65,7 +65,7 @@ def finetune_options(parser: Parser) -> None:
 def finetune_config(args: argparse.Namespace) -> "FinetuneConfig":
     """The options given, over those of --config."""
     from .options import from_namespace
-    from .training.config import FinetuneConfig, read_config
+    from .run.config import FinetuneConfig, read_config
 
     values = read_config(args.config) if args.config else None
     if args.__dict__.get("resume_from"):
@@ -79,8 +79,8 @@ def finetune_config(args: argparse.Namespace) -> "FinetuneConfig":
 def finetune(args: argparse.Namespace) -> None:
     """Train one adapter on your interactions or on named data sets."""
     config = finetune_config(args)
-    from .training.finetune import dry_run
     from .training.finetune import finetune as train
+    from .training.look import dry_run
 
     if config.dry_run:
         for line in dry_run(config, say):
@@ -94,7 +94,7 @@ def finetune(args: argparse.Namespace) -> None:
 def align_options(parser: Parser) -> None:
     """Options of align: the fields of AlignConfig."""
     from .options import add_options
-    from .training.config import AlignConfig
+    from .run.config import AlignConfig
 
     add_options(parser, AlignConfig)
 
@@ -102,7 +102,7 @@ def align_options(parser: Parser) -> None:
 def align(args: argparse.Namespace) -> None:
     """Tune a run to what its users chose and what they passed over; writes another run."""
     from .options import from_namespace
-    from .training.config import AlignConfig
+    from .run.config import AlignConfig
 
     config = from_namespace(AlignConfig, args)
     from .training.align import align as tune
@@ -221,8 +221,8 @@ def compare_options(parser: Parser) -> None:
 
 def compare(args: argparse.Namespace) -> None:
     """Runs side by side on the cases that they share, with intervals of their differences."""
-    from .quality.compare import compare as compared
-    from .quality.compare import table
+    from .evaluation.compare import compare as compared
+    from .evaluation.compare import table
 
     found = compared([Path(run) for run in args.runs], args.part)
     if args.json:
@@ -238,7 +238,7 @@ def report_options(parser: Parser) -> None:
 
 def report(args: argparse.Namespace) -> None:
     """Write RUN/report.html again from the files of an evaluated run."""
-    from .quality.report import write_report
+    from .evaluation.report import write_report
 
     say(f"written: {write_report(Path(args.run))}")
 
@@ -254,7 +254,7 @@ def rows_options(parser: Parser) -> None:
 def rows(args: argparse.Namespace) -> None:
     """Write the training rows, for a look or for another trainer."""
     config = finetune_config(args)
-    from .training.finetune import export_rows
+    from .training.look import export_rows
 
     if config.out is None:
         raise DataError("--out DIR is needed: where the rows go")
@@ -673,7 +673,7 @@ def tasks_options(parser: Parser) -> None:
 
 def tasks(args: argparse.Namespace) -> None:
     """The shipped task files, or a check of your own."""
-    from .tasks.task import load_task, shipped_tasks
+    from .tasks.taskfile import load_task, shipped_tasks
 
     shipped = shipped_tasks()
     if args.what == "list":
@@ -697,7 +697,7 @@ def data_options(parser: Parser) -> None:
         "what", choices=("list", "show"), help="list the named data sets, or show one or a file of yours"
     )
     from .options import add_options
-    from .training.config import DATA_OPTIONS, FinetuneConfig
+    from .run.config import DATA_OPTIONS, FinetuneConfig
 
     parser.add_argument("name", nargs="?", metavar="NAME|FILE|URL", help="data set name, interactions file or URL")
     add_options(parser, FinetuneConfig, DATA_OPTIONS)
@@ -718,11 +718,12 @@ def data(args: argparse.Namespace) -> None:
     if args.name is None:
         raise DataError("`genrec data show` needs a NAME or FILE")
     from .data.describe import describe
-    from .data.sources import is_url
+    from .data.source import is_url
     from .options import from_namespace
-    from .tasks.rows import offered_tasks
-    from .tasks.task import load_tasks
-    from .training.config import FinetuneConfig, load_data
+    from .rows.corpus import offered_tasks
+    from .run.config import FinetuneConfig
+    from .run.data import load_data
+    from .tasks.taskfile import load_tasks
 
     path = Path(args.name)
     own = is_url(args.name) or (path.suffix and (path.exists() or args.name not in NAMES))
@@ -781,8 +782,9 @@ def read_ids(path: Path, needed: Sequence[str], wanted: Sequence[str] | None = N
 
     Ids are read as in the data room. Raises DataError for a needed column that is not there, and a row without an id.
     """
-    from .data.schema import ALIASES, IDS, as_id, missing_column, squeezed
-    from .data.sources import read_table
+    from .data.columns import ALIASES, missing_column, squeezed
+    from .data.files import read_table
+    from .data.values import IDS, as_id
 
     table, _ = read_table(path)
     by_name = {squeezed(c): c for c in reversed(table.columns)}

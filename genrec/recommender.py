@@ -14,35 +14,25 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import polars as pl
 
-from .data import store as stores
+from . import store as stores
+from .catalogue.titles import UNSEEN, TitleIndex, key
 from .data.dataset import Dataset
-from .data.titles import UNSEEN, TitleIndex, key
 from .errors import DataError, GenrecError, RunError, UnavailableError, UnknownNameError
-from .tasks.questions import REVIEW_TOKENS, shorten, text_branch
-from .tasks.rows import (
-    UNDATED,
-    Branch,
-    Corpus,
-    Events,
-    Row,
-    assemble,
-    first_token,
-    plain_encoder,
-    question_tokens,
-    read_at,
-    shown_from,
-    user_header,
-)
-from .tasks.task import Task, placeholders
+from .rows.arrays import UNDATED, Events, shown_from
+from .rows.corpus import Corpus, first_token, plain_encoder, user_header
+from .rows.row import Branch, Row, assemble, question_tokens, read_at
+from .rows.texts import REVIEW_TOKENS, shorten, text_branch
+from .tasks.task import Task
+from .tasks.templates import placeholders
 from .tasks.vocabulary import EVENT
 
 if TYPE_CHECKING:
-    from .inference.engine import Engine, Ranking
-    from .inference.talk import Talker
-    from .inference.texts import TextVectors, Vectors
-    from .inference.titles import Titles
-    from .model.adapter import Adapter
+    from .language.talk import Talker
+    from .language.titles import Titles
     from .model.backbone import Backbone
+    from .run.adapter import Adapter
+    from .run.texts import TextVectors, Vectors
+    from .scoring.scorer import Ranking, Scorer
 
 CHUNK = 512  # users scored at a time
 ITEMS_AT_A_TIME = 200  # of long lists, before others have their turn
@@ -114,12 +104,12 @@ class Recommender:
     def __init__(
         self,
         adapter: "Adapter",
-        engine: "Engine",
+        scorer: "Scorer",
         store: stores.Store,
         load_language: Callable[[], "Backbone"] | None = None,
         text_encoder: str | None = None,
     ) -> None:
-        self.adapter, self.engine, self.store, self._load_language = adapter, engine, store, load_language
+        self.adapter, self.scorer, self.store, self._load_language = adapter, scorer, store, load_language
         self._text_encoder = text_encoder
         self._made_talker: Talker | None = None
         self._loaded_language: Backbone | None = None
@@ -146,9 +136,10 @@ class Recommender:
         """
         folder = Path(run)
         check_run(folder)
-        from .inference.engine import Engine
-        from .model.adapter import load_adapter, read_manifest
         from .model.backbone import load_language
+        from .run.adapter import load_adapter
+        from .run.manifest import read_manifest
+        from .scoring.scorer import Scorer
 
         place = model or local_model(folder, "model")
         if quantize is None:
@@ -157,12 +148,12 @@ class Recommender:
             folder / "adapter", quantize=quantize, device=device, allow_mismatch=allow_mismatch, place=place
         )
         encoder = local_model(folder, "item_text_model")
-        engine = Engine(adapter.model, prefix_bytes=PREFIX_BYTES)
+        scorer = Scorer(adapter.model, adapter.counts, prefix_bytes=PREFIX_BYTES)
         source = adapter.manifest.backbone
         language = partial(
             load_language, place or source.model, device=device, expected=source, allow_mismatch=allow_mismatch
         )
-        return Recommender(adapter, engine, store or stores.open_store(folder / "store.db"), language, encoder)
+        return Recommender(adapter, scorer, store or stores.open_store(folder / "store.db"), language, encoder)
 
     # --- what the run holds ---------------------------------------------------------------------------------------
 
@@ -284,8 +275,8 @@ class Recommender:
 
     def _checked(self, items: Sequence[Mapping[str, object]], dataset: str | None) -> tuple[pl.DataFrame, "Vectors"]:
         """As `check_items`, and the vectors (items, width) of the items' texts."""
-        from .inference.texts import item_texts
-        from .inference.turns import in_turns
+        from .model.item_rows import item_texts
+        from .scoring.turns import in_turns
 
         name = self._with_catalogue(dataset)
         schema = dict(self._shelf(name).items.drop("train_count").schema)
@@ -329,11 +320,9 @@ class Recommender:
         )
         catalogue = pl.concat([kept, added])
         if cold.any():
-            rows.reword(self.engine.places(place[cold]), vectors[cold])
-            self.engine.refresh()  # histories that were read have the old rows of these items
+            self.scorer.reword(name, place[cold], vectors[cold])
         if new.any():
-            rows.extend(vectors[new])
-            self.engine.forget_rows(name)
+            self.scorer.extend(name, vectors[new])
         with self._lock:
             self.catalogues[name] = catalogue
             for kept_of in (self._shelves, self._titles_of, self._directions_of):
@@ -348,7 +337,7 @@ class Recommender:
 
     @cached_property
     def _text_vectors(self) -> "TextVectors":
-        from .inference.texts import TextVectors
+        from .run.texts import TextVectors
 
         return TextVectors(self.adapter, self._text_encoder)
 
@@ -637,7 +626,7 @@ class Recommender:
         whole = [events.item[lo:hi] for lo, hi in pairwise(events.offsets)]
         seen = [own[own >= 0] for own in whole]
         known = [n for n, user in enumerate(users) if question or len(seen[n]) or user in corpus.headers]
-        states = self.engine.states([self._row(corpus, n, [question] if question else []) for n in known])
+        states = self.scorer.states([self._row(corpus, n, [question] if question else []) for n in known])
         temperature = float(self.adapter.manifest.calibration.get(f"{name}/next_item", {}).get("temperature", 1.0))
         closed = [seen[n][:0] if include_seen else seen[n] for n in known]
         limits = None if allowed.all() else allowed
@@ -646,7 +635,17 @@ class Recommender:
         )
         before = [np.concatenate([whole[n], given.astype(np.int32)]) for n in known]
         asked = "basket" if question else "next_item"
-        ranked = self.engine.rank(states, name, k, closed, limits, temperature, before, asked, shelf.items.height)
+        ranked = self.scorer.rank(
+            states,
+            name,
+            k,
+            closed,
+            before,
+            allowed=limits,
+            temperature=temperature,
+            question=asked,
+            items=shelf.items.height,
+        )
         best = dict(zip(known, ranked, strict=True))
         return self._listed(shelf, users, best, "model", k, allowed)
 
@@ -660,7 +659,7 @@ class Recommender:
         include_seen: bool,
     ) -> tuple[pl.DataFrame, int]:
         """As _rank, by the titles that the pretrained backbone goes on with."""
-        from .inference.titles import rank_titles
+        from .language.titles import rank_titles
 
         known: dict[int, list[int]] = {}
         for n, frame in enumerate(histories):
@@ -675,7 +674,7 @@ class Recommender:
     @property
     def _language(self) -> "Backbone":
         """The whole backbone, loaded at first: once, however many jobs ask for it meanwhile."""
-        from .inference.turns import beside, pause
+        from .scoring.turns import beside, pause
 
         assert self._load_language is not None
         while self._loaded_language is None:
@@ -691,7 +690,7 @@ class Recommender:
 
     @property
     def _talker(self) -> "Talker":
-        from .inference.talk import Talker
+        from .language.talk import Talker
 
         language = self._language  # others may have made it meanwhile
         if self._made_talker is None:
@@ -703,7 +702,7 @@ class Recommender:
         return {}
 
     def _titles(self, shelf: Shelf) -> "Titles":
-        from .inference.titles import read_titles
+        from .language.titles import read_titles
 
         name = shelf.corpus.dataset.name
         if name not in self._titles_of:
@@ -741,7 +740,7 @@ class Recommender:
 
     def _popular(self, shelf: Shelf, k: int, allowed: np.ndarray) -> "Ranking":
         """The most popular items, with their share of the training interactions as score."""
-        from .inference.engine import Ranking
+        from .scoring.scorer import Ranking
 
         counts = shelf.items["train_count"].to_numpy().astype(np.float64)
         eligible = np.nonzero(allowed)[0]
@@ -778,8 +777,8 @@ class Recommender:
         """
         if (user is None) == (history is None):
             raise DataError("give either a user or a history")
-        from .inference.occlusion import occlusion
-        from .inference.turns import in_turns
+        from .scoring.occlusion import occlusion
+        from .scoring.turns import in_turns
 
         wanted = as_list(items) or []
         name, warnings = self._place(user, first(wanted), dataset)
@@ -794,10 +793,10 @@ class Recommender:
             kept = [frame[[n for n in range(frame.height) if n not in set(without)]] for without in left_out]
             corpus = self._history(shelf, [user or ""] * len(kept), kept)
             assert corpus.events is not None
-            states = self.engine.states([self._row(corpus, n, []) for n in range(len(kept))])
+            states = self.scorer.states([self._row(corpus, n, []) for n in range(len(kept))])
             shown = [corpus.events.item[lo:hi] for lo, hi in pairwise(corpus.events.offsets)]
             whole = [np.concatenate([np.asarray(older, dtype=np.int32), own]) for own in shown]
-            return self.engine.item_scores(states, name, whole).double().cpu().numpy()[:, index]
+            return self.scorer.item_scores(states, name, whole).double().cpu().numpy()[:, index]
 
         effects = occlusion(frame.height, scores)
         left_out = np.asarray(list(effects), dtype=np.int64)
@@ -832,7 +831,7 @@ class Recommender:
         order of
         `choices`, summing to 1.
         """
-        from .inference.turns import in_turns
+        from .scoring.turns import in_turns
 
         user_list, item_list, text_list = as_list(users), as_list(items), as_list(texts)
         if dataset is None and task not in self.tasks():
@@ -879,7 +878,7 @@ class Recommender:
                 raise DataError(f"{len(user_list)} users and {len(item_list)} items: give as many of each")
             rows, order, cut, known = self._prediction_rows(shelf, own, user_list, item_list)
             warnings += cut
-        found = self.engine.outcome_scores(self.engine.states(rows), name, task).double().cpu().numpy()
+        found = self.scorer.outcome_scores(self.scorer.states(rows), name, task).double().cpu().numpy()
         scores = np.empty_like(found)
         scores[order] = found
         features = None
@@ -898,7 +897,7 @@ class Recommender:
     ) -> tuple[list[Row], list[int], tuple[str, ...], np.ndarray | None]:
         """One row per user with a branch per question, the place in the request of each answer read, warnings, and what
         is known of the users and items besides."""
-        from .inference.turns import in_turns
+        from .scoring.turns import in_turns
 
         of_user: dict[str, list[int]] = {}
         for n, user in enumerate(users):
@@ -917,7 +916,7 @@ class Recommender:
                     branches.append(branch)
                     order.append(p)
             rows.append(self._row(corpus, n, branches))
-        from .evaluation.features import asks_list, features_of
+        from .scoring.features import asks_list, features_of
 
         assert corpus.events is not None
         asked = [
@@ -926,8 +925,8 @@ class Recommender:
         ]
         ends = None
         if asks_list(task):
-            ends = self.engine.states([self._row(corpus, n, []) for n in range(len(of_user))])
-        return rows, order, self._cut(histories), features_of(self.engine, corpus, corpus.events, task, asked, ends)
+            ends = self.scorer.states([self._row(corpus, n, []) for n in range(len(of_user))])
+        return rows, order, self._cut(histories), features_of(self.scorer, corpus, corpus.events, task, asked, ends)
 
     def _question(self, shelf: Shelf, task: Task, item: str | None) -> Branch:
         """The dense reading is the candidate item itself; other tasks ask in words."""
@@ -950,7 +949,7 @@ class Recommender:
         items: Sequence[str] | None,
         texts: Sequence[str] | None,
     ) -> pl.DataFrame:
-        from .evaluation.calibration import Calibration
+        from .scoring.calibration import Calibration
 
         fitted = self.adapter.manifest.calibration.get(f"{dataset}/{task.name}", {})
         probabilities = Calibration.from_json(fitted).probabilities(scores, features)
@@ -983,7 +982,7 @@ class Recommender:
         """The vector (catalogue, width) of each item at length 1."""
         name = shelf.corpus.dataset.name
         if name not in self._directions_of:
-            rows = self.engine.item_rows(name)[0].double().cpu().numpy()
+            rows = self.scorer.item_rows(name)[0].double().cpu().numpy()
             self._directions_of[name] = np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
         return self._directions_of[name][: shelf.items.height]
 
@@ -1005,7 +1004,7 @@ class Recommender:
         own = [i for i in dict.fromkeys(history) if i in shelf.index]
         if not own:
             return [None] * len(items)
-        from .inference.turns import in_turns
+        from .scoring.turns import in_turns
 
         vectors, found = self._directions(shelf), list[str | None]()
         past = vectors[[shelf.index[i] for i in own]].T
@@ -1042,7 +1041,7 @@ class Recommender:
         return self._text_rows(name, texts).tolist()
 
     def _text_rows(self, name: str, texts: Sequence[str]) -> np.ndarray:
-        from .inference.texts import rows_of_texts
+        from .run.texts import rows_of_texts
 
         return rows_of_texts(self.adapter.model.rows_of(name), self._text_vectors(texts))
 
@@ -1052,13 +1051,13 @@ class Recommender:
         """How well texts meet a query, 0 to 1: half the cosine of their vectors, and a half. With a user the query's
         vector is what the user's history leads to. Where a document is an item's id or title, it has the item's
         vector: without a user that of all its text."""
-        from .inference.turns import in_turns
+        from .scoring.turns import in_turns
 
         name = self._with_catalogue(dataset)
         shelf = self._shelf(name)
         rows = self._text_rows(name, [*texts, query])
         asks_user = user is not None and self.has_user(user, name)
-        known = self.engine.item_rows(name, text_alone=not asks_user)[0].float().cpu().numpy()
+        known = self.scorer.item_rows(name, text_alone=not asks_user)[0].float().cpu().numpy()
         for part in in_turns(range(len(texts)), ITEMS_AT_A_TIME):
             for n in part:
                 match = None  # a text longer than any title, and an article, is none
@@ -1076,7 +1075,7 @@ class Recommender:
 
     def count_tokens(self, *texts: str) -> int:
         """Tokens of some texts together, as the backbone counts them."""
-        from .inference.turns import encoded
+        from .scoring.turns import encoded
 
         return sum(map(len, encoded(plain_encoder(self.adapter.tokenizer), texts)))
 
@@ -1149,7 +1148,7 @@ class Recommender:
     def embed_items(self, dataset: str | None = None) -> pl.DataFrame:
         """item_id and vector (the item row) of a whole catalogue."""
         name = self._with_catalogue(dataset)
-        vectors = self.engine.item_rows(name)[0].float().cpu().numpy()
+        vectors = self.scorer.item_rows(name)[0].float().cpu().numpy()
         return self._shelf(name).items.select("item_id").with_columns(pl.Series("vector", vectors))
 
     def embed_users(self, users: Sequence[str] | None = None, dataset: str | None = None) -> pl.DataFrame:
@@ -1161,7 +1160,7 @@ class Recommender:
         for start in range(0, len(names), CHUNK):
             part = names[start : start + CHUNK]
             corpus = self._history(shelf, part, [self._own_history(shelf, u) for u in part])
-            parts.append(self.engine.states([self._row(corpus, n, []) for n in range(len(part))]).cpu().numpy())
+            parts.append(self.scorer.states([self._row(corpus, n, []) for n in range(len(part))]).cpu().numpy())
         return pl.DataFrame({"user_id": names, "vector": np.concatenate(parts)})
 
 
@@ -1198,7 +1197,7 @@ def most_alike(
     case and punctuation aside; None: any, to the letter."""
     from rapidfuzz import process, utils
 
-    from .inference.turns import in_turns
+    from .scoring.turns import in_turns
 
     found: list[tuple[float, int]] = []
     for part in in_turns(range(len(names)), COMPARED):
@@ -1245,7 +1244,7 @@ def spread_out(scores: np.ndarray, vectors: np.ndarray, k: int, diversity: float
 
     scores: (n,), scaled to 0..1 here. vectors: (n, width) of length 1. diversity: the weight of unlikeness, 0 to 1.
     """
-    from .inference.turns import pause
+    from .scoring.turns import pause
 
     spread = float(scores.max() - scores.min()) if len(scores) else 0.0
     worth = (scores - scores.min()) / spread if spread else np.zeros(len(scores))

@@ -12,7 +12,7 @@ from conftest import toy_command
 from tiny import tiny_backbone
 
 from genrec.cli import main
-from genrec.tasks.task import shipped_tasks
+from genrec.tasks.taskfile import shipped_tasks
 
 GOOD = "user_id,item_id,rating,timestamp\n" + "".join(
     f"u{u},i{(u + n) % 5},{1 + (n + u) % 5},{n}\n" for u in range(8) for n in range(5)

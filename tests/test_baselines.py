@@ -14,7 +14,7 @@ from worlds import chain_world, review_world, shop_world, visits_world, world
 from genrec.cli import main
 from genrec.data.dataset import Dataset
 from genrec.data.fetch import cache_folder
-from genrec.evaluation.protocols import Outcomes, read_part
+from genrec.evaluation.reading import Outcomes, read_part
 from genrec.quality.baselines.cases import basket_cases, list_cases, pair_cases, training
 from genrec.quality.baselines.compare import list_comparison, list_ranks, outcome_comparison
 from genrec.quality.baselines.models import Predicted
@@ -28,8 +28,9 @@ from genrec.quality.baselines.rivals import (
     visit_makers,
 )
 from genrec.quality.evaluate import load_run
-from genrec.tasks.rows import Corpus, build_corpus, offered_tasks, vocabulary_of
-from genrec.tasks.task import Task, load_task, load_tasks
+from genrec.rows.corpus import Corpus, build_corpus, offered_tasks, vocabulary_of
+from genrec.tasks.task import Task
+from genrec.tasks.taskfile import load_task, load_tasks
 
 Said = pytest.CaptureFixture[str]
 RATING = Path(__file__).parents[1] / "scripts" / "quality" / "tasks" / "review_rating.yaml"
@@ -126,7 +127,7 @@ def test_own_most_frequent_items_are_counted() -> None:
 def test_the_cases_are_those_that_ours_reads(toy_run: Path) -> None:
     loaded = load_run(toy_run)
     (corpus,) = loaded.corpora
-    reading = read_part(loaded.recommender.engine, corpus, "test", loaded.recommender.adapter.manifest.max_events)
+    reading = read_part(loaded.recommender.scorer, corpus, "test", loaded.recommender.adapter.manifest.max_events)
     asked = list_cases(corpus, "test", 0)
     assert reading.ranked is not None and list(asked.users) == reading.ranked.users
     assert all((a == b).all() for a, b in zip(asked.targets, reading.ranked.targets, strict=True))

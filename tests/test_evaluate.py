@@ -10,11 +10,11 @@ import pytest
 from worlds import review_world
 
 from genrec.cli import main
-from genrec.evaluation.calibration import Calibration
-from genrec.evaluation.protocols import Outcomes, Reading
-from genrec.quality.cases import cases_of
+from genrec.evaluation.cases import cases_of
+from genrec.evaluation.reading import Outcomes, Reading
 from genrec.quality.evaluate import list_results, load_run
 from genrec.recommender import Recommender
+from genrec.scoring.calibration import Calibration
 
 Said = pytest.CaptureFixture[str]
 

@@ -24,7 +24,9 @@ from genrec import sql
 from genrec.cli import main
 from genrec.errors import DataError, GenrecError, TaskError, UnknownNameError
 from genrec.recommender import Recommender, where_mask
-from genrec.tasks.task import labels, load_task, selected, shipped_tasks
+from genrec.sql import syntax
+from genrec.tasks.labels import labels, selected
+from genrec.tasks.taskfile import load_task, shipped_tasks
 
 FRAME = pl.DataFrame(
     {
@@ -148,7 +150,7 @@ def test_where_polars_sql_differs(text: str) -> None:
 
 def test_the_documentation_names_every_function() -> None:
     section = (Path(__file__).parents[1] / "docs" / "tasks.md").read_text().split("## SQL")[1].split("## Answers")[0]
-    assert [f for f in sql.FUNCTIONS if f"`{f}" not in section] == ["ceiling"]  # another name of ceil
+    assert [f for f in syntax.FUNCTIONS if f"`{f}" not in section] == ["ceiling"]  # another name of ceil
 
 
 def test_columns_in_the_order_of_the_text() -> None:
@@ -327,7 +329,7 @@ def test_no_file_is_read_and_no_address_asked(
             text = spelling.format(name, target, U=name.upper())
             with pytest.raises(DataError):
                 sql.columns(text)
-            with pytest.raises(TaskError, match="probe.yaml:6: label: cannot read the SQL expression"):
+            with pytest.raises(TaskError, match="probe.yaml:5: label: cannot read the SQL expression"):
                 load_task(task_file(tmp_path, label=text))
             with pytest.raises(TaskError, match="probe.yaml:7: where: cannot read the SQL expression"):
                 load_task(task_file(tmp_path, where=text))
@@ -357,7 +359,7 @@ def test_a_task_made_in_code_is_no_way_round(opened: tuple[Path, Callable[[], bo
 def test_thousands_of_values(n: int) -> None:
     numbers = f"i in ({', '.join(map(str, range(n)))})"
     assert sql.evaluate(numbers, FRAME).to_list() == [True, True, None, False, True]
-    texts = f"genre in ({', '.join(f'{chr(39)}v{k}{chr(39)}' for k in range(n - 1))}, 'y')"[: sql.CHARACTERS]
+    texts = f"genre in ({', '.join(f'{chr(39)}v{k}{chr(39)}' for k in range(n - 1))}, 'y')"[: syntax.CHARACTERS]
     assert where_mask(FRAME, texts).tolist() == [True, False, False, False, False]
 
 

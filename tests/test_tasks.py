@@ -10,21 +10,10 @@ import pytest
 
 from genrec.data.dataset import Dataset
 from genrec.errors import TaskError
-from genrec.tasks.task import (
-    Placeholder,
-    Task,
-    labels,
-    load_task,
-    load_tasks,
-    missing_needs,
-    pieces,
-    placeholders,
-    render,
-    resolve_answer,
-    selected,
-    shipped_tasks,
-    task_rows,
-)
+from genrec.tasks.labels import labels, missing_needs, resolve_answer, selected, task_rows
+from genrec.tasks.task import Task
+from genrec.tasks.taskfile import load_task, load_tasks, shipped_tasks
+from genrec.tasks.templates import Placeholder, pieces, placeholders, render
 from genrec.tasks.units import DAY, unit_rows
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -15,24 +15,27 @@ import polars as pl
 
 from .. import __version__
 from ..data.dataset import Dataset, Part
+from ..data.fetch import cache_folder
 from ..errors import DataError, RunError
 from ..evaluation import metrics
 from ..evaluation.bootstrap import mean_intervals
-from ..evaluation.calibration import Calibration
-from ..evaluation.protocols import LONGEST, Outcomes, Phrasing, Ranked, Reading, read_part
-from ..model.backbone import cache_folder
+from ..evaluation.cases import as_json, cases_of, outcome_intervals, rank_values
+from ..evaluation.held_out import Phrasing
+from ..evaluation.leaks import Check, leak_checks
+from ..evaluation.reading import LONGEST, Outcomes, Ranked, Reading, read_part
+from ..evaluation.results import VERSION, HeldOutPart, headline, read_log, with_interval
 from ..options import arguments
 from ..recommender import Recommender
-from ..tasks.questions import RowOptions
-from ..tasks.rows import Corpus, build_corpus, first_token, plain_encoder, select
-from ..tasks.rowstore import load_rows
-from ..training.config import FinetuneConfig, aligned_with, load_data, read_config
+from ..rows.arrays import select
+from ..rows.corpus import Corpus, build_corpus, first_token, plain_encoder
+from ..rows.stored import load_rows
+from ..rows.window import RowOptions
+from ..run.config import FinetuneConfig, aligned_with, read_config
+from ..run.data import load_data
+from ..scoring.calibration import Calibration
 from .baselines.compare import compared, tables
 from .baselines.rivals import baselines_of
-from .cases import as_json, cases_of, outcome_intervals, rank_values
 from .examples import examples, latency
-from .leaks import Check, leak_checks
-from .results import VERSION, HeldOutPart, headline, read_log, with_interval
 
 PHRASINGS: tuple[Phrasing, ...] = ("served", "seen", "unseen")
 K = 10  # of lists whose make-up is measured
@@ -100,7 +103,7 @@ def evaluate(
     checks = checked(loaded)
     if leaks := [f"{name}: {c.name}: {c.found}" for name, own in checks.items() for c in own if not c.fine]:
         raise RunError(f"{run}: what was held out is known before it is asked about:\n" + "\n".join(leaks))
-    engine, manifest = loaded.recommender.engine, loaded.recommender.adapter.manifest
+    scorer, manifest = loaded.recommender.scorer, loaded.recommender.adapter.manifest
     datasets: dict[str, Any] = {}
     cases: list[pl.DataFrame] = []
     for corpus in loaded.corpora:
@@ -112,7 +115,7 @@ def evaluate(
         def read(part: Part, phrasing: Phrasing, what: str, corpus: Corpus = corpus) -> Reading:
             shown = stage(progress, f"reading {what} of {corpus.dataset.name}")
             return read_part(
-                engine, corpus, part, manifest.max_events, None, loaded.config.seed, shown, phrasing=phrasing
+                scorer, corpus, part, manifest.max_events, None, loaded.config.seed, shown, phrasing=phrasing
             )
 
         yes_no = [t.name for t in corpus.tasks if len(t.answer.choices) == 2 and not t.answer.values]
@@ -275,7 +278,7 @@ def next_item_results(loaded: Loaded, corpus: Corpus, ranked: Ranked) -> dict[st
             users = [u for u, m in zip(ranked.users, mask, strict=True) if m]
             some = {k: values[k][mask] for k in ("hr@10", "ndcg@10", "mrr@10")}
             apart[name] = {"n": int(mask.sum()), "metrics": as_json(mean_intervals(some, users))}
-    vectors = loaded.recommender.engine.item_rows(corpus.dataset.name)[0].cpu().numpy()
+    vectors = loaded.recommender.scorer.item_rows(corpus.dataset.name)[0].cpu().numpy()
     return {
         "n": len(ranked.users),
         "metrics": as_json(found),

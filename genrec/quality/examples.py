@@ -10,12 +10,13 @@ import numpy as np
 import polars as pl
 
 from ..data.dataset import Part
+from ..evaluation.held_out import HeldOut, first_targets, held_out, history_row, last_window
 from ..evaluation.metrics import target_ranks
-from ..evaluation.protocols import HeldOut, first_targets, held_out, history_row, last_window
-from ..inference.occlusion import occlusion
 from ..recommender import Recommender
-from ..tasks.rows import Corpus, Events
-from ..tasks.task import placeholders
+from ..rows.arrays import Events
+from ..rows.corpus import Corpus
+from ..scoring.occlusion import occlusion
+from ..tasks.templates import placeholders
 
 EXAMPLES = 12
 K = 10  # length of an example's list
@@ -49,24 +50,24 @@ def examples(
 
 def example(recommender: Recommender, corpus: Corpus, held: HeldOut, user: int) -> dict[str, Any]:
     """One user's held-out case."""
-    engine, manifest, name = recommender.engine, recommender.adapter.manifest, corpus.dataset.name
+    scorer, manifest, name = recommender.scorer, recommender.adapter.manifest, corpus.dataset.name
     lo, hi = last_window(held.visible, user, manifest.max_events)
     begin = int(held.visible.offsets[user])
     shown, older, taken = np.arange(lo, hi), held.visible.item[begin:lo], held.visible.item[begin:hi]
 
     def scores_without(left_out: Sequence[Sequence[int]]) -> np.ndarray:
         kept = [events_at(held.visible, user, np.delete(shown, list(without))) for without in left_out]
-        states = engine.states([history_row(corpus, own, 0, manifest.max_events, [], 1) for own in kept])
+        states = scorer.states([history_row(corpus, own, 0, manifest.max_events, [], 1) for own in kept])
         known = [np.concatenate([older, own.item]) for own in kept]
-        return engine.item_scores(states, name, known).double().cpu().numpy()[:, listed]
+        return scorer.item_scores(states, name, known).double().cpu().numpy()[:, listed]
 
     seen = np.unique(taken[taken >= 0])
     repeats = "basket" in corpus.dataset.interactions.columns
     closed = seen[:0] if repeats else seen
     temperature = float(manifest.calibration.get(f"{name}/next_item", {}).get("temperature", 1.0))
-    states = engine.states([history_row(corpus, held.visible, user, manifest.max_events, [], 1)])
-    (ranking,) = engine.rank(states, name, K, [closed], None, temperature, [taken])
-    scores = engine.item_scores(states, name, [taken])[0].double().cpu().numpy()
+    states = scorer.states([history_row(corpus, held.visible, user, manifest.max_events, [], 1)])
+    (ranking,) = scorer.rank(states, name, K, [closed], [taken], temperature=temperature)
+    scores = scorer.item_scores(states, name, [taken])[0].double().cpu().numpy()
     scores[closed] = -np.inf
     right = first_targets(held, user)
     listed = ranking.index.tolist()

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .. import __version__
-from ..evaluation.protocols import Phrasing
+from ..evaluation.cases import check_cases, read_cases
+from ..evaluation.held_out import Phrasing
+from ..evaluation.report import write_report
+from ..evaluation.results import HeldOutPart, cases_file, read_results, results_file
 from ..files import whole, write_text
-from .cases import check_cases, read_cases
 from .evaluate import Evaluation, Progress, evaluate
-from .report import write_report
-from .results import HeldOutPart, cases_file, read_results, results_file
 
 
 def write(run: Path, part: HeldOutPart, found: Evaluation) -> list[Path]:

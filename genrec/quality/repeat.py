@@ -9,12 +9,12 @@ import numpy as np
 import polars as pl
 
 from ..errors import DataError, RunError
-from ..evaluation.protocols import Phrasing
-from ..training.config import FinetuneConfig, aligned_with, read_config
-from .cases import as_json, case_metrics
+from ..evaluation.cases import as_json, case_metrics
+from ..evaluation.held_out import Phrasing
+from ..evaluation.results import HeldOutPart, headline, with_interval
+from ..run.config import FinetuneConfig, aligned_with, read_config
 from .evaluate import Evaluation, Progress
 from .record import measured_once
-from .results import HeldOutPart, headline, with_interval
 
 Kind = Literal["seed", "fold"]
 

@@ -12,22 +12,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.store import copy_store
 from ..errors import DataError, RunError, UnavailableError, UnknownNameError
 from ..evaluation.metrics import ranking_metrics
-from ..evaluation.protocols import Ranked, scored_again
+from ..evaluation.reading import Ranked, scored_again
 from ..files import write_text
-from ..inference.engine import Engine
-from ..model.adapter import MANIFEST, Manifest, continue_from, file_hash, read_manifest
 from ..model.batching import Batch
-from ..model.recmodel import RecModel
-from .config import ALIGNED, AlignConfig, FinetuneConfig, config_yaml, load_data, read_aligned, read_config
+from ..run.adapter import continue_from
+from ..run.config import ALIGNED, AlignConfig, FinetuneConfig, config_yaml, read_aligned, read_config
+from ..run.data import load_data
+from ..run.manifest import MANIFEST, Manifest, file_hash, read_manifest
+from ..scoring.scorer import Scorer
+from ..store.connect import copy_store
 from .dpo import PreferenceTrainer, log_probabilities
-from .finetune import calibrate, disk_errors, fit_outcomes, fit_questions, headline, read, task_metrics, write_run
+from .finetune import disk_errors
+from .finish import write_run
 from .preferences import PreferenceBatches, PreferenceRow, chosen_later, preference_rows
 from .prepare import Prepared, Progress, Say, prepare
 from .start import build_model
 from .trainer import AVERAGED, Teller, best_step, checkpoints, history_of, load_trainable, patience_spent
+from .validate import calibrate, fit_outcomes, fit_questions, headline, read, task_metrics
 
 if TYPE_CHECKING:
     from trl.trainer.dpo_config import DPOConfig
@@ -80,21 +83,21 @@ def align(config: AlignConfig, say: Say, progress: Progress | None = None) -> Al
         raise RunError(
             f"{run} was trained on from {finetuned.resume_from}; align a run that was trained from the start"
         )
-    prepared, model = prepared_again(run, manifest, finetuned, progress)
+    prepared, scorer = prepared_again(run, manifest, finetuned, progress)
     found, owner = choices(config, prepared, say, progress)
-    batches = PreferenceBatches(found, owner, finetuned.batch_tokens, config.seed, model.split)
+    batches = PreferenceBatches(found, owner, finetuned.batch_tokens, config.seed, scorer.model.split)
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         write_text(out / ALIGNED, json.dumps(record, indent=1))
-        step, before, after = train(config, finetuned, prepared, model, batches, out, say, progress)
+        step, before, after = train(config, finetuned, prepared, scorer, batches, out, say, progress)
         write_text(out / ALIGNED, json.dumps(record | {"step": step, "before": before, "after": after}, indent=1))
         aligned = Aligned(out, step, before, after, config.out is not None or after["criterion"] > before["criterion"])
         if aligned.written:
             write_text(out / "config.yaml", config_yaml(finetuned))
             if not (out / "store.db").exists():
                 copy_store(run / "store.db", out / "store.db")
-            calibration = calibrate(finetuned, prepared, Engine(model), progress)
-            write_run(finetuned, prepared, model, calibration, out, say, progress, {"align": record["options"]})
+            calibration = calibrate(finetuned, prepared, scorer, progress)
+            write_run(finetuned, prepared, scorer, calibration, out, say, progress, {"align": record["options"]})
     return aligned
 
 
@@ -165,8 +168,8 @@ def kept_record(out: Path, run: Path, record: Mapping[str, Any]) -> dict[str, An
 
 def prepared_again(
     run: Path, manifest: Manifest, config: FinetuneConfig, progress: Progress | None
-) -> tuple[Prepared, RecModel]:
-    """The run's data and its model, which trains on; raises RunError where either is not what it was."""
+) -> tuple[Prepared, Scorer]:
+    """The run's data and its model and counts, which train on; raises RunError where either is not what it was."""
     datasets = load_data(config)
     for dataset in datasets:
         if manifest.fingerprints.get(dataset.name) != dataset.fingerprint:
@@ -178,8 +181,8 @@ def prepared_again(
     if prepared.vocabulary != manifest.vocabulary:
         raise RunError(f"{run} was trained on other tasks than its task files hold now; train it anew first")
     model = build_model(plain, prepared, config.seed)  # then filled with what the run learned
-    continue_from(model, run / "adapter")
-    return replace(prepared, text_encoder=manifest.text_encoder), model
+    scorer = Scorer(model, continue_from(model, run / "adapter"))
+    return replace(prepared, text_encoder=manifest.text_encoder), scorer
 
 
 def choices(
@@ -215,7 +218,7 @@ def choices(
 # --- training -----------------------------------------------------------------------------------------------------
 
 
-def measured(config: FinetuneConfig, prepared: Prepared, engine: Engine, progress: Progress | None) -> dict[str, float]:
+def measured(config: FinetuneConfig, prepared: Prepared, scorer: Scorer, progress: Progress | None) -> dict[str, float]:
     """Metrics of the validation part as the model would be served, and `criterion`, the number that is maximised.
 
     The weights of the neighbours and the calibration are fitted first, as they would be: those of another step would
@@ -223,15 +226,15 @@ def measured(config: FinetuneConfig, prepared: Prepared, engine: Engine, progres
     of the cases whose held-out item was chosen. Where a data set also asks for items that were passed over, NDCG of all
     cases falls as preferences are learned. What is not defined is left out.
     """
-    engine.refresh()
+    scorer.refresh()
     found: dict[str, float] = {}
     of_chosen = []
     for corpus in prepared.corpora:
         name = corpus.dataset.name
-        reading = read(config, prepared, engine, corpus, "valid", config.valid_tokens, progress)
-        if reading.ranked is not None and engine.model.rows_of(name).neighbours is not None:
-            fit_questions(engine, name, reading, config.seed)
-            reading = scored_again(engine, corpus, reading)
+        reading = read(config, prepared, scorer, corpus, "valid", config.valid_tokens, progress)
+        if reading.ranked is not None and scorer.counts[name].neighbours is not None:
+            fit_questions(scorer, name, reading, config.seed)
+            reading = scored_again(scorer, corpus, reading)
         for task, values in task_metrics(corpus, reading, fit_outcomes(corpus, reading)).items():
             found |= {f"{name}/{task}/{k}": float(v) for k, v in values.items()}
         if reading.ranked is not None and (ranks := ranks_of_chosen(reading.ranked, chosen_later(corpus, "valid"))):
@@ -259,7 +262,7 @@ def train(
     config: AlignConfig,
     finetuned: FinetuneConfig,
     prepared: Prepared,
-    model: RecModel,
+    scorer: Scorer,
     batches: PreferenceBatches,
     out: Path,
     say: Say,
@@ -272,16 +275,15 @@ def train(
     root = out / "checkpoints"
     root.mkdir(exist_ok=True)
     os.chmod(root, 0o700)
-    engine = Engine(model)
     done = checkpoints(root)
     args = arguments(config, finetuned, root, len(batches.plan), fresh=not done)
     batches.repeat(config.epochs)
     trainer = PreferenceTrainer(
-        model,
+        scorer.model,
         args,
         batches,
-        lambda: measured(finetuned, prepared, engine, progress),
-        engine=engine,
+        lambda: measured(finetuned, prepared, scorer, progress),
+        engine=scorer,
         lr=config.lr,
         row_lr=ROW_RATE * config.lr,
         weight_decay=0.0,
@@ -295,11 +297,11 @@ def train(
         say(f"resuming from step {done[-1][0]} of {len(batches)}")
     over = bool(done) and (done[-1][0] >= len(batches) or patience_spent(history, finetuned.patience))
     if not over:  # else it was stopped while the run was being finished, or asks for what was not better
-        batches.reference = references(engine, batches, progress)
+        batches.reference = references(scorer, batches, progress)
         trainer.train(resume_from_checkpoint=str(done[-1][1]) if done else None)
         history = trainer.state.log_history
     best = best_step(history)
-    load_trainable(model, root / f"checkpoint-{best}" / AVERAGED)
+    load_trainable(scorer.model, root / f"checkpoint-{best}" / AVERAGED)
     say(f"keeping step {best}, the best of the validations")
     return best, validated(history, 0), validated(history, best)
 
@@ -346,14 +348,14 @@ def arguments(config: AlignConfig, finetuned: FinetuneConfig, root: Path, per_ep
 
 
 @torch.no_grad()
-def references(engine: Engine, batches: PreferenceBatches, progress: Progress | None) -> list[Tensor]:
+def references(scorer: Scorer, batches: PreferenceBatches, progress: Progress | None) -> list[Tensor]:
     """Log-probabilities of every batch of the plan by the model as it is, on the CPU."""
-    engine.model.eval()
+    scorer.model.eval()
     found = []
     for number in range(len(batches.plan)):
-        fields = {k: v.to(engine.model.device) for k, v in batches.batch(number).items()}
+        fields = {k: v.to(scorer.model.device) for k, v in batches.batch(number).items()}
         rejected = fields.pop("rejected")
-        found.append(log_probabilities(engine, Batch.from_fields(fields), rejected).cpu())
+        found.append(log_probabilities(scorer, Batch.from_fields(fields), rejected).cpu())
         if progress is not None:
             progress("reference", number + 1, len(batches.plan), {})
     return found

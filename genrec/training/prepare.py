@@ -8,24 +8,20 @@ from typing import Any
 import torch
 
 from ..data.dataset import Dataset
+from ..data.fetch import cache_folder
 from ..errors import DataError, UnknownNameError
-from ..model.backbone import (
-    Backbone,
-    BackboneSource,
-    cache_folder,
-    events_that_fit,
-    load_backbone,
-    load_encoder,
-    word_count,
-)
+from ..model.backbone import Backbone, events_that_fit, load_backbone, load_encoder, word_count
 from ..model.item_rows import item_texts
+from ..model.source import BackboneSource
 from ..model.text_encoder import encode_texts
-from ..tasks.questions import RowOptions
-from ..tasks.rows import Corpus, build_corpus, first_token, offered_tasks, plain_encoder, vocabulary_of
-from ..tasks.rowstore import load_rows
-from ..tasks.task import Task, load_tasks
+from ..rows.corpus import Corpus, build_corpus, first_token, offered_tasks, plain_encoder, vocabulary_of
+from ..rows.stored import load_rows
+from ..rows.window import RowOptions
+from ..run.config import BLOCKS, FinetuneConfig, task_weights
+from ..run.data import load_data
+from ..tasks.task import Task
+from ..tasks.taskfile import load_tasks
 from ..tasks.vocabulary import Vocabulary
-from .config import BLOCKS, FinetuneConfig, load_data, task_weights
 from .plan import RowIndex, index_rows
 
 Say = Callable[[str], None]

@@ -8,17 +8,19 @@ from typing import Any
 
 import polars as pl
 
-from ..data import store as stores
+from .. import store as stores
 from ..data.grown import later_events, with_items
 from ..errors import DataError, RunError
-from ..evaluation.calibration import Calibration
 from ..files import whole, write_text
-from ..inference.engine import Engine
-from ..model.adapter import MANIFEST, Manifest, check_files, continue_from, read_manifest, read_tasks
 from ..model.recmodel import RecModel
-from ..tasks.rows import Corpus
-from .collaborative import find_effects, find_neighbours
-from .config import LATER, LATER_ITEMS, FinetuneConfig, before, flag, load_data, read_config, run_folder
+from ..rows.corpus import Corpus
+from ..run.adapter import continue_from, read_tasks
+from ..run.config import FinetuneConfig, flag, read_config, run_folder
+from ..run.data import LATER, LATER_ITEMS, before, load_data
+from ..run.manifest import MANIFEST, Manifest, check_files, read_manifest
+from ..scoring.calibration import Calibration
+from ..scoring.fit import find_effects, find_neighbours
+from ..scoring.scorer import Counts, Scorer
 
 ENOUGH = 1_000  # events of validation from which weights and temperatures are fitted anew
 SLOWER = 0.3  # learning rates over those of the run before, which was trained from the start
@@ -107,15 +109,16 @@ def looks_ahead(run: Path, dataset: str) -> set[str]:
     return {t.name for t in tasks.values() if t.horizon_days is not None or t.unit == "user_time"}
 
 
-def take_over(config: FinetuneConfig, model: RecModel) -> None:
-    """What the run before has learned, into a model of the grown data; raises RunError where it does not fit."""
+def take_over(config: FinetuneConfig, model: RecModel) -> dict[str, Counts]:
+    """Put the weights of the parent run into a model of the grown data, and return its counts, grown as well; raises
+    RunError where they do not fit."""
     assert config.resume_from is not None
     run = Path(config.resume_from)
     manifest, ours = read_manifest(run / "adapter"), model.vocabulary
     theirs = [(g.dataset, g.name, g.words) for g in manifest.vocabulary.groups]
     if theirs != [(g.dataset, g.name, g.words) for g in ours.groups]:
         raise RunError(f"{run} was trained on other tasks or answers than there are now; train it anew")
-    continue_from(model, run / "adapter")
+    return continue_from(model, run / "adapter")
 
 
 def learn(out: Path) -> None:
@@ -129,19 +132,18 @@ def few(corpus: Corpus) -> bool:
     return corpus.events is None or int((corpus.events.part == 1).sum()) < ENOUGH
 
 
-def fitted_before(config: FinetuneConfig, corpus: Corpus, engine: Engine) -> dict[str, Calibration]:
+def fitted_before(config: FinetuneConfig, corpus: Corpus, scorer: Scorer) -> dict[str, Calibration]:
     """The calibration of the run before; neighbours and effects are of all that is known now, with its weights."""
     assert config.resume_from is not None
     name = corpus.dataset.name
     manifest = read_manifest(Path(config.resume_from) / "adapter")
     if corpus.events is not None and corpus.dataset.items.height and config.collaborative:
-        rows = engine.model.rows_of(name)
-        old = rows.neighbours
+        counts = scorer.counts[name]
         effects = find_effects(corpus)
-        rows.effects = effects and effects.to(engine.model.device)
-        if old is not None:
-            rows.neighbours = find_neighbours(corpus).to(engine.model.device)
-            rows.neighbours.weight.copy_(old.weight)
-            rows.neighbours.seen.copy_(old.seen)
+        counts.effects = effects and effects.to(scorer.model.device)
+        if (old := counts.neighbours) is not None:
+            counts.neighbours = find_neighbours(corpus).to(scorer.model.device)
+            counts.neighbours.weight.copy_(old.weight)
+            counts.neighbours.seen.copy_(old.seen)
     own = {k: v for k, v in manifest.calibration.items() if k.startswith(f"{name}/")}
     return {k: Calibration.from_json(v) for k, v in own.items()}

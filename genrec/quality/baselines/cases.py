@@ -6,15 +6,11 @@ import numpy as np
 import polars as pl
 
 from ...data.dataset import Part
-from ...evaluation.protocols import first_targets, held_basket, held_out, sampled, user_cases
-from ...tasks.questions import (
-    ItemSampler,
-    Window,
-    asked_ends,
-    candidate_items,
-    cutoff,
-)
-from ...tasks.rows import PARTS, Corpus, Events, select
+from ...evaluation.held_out import first_targets, held_basket, held_out, sampled, user_cases
+from ...rows.arrays import PARTS, Events, select
+from ...rows.corpus import Corpus
+from ...rows.lookahead import ItemSampler, candidate_items, cutoff
+from ...rows.window import Window, asked_ends
 from ...tasks.task import Task
 
 MOST = 10_000  # validation cases by which settings are chosen

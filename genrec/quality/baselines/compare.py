@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 
 from ...evaluation.bootstrap import mean_intervals, metric_intervals
-from ...evaluation.calibration import Calibration
-from ...evaluation.protocols import LONGEST, NEXT_ITEM, Outcomes, Reading
-from ...tasks.rows import Corpus
-from ..cases import Measure, Metrics, as_json, measure_of, plain_ece, rank_values, user_aucs
+from ...evaluation.cases import Measure, Metrics, as_json, measure_of, plain_ece, rank_values, user_aucs
+from ...evaluation.held_out import NEXT_ITEM
+from ...evaluation.reading import LONGEST, Outcomes, Reading
+from ...rows.corpus import Corpus
+from ...scoring.calibration import Calibration
 from .models import Predicted
 
 SHOWN = ("ndcg@10", "hr@10", "rmse", "mae", "auc", "user_auc", "log_loss", "accuracy", "macro_f1")  # in the tables

@@ -14,9 +14,12 @@ import polars as pl
 
 from ...data.dataset import Part
 from ...evaluation import metrics
-from ...evaluation.calibration import fit_outcome
-from ...tasks.rows import DAY, Corpus
-from ...tasks.task import Task, pieces, task_rows
+from ...rows.arrays import DAY
+from ...rows.corpus import Corpus
+from ...scoring.calibration import fit_outcome
+from ...tasks.labels import task_rows
+from ...tasks.task import Task
+from ...tasks.templates import pieces
 from .cases import Pairs
 
 DAMPING = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)

@@ -15,9 +15,11 @@ import polars as pl
 
 from ...data.dataset import Part
 from ...data.fetch import cache_folder
-from ...evaluation.protocols import LONGEST, NEXT_ITEM
-from ...tasks.questions import answered_texts
-from ...tasks.rows import PARTS, Corpus, select
+from ...evaluation.held_out import NEXT_ITEM
+from ...evaluation.reading import LONGEST
+from ...rows.arrays import PARTS, select
+from ...rows.corpus import Corpus
+from ...rows.texts import answered_texts
 from ...tasks.task import Task
 from . import environment, models
 from .cases import (
