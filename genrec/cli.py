@@ -6,6 +6,7 @@ Heavy imports happen inside the commands, so that `genrec --help` answers at onc
 import argparse
 import contextlib
 import errno
+import functools
 import gc
 import json
 import logging
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from . import __version__
 from .errors import DataError, GenrecError, RunError, UnknownNameError
 from .files import whole
+from .progress import Progress
 
 if TYPE_CHECKING:
     import polars as pl
@@ -114,27 +116,21 @@ def align(args: argparse.Namespace) -> None:
 
 
 @contextlib.contextmanager
-def progress_bar() -> Iterator[Callable[[str, int, int, Mapping[str, float]], None]]:
+def progress_bar() -> Iterator[Progress]:
     """A bar with an ETA on stderr for each stage; a line every half minute where stderr is no terminal."""
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
 
     console = Console(stderr=True)
     left = (TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[loss]}"))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), *left)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with Bars(*columns, console=console, disable=not console.is_terminal) as bar:
         bars: dict[str, Any] = {}  # the bar, first step and start of each stage that is under way
         began: dict[str, tuple[int, float]] = {}
         shown = time.monotonic()
 
-        def progress(stage: str, done: int, total: int, latest: Mapping[str, float]) -> None:
+        def report(stage: str, done: int, total: int, latest: Mapping[str, float]) -> None:
             nonlocal shown
             loss = f"loss {latest['loss']:.3f}" if "loss" in latest else ""
             now = time.monotonic()
@@ -149,7 +145,7 @@ def progress_bar() -> Iterator[Callable[[str, int, int, Mapping[str, float]], No
             if done >= total:
                 bar.remove_task(bars.pop(stage))
 
-        yield progress
+        yield Progress(report)
 
 
 def evaluate_options(parser: Parser) -> None:
@@ -184,21 +180,38 @@ def part_option(parser: Parser) -> None:
 
 def evaluate(args: argparse.Namespace) -> None:
     """Measure every task of a run on its held-out part, with intervals; several seeds or folds on request."""
-    from .quality.evaluate import evaluate as measure
-    from .quality.evaluate import summary
-    from .quality.record import write
-    from .quality.repeat import repeated, runs_of, train
-    from .quality.repeat import summary as summary_of_runs
+    from .baselines.compare import rivals_of
+    from .evaluation.evaluate import Evaluation
+    from .evaluation.evaluate import evaluate as measure
+    from .evaluation.record import measured_once, write
+    from .evaluation.summary import summary
+    from .recommender.latency import latency_of
+    from .run.loaded import load_run
+    from .training.repeat import repeated, runs_of, train
+    from .training.repeat import summary as summary_of_runs
 
     run = Path(args.run)
     again = runs_of(run, args.seeds, args.folds) if repeats(args) else []
     if again:
         say(f"{len(again)} runs, of which {sum(not r.finished for r in again)} are to be trained")
     with progress_bar() as progress:
-        found = measure(run, part=args.part, phrasings=args.phrasing, progress=progress, baselines=args.baselines)
+
+        def measured(folder: Path, baselines: bool = False) -> Evaluation:
+            loaded = load_run(folder)
+            return measure(
+                loaded,
+                part=args.part,
+                phrasings=args.phrasing,
+                progress=progress,
+                rivals=rivals_of if baselines else None,
+                latency=latency_of(loaded),
+            )
+
+        found = measured(run, args.baselines)
         found.results["commands"].append(args.command_line)
         train(again, say, progress)
-        found.results.update(repeated(again, found, args.part, args.phrasing, progress))
+        once = functools.partial(measured_once, part=args.part, phrasings=args.phrasing, measure=measured)
+        found.results.update(repeated(again, found, args.phrasing, once))
     paths = write(run, args.part, found)
     if args.json:
         show_json(found.results)
@@ -371,7 +384,7 @@ def recommend(args: argparse.Namespace) -> None:
             recommender.all_users(args.dataset) if args.users == "all" else read_ids(Path(args.users), ["user_id"])[0]
         )
         with progress_bar() as progress:
-            found = recommender.recommend(users, **common, progress=lambda n, total: progress("users", n, total, {}))
+            found = recommender.recommend(users, **common, progress=progress.stage("users"))
         warn(found.warnings)
         write_table(found.frame, args.out)
         say(f"{found.frame.height:,} rows for {len(users):,} users in {args.out}")
@@ -605,10 +618,11 @@ def serve_options(parser: Parser) -> None:
 def serve(args: argparse.Namespace) -> None:
     """Serve a run: OpenAI-compatible, REST, MCP and a web page."""
     from .options import from_namespace
+    from .run.folder import Run
     from .serving.config import ServeConfig
 
     config = from_namespace(ServeConfig, args)
-    check_run(config.run)
+    Run(Path(config.run)).check()
     if args.log:
         log_requests()
     with no_collection():
@@ -640,10 +654,11 @@ def mcp_options(parser: Parser) -> None:
 def mcp(args: argparse.Namespace) -> None:
     """Answer the Model Context Protocol on stdin and stdout: tools to recommend, rank, predict, search and explain."""
     from .options import from_namespace
+    from .run.folder import Run
     from .serving.config import ServeConfig
 
     config = from_namespace(ServeConfig, args)
-    check_run(config.run)
+    Run(Path(config.run)).check()
     from .serving.mcp_server import client_config, run_stdio
 
     if args.print_config:
@@ -657,9 +672,9 @@ MCP_OPTIONS = ("run", "record_events", "store", "quantize", "allow_backbone_mism
 
 def check_run(run: str) -> None:
     """Say at once what is no finished run."""
-    from .recommender import check_run as check
+    from .run.folder import Run
 
-    check(Path(run))
+    Run(Path(run)).check()
 
 
 # --- tasks, data, doctor ------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ from genrec.model.backbone import load_backbone
 from genrec.model.batching import batches_by_length
 from genrec.model.item_rows import ItemRows
 from genrec.model.recmodel import RecModel
-from genrec.recommender import CHUNK, Recommender
+from genrec.recommender.recommender import CHUNK, Recommender
 from genrec.rows.corpus import header_columns
 from genrec.rows.row import Row, read_at
 from genrec.run.adapter import load_adapter, save_adapter

@@ -8,8 +8,9 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 # In the order that data walks through them: a room imports from itself and from rooms before it (tests/test_house.py).
 ROOMS = (
-    *("errors", "options", "files", "sql", "data", "tasks", "rows", "store", "catalogue", "model", "scoring"),
-    *("language", "run", "evaluation", "training", "recommender", "quality", "doctor", "ask", "serving", "cli"),
+    *("errors", "options", "files", "progress", "turns", "sql", "data", "tasks", "rows", "store", "catalogue", "model"),
+    *("scoring", "language", "run", "evaluation", "training", "baselines", "recommender", "doctor", "ask"),
+    *("serving", "cli"),
     "__main__",
 )
 BLOCK = re.compile(r"(<!-- file map, written by scripts/docs.py -->\n```\n)(.*?)(```\n)", re.DOTALL)

@@ -24,6 +24,7 @@ from genrec.data.dataset import Dataset
 from genrec.errors import RunError
 from genrec.evaluation.reading import Ranked
 from genrec.model.batching import Batch, collate
+from genrec.progress import Progress
 from genrec.recommender import Recommender
 from genrec.rows.arrays import select
 from genrec.rows.corpus import Corpus, build_corpus, offered_tasks, vocabulary_of
@@ -324,7 +325,7 @@ def test_an_interrupted_alignment_goes_on_to_the_same_weights(
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        align(config, quiet, stop)
+        align(config, quiet, Progress(stop))
     assert list((tmp_path / "out" / "checkpoints").glob("checkpoint-*"))
     with pytest.raises(RunError, match="the same `genrec align` command"):
         Recommender.load(tmp_path / "out")
@@ -366,7 +367,7 @@ def test_errors_say_what_is_wrong(
         return capsys.readouterr().err
 
     run = str(taste_run)
-    assert f"{tmp_path / 'no'} is no folder" in refused(str(tmp_path / "no"))
+    assert f"there is no run folder {tmp_path / 'no'}" in refused(str(tmp_path / "no"))
     assert "is not a finished run" in refused(str(tmp_path))
     assert "is RUN itself" in refused(run, "--out", run)
     full = tmp_path / "full"

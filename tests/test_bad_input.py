@@ -118,7 +118,7 @@ def test_tasks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = good[: good.index("unit: event")].count("\n") + 1
     refused(capsys, ["tasks", "check", str(task)], f"mine.yaml:{line}", "evnt", "event")
     task.write_text(good.replace('"no", "yes"', "no, yes"))
-    refused(capsys, ["tasks", "check", str(task)], "mine.yaml:8", "true or false in YAML")
+    refused(capsys, ["tasks", "check", str(task)], "mine.yaml:7", "true or false in YAML")
     refused(capsys, finetune(tmp_path, GOOD, "--tasks", str(task)), "mine.yaml")
     assert not (tmp_path / "run").exists()
 

@@ -19,13 +19,13 @@ sys.path.insert(0, str(ROOT / "scripts"))
 from file_map import ROOMS, first_sentence, with_file_map  # noqa: E402
 
 PACKAGE = ROOT / "genrec"
-LARGE = {"genrec.ask.answer", "genrec.ask.understand", "genrec.cli", "genrec.recommender"} | {
+LARGE = {"genrec.ask.answer", "genrec.ask.understand", "genrec.cli", "genrec.recommender.recommender"} | {
     f"genrec.serving.{name}" for name in ("openai_api", "recommender_api")
 }  # to be taken apart
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 HEAVY = {"torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes"}
-HEAVY_ROOMS = {"model", "scoring", "language", "run", "evaluation", "training", "quality"}  # these load torch
+HEAVY_ROOMS = {"model", "scoring", "language", "run", "evaluation", "training", "baselines"}  # these load torch
 
 
 def room(module: str) -> str | None:

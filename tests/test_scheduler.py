@@ -13,7 +13,7 @@ import pytest
 from genrec.errors import UnknownNameError
 from genrec.recommender import Recommender
 from genrec.scoring.scheduler import QueueFullError, Scheduler, SharedScorer
-from genrec.scoring.turns import pause
+from genrec.turns import pause
 
 FAR = 1e9  # a deadline that does not come
 

@@ -21,9 +21,10 @@ from hypothesis import strategies as st
 from polars.testing import assert_series_equal
 
 from genrec import sql
+from genrec.catalogue.where import where_mask
 from genrec.cli import main
 from genrec.errors import DataError, GenrecError, TaskError, UnknownNameError
-from genrec.recommender import Recommender, where_mask
+from genrec.recommender import Recommender
 from genrec.sql import syntax
 from genrec.tasks.labels import labels, selected
 from genrec.tasks.taskfile import load_task, shipped_tasks

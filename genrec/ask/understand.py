@@ -769,7 +769,7 @@ class Reader:
         self, index: TitleIndex, text: str, reading: Reading, lo: int, hi: int, common: frozenset[str]
     ) -> tuple[int, int, Match] | None:
         """The words inside lo..hi, an unexplained one among them, that a title fits best."""
-        from ..scoring.turns import pause
+        from ..turns import pause
 
         words = reading.words
         best: tuple[float, int, int, Match] | None = None

@@ -1,20 +1,21 @@
 """What the model makes of a part: ranks, scores and features of every held-out case."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
 
-from ..data.dataset import Part
+from ..data.dataset import Part as SplitPart
 from ..evaluation import metrics
+from ..progress import Stage
 from ..rows.arrays import Events
 from ..rows.corpus import Corpus
 from ..rows.texts import text_rows
 from ..scoring.calibration import TEMPERATURES, Calibration, item_losses
 from ..scoring.engine import States
 from ..scoring.features import asks_list, features_of
-from ..scoring.scorer import Scorer
+from ..scoring.scorer import PARTS, Part, Scorer
 from ..tasks.task import Task
 from .held_out import (
     END,
@@ -30,7 +31,6 @@ from .held_out import (
     writers_of,
 )
 
-Progress = Callable[[int, int], None]
 LONGEST = 20  # items of a list that are kept
 CASES = 256  # scored at a time
 
@@ -110,11 +110,11 @@ class Baskets:
 def read_part(
     scorer: Scorer,
     corpus: Corpus,
-    part: Part,
+    part: SplitPart,
     max_events: int,
     max_users: int | None = None,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Stage | None = None,
     phrasing: Phrasing = "served",
 ) -> Reading:
     """Every task of a data set on a part, one forward pass per user; `max_users` users and texts are drawn by seed.
@@ -216,10 +216,11 @@ def ranked_states(
     targets: list[np.ndarray],
     histories: list[np.ndarray],
     states: States,
+    parts: Sequence[Part] = PARTS,
 ) -> Ranked:
-    """Ranks of each case's targets in the whole catalogue."""
+    """Ranks of each case's targets in the whole catalogue, by the scores of some parts."""
     removed, kept, lists = [], [], []
-    for own, wanted, seen in scored(scorer, dataset, states, targets, histories):
+    for own, wanted, seen in scored(scorer, dataset, states, targets, histories, parts):
         kept.append(metrics.target_ranks(own, wanted))
         own[seen] = -np.inf
         removed.append(metrics.target_ranks(own, wanted))
@@ -228,12 +229,17 @@ def ranked_states(
 
 
 def scored(
-    scorer: Scorer, dataset: str, states: States, targets: list[np.ndarray], histories: list[np.ndarray]
+    scorer: Scorer,
+    dataset: str,
+    states: States,
+    targets: list[np.ndarray],
+    histories: list[np.ndarray],
+    parts: Sequence[Part] = PARTS,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Scores (items,), targets and seen items of each case."""
     for start in range(0, len(targets), CASES):
         part = slice(start, start + CASES)
-        scores = scorer.item_scores(states[part], dataset, histories[part]).cpu().numpy()
+        scores = scorer.item_scores(states[part], dataset, histories[part], parts=parts).cpu().numpy()
         for own, wanted, history in zip(scores, targets[part], histories[part], strict=True):
             yield own, wanted, history[history >= 0]
 
@@ -266,12 +272,12 @@ def baskets_of(visible: Events, states: States, cases: list[Case]) -> Baskets:
     return Baskets(states, histories, given, [np.asarray([case.answer]) for case in cases])
 
 
-def given_ranks(scorer: Scorer, corpus: Corpus, baskets: Baskets) -> np.ndarray:
-    """Ranks of the missing items, the given ones removed."""
-    ranks = []
+def given_ranks(scorer: Scorer, corpus: Corpus, baskets: Baskets, parts: Sequence[Part] = PARTS) -> np.ndarray:
+    """Ranks of the missing items, the given ones removed, by the scores of some parts."""
+    ranks, name = [], corpus.dataset.name
     for start in range(0, len(baskets.given), CASES):
         part = slice(start, start + CASES)
-        scores = scorer.item_scores(baskets.states[part], corpus.dataset.name, baskets.histories[part], "basket")
+        scores = scorer.item_scores(baskets.states[part], name, baskets.histories[part], "basket", parts)
         for own, given, target in zip(scores.cpu().numpy(), baskets.given[part], baskets.targets[part], strict=True):
             own[list(given)] = -np.inf
             ranks.append(int(metrics.target_ranks(own, target)[0]))

@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from ..errors import RunError
 from ..evaluation import plots
 from ..files import one_line, read_json, write_text
 from ..options import arguments
-from ..run.config import FinetuneConfig, read_config
+from ..run.folder import MANIFEST, Run
 from .results import headline, read_log, read_results, results_file
 
 REPORT = "report.html"
@@ -50,9 +50,9 @@ def report(run: Path) -> str:
     import jinja2
 
     results = read_results(run, "test")
-    config = FinetuneConfig(**read_config(run / "config.yaml"))  # type: ignore[arg-type]
+    config = replace(Run(run).config(), out=None)
     log = read_log(run)
-    manifest = read_json(run / "adapter" / "genrec.json", TypeAdapter(_Adapter))
+    manifest = read_json(Run(run).adapter / MANIFEST, TypeAdapter(_Adapter))
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 
 from ..errors import RunError
 from ..files import checked_json, one_line, shown
+from ..run.folder import Run
 
 VERSION = 1  # of results.json
 KEYS = ("genrec", "run", "commands", "part", "versions", "datasets")  # of results.json
@@ -112,7 +113,7 @@ def read_results(run: Path, part: str) -> dict[str, Any]:
 
 def read_log(run: Path) -> list[dict[str, float]]:
     """The losses and validations of a training, by step; raises RunError where they cannot be read."""
-    path = run / "metrics.jsonl"
+    path = Run(run).log
     kind = TypeAdapter(dict[str, int | float])
     found = []
     try:

@@ -9,7 +9,7 @@ import torch
 from transformers import DynamicCache, TextStreamer
 
 from ..model.backbone import Backbone
-from ..scoring.turns import in_turns, pause
+from ..turns import in_turns, pause
 
 PENALTY = 1.1  # small models repeat themselves
 READ = 1_024  # tokens of a chat at most: its oldest messages, and the beginning of a long one, are left out

@@ -25,13 +25,13 @@ from ..scoring.scorer import Counts
 from ..tasks.task import Task
 from ..tasks.taskfile import load_task
 from ..tasks.vocabulary import Vocabulary
+from .folder import MANIFEST
 from .lora import clean_adapter_config, merged, read_lora_config, with_lora
 from .manifest import (
     CATALOGUE,
     COUNTS,
     LORA,
     LORA_CONFIG,
-    MANIFEST,
     ROWS,
     Manifest,
     check_files,

@@ -1,17 +1,16 @@
 """Options of a training as they are given, and as a run's config.yaml holds them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import yaml
-from pydantic import TypeAdapter
 
 from ..data.load import DataOptions
 from ..data.source import check_url, is_url, source_name
 from ..errors import DataError, UnknownNameError
-from ..files import read_json, read_yaml, shown
+from ..files import read_yaml, shown
 from ..options import option
 
 LOCAL = (
@@ -27,7 +26,6 @@ DATA_OPTIONS = (
     *("items", "users", "column", "title", "bad_rows", "missing", "duplicates", "k_core"),
     *("split", "folds", "fold", "days", "seed"),
 )  # what decides how data is read
-ALIGNED = "align.json"  # in the folder of an aligned run: which run it was, the options, and what validation said
 BLOCKS = 6  # of the backbone at most, unless --layers says otherwise
 
 
@@ -176,44 +174,6 @@ class AlignConfig:
     def folder(self) -> Path:
         """Where the aligned run goes."""
         return Path(self.out or f"{Path(self.run)}-aligned")
-
-
-def aligned_with(run: Path) -> AlignConfig | None:
-    """The options that a run was aligned with; None for one that was not."""
-    if not (run / ALIGNED).is_file():
-        return None
-    found = read_aligned(run)
-    options = {k: tuple(v) if isinstance(v, list) else v for k, v in found["options"].items()}
-    return AlignConfig(run=found["run"], out=str(run), **options)  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True)
-class _AlignOptions:
-    """The options of an alignment as align.json holds them."""
-
-    dataset: list[str]
-    beta: float
-    rejected: int
-    epochs: int
-    lr: float
-    seed: int
-
-
-@dataclass(frozen=True)
-class _Aligned:
-    """What align.json says of an alignment: step, before and after once it is done."""
-
-    run: str
-    manifest: str
-    options: _AlignOptions
-    step: int | None = None
-    before: Mapping[str, float] | None = None
-    after: Mapping[str, float] | None = None
-
-
-def read_aligned(run: Path) -> dict[str, Any]:
-    """What a run's align.json says; raises RunError where it cannot be read."""
-    return asdict(read_json(run / ALIGNED, TypeAdapter(_Aligned)))
 
 
 def flag(name: str) -> str:

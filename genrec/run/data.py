@@ -14,9 +14,9 @@ from ..data.load import fingerprint, load_dataset
 from ..data.named import expand
 from ..errors import DataError
 from ..files import read_json, read_parquet
-from .config import FinetuneConfig, read_config, run_folder
+from .config import FinetuneConfig, run_folder
+from .folder import Run
 
-LATER, LATER_ITEMS = "later.parquet", "later_items.json"  # in a run's folder: what came since the run before it
 REPLAYED = 0.5  # share of the users whose earlier history is learned again with what came later
 
 
@@ -36,20 +36,19 @@ def load_data(config: FinetuneConfig) -> tuple[Dataset, ...]:
     return tuple(load_dataset(name, replace(options, cut=cut)) for name, cut in expand(config.names))
 
 
-def before(config: FinetuneConfig) -> FinetuneConfig:
-    """The options of the run that a run resumes from."""
+def parent_of(config: FinetuneConfig) -> Run:
+    """The run that a run trains on from."""
     assert config.resume_from is not None
-    found = read_config(Path(config.resume_from) / "config.yaml")
-    return FinetuneConfig(**found | {"out": config.resume_from})  # type: ignore[arg-type]
+    return Run(Path(config.resume_from))
 
 
 def grown_data(config: FinetuneConfig) -> tuple[Dataset, ...]:
-    """The data sets of the run that a run resumes from, with what `LATER` says that came since."""
-    file = run_folder(config) / LATER
-    later = read_parquet(file)
-    items = read_json(run_folder(config) / LATER_ITEMS, TypeAdapter(dict[str, list[dict[str, Any]]]))
+    """The data sets of the run that a run resumes from, with the events and items that came since."""
+    run = Run(run_folder(config))
+    later = read_parquet(run.later_events)
+    items = read_json(run.later_items, TypeAdapter(dict[str, list[dict[str, Any]]]))
     found = []
-    for dataset in load_data(before(config)):
+    for dataset in load_data(parent_of(config).config()):
         own = later.filter(pl.col("dataset") == dataset.name).drop("dataset")
         known = with_items(dataset, items.get(dataset.name, []))
         if "user_id" not in dataset.interactions.columns:  # texts alone: nothing comes later

@@ -14,10 +14,10 @@ from ..files import read_json, shown
 from ..model.backbone import Quantize
 from ..model.source import BackboneSource
 from ..tasks.vocabulary import ITEMS, Vocabulary
+from .folder import MANIFEST
 
 FORMAT = 5  # of an adapter; another format's answers would be wrong
 READABLE = (4, FORMAT)  # in format 4 the counts lie among the item rows
-MANIFEST = "genrec.json"
 ROWS = "item_rows.safetensors"
 COUNTS = "counts.safetensors"  # neighbours and effects, where there are any
 CATALOGUE = "catalogue.parquet"

@@ -11,7 +11,7 @@ from ..model.backbone import Backbone, load_encoder
 from ..model.item_rows import ItemRows, mean_words
 from ..model.text_encoder import encode_texts, to_width
 from ..rows.corpus import plain_encoder
-from ..scoring.turns import encoded, in_turns
+from ..turns import encoded, in_turns
 from .adapter import Adapter
 
 Vectors = Tensor  # of texts (texts, width), float32

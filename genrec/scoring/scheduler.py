@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from ..rows.row import Row
+from ..turns import JobGreenlet, Pause, StoppedError, in_job, pause, wait
 from .engine import FEW, States
 from .prefixes import LEAST
 from .scorer import PARTS, Part, Ranking, Scorer
-from .turns import JobGreenlet, Pause, StoppedError, in_job, pause, wait
 
 BATCH_TOKENS = 2_048  # read at a time: what waits longest is not kept waiting by much more than itself
 PIECE_TOKENS = 256  # of what one job reads at a time, while others wait

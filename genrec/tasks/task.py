@@ -64,6 +64,21 @@ class Task:
     text: str
     unread: tuple[str, ...]
 
+    @property
+    def gives_items(self) -> bool:
+        """Whether its answer is an item: a list."""
+        return self.answer.kind == "item"
+
+    @property
+    def is_yes_no(self) -> bool:
+        """Whether it has two answers, of which the second is yes."""
+        return len(self.answer.choices) == 2 and not self.answer.values
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether it asks what happens within its horizon."""
+        return self.horizon_days is not None
+
     @cached_property
     def fingerprint(self) -> str:
         """Hash of all that training rows are made of; phrasings that only people use, and the weight, are no part."""

@@ -22,15 +22,16 @@ from ..errors import RunError, UnavailableError
 from ..files import read_json, write_text
 from ..model.backbone import load_encoder
 from ..model.precision import describe_precision
+from ..progress import SILENT, Progress
 from ..run.config import FinetuneConfig, config_yaml, run_folder
 from ..run.data import load_data
-from ..run.manifest import read_manifest
+from ..run.folder import Run
 from ..scoring.scorer import Scorer
 from .budget import Plan, describe_plan, make_plan
 from .finish import finish
 from .plan import PlannedBatches, plan_epoch
-from .prepare import Prepared, Progress, Say, prepare
-from .resume import take_later, take_over
+from .prepare import Prepared, Say, prepare
+from .resume import collect_new_events, load_parent_weights
 from .start import build_model, fit_texts, set_expected_targets, set_scales
 from .validate import headline, validation
 
@@ -44,7 +45,7 @@ class Finished(NamedTuple):
     commands: tuple[str, ...]
 
 
-def finetune(config: FinetuneConfig, say: Say = logger.info, progress: Progress | None = None) -> Finished:
+def finetune(config: FinetuneConfig, say: Say = logger.info, progress: Progress = SILENT) -> Finished:
     """Train one adapter and write the run folder; the same call continues an interrupted run.
 
     say: receives the lines a user should see. progress: called with (stage, done, in all, latest losses and metrics).
@@ -52,29 +53,27 @@ def finetune(config: FinetuneConfig, say: Say = logger.info, progress: Progress 
     checkpoint.
     """
     out = run_folder(config)
-    written = config_yaml(config)
-    checkpoint_root = out / "checkpoints"
+    run, written = Run(out), config_yaml(config)
     if out.exists() and not out.is_dir():
         raise RunError(f"--out {out} is a file; a run is a folder")
-    previous = (out / "config.yaml").read_bytes() if (out / "config.yaml").is_file() else None
-    finished = (out / "adapter" / "genrec.json").is_file()
-    if previous != written.encode() and (finished or previous is not None):
-        state, remedy = ("a finished", "") if finished else ("an interrupted", "give the same options to resume it, ")
+    previous = run.config_file.read_bytes() if run.config_file.is_file() else None
+    if previous != written.encode() and (run.finished or previous is not None):
+        interrupted = "an interrupted", "give the same options to resume it, "
+        state, remedy = ("a finished", "") if run.finished else interrupted
         raise RunError(f"{out} holds {state} run with other options; {remedy}give another --out, or remove it first")
     check_logger(config.report_to)
-    if config.item_text_model and not finished:
+    if config.item_text_model and not run.finished:
         load_encoder(config.item_text_model)
-    if config.resume_from is not None and not finished:
-        say(take_later(config))
+    if config.resume_from is not None and not run.finished:
+        say(collect_new_events(config))
     datasets = load_data(config)
-    if finished:
-        manifest = read_manifest(out / "adapter")
+    if run.finished:
+        manifest = run.manifest()
         if {d.name: d.fingerprint for d in datasets} != dict(manifest.fingerprints):
             raise RunError(f"{out} holds a finished run on other data; give another --out, or remove it first")
         say(f"{out} is finished already; give another --out to train again")
         return Finished(out, next_commands(out, datasets, manifest.tasks))
-    plan_file = checkpoint_root / "plan.json"
-    plan = read_json(plan_file, TypeAdapter(Plan)) if plan_file.is_file() else None
+    plan = read_json(run.plan, TypeAdapter(Plan)) if run.plan.is_file() else None
     prepared = prepare(config, say, plan.blocks if plan else None, datasets, progress)
     if plan is not None and plan.inputs != prepared.fingerprint:
         raise RunError(
@@ -92,10 +91,10 @@ def finetune(config: FinetuneConfig, say: Say = logger.info, progress: Progress 
             prepared = prepare(config, lambda _: None, plan.blocks, datasets, progress)
     say(describe_plan(plan, prepared))
     with disk_errors(out):
-        checkpoint_root.mkdir(parents=True, exist_ok=True)
-        os.chmod(checkpoint_root, 0o700)
-        write_text(out / "config.yaml", written)
-        write_text(plan_file, json.dumps(asdict(plan)))
+        run.checkpoints.mkdir(parents=True, exist_ok=True)
+        os.chmod(run.checkpoints, 0o700)
+        write_text(run.config_file, written)
+        write_text(run.plan, json.dumps(asdict(plan)))
         scorer = train(config, prepared, plan, out, say, progress)
         manifest = finish(config, prepared, scorer, out, say, progress)
     return Finished(out, next_commands(out, datasets, manifest.tasks))
@@ -155,7 +154,7 @@ def train(
     plan: Plan,
     out: Path,
     say: Say,
-    progress: Progress | None,
+    progress: Progress,
 ) -> Scorer:
     """All steps of the plan, from the latest checkpoint if there is one; returns the model of the best validation, with
     the counts of the run that it resumes from."""
@@ -172,16 +171,16 @@ def train(
         patience_spent,
     )
 
-    root = out / "checkpoints"
+    root = Run(out).checkpoints
     model = build_model(config, prepared, config.seed)
-    counts = {} if config.resume_from is None else take_over(config, model)
+    counts = {} if config.resume_from is None else load_parent_weights(config, model)
     batches: list[np.ndarray] = []
     epoch = 0
     while len(batches) < plan.steps:
         batches += plan_epoch(prepared.index, config.batch_tokens, config.seed, epoch)
         epoch += 1
         if plan.steps > max(10, len(batches) // epoch * config.epochs + config.epochs):
-            raise RunError(f"{root / 'plan.json'} does not fit: {plan.steps:,} steps are more than the options ask for")
+            raise RunError(f"{Run(out).plan} does not fit: {plan.steps:,} steps are more than the options ask for")
     batches = batches[: plan.steps]
     set_expected_targets(model, prepared, batches)
     planned = PlannedBatches(prepared.rows, prepared.index, batches, model.split)

@@ -10,21 +10,23 @@ import numpy as np
 import polars as pl
 import yaml
 
+from ..progress import Progress
 from ..rows.arrays import select
 from ..rows.corpus import Corpus, header_columns
 from ..run.adapter import save_adapter
 from ..run.card import model_card
 from ..run.config import LOCAL, FinetuneConfig, config_yaml
+from ..run.folder import Run
 from ..run.manifest import Manifest
 from ..scoring.calibration import Calibration
 from ..scoring.scorer import Scorer
 from ..store.connect import create_store
-from .prepare import Prepared, Progress, Say
+from .prepare import Prepared, Say
 from .validate import calibrate, headline, validation
 
 
 def finish(
-    config: FinetuneConfig, prepared: Prepared, scorer: Scorer, out: Path, say: Say, progress: Progress | None
+    config: FinetuneConfig, prepared: Prepared, scorer: Scorer, out: Path, say: Say, progress: Progress
 ) -> Manifest:
     """Calibrate, and write the run."""
     calibration = calibrate(config, prepared, scorer, progress)
@@ -38,7 +40,7 @@ def write_run(
     calibration: Mapping[str, Calibration],
     out: Path,
     say: Say,
-    progress: Progress | None,
+    progress: Progress,
     more_options: Mapping[str, Any] | None = None,
 ) -> Manifest:
     """Measure the held-out test part once, and write store and adapter; the manifest comes last.
@@ -48,9 +50,9 @@ def write_run(
     found = validation(config, prepared, scorer, "test", calibration=calibration, progress=progress)
     found.pop("criterion", None)
     say("test: " + headline(found) if found else "nothing is held out for a test")
-    store = out / "store.db"
-    if not store.exists():
-        create_store(store, prepared.datasets).close()
+    run = Run(out)
+    if not run.store.exists():
+        create_store(run.store, prepared.datasets).close()
     manifest = Manifest(
         backbone=prepared.backbone.source,
         vocabulary=prepared.vocabulary,
@@ -67,7 +69,7 @@ def write_run(
     )
     catalogues = {c.dataset.name: with_popularity(c) for c in prepared.corpora if c.dataset.items.height}
     save_adapter(
-        out / "adapter",
+        run.adapter,
         scorer.model,
         scorer.counts,
         prepared.backbone.tokenizer,
@@ -76,7 +78,7 @@ def write_run(
         catalogues,
         model_card(manifest),
     )
-    shutil.rmtree(out / "checkpoints", ignore_errors=True)
+    shutil.rmtree(run.checkpoints, ignore_errors=True)
     return manifest
 
 

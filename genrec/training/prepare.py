@@ -14,6 +14,7 @@ from ..model.backbone import Backbone, events_that_fit, load_backbone, load_enco
 from ..model.item_rows import item_texts
 from ..model.source import BackboneSource
 from ..model.text_encoder import encode_texts
+from ..progress import SILENT, Progress
 from ..rows.corpus import Corpus, build_corpus, first_token, offered_tasks, plain_encoder, vocabulary_of
 from ..rows.stored import load_rows
 from ..rows.window import RowOptions
@@ -25,7 +26,6 @@ from ..tasks.vocabulary import Vocabulary
 from .plan import RowIndex, index_rows
 
 Say = Callable[[str], None]
-Progress = Callable[[str, int, int, Mapping[str, float]], None]  # stage, done, in all, latest losses and metrics
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def prepare(
     say: Say,
     layers: int | None = None,
     datasets: tuple[Dataset, ...] | None = None,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> Prepared:
     """Load data (unless given), tasks and backbone, and build (or find) the rows."""
     encoder = load_encoder(config.item_text_model) if config.item_text_model else None
@@ -115,17 +115,12 @@ def prepare(
     options = RowOptions(max_events, config.stride, config.question_share, config.seed)
     users = sum(len(c.events.users) if c.events is not None else c.dataset.interactions.height for c in corpora)
 
-    def written(rows: int) -> None:
-        if progress is not None:
-            progress("rows", min(rows, users), users, {})
-
-    rows = load_rows(corpora, options, backbone.source.sha256, cache_folder() / "rows", written)
+    written = progress.stage("rows")
+    rows = load_rows(
+        corpora, options, backbone.source.sha256, cache_folder() / "rows", lambda n: written(min(n, users), users)
+    )
     index = index_rows(rows, vocabulary.datasets, len(names))
-
-    def read_texts(done: int, total: int) -> None:
-        if progress is not None:
-            progress("item texts", done, total, {})
-
-    encoded = {d.name: encode_texts(encoder, item_texts(d.items), read_texts) for d in datasets} if encoder else {}
+    read = progress.stage("item texts")
+    encoded = {d.name: encode_texts(encoder, item_texts(d.items), read) for d in datasets} if encoder else {}
     source = encoder.source if encoder else None
     return Prepared(datasets, corpora, tuple(all_tasks), vocabulary, backbone, rows, index, max_events, source, encoded)

@@ -26,6 +26,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from ..errors import RunError
 from ..files import one_line, read_json, sync, sync_all, write_text
 from ..model.recmodel import RecModel
+from ..progress import Progress
 from ..run.tensors import check_tensors, read_tensors
 from .plan import PlannedBatches
 
@@ -325,14 +326,13 @@ class Teller(TrainerCallback):
     def __init__(
         self,
         validated: Callable[[Mapping[str, float], int], None],
-        progress: Callable[[str, int, int, Mapping[str, float]], None] | None,
+        progress: Progress,
     ) -> None:
         self.validated, self.progress = validated, progress
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if self.progress is not None:
-            latest = state.log_history[-1] if state.log_history else {}
-            self.progress("training", state.global_step, state.max_steps, latest)
+        latest = state.log_history[-1] if state.log_history else {}
+        self.progress.update("training", state.global_step, state.max_steps, latest)
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         metrics = kwargs.get("metrics") or {}

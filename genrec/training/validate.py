@@ -8,14 +8,15 @@ import numpy as np
 from ..errors import DataError
 from ..evaluation import metrics
 from ..evaluation.reading import Reading, next_item_losses, next_item_metrics, read_part, weighed_again
+from ..progress import SILENT, Progress
 from ..rows.corpus import Corpus
 from ..run.config import FinetuneConfig
 from ..scoring.calibration import Calibration, fit_items, fit_outcome
 from ..scoring.features import unfitted
 from ..scoring.fit import find_effects, find_neighbours, fit_neighbours
 from ..scoring.scorer import Scorer
-from .prepare import Prepared, Progress
-from .resume import few, fitted_before
+from .prepare import Prepared
+from .resume import fitted_before, has_little_validation
 
 VALID_CASES = 4_000  # users or texts that a validation reads at most: a standard error of .003 in NDCG
 CALIBRATION = 4  # what calibration reads at most, once, in validations: weights of neighbours and features need cases
@@ -28,7 +29,7 @@ def validation(
     part: Literal["valid", "test"] = "valid",
     tokens: int | None = None,
     calibration: Mapping[str, Calibration] | None = None,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> dict[str, float]:
     """Every task's metrics on a part, and `criterion`, the number that early stopping maximises.
 
@@ -91,16 +92,12 @@ def read(
     corpus: Corpus,
     part: Literal["valid", "test"],
     tokens: int | None,
-    progress: Progress | None,
+    progress: Progress,
 ) -> Reading:
     """What the model makes of a part of one data set, with progress under the data set's name."""
-
-    def shown(done: int, total: int) -> None:
-        if progress is not None:
-            progress(f"reading {part} of {corpus.dataset.name}", done, total, {})
-
+    advance = progress.stage(f"reading {part} of {corpus.dataset.name}")
     most = most_users(corpus, prepared.max_events, tokens)
-    return read_part(scorer, corpus, part, prepared.max_events, most, config.seed, shown)
+    return read_part(scorer, corpus, part, prepared.max_events, most, config.seed, advance)
 
 
 def most_users(corpus: Corpus, max_events: int, tokens: int | None) -> int | None:
@@ -117,7 +114,7 @@ def tokens_per_case(corpus: Corpus, max_events: int) -> float:
 
 
 def calibrate(
-    config: FinetuneConfig, prepared: Prepared, scorer: Scorer, progress: Progress | None = None
+    config: FinetuneConfig, prepared: Prepared, scorer: Scorer, progress: Progress = SILENT
 ) -> dict[str, Calibration]:
     """Temperatures and biases of every task by `dataset/task`, fitted on validation, and the neighbours' weights.
 
@@ -126,7 +123,7 @@ def calibrate(
     scorer.refresh()
     found: dict[str, Calibration] = {}
     for corpus in prepared.corpora:
-        if config.resume_from is not None and few(corpus):
+        if config.resume_from is not None and has_little_validation(corpus):
             found |= fitted_before(config, corpus, scorer)
             continue
         if config.collaborative and corpus.events is not None and corpus.dataset.items.height:

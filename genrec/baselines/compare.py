@@ -1,19 +1,31 @@
 """Ours beside the baselines: their metrics and the paired difference, by the same code from the same cases."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ...evaluation.bootstrap import mean_intervals, metric_intervals
-from ...evaluation.cases import Measure, Metrics, as_json, measure_of, plain_ece, rank_values, user_aucs
-from ...evaluation.held_out import NEXT_ITEM
-from ...evaluation.reading import LONGEST, Outcomes, Reading
-from ...rows.corpus import Corpus
-from ...scoring.calibration import Calibration
+from ..data.dataset import Part
+from ..evaluation.bootstrap import mean_intervals, metric_intervals
+from ..evaluation.cases import Measure, Metrics, as_json, measure_of, plain_ece, rank_values, user_aucs
+from ..evaluation.evaluate import Predictions
+from ..evaluation.held_out import NEXT_ITEM
+from ..evaluation.reading import LONGEST, Outcomes, Reading
+from ..progress import Progress
+from ..rows.corpus import Corpus
+from ..scoring.calibration import Calibration
 from .models import Predicted
+from .rivals import baselines_of
 
-SHOWN = ("ndcg@10", "hr@10", "rmse", "mae", "auc", "user_auc", "log_loss", "accuracy", "macro_f1")  # in the tables
+
+def rivals_of(
+    corpus: Corpus, part: Part, max_events: int, seed: int, progress: Progress
+) -> tuple[Predictions, list[str]]:
+    """The rivals of every task of a data set, as `evaluate` takes them: a function from our reading to theirs beside
+    it, and a line for each that is left out."""
+    predicted, left_out = baselines_of(corpus, part, max_events, seed, progress)
+    return partial(compared, corpus, predicted), left_out
 
 
 def compared(
@@ -123,53 +135,3 @@ def number_measure(said: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> M
         return {"mse": mse, "rmse": float(np.sqrt(mse)), "mae": float(np.average(np.abs(off), weights=own))}
 
     return of
-
-
-# --- the text summary ---------------------------------------------------------------------------------------------
-
-
-def tables(results: Mapping[str, Any]) -> list[str]:
-    """Lines of one table per task of results that hold baselines: a row per model with quality and cost."""
-    lines = []
-    for name, data in results["datasets"].items():
-        for task, rows in data.get("baselines", {}).items():
-            lines += [
-                "",
-                *table(f"{name}, {task}, beside baselines", data["tasks"][task]["served"], data["cost"], rows),
-            ]
-        lines += [f"{name}, {line}" for line in data.get("baselines_left_out", [])]
-    return lines
-
-
-def table(title: str, ours: Mapping[str, Any], cost: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Lines of a task's table; the difference is ours minus theirs, of the first metric, with its interval."""
-    names = [m for m in ours["metrics"] if m.split("/")[-1] in SHOWN and any(m in r["metrics"] for r in rows)]
-    names.sort(key=lambda m: (m.startswith("seen_kept"), SHOWN.index(m.split("/")[-1])))
-    cells = [["", *names, f"ours minus theirs, {names[0]}", "training s", "predict ms"]]
-    for row in [{"name": "genrec", "metrics": ours["metrics"], **cost}, *rows]:
-        gain = row.get("difference", {}).get(names[0])
-        cells.append(
-            [
-                row["name"],
-                *(plain(row["metrics"].get(m, {}).get("value"), ".4f") for m in names),
-                "" if gain is None else spread(gain),
-                plain(row["train_seconds"], ",.1f"),
-                plain(row["predict_ms"], ".2f"),
-            ]
-        )
-    width = [max(len(line[n]) for line in cells) for n in range(len(cells[0]))]
-    shown = [[c[0].ljust(width[0]), *(v.rjust(w) for v, w in zip(c[1:], width[1:], strict=True))] for c in cells]
-    return [f"{title}, {ours['n']:,} cases", *("    " + "  ".join(line) for line in shown)]
-
-
-def plain(value: float | None, form: str) -> str:
-    """A number, or a dash where there is none."""
-    return "-" if value is None else format(value, form)
-
-
-def spread(gain: Mapping[str, float | None]) -> str:
-    """A difference with its interval."""
-    if gain["value"] is None:
-        return "-"
-    interval = "" if gain["low"] is None else f" ({gain['low']:+.4f} to {gain['high']:+.4f})"
-    return f"{gain['value']:+.4f}{interval}"

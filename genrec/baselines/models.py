@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ...data.dataset import Part
-from ...evaluation import metrics
-from ...rows.arrays import DAY
-from ...rows.corpus import Corpus
-from ...scoring.calibration import fit_outcome
-from ...tasks.labels import task_rows
-from ...tasks.task import Task
-from ...tasks.templates import pieces
+from ..data.dataset import Part
+from ..evaluation import metrics
+from ..rows.arrays import DAY
+from ..rows.corpus import Corpus
+from ..scoring.calibration import fit_outcome
+from ..tasks.labels import task_rows
+from ..tasks.task import Task
+from ..tasks.templates import pieces
 from .cases import Pairs
 
 DAMPING = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
@@ -43,9 +43,6 @@ class Predicted:
     predict_seconds: float
     valid: dict[str, float] = field(default_factory=dict)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
-
-
-# --- smoothed means -----------------------------------------------------------------------------------------------
 
 
 def means(
@@ -106,9 +103,6 @@ def smoothed_means(
     return Predicted(chosen, len(grid), seconds, taken, {metric: abs(max(found))}), on_valid(pairs.valid), said
 
 
-# --- yes or no ----------------------------------------------------------------------------------------------------
-
-
 def calibrated(on_valid: np.ndarray, valid: Pairs, said: np.ndarray) -> dict[str, np.ndarray]:
     """Probabilities (cases, 2) of scores (cases,) of yes and the threshold of yes, fitted on validation."""
     spread = float(on_valid.std()) or 1.0
@@ -139,8 +133,6 @@ def error(valid: Pairs, values: Sequence[float]) -> Callable[[np.ndarray], float
     truth = np.asarray(values)[valid.answer]
     return lambda said: -float(np.sqrt(np.average((said - truth) ** 2, weights=valid.weight)))
 
-
-# --- a user's visits ----------------------------------------------------------------------------------------------
 
 VISITS = ("recency", "frequency", "events", "span")
 
@@ -179,9 +171,6 @@ def last_moments(corpus: Corpus, part: Part, about: Sequence[str]) -> np.ndarray
     asked = pl.DataFrame({"user_id": list(about)}).join(last, on="user_id", how="left", maintain_order="left")
     found = asked.join(visits(corpus), on=["user_id", "timestamp"], how="left", maintain_order="left")
     return found.select(VISITS).to_numpy()
-
-
-# --- scikit-learn -------------------------------------------------------------------------------------------------
 
 
 def linear_choices(

@@ -13,15 +13,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ...data.dataset import Part
-from ...data.fetch import cache_folder
-from ...evaluation.held_out import NEXT_ITEM
-from ...evaluation.reading import LONGEST
-from ...rows.arrays import PARTS, select
-from ...rows.corpus import Corpus
-from ...rows.texts import answered_texts
-from ...tasks.task import Task
-from . import environment, models
+from ..baselines import environment, models
+from ..data.dataset import Part
+from ..data.fetch import cache_folder
+from ..evaluation.held_out import NEXT_ITEM
+from ..evaluation.reading import LONGEST
+from ..progress import Progress
+from ..rows.arrays import PARTS, select
+from ..rows.corpus import Corpus
+from ..rows.texts import answered_texts
+from ..tasks.task import Task
 from .cases import (
     MOST,
     Lists,
@@ -36,7 +37,6 @@ from .cases import (
     training_baskets,
     wanted,
 )
-from .environment import Progress
 from .models import Answered, Predicted
 
 VERSION = 1  # of what is computed here; that of standalone.py is its text
@@ -45,7 +45,7 @@ Make = Callable[[], Predicted]
 
 
 def baselines_of(
-    corpus: Corpus, part: Part, max_events: int, seed: int, progress: Progress | None
+    corpus: Corpus, part: Part, max_events: int, seed: int, progress: Progress
 ) -> tuple[dict[str, dict[str, Predicted]], list[str]]:
     """By task and name what each baseline predicts of the part's cases, and a line for each that is left out."""
     found: dict[str, dict[str, Predicted]] = {}
@@ -71,9 +71,6 @@ def baselines_of(
         for name, make in makers.items():
             found.setdefault(task.name, {})[name] = remembered(identity(corpus, task, part, drawn, name), make)
     return found, skipped
-
-
-# --- the cache ----------------------------------------------------------------------------------------------------
 
 
 def identity(corpus: Corpus, task: Task, part: Part, seed: int, name: str) -> str:
@@ -115,10 +112,7 @@ def remembered(key: str, make: Make) -> Predicted:
         return Predicted(**about, arrays=dict(arrays))
 
 
-# --- lists --------------------------------------------------------------------------------------------------------
-
-
-def next_item_makers(corpus: Corpus, part: Part, seed: int, progress: Progress | None) -> dict[str, Make]:
+def next_item_makers(corpus: Corpus, part: Part, seed: int, progress: Progress) -> dict[str, Make]:
     """Baselines that rank the catalogue after a history; where users take items again, their own most frequent too."""
     baskets = "basket" in corpus.dataset.interactions.columns
     valid = list_cases(corpus, "valid", seed, MOST)
@@ -136,7 +130,7 @@ def next_item_makers(corpus: Corpus, part: Part, seed: int, progress: Progress |
     }
 
 
-def basket_makers(corpus: Corpus, task: Task, part: Part, seed: int, progress: Progress | None) -> dict[str, Make]:
+def basket_makers(corpus: Corpus, task: Task, part: Part, seed: int, progress: Progress) -> dict[str, Make]:
     """Baselines that complete a basket: learned from baskets, asked with what is given of one."""
     valid, _ = basket_cases(corpus, task, "valid", seed, MOST)
     asked, before = basket_cases(corpus, task, part, seed)
@@ -163,7 +157,7 @@ def ranked(
     criterion: str,
     protocols: tuple[str, ...],
     seed: int,
-    progress: Progress | None,
+    progress: Progress,
 ) -> Predicted:
     """Lists of a RecTools model."""
     extra = max(len(s) for s in asked.seen) if hidden(asked) else 0
@@ -225,11 +219,8 @@ def own_items(corpus: Corpus, train: pl.DataFrame, asked: Lists, before: Lists) 
     return Predicted({}, 1, 0.0, (time.perf_counter() - start) / 2, arrays=arrays)
 
 
-# --- users and items ----------------------------------------------------------------------------------------------
-
-
 def pair_makers(
-    corpus: Corpus, task: Task, part: Part, max_events: int, seed: int, progress: Progress | None
+    corpus: Corpus, task: Task, part: Part, max_events: int, seed: int, progress: Progress
 ) -> dict[str, Make]:
     """Baselines of a task about a user and an item."""
     ahead = task.horizon_days is not None
@@ -266,7 +257,7 @@ def mean_answers(corpus: Corpus, task: Task, pairs: Answered) -> Predicted:
     return replace(found, arrays=models.calibrated(on_valid, pairs.valid, said))
 
 
-def rated(task: Task, pairs: Answered, seed: int, progress: Progress | None) -> Predicted:
+def rated(task: Task, pairs: Answered, seed: int, progress: Progress) -> Predicted:
     """Numbers of SVD++."""
     values = np.asarray(task.answer.values)
 
@@ -307,7 +298,7 @@ def counted_answers(corpus: Corpus, part: Part, pairs: Answered, own: bool) -> P
     return Predicted({}, 1, 0.0, seconds, arrays=models.calibrated(on_valid, pairs.valid, said))
 
 
-def scored_answers(name: str, corpus: Corpus, part: Part, pairs: Answered, progress: Progress | None) -> Predicted:
+def scored_answers(name: str, corpus: Corpus, part: Part, pairs: Answered, progress: Progress) -> Predicted:
     """Yes by the score of a RecTools model for the item after the user's history."""
     tables = {"train": training(corpus), "valid": histories(corpus, "valid"), "test": histories(corpus, part)}
     for which, own in (("valid_pairs", pairs.valid), ("test_pairs", pairs.asked)):
@@ -322,32 +313,19 @@ def scored_answers(name: str, corpus: Corpus, part: Part, pairs: Answered, progr
     return Predicted(about["grid"][best], len(found), *seconds, {"auc": found[best]}, arrays)
 
 
-# --- users, texts -------------------------------------------------------------------------------------------------
-
-
-def teller(stage: str, progress: Progress | None) -> Callable[[int, int], None]:
-    """Progress under a name."""
-
-    def tell(done: int, total: int) -> None:
-        if progress is not None:
-            progress(stage, done, total, {})
-
-    return tell
-
-
 def visit_makers(
-    corpus: Corpus, task: Task, part: Part, max_events: int, seed: int, progress: Progress | None
+    corpus: Corpus, task: Task, part: Part, max_events: int, seed: int, progress: Progress
 ) -> dict[str, Make]:
     """Baselines of a task about a user alone."""
     valid = pair_cases(corpus, task, "valid", max_events, seed)
     asked = pair_cases(corpus, task, part, max_events, seed)
     if not len(valid.user) or not len(asked.user):
         return {}
-    tell = teller(f"{task.name}: recency and frequency", progress)
+    tell = progress.stage(f"{task.name}: recency and frequency")
     return {"recency and frequency": partial(models.visit_regression, corpus, task, part, valid, asked, seed, tell)}
 
 
-def text_makers(corpus: Corpus, task: Task, part: Part, seed: int, progress: Progress | None) -> dict[str, Make]:
+def text_makers(corpus: Corpus, task: Task, part: Part, seed: int, progress: Progress) -> dict[str, Make]:
     """Baselines of a task over texts."""
     found: dict[str, tuple[list[str], np.ndarray]] = {}
     for which in PARTS:
@@ -356,6 +334,6 @@ def text_makers(corpus: Corpus, task: Task, part: Part, seed: int, progress: Pro
     if not all(texts for texts, _ in found.values()):
         return {}
     name = "TF-IDF + ridge regression" if task.answer.values else "TF-IDF + logistic regression"
-    tell = teller(f"{task.name}: {name}", progress)
+    tell = progress.stage(f"{task.name}: {name}")
     make: Mapping[str, Any] = {"train": found["train"], "valid": found["valid"], "asked": found[part][0], "tell": tell}
     return {name: partial(models.text_regression, task, **make)}

@@ -1,36 +1,28 @@
-"""A few held-out cases as people see them: history, list, the right answer, why; and how long one answer takes."""
+"""A few held-out cases as people see them: history, list, the right answer, and why."""
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from ..data.dataset import Part
-from ..evaluation.held_out import HeldOut, first_targets, held_out, history_row, last_window
-from ..evaluation.metrics import target_ranks
-from ..recommender import Recommender
+from ..progress import Stage
 from ..rows.arrays import Events
 from ..rows.corpus import Corpus
+from ..run.loaded import Loaded
 from ..scoring.occlusion import occlusion
-from ..tasks.templates import placeholders
+from .held_out import HeldOut, first_targets, held_out, history_row, last_window
+from .metrics import target_ranks
 
 EXAMPLES = 12
 K = 10  # length of an example's list
 SHOWN = 10  # latest interactions of an example's history
 REASONS = 2  # per item
-TIMED = 30  # users whose answers are timed
 
 
-# --- examples -----------------------------------------------------------------------------------------------------
-
-
-def examples(
-    recommender: Recommender, corpus: Corpus, part: Part, seed: int, progress: Callable[[int, int], None]
-) -> list[dict[str, Any]]:
+def examples(loaded: Loaded, corpus: Corpus, part: Part, seed: int, progress: Stage) -> list[dict[str, Any]]:
     """Up to EXAMPLES cases of next_item, drawn by seed, read as the served phrasing is (docs/json.md, `examples`).
 
     Where a user's baskets repeat items, those seen before may be listed. progress: called with examples done and in
@@ -43,14 +35,14 @@ def examples(
     drawn = np.random.default_rng([seed, 21]).permutation(asked)[:EXAMPLES].tolist()
     found = []
     for n, user in enumerate(drawn, start=1):
-        found.append(example(recommender, corpus, held, user))
+        found.append(example(loaded, corpus, held, user))
         progress(n, len(drawn))
     return found
 
 
-def example(recommender: Recommender, corpus: Corpus, held: HeldOut, user: int) -> dict[str, Any]:
+def example(loaded: Loaded, corpus: Corpus, held: HeldOut, user: int) -> dict[str, Any]:
     """One user's held-out case."""
-    scorer, manifest, name = recommender.scorer, recommender.adapter.manifest, corpus.dataset.name
+    scorer, manifest, name = loaded.scorer, loaded.manifest, corpus.dataset.name
     lo, hi = last_window(held.visible, user, manifest.max_events)
     begin = int(held.visible.offsets[user])
     shown, older, taken = np.arange(lo, hi), held.visible.item[begin:lo], held.visible.item[begin:hi]
@@ -63,12 +55,12 @@ def example(recommender: Recommender, corpus: Corpus, held: HeldOut, user: int) 
 
     seen = np.unique(taken[taken >= 0])
     repeats = "basket" in corpus.dataset.interactions.columns
-    closed = seen[:0] if repeats else seen
+    excluded = seen[:0] if repeats else seen
     temperature = float(manifest.calibration.get(f"{name}/next_item", {}).get("temperature", 1.0))
     states = scorer.states([history_row(corpus, held.visible, user, manifest.max_events, [], 1)])
-    (ranking,) = scorer.rank(states, name, K, [closed], [taken], temperature=temperature)
+    (ranking,) = scorer.rank(states, name, K, [excluded], [taken], temperature=temperature)
     scores = scorer.item_scores(states, name, [taken])[0].double().cpu().numpy()
-    scores[closed] = -np.inf
+    scores[excluded] = -np.inf
     right = first_targets(held, user)
     listed = ranking.index.tolist()
     effects = occlusion(len(shown), scores_without)
@@ -113,53 +105,3 @@ def history(corpus: Corpus, rows: np.ndarray) -> list[dict[str, Any]]:
     frame = frame.join(corpus.dataset.items.select("item_id", "title"), on="item_id", how="left", maintain_order="left")
     rating = "rating" if "rating" in frame.columns else pl.lit(None, pl.Float64).alias("rating")
     return frame.select("item_id", "title", "event", rating).to_dicts()
-
-
-# --- latency ------------------------------------------------------------------------------------------------------
-
-
-def latency(recommender: Recommender, corpus: Corpus, seed: int) -> dict[str, Any]:
-    """Milliseconds of single `recommend` and `predict` calls for users (or texts) that were not asked about before."""
-    name = corpus.dataset.name
-    tasks = {t.name for t in corpus.tasks}
-    found: dict[str, Any] = {}
-    rng = np.random.default_rng([seed, 22])
-    users: list[str] = []
-    if corpus.events is not None:
-        users = [corpus.events.users[n] for n in rng.permutation(len(corpus.events.users))[: 2 * TIMED + 1]]
-    if "next_item" in tasks and users:
-        found["recommend"] = timed(lambda user: recommender.recommend(user, k=K, dataset=name), users[: TIMED + 1])
-    if (asked := predict_call(recommender, corpus, users[len(users) // 2 :], rng)) is not None:
-        task, call, questions = asked
-        found["predict"] = {"task": task, **timed(call, questions)}
-    return found
-
-
-def predict_call(
-    recommender: Recommender, corpus: Corpus, users: Sequence[str], rng: np.random.Generator
-) -> tuple[str, Callable[[str], object], list[str]] | None:
-    """A task that `predict` answers, a single call of it, and what it is called with; None where there is none."""
-    name, columns, ids = corpus.dataset.name, corpus.dataset.interactions.columns, corpus.dataset.items["item_id"]
-    for task in corpus.tasks:
-        shows_text = any(set(placeholders(t)) <= {"text", "review"} for t in task.seen)
-        if task.unit == "text" and "review" in columns and shows_text:
-            texts = corpus.dataset.interactions["review"].drop_nulls()
-            texts = texts.filter(texts.str.strip_chars() != "")
-            chosen = [texts[int(n)] for n in rng.permutation(len(texts))[: TIMED + 1]]
-            return task.name, lambda text, t=task.name: recommender.predict(t, texts=text, dataset=name), chosen
-        if task.unit in ("event", "user_time") and task.answer.kind != "item" and users:
-            item = ids[int(rng.integers(len(ids)))] if task.unit == "event" else None
-            call = partial(recommender.predict, task.name, items=item, dataset=name)
-            return task.name, lambda user, call=call: call(users=user), list(users[: TIMED + 1])
-    return None
-
-
-def timed(call: Callable[[str], object], questions: Sequence[str]) -> dict[str, Any]:
-    """How long a call takes; the first of several warms up."""
-    seconds = []
-    for question in questions:
-        start = time.perf_counter()
-        call(question)
-        seconds.append(time.perf_counter() - start)
-    own = np.asarray(seconds[1:] or seconds) * 1000
-    return {"n": len(own), "median_ms": float(np.median(own)), "p95_ms": float(np.quantile(own, 0.95))}

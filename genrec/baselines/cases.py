@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from ...data.dataset import Part
-from ...evaluation.held_out import first_targets, held_basket, held_out, sampled, user_cases
-from ...rows.arrays import PARTS, Events, select
-from ...rows.corpus import Corpus
-from ...rows.lookahead import ItemSampler, candidate_items, cutoff
-from ...rows.window import Window, asked_ends
-from ...tasks.task import Task
+from ..data.dataset import Part
+from ..evaluation.held_out import first_targets, held_basket, held_out, sampled, user_cases
+from ..rows.arrays import PARTS, Events, select
+from ..rows.corpus import Corpus
+from ..rows.lookahead import ItemSampler, candidate_items, cutoff
+from ..rows.window import Window, asked_ends
+from ..tasks.task import Task
 
 MOST = 10_000  # validation cases by which settings are chosen
 MOMENTS = 3  # of each user, after which the training part is asked what comes later

@@ -1,16 +1,16 @@
 """The files of an evaluated run: results.json, cases.parquet and, of the test part, report.html."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .. import __version__
-from ..evaluation.cases import check_cases, read_cases
-from ..evaluation.held_out import Phrasing
-from ..evaluation.report import write_report
-from ..evaluation.results import HeldOutPart, cases_file, read_results, results_file
 from ..files import whole, write_text
-from .evaluate import Evaluation, Progress, evaluate
+from .cases import check_cases, read_cases
+from .evaluate import Evaluation
+from .held_out import Phrasing
+from .report import write_report
+from .results import HeldOutPart, cases_file, read_results, results_file
 
 
 def write(run: Path, part: HeldOutPart, found: Evaluation) -> list[Path]:
@@ -22,8 +22,11 @@ def write(run: Path, part: HeldOutPart, found: Evaluation) -> list[Path]:
     return [results, cases, *([write_report(run)] if part == "test" else [])]
 
 
-def measured_once(run: Path, part: HeldOutPart, phrasings: Sequence[Phrasing], progress: Progress | None) -> Evaluation:
-    """What was measured of a run in these phrasings by this genrec, which is done and written where it was not."""
+def measured_once(
+    run: Path, part: HeldOutPart, phrasings: Sequence[Phrasing], measure: Callable[[Path], Evaluation]
+) -> Evaluation:
+    """What was measured of a run in these phrasings by this genrec, which `measure` does where it was not, and is
+    written."""
     if results_file(run, part).is_file() and cases_file(run, part).is_file():
         results = read_results(run, part)
         asked = [set(data["read_seconds"]) for data in results["datasets"].values()]
@@ -31,6 +34,6 @@ def measured_once(run: Path, part: HeldOutPart, phrasings: Sequence[Phrasing], p
             cases = read_cases(cases_file(run, part))
             check_cases(cases_file(run, part), cases, results)
             return Evaluation(results, cases)
-    found = evaluate(run, part=part, phrasings=phrasings, progress=progress)
+    found = measure(run)
     write(run, part, found)
     return found

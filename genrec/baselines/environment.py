@@ -16,10 +16,10 @@ from typing import Any
 import polars as pl
 from filelock import FileLock
 
-from ...data.fetch import cache_folder
-from ...errors import UnavailableError
+from ..data.fetch import cache_folder
+from ..errors import UnavailableError
+from ..progress import Progress
 
-Progress = Callable[[str, int, int, Mapping[str, float]], None]
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 SCRIPT = Path(__file__).with_name("standalone.py")
 PYTHON = Path("Scripts", "python.exe") if os.name == "nt" else Path("bin", "python")
@@ -27,7 +27,7 @@ CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
 TAIL = 15  # lines of output that an error shows
 
 
-def environment(progress: Progress | None) -> Path:
+def environment(progress: Progress) -> Path:
     """The Python of the environment that requirements.txt pins, built once under the cache folder: whole or absent.
 
     Raises UnavailableError with pip's last lines where it cannot be built.
@@ -43,7 +43,7 @@ def environment(progress: Progress | None) -> Path:
     return folder / PYTHON
 
 
-def build(folder: Path, requirements: str, progress: Progress | None) -> None:
+def build(folder: Path, requirements: str, progress: Progress) -> None:
     """Make the environment; torch is the CPU build, from the package index in use, else PyTorch's own."""
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -51,12 +51,13 @@ def build(folder: Path, requirements: str, progress: Progress | None) -> None:
     wanted = [line for line in requirements.splitlines() if line and not line.startswith("#")]
     (torch,) = (line for line in wanted if line.startswith("torch=="))
     collected = 0
+    advance = progress.stage("building the environment of the baselines, once (1.5 GB)")
 
     def heard(line: str) -> None:
         nonlocal collected
-        if line.startswith("Collecting ") and progress is not None:
+        if line.startswith("Collecting "):
             collected = min(collected + 1, len(wanted) - 1)
-            progress("building the environment of the baselines, once (1.5 GB)", collected, len(wanted), {})
+            advance(collected, len(wanted))
 
     def pip(*arguments: str) -> str | None:
         command = [sys.executable, "-m", "pip", "--python", str(partial / PYTHON), "install", *arguments]
@@ -71,8 +72,7 @@ def build(folder: Path, requirements: str, progress: Progress | None) -> None:
     if failed:
         raise UnavailableError(failed)
     os.replace(partial, folder)
-    if progress is not None:
-        progress("building the environment of the baselines, once (1.5 GB)", len(wanted), len(wanted), {})
+    advance(len(wanted), len(wanted))
 
 
 def follow(command: list[str], heard: Callable[[str], None], env: Mapping[str, str] | None = None) -> str | None:
@@ -91,7 +91,7 @@ def follow(command: list[str], heard: Callable[[str], None], env: Mapping[str, s
 
 
 def run(
-    job: Mapping[str, Any], tables: Mapping[str, pl.DataFrame], progress: Progress | None
+    job: Mapping[str, Any], tables: Mapping[str, pl.DataFrame], progress: Progress
 ) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
     """Do a job of standalone.py: what it says of it, and the tables it writes.
 
@@ -101,9 +101,9 @@ def run(
     clean = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
 
     def heard(line: str) -> None:
-        if line.startswith('{"stage"') and progress is not None:
+        if line.startswith('{"stage"'):
             told = json.loads(line)
-            progress(told["stage"], told["done"], told["total"], {})
+            progress.update(told["stage"], told["done"], told["total"])
 
     with tempfile.TemporaryDirectory(prefix="genrec-baselines-") as scratch:
         folder = Path(scratch)

@@ -1,11 +1,8 @@
 """Recommender: what every front end knows. Users, items and texts in, data frames out."""
 
-import sys
 import threading
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
@@ -14,88 +11,33 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import polars as pl
 
-from . import store as stores
-from .catalogue.titles import UNSEEN, TitleIndex, key
-from .data.dataset import Dataset
-from .errors import DataError, GenrecError, RunError, UnavailableError, UnknownNameError
-from .rows.arrays import UNDATED, Events, shown_from
-from .rows.corpus import Corpus, first_token, plain_encoder, user_header
-from .rows.row import Branch, Row, assemble, question_tokens, read_at
-from .rows.texts import REVIEW_TOKENS, shorten, text_branch
-from .tasks.task import Task
-from .tasks.templates import placeholders
-from .tasks.vocabulary import EVENT
+from .. import store as stores
+from ..catalogue.catalogue import LIKE, NAMED, Shelf, as_column, checked_id, most_alike
+from ..catalogue.titles import UNSEEN, key
+from ..catalogue.where import where_mask
+from ..data.dataset import Dataset
+from ..errors import DataError, GenrecError, UnavailableError, UnknownNameError
+from ..rows.arrays import UNDATED, Events, shown_from
+from ..rows.corpus import Corpus, first_token, plain_encoder, user_header
+from ..rows.row import Branch, Row, assemble, question_tokens, read_at
+from ..rows.texts import REVIEW_TOKENS, shorten, text_branch
+from ..tasks.task import Task
+from ..tasks.templates import placeholders
+from ..tasks.vocabulary import EVENT
+from .diversity import spread_out
+from .replies import EXPLANATION_SCHEMA, RECOMMENDATION_SCHEMA, Explanations, Predictions, Recommendations
 
 if TYPE_CHECKING:
-    from .language.talk import Talker
-    from .language.titles import Titles
-    from .model.backbone import Backbone
-    from .run.adapter import Adapter
-    from .run.texts import TextVectors, Vectors
-    from .scoring.scorer import Ranking, Scorer
+    from ..language.talk import Talker
+    from ..language.titles import Titles
+    from ..model.backbone import Backbone
+    from ..run.adapter import Adapter
+    from ..run.texts import TextVectors, Vectors
+    from ..scoring.scorer import Ranking, Scorer
 
 CHUNK = 512  # users scored at a time
 ITEMS_AT_A_TIME = 200  # of long lists, before others have their turn
-CHOSEN = 25  # items of a list spread out, before others have their turn
-COMPARED = 2_000  # names that a text is compared with, before others have their turn
 NOT_READ = "are not read, and only count as taken"  # how a warning of long histories ends
-PREFIX_BYTES = 2**28  # memory for the histories read last
-
-
-@dataclass(frozen=True)
-class Recommendations:
-    """frame: dataset, user_id, strategy (model, title, similar or popular), rank, item_id, title, score, probability;
-    best first per user."""
-
-    frame: pl.DataFrame
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """frame: dataset, task, user_id, item_id, text, value, probabilities (list, in the order of `choices`)."""
-
-    frame: pl.DataFrame
-    choices: tuple[str, ...]
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Explanations:
-    """Why items score as they do. frame: dataset, item_id, reason_item_id, reason_title, effect; strongest first per
-    item. effect: how much lower the item's score is without the reason in the history."""
-
-    frame: pl.DataFrame
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Shelf:
-    """One data set of a run: its catalogue, its corpus for building prompts, and the names of its items."""
-
-    corpus: Corpus
-    items: pl.DataFrame
-    index: dict[str, int]
-
-    @cached_property
-    def ids(self) -> list[str]:
-        """Its item ids."""
-        return self.items["item_id"].to_list()
-
-    @cached_property
-    def names(self) -> list[str | None]:
-        """The title of each item."""
-        return self.items["title"].to_list()
-
-    @cached_property
-    def longest(self) -> int:
-        """Characters of its longest title."""
-        return max(map(len, filter(None, self.names)), default=0)
-
-    @cached_property
-    def titles(self) -> TitleIndex:
-        """Its titles."""
-        return TitleIndex.of(self.items)
 
 
 class Recommender:
@@ -134,26 +76,27 @@ class Recommender:
         a folder or file that has moved. store: users and events, if not the run's own. Raises RunError where the run is
         incomplete, damaged, newer, or its backbone differs and `allow_mismatch` is not set.
         """
-        folder = Path(run)
-        check_run(folder)
-        from .model.backbone import load_language
-        from .run.adapter import load_adapter
-        from .run.manifest import read_manifest
-        from .scoring.scorer import Scorer
+        from ..model.backbone import load_language
+        from ..run.adapter import load_adapter
+        from ..run.folder import Run
+        from ..run.loaded import PREFIX_BYTES
+        from ..scoring.scorer import Scorer
 
-        place = model or local_model(folder, "model")
+        source_run = Run(Path(run))
+        manifest = source_run.manifest()
+        place = model or source_run.local_model("model")
         if quantize is None:
-            quantize = read_manifest(folder / "adapter").options.get("quantize", "none")
+            quantize = manifest.options.get("quantize", "none")
         adapter = load_adapter(
-            folder / "adapter", quantize=quantize, device=device, allow_mismatch=allow_mismatch, place=place
+            source_run.adapter, quantize=quantize, device=device, allow_mismatch=allow_mismatch, place=place
         )
-        encoder = local_model(folder, "item_text_model")
+        encoder = source_run.local_model("item_text_model")
         scorer = Scorer(adapter.model, adapter.counts, prefix_bytes=PREFIX_BYTES)
         source = adapter.manifest.backbone
         language = partial(
             load_language, place or source.model, device=device, expected=source, allow_mismatch=allow_mismatch
         )
-        return Recommender(adapter, scorer, store or stores.open_store(folder / "store.db"), language, encoder)
+        return Recommender(adapter, scorer, store or stores.open_store(source_run.store), language, encoder)
 
     # --- what the run holds ---------------------------------------------------------------------------------------
 
@@ -275,8 +218,8 @@ class Recommender:
 
     def _checked(self, items: Sequence[Mapping[str, object]], dataset: str | None) -> tuple[pl.DataFrame, "Vectors"]:
         """As `check_items`, and the vectors (items, width) of the items' texts."""
-        from .model.item_rows import item_texts
-        from .scoring.turns import in_turns
+        from ..model.item_rows import item_texts
+        from ..turns import in_turns
 
         name = self._with_catalogue(dataset)
         schema = dict(self._shelf(name).items.drop("train_count").schema)
@@ -337,7 +280,7 @@ class Recommender:
 
     @cached_property
     def _text_vectors(self) -> "TextVectors":
-        from .run.texts import TextVectors
+        from ..run.texts import TextVectors
 
         return TextVectors(self.adapter, self._text_encoder)
 
@@ -659,7 +602,7 @@ class Recommender:
         include_seen: bool,
     ) -> tuple[pl.DataFrame, int]:
         """As _rank, by the titles that the pretrained backbone goes on with."""
-        from .language.titles import rank_titles
+        from ..language.titles import rank_titles
 
         known: dict[int, list[int]] = {}
         for n, frame in enumerate(histories):
@@ -674,7 +617,7 @@ class Recommender:
     @property
     def _language(self) -> "Backbone":
         """The whole backbone, loaded at first: once, however many jobs ask for it meanwhile."""
-        from .scoring.turns import beside, pause
+        from ..turns import beside, pause
 
         assert self._load_language is not None
         while self._loaded_language is None:
@@ -690,7 +633,7 @@ class Recommender:
 
     @property
     def _talker(self) -> "Talker":
-        from .language.talk import Talker
+        from ..language.talk import Talker
 
         language = self._language  # others may have made it meanwhile
         if self._made_talker is None:
@@ -702,7 +645,7 @@ class Recommender:
         return {}
 
     def _titles(self, shelf: Shelf) -> "Titles":
-        from .language.titles import read_titles
+        from ..language.titles import read_titles
 
         name = shelf.corpus.dataset.name
         if name not in self._titles_of:
@@ -740,7 +683,7 @@ class Recommender:
 
     def _popular(self, shelf: Shelf, k: int, allowed: np.ndarray) -> "Ranking":
         """The most popular items, with their share of the training interactions as score."""
-        from .scoring.scorer import Ranking
+        from ..scoring.scorer import Ranking
 
         counts = shelf.items["train_count"].to_numpy().astype(np.float64)
         eligible = np.nonzero(allowed)[0]
@@ -777,8 +720,8 @@ class Recommender:
         """
         if (user is None) == (history is None):
             raise DataError("give either a user or a history")
-        from .scoring.occlusion import occlusion
-        from .scoring.turns import in_turns
+        from ..scoring.occlusion import occlusion
+        from ..turns import in_turns
 
         wanted = as_list(items) or []
         name, warnings = self._place(user, first(wanted), dataset)
@@ -831,7 +774,7 @@ class Recommender:
         order of
         `choices`, summing to 1.
         """
-        from .scoring.turns import in_turns
+        from ..turns import in_turns
 
         user_list, item_list, text_list = as_list(users), as_list(items), as_list(texts)
         if dataset is None and task not in self.tasks():
@@ -897,7 +840,7 @@ class Recommender:
     ) -> tuple[list[Row], list[int], tuple[str, ...], np.ndarray | None]:
         """One row per user with a branch per question, the place in the request of each answer read, warnings, and what
         is known of the users and items besides."""
-        from .scoring.turns import in_turns
+        from ..turns import in_turns
 
         of_user: dict[str, list[int]] = {}
         for n, user in enumerate(users):
@@ -916,7 +859,7 @@ class Recommender:
                     branches.append(branch)
                     order.append(p)
             rows.append(self._row(corpus, n, branches))
-        from .scoring.features import asks_list, features_of
+        from ..scoring.features import asks_list, features_of
 
         assert corpus.events is not None
         asked = [
@@ -949,7 +892,7 @@ class Recommender:
         items: Sequence[str] | None,
         texts: Sequence[str] | None,
     ) -> pl.DataFrame:
-        from .scoring.calibration import Calibration
+        from ..scoring.calibration import Calibration
 
         fitted = self.adapter.manifest.calibration.get(f"{dataset}/{task.name}", {})
         probabilities = Calibration.from_json(fitted).probabilities(scores, features)
@@ -1004,7 +947,7 @@ class Recommender:
         own = [i for i in dict.fromkeys(history) if i in shelf.index]
         if not own:
             return [None] * len(items)
-        from .scoring.turns import in_turns
+        from ..turns import in_turns
 
         vectors, found = self._directions(shelf), list[str | None]()
         past = vectors[[shelf.index[i] for i in own]].T
@@ -1041,7 +984,7 @@ class Recommender:
         return self._text_rows(name, texts).tolist()
 
     def _text_rows(self, name: str, texts: Sequence[str]) -> np.ndarray:
-        from .run.texts import rows_of_texts
+        from ..run.texts import rows_of_texts
 
         return rows_of_texts(self.adapter.model.rows_of(name), self._text_vectors(texts))
 
@@ -1051,7 +994,7 @@ class Recommender:
         """How well texts meet a query, 0 to 1: half the cosine of their vectors, and a half. With a user the query's
         vector is what the user's history leads to. Where a document is an item's id or title, it has the item's
         vector: without a user that of all its text."""
-        from .scoring.turns import in_turns
+        from ..turns import in_turns
 
         name = self._with_catalogue(dataset)
         shelf = self._shelf(name)
@@ -1075,7 +1018,7 @@ class Recommender:
 
     def count_tokens(self, *texts: str) -> int:
         """Tokens of some texts together, as the backbone counts them."""
-        from .scoring.turns import encoded
+        from ..turns import encoded
 
         return sum(map(len, encoded(plain_encoder(self.adapter.tokenizer), texts)))
 
@@ -1164,130 +1107,11 @@ class Recommender:
         return pl.DataFrame({"user_id": names, "vector": np.concatenate(parts)})
 
 
-RECOMMENDATION_SCHEMA = {
-    "dataset": pl.String,
-    "user_id": pl.String,
-    "strategy": pl.String,
-    "rank": pl.Int64,
-    "item_id": pl.String,
-    "title": pl.String,
-    "score": pl.Float64,
-    "probability": pl.Float64,
-}
 GIVEN_SCHEMA = {"item_id": pl.String, "event": pl.String, "rating": pl.Float64, "timestamp": pl.Int64}
-EXPLANATION_SCHEMA = {
-    "dataset": pl.String,
-    "item_id": pl.String,
-    "reason_item_id": pl.String,
-    "reason_title": pl.String,
-    "effect": pl.Float64,
-}
-NAMED = ("item_id", "title", "train_count")  # columns of a catalogue that are no attributes
 BRANCH_TOKENS = 256  # of the questions on one row
 NEAREST = 50  # items that `like` leaves
 WIDER = 5  # times as many items are looked at where a list is spread out
 RELATED = 0.2  # cosine from which items count as alike
-LIKE = 60.0  # of 100: how like the text a title is that a search finds
-
-
-def most_alike(
-    text: str, names: Sequence[str | None], scorer: Callable[..., float], k: int, least: float | None = None
-) -> list[int]:
-    """The places of the k names at most that are most like a text. least: the likeness (0 to 100) that they must reach,
-    case and punctuation aside; None: any, to the letter."""
-    from rapidfuzz import process, utils
-
-    from .scoring.turns import in_turns
-
-    found: list[tuple[float, int]] = []
-    for part in in_turns(range(len(names)), COMPARED):
-        own = names[part[0] : part[-1] + 1]
-        processor = None if least is None else utils.default_process
-        near = process.extract(text, own, scorer=scorer, processor=processor, limit=k, score_cutoff=least)
-        found += [(-score, part[n]) for _, score, n in near]
-    return [n for _, n in sorted(found)[:k]]
-
-
-def checked_id(value: object, where: str) -> str:
-    """An id as data files have them; raises DataError for one that no data file could have."""
-    if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{where}: a text is needed (given: {value!r})")
-    if value != (usual := unicodedata.normalize("NFC", value.strip())):
-        raise DataError(f"{where}: ids are without space around them and in Unicode's form NFC: {value!r} is {usual!r}")
-    return value
-
-
-def as_column(value: object, kind: pl.DataType, where: str) -> object:
-    """A value as a column of the catalogue holds it, an empty text as null; raises DataError where it cannot."""
-    if value is None:
-        return None
-    if isinstance(kind, pl.List):
-        if isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value):
-            return list(value)
-        if isinstance(value, str):
-            return [value]
-        raise DataError(f"{where}: a list of texts is needed (given: {value!r})")
-    if kind == pl.String:
-        if isinstance(value, str):
-            return value.strip() or None
-        raise DataError(f"{where}: a text is needed (given: {value!r})")
-    most = sys.float_info.max
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not -most <= value <= most:
-        raise DataError(f"{where}: a number is needed (given: {value!r})")
-    if kind.is_integer() and not (value == int(value) and -(2**63) <= value < 2**63):
-        raise DataError(f"{where}: a whole number of 64 bits is needed (given: {value!r})")
-    return int(value) if kind.is_integer() else float(value)
-
-
-def spread_out(scores: np.ndarray, vectors: np.ndarray, k: int, diversity: float) -> list[int]:
-    """The places of k items, good and unlike each other: maximal marginal relevance (Carbonell and Goldstein 1998).
-
-    scores: (n,), scaled to 0..1 here. vectors: (n, width) of length 1. diversity: the weight of unlikeness, 0 to 1.
-    """
-    from .scoring.turns import pause
-
-    spread = float(scores.max() - scores.min()) if len(scores) else 0.0
-    worth = (scores - scores.min()) / spread if spread else np.zeros(len(scores))
-    nearest, chosen = np.zeros(len(scores)), list[int]()
-    for n in range(min(k, len(scores))):
-        if n % CHOSEN == CHOSEN - 1:
-            pause()
-        value = (1 - diversity) * worth - diversity * nearest
-        value[chosen] = -np.inf
-        best = int(value.argmax())
-        nearest = np.maximum(nearest, vectors @ vectors[best]) if chosen else vectors @ vectors[best]
-        chosen.append(best)
-    return chosen
-
-
-def check_run(folder: Path) -> None:
-    """Raises RunError for a folder that is no finished run."""
-    if not folder.is_dir():
-        raise RunError(f"there is no run folder {folder}; `genrec finetune ... --out {folder}` makes one")
-    if not (folder / "adapter").is_dir():
-        interrupted = (folder / "checkpoints").is_dir()
-        command = "align" if (folder / "align.json").is_file() else "finetune"
-        how = (
-            f"its training was interrupted: give the same `genrec {command}` command to resume it"
-            if interrupted
-            else "it has no adapter/"
-        )
-        raise RunError(f"{folder} is not a finished run: {how}")
-
-
-def local_model(run: Path, option: Literal["model", "item_text_model"]) -> str | None:
-    """Where a run's backbone or text encoder is, if it is a folder or file: the run's config.yaml knows, the adapter
-    must not."""
-    from .files import read_yaml, shown
-
-    path = run / "config.yaml"
-    config = read_yaml(path) if path.is_file() else {}
-    model = config.get(option) if isinstance(config, dict) else config
-    if not isinstance(config, dict) or not isinstance(model, str | None):
-        raise RunError(f"{path} cannot be used: {option} is {shown(model)}; the name of a model is allowed, or null")
-    with suppress(OSError):  # a name that is too long for a file
-        return model if model and Path(model).exists() else None
-    return None
 
 
 def as_list(value: str | Sequence[str] | None) -> list[str] | None:
@@ -1298,18 +1122,3 @@ def as_list(value: str | Sequence[str] | None) -> list[str] | None:
 def first(values: Sequence[str] | None) -> str | None:
     """The first value, if any."""
     return values[0] if values else None
-
-
-def where_mask(items: pl.DataFrame, where: str | pl.Expr) -> np.ndarray:
-    """Which items meet a condition: SQL of anyone's, or an expression that genrec made. On a list column `=`, `<>` and
-    `in` ask what the list holds. Null never meets a condition."""
-    from . import sql
-
-    shown = sql.shorten(where) if isinstance(where, str) else "EXPRESSION"
-    try:
-        series = sql.evaluate(where, items)
-    except DataError as error:
-        raise DataError(f"--where {shown}: {error}") from error
-    if series.dtype != pl.Boolean:
-        raise DataError(f"--where {shown} gives {series.dtype} values, not true or false")
-    return series.fill_null(False).to_numpy()

@@ -10,11 +10,14 @@ import polars as pl
 
 from ..errors import DataError, RunError
 from ..evaluation.cases import as_json, case_metrics
+from ..evaluation.evaluate import Evaluation
 from ..evaluation.held_out import Phrasing
-from ..evaluation.results import HeldOutPart, headline, with_interval
-from ..run.config import FinetuneConfig, aligned_with, read_config
-from .evaluate import Evaluation, Progress
-from .record import measured_once
+from ..evaluation.results import headline, with_interval
+from ..progress import Progress
+from ..run.alignment import aligned_with
+from ..run.config import FinetuneConfig
+from ..run.folder import Run
+from .finetune import finetune
 
 Kind = Literal["seed", "fold"]
 
@@ -36,7 +39,7 @@ class Again:
     @property
     def finished(self) -> bool:
         """Whether it was trained before."""
-        return (self.folder / "adapter" / "genrec.json").is_file()
+        return Run(self.folder).finished
 
 
 def runs_of(run: Path, seeds: int | None, folds: int | None) -> list[Again]:
@@ -48,11 +51,10 @@ def runs_of(run: Path, seeds: int | None, folds: int | None) -> list[Again]:
     for flag, number in (("seeds", seeds), ("folds", folds)):
         if number is not None and number < 2:
             raise DataError(f"--{flag} {number}: at least 2 are needed")
-    if not (run / "adapter" / "genrec.json").is_file():
-        raise RunError(f"{run} is not a finished run; `genrec finetune ... --out {run}` makes one")
-    if (aligned := aligned_with(run)) is not None:
+    Run(run).manifest()
+    if (aligned := aligned_with(Run(run))) is not None:
         raise RunError(f"{run} was aligned, which --seeds and --folds do not repeat; they train {aligned.run} again")
-    first = config_of(run)
+    first = Run(run).config()
     configs: list[tuple[Kind, int, FinetuneConfig]] = []
     configs += [("seed", first.seed + n, replace(first, seed=first.seed + n)) for n in range(seeds or 0)]
     if folds is not None:
@@ -62,45 +64,33 @@ def runs_of(run: Path, seeds: int | None, folds: int | None) -> list[Again]:
         own = config == first
         folder = run if own else run / f"{kind}s" / str(number)
         config = replace(config, out=str(folder))
-        if (folder / "config.yaml").is_file() and config_of(folder) != config:
+        if Run(folder).config_file.is_file() and Run(folder).config() != config:
             raise RunError(f"{folder} holds a run with other options; remove {folder.parent} first")
         found.append(Again(kind, number, config, own))
     return found
 
 
-def config_of(run: Path) -> FinetuneConfig:
-    """The options that a run was trained with."""
-    return FinetuneConfig(**read_config(run / "config.yaml"), out=str(run))  # type: ignore[arg-type]
-
-
-def train(runs: Sequence[Again], say: Callable[[str], None], progress: Progress | None) -> None:
+def train(runs: Sequence[Again], say: Callable[[str], None], progress: Progress) -> None:
     """Train those that are not finished; an interrupted one is resumed."""
-    from ..training.finetune import finetune
 
     missing = [r for r in runs if not r.finished]
     for n, one in enumerate(missing, start=1):
         name = f"{one.kind} {one.number}"
         say(f"{name}: run {n} of {len(missing)}, {one.folder}")
-
-        def shown(stage: str, done: int, total: int, latest: Mapping[str, float], name: str = name) -> None:
-            if progress is not None:
-                progress(f"{name}: {stage}", done, total, latest)
-
-        finetune(one.config, say, shown)
+        finetune(one.config, say, progress.under(name))
 
 
 def repeated(
     runs: Sequence[Again],
     first: Evaluation,
-    part: HeldOutPart,
     phrasings: Sequence[Phrasing],
-    progress: Progress | None,
+    measure: Callable[[Path], Evaluation],
 ) -> dict[str, Any]:
-    """`seeds` and `folds` of the first run's results (docs/json.md); runs not evaluated yet are evaluated."""
+    """`seeds` and `folds` of the first run's results (docs/json.md); measure: what evaluates a run, once."""
     found: dict[str, Any] = {}
     for kind, combine in (("seed", over_seeds), ("fold", over_folds)):
         if own := [r for r in runs if r.kind == kind]:
-            every = [first if r.own else measured_once(r.folder, part, phrasings, progress) for r in own]
+            every = [first if r.own else measure(r.folder) for r in own]
             prints = [{name: d["fingerprint"] for name, d in m.results["datasets"].items()} for m in every]
             found[f"{kind}s"] = {
                 "numbers": [r.number for r in own],
