@@ -12,7 +12,7 @@ from ..errors import GenrecError
 from ..tasks.labels import missing_needs, resolve_answer, unknown_answers
 from ..tasks.task import Task
 from ..tasks.vocabulary import EVENT, ITEMS, Group, Vocabulary, build_vocabulary
-from .arrays import Events, build_events
+from .arrays import Events, Histories, build_events
 
 Encode = Callable[[str], list[int]]
 
@@ -62,7 +62,7 @@ def outcome_values(corpus: Corpus) -> np.ndarray | None:
     return None
 
 
-def shown_outcomes(corpus: Corpus, events: Events, user: int) -> tuple[np.ndarray, np.ndarray]:
+def shown_outcomes(corpus: Corpus, events: Histories, user: int) -> tuple[np.ndarray, np.ndarray]:
     """A user's items, and what came of them as the index of an outcome, -1 for none."""
     own = slice(int(events.offsets[user]), int(events.offsets[user + 1]))
     outcome = events.outcome[own]

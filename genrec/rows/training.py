@@ -16,7 +16,7 @@ from .questions import (
     plain_question,
     user_question,
 )
-from .row import Branch, Row, assemble
+from .row import Branch, Row, training_row
 from .texts import sharing_texts, text_rows
 from .window import RowOptions, Window, window_starts
 
@@ -59,7 +59,8 @@ def history_rows(corpus: Corpus, options: RowOptions) -> Iterator[Row]:
             shown = bare if is_bare else events
             window = Window(shown, user, start, min(start + options.max_events, hi))
             branches = draw_branches(corpus, window, sampler, rng, options)
-            row = assemble(corpus, None if is_bare else name, window.lo, window.hi, branches, True, start == lo, shown)
+            whose = None if is_bare else name
+            row = training_row(corpus, whose, shown, window.lo, window.hi, branches, start == lo)
             if row.target_at:
                 yield row
 
