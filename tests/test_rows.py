@@ -10,14 +10,14 @@ from tiny import tiny_backbone
 from worlds import WORDS, chain_world, review_world, shop_world, view_world
 
 from genrec.data.dataset import Dataset
-from genrec.data.splits import split
+from genrec.data.splits import DAY, split
 from genrec.evaluation.held_out import held_out, user_rows
 from genrec.evaluation.reading import next_item_losses, read_part
 from genrec.model.backbone import load_backbone
 from genrec.model.item_rows import ItemRows, collaborative_vectors
 from genrec.model.lora import add_lora
 from genrec.model.recmodel import RecModel
-from genrec.rows.arrays import DAY, select
+from genrec.rows.arrays import select
 from genrec.rows.corpus import Corpus, build_corpus, offered_tasks, plain_encoder, vocabulary_of
 from genrec.rows.row import Branch, prompt_row, read_at, training_row
 from genrec.rows.stored import load_rows, read_row, spell, text_examples

@@ -15,7 +15,8 @@ import numpy as np
 import polars as pl
 
 from ..data.dataset import Part
-from ..rows.arrays import DAY, PARTS, UNDATED, Events, select, shown_from
+from ..data.splits import DAY
+from ..rows.arrays import PARTS, UNDATED, Events, select, shown_from
 from ..rows.corpus import Corpus
 from ..rows.lookahead import ItemSampler, candidate_items, cutoff, days_until_next, look_ahead_answers, look_ahead_event
 from ..rows.questions import basket_question

@@ -13,7 +13,6 @@ from ..tasks.units import with_attributes
 from ..tasks.vocabulary import EVENT, Group, Vocabulary
 
 PARTS: tuple[Part, ...] = ("train", "valid", "test")
-DAY = 86_400
 UNDATED = -(2**62)  # the time of an interaction without one: before all others
 
 

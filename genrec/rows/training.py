@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from .arrays import select
 from .corpus import Corpus
 from .lookahead import ItemSampler, look_ahead_candidates
 from .questions import (
@@ -48,7 +47,7 @@ def training_rows(corpus: Corpus, options: RowOptions) -> Iterator[Row]:
 def history_rows(corpus: Corpus, options: RowOptions) -> Iterator[Row]:
     """One row per window of each user's training events; some show neither outcomes nor who the user is."""
     assert corpus.events is not None
-    events = select(corpus.events, corpus.events.part == 0)
+    events = corpus.training
     bare = replace(events, outcome=np.full_like(events.outcome, -1))
     sampler = ItemSampler(events, corpus.items.size)
     for user, name in enumerate(events.users):

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..rows.arrays import DAY, UNDATED, Histories
+from ..data.splits import DAY
+from ..rows.arrays import UNDATED, Histories
 from ..rows.corpus import Corpus, outcome_group, outcome_values, shown_outcomes
 from ..tasks.task import Task
 
