@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import polars as pl
@@ -38,6 +38,7 @@ from .tasks.vocabulary import EVENT
 
 if TYPE_CHECKING:
     from .inference.engine import Engine, Ranking
+    from .inference.scheduler import Scheduler
     from .inference.talk import Talker
     from .inference.texts import TextVectors, Vectors
     from .inference.titles import Titles
@@ -50,6 +51,7 @@ CHOSEN = 25  # items of a list spread out, before others have their turn
 COMPARED = 2_000  # names that a text is compared with, before others have their turn
 NOT_READ = "are not read, and only count as taken"  # how a warning of long histories ends
 PREFIX_BYTES = 2**28  # memory for the histories read last
+ShownList = stores.Shown  # a list that was given, as `Recommender.record_lists` takes it
 
 
 @dataclass(frozen=True)
@@ -1163,6 +1165,66 @@ class Recommender:
             corpus = self._history(shelf, part, [self._own_history(shelf, u) for u in part])
             parts.append(self.engine.states([self._row(corpus, n, []) for n in range(len(part))]).cpu().numpy())
         return pl.DataFrame({"user_id": names, "vector": np.concatenate(parts)})
+
+    # --- for servers ----------------------------------------------------------------------------------------------
+
+    def scheduler(self, limit: int, prefix_bytes: int) -> "Scheduler":
+        """A thread that runs jobs on this run, whose reads go through the model together; not started yet.
+
+        limit: jobs waiting or under way at most. prefix_bytes: memory for the histories read last.
+        """
+        from .inference.scheduler import Scheduler, SharedEngine
+
+        engine = SharedEngine(self.engine.model, prefix_bytes=prefix_bytes)
+        self.engine = engine
+        return Scheduler(engine, limit)
+
+    def prefix_counts(self) -> dict[str, int]:
+        """Histories that were in memory (hits), those that were not (misses), and the bytes in use."""
+        prefixes = self.engine.prefixes
+        return {"hits": prefixes.hits, "misses": prefixes.misses, "bytes": prefixes.size}
+
+    def forget_histories(self) -> None:
+        """Drop the histories that are in memory, such as those of a deleted user."""
+        self.engine.prefixes.clear()
+
+    def user_attributes(self, user: str, dataset: str | None = None) -> dict[str, Any]:
+        """A user's attributes; raises UnknownNameError for an unknown user."""
+        return stores.user_attributes(self.store, self._dataset(dataset), user)
+
+    def record_events(self, events: Sequence[Mapping[str, Any]], dataset: str | None = None) -> list[str]:
+        """Write events to the store; for each `recorded`, or `duplicate` if its user has its event_id already."""
+        return stores.record_events(self.store, self._dataset(dataset), events)
+
+    def record_lists(self, lists: Sequence[ShownList]) -> None:
+        """Write lists that were given to the store, so that events can name them."""
+        stores.record_recommendations(self.store, lists)
+
+    def save_items(self, items: Sequence[Mapping[str, Any]], dataset: str | None = None) -> list[str]:
+        """Write items to the store, which every server on it adds to its catalogue; for each `added` or `updated`."""
+        return stores.add_items(self.store, self._dataset(dataset), items)
+
+    def saved_items(self, dataset: str, after: int) -> list[tuple[int, str, dict[str, Any]]]:
+        """Revision, item_id and attributes of the items written to the store after a revision, the oldest first."""
+        if stores.items_revision(self.store, dataset) == after:
+            return []
+        return stores.added_items(self.store, dataset, after)
+
+    def delete_user(self, user: str) -> dict[str, int]:
+        """Delete a user from the store for good; the number of rows by table."""
+        return stores.delete_user(self.store, user)
+
+    def deletions(self) -> int:
+        """How often users were deleted from the store."""
+        return stores.deletions(self.store)
+
+    def summary(self, dataset: str | None = None) -> dict[str, Any]:
+        """Counts of a data set: users, events, lists, and the lists that an event followed."""
+        return stores.summary(self.store, self._dataset(dataset))
+
+    def close(self) -> None:
+        """Close the store."""
+        self.store.close()
 
 
 RECOMMENDATION_SCHEMA = {
