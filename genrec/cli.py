@@ -644,7 +644,7 @@ def mcp(args: argparse.Namespace) -> None:
 
     config = from_namespace(ServeConfig, args)
     check_run(config.run)
-    from .serving.mcp_server import client_config, run_stdio
+    from .serving.mcp import client_config, run_stdio
 
     if args.print_config:
         show_json(client_config(config))

@@ -17,7 +17,8 @@ from worlds import chain_world, review_world
 from genrec.ask import answer as asking
 from genrec.cli import main
 from genrec.recommender import Recommender
-from genrec.serving.chat import markdown, with_reasons
+from genrec.serving.chat.chat import with_reasons
+from genrec.serving.chat.markdown import markdown
 from genrec.tasks.rows import shown_from
 
 Said = pytest.CaptureFixture[str]

@@ -1,24 +1,31 @@
-"""The recommender as tools of the Model Context Protocol, over stdio or streamable HTTP."""
+"""The recommender as tools of the Model Context Protocol, over stdio or streamable HTTP.
+
+A tool calls the function of the REST route that does the same.
+"""
 
 import asyncio
 import contextlib
 import json
 import logging
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ResourceNotFoundError, ToolError
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp_types import ToolAnnotations
-from pydantic import Field
+from pydantic import BaseModel, Field, ValidationError
 
 from .. import __version__
 from ..errors import GenrecError
-from . import recommender_api as rest
+from ..recommender import Recommender
+from .api import catalogue, events, lists, predictions, users
+from .api.forms import EventsRequest, Explain, PredictionsRequest, RankRequest, RecommendationsRequest
+from .api.lookup import check_item, check_user, dataset_of
 from .callers import Caller
 from .config import ServeConfig
 from .errors import ApiError, from_genrec, model_loading
@@ -32,22 +39,24 @@ INSTRUCTIONS = (
 )
 READS = ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=False)
 WRITES = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False)
+T = TypeVar("T")
+Form = TypeVar("Form", bound=BaseModel)
+Call = Context[Any, Any]
 Id = Annotated[str, Field(max_length=500, description="item id")]
 User = Annotated[str | None, Field(max_length=500, description="user id")]
 Count = Annotated[int, Field(ge=1, le=100, description="length of the list")]
 Items = Annotated[Annotated[list[str], Field(fail_fast=True)] | None, Field(description="item ids, oldest first")]
 
 
-def build(service: Service, writes: bool) -> MCPServer[Any]:
-    """The tools over a service; writes: whether events may be recorded."""
-    server: MCPServer[Any] = MCPServer("genrec", version=__version__, instructions=INSTRUCTIONS, log_level="WARNING")
+@dataclass(frozen=True)
+class Tools:
+    """The tools over a service; docstrings are what a language model reads of them."""
 
-    def read(name: str, title: str) -> Callable[[Any], Any]:
-        return server.tool(name, title, annotations=READS, structured_output=False)
+    service: Service
 
-    @read("recommend", "Recommend items")
     async def recommend(
-        context: Context[Any, Any],
+        self,
+        context: Call,
         user_id: User = None,
         history: Items = None,
         query: Annotated[
@@ -56,11 +65,11 @@ def build(service: Service, writes: bool) -> MCPServer[Any]:
         n: Count = 10,
         exclude: Items = None,
         filters: Annotated[dict[str, Any] | None, Field(description='{"genre": {"any": ["Comedy"]}}')] = None,
-        explain: rest.Explain = False,
+        explain: Explain = False,
     ) -> str:
         """Recommend items to a user, or to whoever has this history, or popular ones; query narrows them in words."""
         body = parsed(
-            rest.RecommendationsRequest,
+            RecommendationsRequest,
             user_id=user_id,
             history=history,
             query=query,
@@ -68,16 +77,13 @@ def build(service: Service, writes: bool) -> MCPServer[Any]:
             exclude=exclude or [],
             filter=filters,
             explain=explain,
+            context=argument(context, "context"),
         )
-        user = allowed(context, user_id, history)
-        limited(service, body)
-        reply = await asked(service, context, lambda r: rest.recommendations(service, r, body, user, who_asks(context)))
-        rest.keep(service, reply)
-        return dumped(reply.model_dump(exclude_none=True))
+        return dumped(await self.answer(context, lambda who: lists.recommend(self.service, who, None, body)))
 
-    @read("rank_items", "Rank items")
     async def rank_items(
-        context: Context[Any, Any],
+        self,
+        context: Call,
         items: Annotated[
             list[str], Field(fail_fast=True), Field(description="item ids to bring into order", min_length=1)
         ],
@@ -85,17 +91,12 @@ def build(service: Service, writes: bool) -> MCPServer[Any]:
         history: Items = None,
     ) -> str:
         """Bring items into the order of a user, or of whoever has this history."""
-        user = allowed(context, user_id, history)
-        most = len(set(items))
-        body = parsed(rest.RecommendationsRequest, history=history, candidates=items, exclude_seen=False)
-        body = body.model_copy(update={"num_results": most})
-        limited(service, body)
-        reply = await asked(service, context, lambda r: rest.recommendations(service, r, body, user, who_asks(context)))
-        return dumped(reply.model_dump(exclude_none=True))
+        body = parsed(RankRequest, items=items, user_id=user_id or None, history=history)
+        return dumped(await self.answer(context, lambda who: lists.rank(self.service, who, None, body)))
 
-    @read("predict", "Predict an outcome")
     async def predict(
-        context: Context[Any, Any],
+        self,
+        context: Call,
         task: Annotated[
             str, Field(max_length=100, description="rating, click, purchase, churn, sentiment, category, ...")
         ] = "rating",
@@ -105,135 +106,130 @@ def build(service: Service, writes: bool) -> MCPServer[Any]:
     ) -> str:
         """Predict what a user makes of an item (rating, click, purchase), does next (churn), or what a text says
         (sentiment, category), with calibrated probabilities."""
-        user = allowed(context, user_id, None) if text is None else None
-        if user is None and text is None:
-            raise ToolError("give user_id, or text")
+        item_id = item_id if text is None else None
+        body = parsed(PredictionsRequest, task=task, user_id=user_id or None, item_id=item_id, text=text)
+        reply = await self.answer(context, lambda who: predictions.predict(self.service, who, None, body))
+        outcome = reply.predictions[0]
+        return dumped(
+            {
+                "task": reply.task,
+                "value": outcome.value,
+                "probabilities": outcome.probabilities,
+                "warnings": reply.warnings,
+            }
+        )
 
-        def work(recommender: Any) -> dict[str, Any]:
-            found = recommender.predict(
-                task, users=user, items=item_id if text is None else None, texts=text, dataset=None
-            )
-            row = found.frame.row(0, named=True)
-            probabilities = dict(zip(found.choices, row["probabilities"], strict=True))
-            return {"task": task, "value": row["value"], "probabilities": probabilities, "warnings": found.warnings}
-
-        return dumped(await asked(service, context, work))
-
-    @read("similar_items", "Similar items")
-    async def similar_items(context: Context[Any, Any], item_id: Id, n: Count = 10) -> str:
+    async def similar_items(self, context: Call, item_id: Id, n: Count = 10) -> str:
         """Items like an item."""
+        return dumped(await self.answer(context, lambda _: catalogue.similar_items(self.service, None, item_id, n)))
 
-        def work(recommender: Any) -> dict[str, Any]:
-            name = rest.dataset_of(recommender, None, None, item_id)
-            rest.check_item(recommender, name, item_id)
-            body = rest.RecommendationsRequest(item_id=item_id, num_results=n, dataset=name)
-            return rest.recommendations(service, recommender, body, None).model_dump(exclude_none=True)
-
-        return dumped(await asked(service, context, work))
-
-    @read("explain_recommendation", "Explain a recommendation")
-    async def explain_recommendation(context: Context[Any, Any], item_id: Id, user_id: User = None) -> str:
+    async def explain_recommendation(self, context: Call, item_id: Id, user_id: User = None) -> str:
         """Which items of the user's history raise an item's score, measured by leaving each out."""
-        user = allowed(context, user_id, None)
-        if user is None:
-            raise ToolError("give user_id")
+        user = named_user(context, user_id)
 
-        def work(recommender: Any) -> dict[str, Any]:
-            name = rest.dataset_of(recommender, None, user, item_id)
-            rest.check_user(recommender, name, user)
-            rest.check_item(recommender, name, item_id)
-            found = recommender.explain([item_id], user=user, dataset=name)
-            reasons = found.frame.select("reason_item_id", "reason_title", "effect").to_dicts()
-            return {"item_id": item_id, "reasons": reasons, "warnings": found.warnings}
+        def work(recommender: Recommender) -> dict[str, Any]:
+            dataset = dataset_of(recommender, None, user, item_id)
+            check_user(recommender, dataset, user)
+            check_item(recommender, dataset, item_id)
+            explanations = recommender.explain([item_id], user=user, dataset=dataset)
+            reasons = explanations.frame.select("reason_item_id", "reason_title", "effect").to_dicts()
+            return {"item_id": item_id, "reasons": reasons, "warnings": explanations.warnings}
 
-        return dumped(await asked(service, context, work))
+        return dumped(await self.answer(context, lambda _: self.service.ask(work)))
 
-    @read("search_items", "Search items")
     async def search_items(
-        context: Context[Any, Any],
+        self,
+        context: Call,
         query: Annotated[str, Field(description="a title, part of one, or with a typo", min_length=1, max_length=500)],
         n: Count = 10,
     ) -> str:
         """Find items, and their ids, by title."""
+        reply = await self.answer(context, lambda _: catalogue.search_items(self.service, None, query, n))
+        return dumped([item.model_dump(exclude_none=True) for item in reply.items])
 
-        def work(recommender: Any) -> list[dict[str, Any]]:
-            name = rest.dataset_of(recommender, None, None)
-            found = rest.items_of(recommender, name, recommender.search_items(query, n, name))
-            return [i.model_dump(exclude_none=True) for i in found]
-
-        return dumped(await asked(service, context, work))
-
-    @read("get_user_history", "A user's history")
-    async def get_user_history(context: Context[Any, Any], user_id: User = None, n: Count = 20) -> str:
+    async def get_user_history(self, context: Call, user_id: User = None, n: Count = 20) -> str:
         """A user's latest interactions, oldest first."""
-        user = allowed(context, user_id, None)
-        if user is None:
-            raise ToolError("give user_id")
+        user = named_user(context, user_id)
+        return dumped(await self.answer(context, lambda who: users.get_user(self.service, who, None, user, n)))
 
-        def work(recommender: Any) -> dict[str, Any]:
-            name = rest.dataset_of(recommender, None, user)
-            rest.check_user(recommender, name, user)
-            return rest.user_reply(recommender, name, user, n).model_dump(exclude_none=True)
+    async def record_event(
+        self,
+        context: Call,
+        item_id: Id,
+        user_id: User = None,
+        event_type: Annotated[str | None, Field(description="like, dislike, seen, purchase, ...")] = None,
+        value: Annotated[float | None, Field(description="a rating")] = None,
+        event_id: Annotated[str | None, Field(description="the same id is not recorded twice")] = None,
+    ) -> str:
+        """Record what a user did; it counts from the next recommendation on."""
+        event = {
+            "user_id": named_user(context, user_id),
+            "item_id": item_id,
+            "event_type": event_type,
+            "value": value,
+            "event_id": event_id,
+        }
+        body = EventsRequest(events=[{k: v for k, v in event.items() if v is not None}])
+        reply = await self.answer(context, lambda who: events.record_events(self.service, who, body))
+        if reply.errors:
+            raise ToolError(reply.errors[0].message)
+        return dumped({"recorded": reply.recorded, "duplicates": reply.duplicates})
 
-        return dumped(await asked(service, context, work))
-
-    if writes:
-
-        @server.tool("record_event", "Record an event", annotations=WRITES, structured_output=False)
-        async def record_event(
-            context: Context[Any, Any],
-            item_id: Id,
-            user_id: User = None,
-            event_type: Annotated[str | None, Field(description="like, dislike, seen, purchase, ...")] = None,
-            value: Annotated[float | None, Field(description="a rating")] = None,
-            event_id: Annotated[str | None, Field(description="the same id is not recorded twice")] = None,
-        ) -> str:
-            """Record what a user did; it counts from the next recommendation on."""
-            user = allowed(context, user_id, None)
-            if user is None:
-                raise ToolError("give user_id")
-            raw = {"user_id": user, "item_id": item_id, "event_type": event_type, "value": value, "event_id": event_id}
-            await loaded(service)
-            given = {k: v for k, v in raw.items() if v is not None}
-            try:
-                reply = await rest.recorded(service, [given], who_asks(context), None)
-            except ApiError as error:
-                raise ToolError(error.message) from error
-            except GenrecError as error:
-                raise ToolError(from_genrec(error, who_asks(context).may_see, new_id("mcp")).message) from error
-            if reply.errors:
-                raise ToolError(reply.errors[0].message)
-            return dumped({"recorded": reply.recorded, "duplicates": reply.duplicates})
-
-    @server.resource("item://{item_id}", title="An item", mime_type="application/json")
-    async def item(item_id: str) -> str:
+    async def item(self, item_id: str) -> str:
         """An item of the catalogue."""
-
-        def work(recommender: Any) -> dict[str, Any]:
-            name = rest.dataset_of(recommender, None, None, item_id)
-            rest.check_item(recommender, name, item_id)
-            return rest.items_of(recommender, name, [item_id])[0].model_dump()
-
         try:
-            return dumped(await asked(service, None, work))
+            reply = await self.answer(None, lambda _: catalogue.get_item(self.service, None, item_id))
         except ToolError as error:
             raise ResourceNotFoundError(str(error)) from error
+        return dumped(reply.model_dump())
 
-    @server.prompt("recommend_for_user", "Recommendations for a user")
-    def recommend_for_user(user_id: str) -> str:
-        """Asks for a list with reasons."""
-        return (
-            f"Recommend five items to user {user_id} with the tool `recommend` (explain=true), and say in one sentence "
-            "each why, from the reasons that it gives. Name no items beyond those."
-        )
+    async def answer(self, context: Call | None, ask: Callable[[Caller], Awaitable[T]]) -> T:
+        """The reply of a route, once the run is loaded; mistakes as tool errors."""
+        while not self.service.is_loaded and self.service.failure is None:
+            await asyncio.sleep(0.05)
+        caller = caller_of(context)
+        try:
+            if self.service.failure is not None:
+                raise model_loading(self.service.failure)
+            return await ask(caller)
+        except ApiError as error:
+            raise ToolError(error.message) from error
+        except GenrecError as error:
+            raise ToolError(from_genrec(error, caller.may_see, new_id("mcp")).message) from error
 
+
+def build(service: Service, writes: bool) -> MCPServer[Any]:
+    """The server over a service; writes: whether events may be recorded."""
+    server: MCPServer[Any] = MCPServer("genrec", version=__version__, instructions=INSTRUCTIONS, log_level="WARNING")
+    tools = Tools(service)
+    reading: dict[str, Callable[..., Any]] = {
+        "Recommend items": tools.recommend,
+        "Rank items": tools.rank_items,
+        "Predict an outcome": tools.predict,
+        "Similar items": tools.similar_items,
+        "Explain a recommendation": tools.explain_recommendation,
+        "Search items": tools.search_items,
+        "A user's history": tools.get_user_history,
+    }
+    for title, tool in reading.items():
+        server.tool(title=title, annotations=READS, structured_output=False)(tool)
+    if writes:
+        server.tool(title="Record an event", annotations=WRITES, structured_output=False)(tools.record_event)
+    server.resource("item://{item_id}", title="An item", mime_type="application/json")(tools.item)
+    server.prompt(title="Recommendations for a user")(recommend_for_user)
     return server
 
 
-def parsed(kind: Any, **fields: Any) -> Any:
-    """A request of the REST API; what is wrong with it as a tool's error."""
-    from pydantic import ValidationError
+def recommend_for_user(user_id: str) -> str:
+    """Asks for a list with reasons."""
+    return (
+        f"Recommend five items to user {user_id} with the tool `recommend` (explain=true), and say in one sentence "
+        "each why, from the reasons that it gives. Name no items beyond those."
+    )
 
+
+def parsed(kind: type[Form], **fields: Any) -> Form:
+    """A request of the REST API; raises ToolError naming the field that is wrong."""
     try:
         return kind(**fields)
     except ValidationError as error:
@@ -241,54 +237,33 @@ def parsed(kind: Any, **fields: Any) -> Any:
         raise ToolError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
-def limited(service: Service, body: rest.RecommendationsRequest) -> None:
-    """Raises ToolError for a list that is longer than --max-history."""
-    try:
-        rest.limit_body(service, body)
-    except ApiError as error:
-        raise ToolError(error.message) from error
+def argument(context: Call, name: str) -> Any:
+    """An argument of a call that the tool's own schema does not have."""
+    arguments = (context.request_context.params or {}).get("arguments")
+    return arguments.get(name) if isinstance(arguments, dict) else None
 
 
-def who_asks(context: Context[Any, Any] | None) -> Caller:
+def caller_of(context: Call | None) -> Caller:
     """The caller of an HTTP request; over stdio it is who started the process."""
     request = context.request_context.request if context is not None else None
-    found: Caller = request.state.caller if request is not None else Caller()
-    return found
+    caller: Caller = request.state.caller if request is not None else Caller()
+    return caller
 
 
-def allowed(context: Context[Any, Any], user: str | None, history: list[str] | None) -> str | None:
-    """The user who is asked about; raises ToolError for one that this caller may not ask about."""
-    who = who_asks(context)
-    user = user or (who.user if history is None else None)
+def named_user(context: Call, user: str | None) -> str:
+    """The user who is asked about; raises ToolError for none, and for one that this caller may not ask about."""
     try:
-        if user is not None or history is None:
-            who.check(user)
+        user = caller_of(context).user_for(user)
     except ApiError as error:
         raise ToolError(error.message) from error
+    if user is None:
+        raise ToolError("give user_id")
     return user
 
 
-async def loaded(service: Service) -> None:
-    """Wait for the run; raises ToolError where it cannot be loaded."""
-    while not service.is_loaded and service.failure is None:
-        await asyncio.sleep(0.05)
-    if service.failure is not None:
-        raise ToolError(model_loading(service.failure).message)
-
-
-async def asked(service: Service, context: Context[Any, Any] | None, work: Callable[[Any], Any]) -> Any:
-    """What a job of the model thread returns; mistakes as tool errors."""
-    await loaded(service)
-    try:
-        return await service.ask(work)
-    except ApiError as error:
-        raise ToolError(error.message) from error
-    except GenrecError as error:
-        raise ToolError(from_genrec(error, who_asks(context).may_see, new_id("mcp")).message) from error
-
-
 def dumped(value: Any) -> str:
-    """As JSON."""
+    """As JSON; of a reply without its nulls."""
+    value = value.model_dump(exclude_none=True) if isinstance(value, BaseModel) else value
     return json.dumps(value, ensure_ascii=False, default=list)
 
 
@@ -296,7 +271,7 @@ def dumped(value: Any) -> str:
 
 
 def mcp_app(service: Service) -> tuple[Any, Callable[[], contextlib.AbstractAsyncContextManager[None]]]:
-    """The streamable HTTP application, and what must be open while it answers. Hosts are checked before it."""
+    """The streamable HTTP application, and a context in which it answers. Hosts are checked before it."""
     server = build(service, service.config.record_events)
     app = server.streamable_http_app(
         streamable_http_path="/",
@@ -320,12 +295,12 @@ def run_stdio(config: ServeConfig) -> None:
     service.load_in_background()
 
     async def answer() -> None:
-        watching = asyncio.create_task(service.watch())
+        watcher = asyncio.create_task(service.sync.watch())
         try:
             await build(service, config.record_events).run_stdio_async()
-            await service.written()
+            await service.lists.flush()
         finally:
-            watching.cancel()
+            watcher.cancel()
 
     try:
         asyncio.run(answer())
@@ -334,7 +309,7 @@ def run_stdio(config: ServeConfig) -> None:
 
 
 def client_config(config: ServeConfig) -> dict[str, Any]:
-    """What MCP clients (Claude, Cursor, LibreChat, ...) have in their configuration files for this run."""
+    """The entry of this run in the configuration of MCP clients (Claude, Cursor, LibreChat, ...)."""
     arguments = ["-m", "genrec", "mcp", str(Path(config.run).resolve())]
     arguments += ["--record-events"] if config.record_events else []
     return {"mcpServers": {"genrec": {"command": sys.executable, "args": arguments}}}

@@ -12,27 +12,27 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        own: dict[str, Any] = {"registry": self.registry}
-        self.requests = Counter("genrec_requests", "Requests answered.", ["endpoint", "code"], **own)
+        here: dict[str, Any] = {"registry": self.registry}
+        self.requests = Counter("genrec_requests", "Requests answered.", ["endpoint", "code"], **here)
         self.seconds = Histogram(
-            "genrec_request_seconds", "Seconds until a request was answered.", ["endpoint"], buckets=SECONDS, **own
+            "genrec_request_seconds", "Seconds until a request was answered.", ["endpoint"], buckets=SECONDS, **here
         )
         self.first = Histogram(
-            "genrec_ttft_seconds", "Seconds until the first text of a stream.", buckets=SECONDS, **own
+            "genrec_ttft_seconds", "Seconds until the first text of a stream.", buckets=SECONDS, **here
         )
-        self.inflight = Gauge("genrec_inflight", "Requests under way.", **own)
-        self.queue = Gauge("genrec_queue_depth", "Jobs that wait for the model or are under way.", **own)
-        self.tokens = Counter("genrec_tokens", "Tokens of chats.", ["kind"], **own)
-        self.recommendations = Counter("genrec_recommendations", "Lists given.", ["strategy"], **own)
-        self.cold_starts = Counter("genrec_cold_start", "Lists for users of whom nothing is known.", **own)
-        self.events = Counter("genrec_events", "Events recorded.", ["type"], **own)
-        self.items = Gauge("genrec_catalog_items", "Items of the catalogue.", ["dataset"], **own)
-        self.prefix_hits = Gauge("genrec_prefix_hits", "Histories that were known, wholly or in part.", **own)
-        self.prefix_misses = Gauge("genrec_prefix_misses", "Histories that were read anew.", **own)
-        self.prefix_bytes = Gauge("genrec_prefix_bytes", "Bytes of the histories that are kept in memory.", **own)
-        self.passes = Gauge("genrec_passes", "Passes through the model.", **own)
-        self.rows = Gauge("genrec_rows_read", "Rows read in these passes.", **own)
-        self.model = Gauge("genrec_model_info", "The model that answers.", ["model", "backbone", "version"], **own)
+        self.inflight = Gauge("genrec_inflight", "Requests under way.", **here)
+        self.queue = Gauge("genrec_queue_depth", "Jobs that wait for the model or are under way.", **here)
+        self.tokens = Counter("genrec_tokens", "Tokens of chats.", ["kind"], **here)
+        self.recommendations = Counter("genrec_recommendations", "Lists given.", ["strategy"], **here)
+        self.cold_starts = Counter("genrec_cold_start", "Lists for users of whom nothing is known.", **here)
+        self.events = Counter("genrec_events", "Events recorded.", ["type"], **here)
+        self.items = Gauge("genrec_catalog_items", "Items of the catalogue.", ["dataset"], **here)
+        self.prefix_hits = Gauge("genrec_prefix_hits", "Histories that were known, wholly or in part.", **here)
+        self.prefix_misses = Gauge("genrec_prefix_misses", "Histories that were read anew.", **here)
+        self.prefix_bytes = Gauge("genrec_prefix_bytes", "Bytes of the histories that are kept in memory.", **here)
+        self.passes = Gauge("genrec_passes", "Passes through the model.", **here)
+        self.rows = Gauge("genrec_rows_read", "Rows read in these passes.", **here)
+        self.model = Gauge("genrec_model_info", "The model that answers.", ["model", "backbone", "version"], **here)
 
     def text(self) -> bytes:
         """In Prometheus' text format."""
