@@ -48,7 +48,7 @@ ANYBODY = Caller()
 def caller_of(headers: Mapping[str, str], keys: Keys, config: ServeConfig) -> Caller:
     """Who asks; raises ApiError 401 for a missing or wrong key, or a name that is not signed as it must be.
 
-    A header that names a user counts only where keys are configured: without them anybody could send it. Who is named
+    A header that names a user counts only if keys are configured: without them anybody could send it. Who is named
     so may ask about nobody else, unless --any-user is given.
     """
     if not keys:

@@ -1,4 +1,4 @@
-"""HTTP connections: they end where headers do not come in time, and are no more than files may be open."""
+"""HTTP connections: they end if headers do not come in time, and are no more than files may be open."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""What stands before every endpoint: Host check, request ids, keys, limits, and errors that tell no secrets."""
+"""Before every endpoint: Host check, request ids, keys, limits, and errors that tell no secrets."""
 
 import asyncio
 import json

@@ -79,7 +79,7 @@ class Tools:
             explain=explain,
             context=argument(context, "context"),
         )
-        return dumped(await self.answer(context, lambda who: lists.recommend(self.service, who, None, body)))
+        return dumped(await self.answer(context, lambda caller: lists.recommend(self.service, caller, None, body)))
 
     async def rank_items(
         self,
@@ -92,7 +92,7 @@ class Tools:
     ) -> str:
         """Bring items into the order of a user, or of whoever has this history."""
         body = parsed(RankRequest, items=items, user_id=user_id or None, history=history)
-        return dumped(await self.answer(context, lambda who: lists.rank(self.service, who, None, body)))
+        return dumped(await self.answer(context, lambda caller: lists.rank(self.service, caller, None, body)))
 
     async def predict(
         self,
@@ -108,7 +108,7 @@ class Tools:
         (sentiment, category), with calibrated probabilities."""
         item_id = item_id if text is None else None
         body = parsed(PredictionsRequest, task=task, user_id=user_id or None, item_id=item_id, text=text)
-        reply = await self.answer(context, lambda who: predictions.predict(self.service, who, None, body))
+        reply = await self.answer(context, lambda caller: predictions.predict(self.service, caller, None, body))
         outcome = reply.predictions[0]
         return dumped(
             {
@@ -150,7 +150,7 @@ class Tools:
     async def get_user_history(self, context: Call, user_id: User = None, n: Count = 20) -> str:
         """A user's latest interactions, oldest first."""
         user = named_user(context, user_id)
-        return dumped(await self.answer(context, lambda who: users.get_user(self.service, who, None, user, n)))
+        return dumped(await self.answer(context, lambda caller: users.get_user(self.service, caller, None, user, n)))
 
     async def record_event(
         self,
@@ -170,7 +170,7 @@ class Tools:
             "event_id": event_id,
         }
         body = EventsRequest(events=[{k: v for k, v in event.items() if v is not None}])
-        reply = await self.answer(context, lambda who: events.record_events(self.service, who, body))
+        reply = await self.answer(context, lambda caller: events.record_events(self.service, caller, body))
         if reply.errors:
             raise ToolError(reply.errors[0].message)
         return dumped({"recorded": reply.recorded, "duplicates": reply.duplicates})
@@ -187,7 +187,7 @@ class Tools:
         """The reply of a route, once the run is loaded; mistakes as tool errors."""
         while not self.service.is_loaded and self.service.failure is None:
             await asyncio.sleep(0.05)
-        caller = caller_of(context)
+        caller = caller_in(context)
         try:
             if self.service.failure is not None:
                 raise model_loading(self.service.failure)
@@ -243,7 +243,7 @@ def argument(context: Call, name: str) -> Any:
     return arguments.get(name) if isinstance(arguments, dict) else None
 
 
-def caller_of(context: Call | None) -> Caller:
+def caller_in(context: Call | None) -> Caller:
     """The caller of an HTTP request; over stdio it is who started the process."""
     request = context.request_context.request if context is not None else None
     caller: Caller = request.state.caller if request is not None else Caller()
@@ -253,7 +253,7 @@ def caller_of(context: Call | None) -> Caller:
 def named_user(context: Call, user: str | None) -> str:
     """The user who is asked about; raises ToolError for none, and for one that this caller may not ask about."""
     try:
-        user = caller_of(context).user_for(user)
+        user = caller_in(context).user_for(user)
     except ApiError as error:
         raise ToolError(error.message) from error
     if user is None:

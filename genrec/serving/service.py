@@ -54,7 +54,7 @@ class Stream(Generic[T]):
 
 @dataclass
 class Service:
-    """What every endpoint asks.
+    """The run behind every endpoint: how it is asked, and in what state it is.
 
     Everything that touches the model runs as a job of the model thread (`ask`, `stream`); what only touches the store
     runs in threads of its own (`store_call`). lists: those that were given, on their way to the store; sync: brings
@@ -138,7 +138,7 @@ class Service:
 
     @property
     def fingerprint(self) -> str:
-        """What the answers depend on."""
+        """The version and the hash of the run, on which the answers depend."""
         return f"genrec-{__version__}-{self.recommender.fingerprint[:12]}"
 
     @property

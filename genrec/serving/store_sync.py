@@ -1,4 +1,4 @@
-"""What other servers write to a shared store, brought into this one: added items, deleted users."""
+"""Changes that other servers made to a shared store, brought into this one: added items, deleted users."""
 
 import asyncio
 import functools

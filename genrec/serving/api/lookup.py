@@ -62,10 +62,10 @@ def check_user(recommender: Recommender, dataset: str, user: str) -> None:
 
 def known_ids(recommender: Recommender, dataset: str, ids: Sequence[str], unknown: list[str]) -> list[str]:
     """The ids that the catalogue has; the others are appended to `unknown`."""
-    known: list[str] = []
+    items: list[str] = []
     for item in ids:
-        (known if recommender.has_item(item, dataset) else unknown).append(item)
-    return known
+        (items if recommender.has_item(item, dataset) else unknown).append(item)
+    return items
 
 
 def history_frame(
@@ -76,8 +76,8 @@ def history_frame(
     if history is None:
         return None
     rows = [e.model_dump() if isinstance(e, HistoryEvent) else {"item_id": e} for e in history]
-    known = set(known_ids(recommender, dataset, [r["item_id"] for r in rows], unknown))
-    return pl.DataFrame([r for r in rows if r["item_id"] in known], schema=HISTORY_SCHEMA)
+    items = set(known_ids(recommender, dataset, [r["item_id"] for r in rows], unknown))
+    return pl.DataFrame([r for r in rows if r["item_id"] in items], schema=HISTORY_SCHEMA)
 
 
 def conditions_of(filters: Mapping[str, FieldFilter], items: pl.DataFrame) -> list[pl.Expr]:

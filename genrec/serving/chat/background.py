@@ -1,4 +1,4 @@
-"""What chat frontends ask behind the user's back (titles, tags, ...), answered in the form that each parses."""
+"""Requests of chat frontends behind the user's back (titles, tags, ...), answered in the form that each parses."""
 
 import json
 import re
@@ -22,7 +22,7 @@ SCANNED = 50_000  # characters of a request: of its beginning, or of its end, wh
 
 @dataclass(frozen=True)
 class RunSketch:
-    """What a run is about: some titles, values like genres, and questions that can be asked."""
+    """A run in short: some titles, values like genres, and questions that can be asked."""
 
     titles: tuple[str, ...]
     tags: tuple[str, ...]
@@ -124,7 +124,7 @@ def tags_of(text: str, sketch: RunSketch) -> list[str]:
 
 
 def follow_ups(text: str, sketch: RunSketch) -> list[str]:
-    """What may be said next: about the list if there is one, else what can be asked."""
+    """The next things to say: about the list if there is one, else the questions that can be asked."""
     if not FIRST_ITEM.search(text):
         return [e[:FOLLOW_UP] for e in sketch.examples[:3]]
     conversation = conversation_in(text).casefold()

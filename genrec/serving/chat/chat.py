@@ -62,7 +62,7 @@ class Chat:
     sentence: str
 
     def help(self) -> str:
-        """What can be asked."""
+        """The questions that can be asked."""
         return can_ask(self.recommender, self.reader, self.reader.spoken(self.sentence), self.asker)
 
 
@@ -153,7 +153,7 @@ def is_small_talk(answer: Answer) -> bool:
 
 
 def small_talk(this: Chat, max_tokens: int | None, on_text: Callable[[str], None]) -> ChatReply:
-    """An answer by the backbone, or what can be asked if it cannot talk."""
+    """An answer by the backbone, or the questions that can be asked if it cannot talk."""
     messages = [{"role": "system", "content": SYSTEM}]
     for message in this.request.messages[-TALK_MESSAGES:]:
         if message.role in ("user", "assistant") and message.text.strip():
@@ -167,7 +167,7 @@ def small_talk(this: Chat, max_tokens: int | None, on_text: Callable[[str], None
 
 
 def run_sketch(this: Chat) -> RunSketch:
-    """What a run is about, for titles and tags of chats."""
+    """A run in short, for titles and tags of chats."""
     titles: list[str] = []
     tags: list[str] = []
     for name in this.recommender.datasets:

@@ -1,4 +1,4 @@
-"""What clients send as messages, read leniently."""
+"""Messages as clients send them, read leniently."""
 
 import json
 from collections.abc import Mapping

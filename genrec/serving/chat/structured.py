@@ -26,10 +26,10 @@ PATTERNS = FancyRegexOptions(backtrack_limit=100_000)
 
 
 def filled(schema: object, answer: Mapping[str, Any], text: str, field: str) -> str:
-    """JSON that meets a schema: the text where it is such JSON, else filled from an answer (`items`, `value`,
+    """JSON that meets a schema: the text if it is such JSON, else filled from an answer (`items`, `value`,
     `probabilities`) and its text.
 
-    Raises ApiError 400 where `field` holds no schema, or one that nothing of the answer meets.
+    Raises ApiError 400 if `field` holds no schema, or one that nothing of the answer meets.
     """
     if not isinstance(schema, dict):
         raise invalid(f"{field}: a JSON schema is an object", field, "invalid_type")
@@ -52,7 +52,7 @@ def filled(schema: object, answer: Mapping[str, Any], text: str, field: str) -> 
 
 
 def why(error: ValueError) -> str:
-    """What is wrong, without the schema and the value."""
+    """The reason of an error, without the schema and the value."""
     return str(getattr(error, "message", error))[:500]
 
 
@@ -171,7 +171,7 @@ class Filler:
         return self.counted(text[: int(schema["maxLength"])] if "maxLength" in schema else text)
 
     def counted(self, value: Any) -> Any:
-        """A value of the answer; raises ApiError where all of them together are too long."""
+        """A value of the answer; raises ApiError if all of them together are too long."""
         self.room -= len(value if isinstance(value, str) else json.dumps(value))
         if self.room < 0:
             raise invalid(f"{self.field} asks for more than {CHARACTERS:,} characters", self.field)

@@ -43,7 +43,7 @@ async def create_response(service: ServiceDep, client: ClientDep, body: Response
 
 
 def response_base(service: Service, body: ResponsesRequest, response_id: str) -> dict[str, Any]:
-    """What every state of a response has."""
+    """The fields that every state of a response has."""
     return {
         "id": response_id,
         "object": "response",
