@@ -654,12 +654,11 @@ def mcp_options(parser: Parser) -> None:
 def mcp(args: argparse.Namespace) -> None:
     """Answer the Model Context Protocol on stdin and stdout: tools to recommend, rank, predict, search and explain."""
     from .options import from_namespace
-    from .run.folder import Run
     from .serving.config import ServeConfig
 
     config = from_namespace(ServeConfig, args)
-    Run(Path(config.run)).check()
-    from .serving.mcp_server import client_config, run_stdio
+    check_run(config.run)
+    from .serving.mcp import client_config, run_stdio
 
     if args.print_config:
         show_json(client_config(config))
