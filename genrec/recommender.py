@@ -1164,6 +1164,10 @@ class Recommender:
             parts.append(self.engine.states([self._row(corpus, n, []) for n in range(len(part))]).cpu().numpy())
         return pl.DataFrame({"user_id": names, "vector": np.concatenate(parts)})
 
+    def task_definitions(self) -> dict[str, Task]:
+        """The tasks of the run by name, each as its file defines it."""
+        return dict(self.adapter.tasks)
+
 
 RECOMMENDATION_SCHEMA = {
     "dataset": pl.String,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from genrec.ask.answer import reader_of, recall, reply
 from genrec.ask.conversation import Conversation
-from genrec.ask.understand import Reader
+from genrec.ask.reader import Reader
 from genrec.recommender import Recommender
 from genrec.serving.callers import Caller
 from genrec.serving.chat import Asked, Said, chat, listed_in, turns_of

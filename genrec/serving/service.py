@@ -20,7 +20,7 @@ from .errors import ApiError, ClientGoneError, deadline_passed, model_loading, q
 from .metrics import Metrics
 
 if TYPE_CHECKING:
-    from ..ask.understand import Reader
+    from ..ask.reader import Reader
     from ..inference.scheduler import Scheduler
     from ..recommender import Recommender
 
