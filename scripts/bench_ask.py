@@ -64,11 +64,11 @@ def followed(reader: Reader, line: dict[str, Any]) -> bool:
     first = reader.read(line["before"])
     items = reader.domains[first.dataset or "ml-100k"].items["item_id"].to_list()
     shown = tuple(items[: first.k or 10])
-    said = reader.read(line["text"], shown=shown, follows=True)
-    request, held = follow(Conversation(first, shown, shown), said)
+    said = reader.read(line["text"], last_items=shown, follows=True)
+    request, context = follow(Conversation(first, shown, shown), said)
     wanted = line["reading"]
     kinds = {"more": ("more",), "seen": ("seen",), "ask": ("explain",), "change": ("change", "next_item")}
-    known = [shown.index(i) + 1 for i in held.known if i in shown]
+    known = [shown.index(i) + 1 for i in context.known_items if i in shown]
     conditions = {json.dumps(c.to_json()) for c in request.conditions}
     return (
         said.task in kinds[wanted["action"]]

@@ -219,7 +219,7 @@ def test_a_conversation(run: Recommender) -> None:
     assert ["year", "<", min(years[i] for i in other)] in found.understood["conditions"]
     assert all(years[i] < min(years[j] for j in other) for i in listed(found))
     found, _ = reply(run, reader, "why the first one?", conversation)
-    assert found.task == "explain" and found.content["item_id"] == conversation.shown[0]
+    assert found.task == "explain" and found.content["item_id"] == conversation.last_items[0]
 
 
 def test_chat_on_the_command_line(

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 import genrec.ask
-from genrec.ask import examples, language
+from genrec.ask import examples, language, sentence, texts, titles
 from genrec.ask.examples import package_examples, task_examples
 from genrec.ask.language import Language, language_of, languages
 from genrec.ask.numbers import number_at, number_in_signs
@@ -85,12 +85,12 @@ def test_numbers_in_signs(text: str, value: int | None) -> None:
 
 def test_passes_mark_what_a_sentence_names() -> None:
     vocabulary = Reader([domain("next_item")], SHIPPED).vocabulary
-    sentence = Sentence("give user 7 three films like Frago or Jaws in 28 days", domain("next_item"), vocabulary)
+    read = Sentence("give user 7 three films like Frago or Jaws in 28 days", domain("next_item"), vocabulary)
     for find in PASSES:
-        find(sentence)
-    assert sentence.marked() == ["give", "USER", "COUNT", "films", "like", "TITLES", "in", "PERIOD"]
-    assert (sentence.user_id, sentence.k) == ("7", 3)
-    assert [(m.item_id, m.how) for _, m in sentence.mentions] == [("2", "typo"), ("1", "exact")]
+        find(read)
+    assert read.marked() == ["give", "USER", "COUNT", "films", "like", "TITLES", "in", "PERIOD"]
+    assert (read.user_id, read.k) == ("7", 3)
+    assert [(m.item_id, m.how) for _, m in read.mentions] == [("2", "typo"), ("1", "exact")]
 
 
 # Examples
@@ -142,15 +142,15 @@ def test_an_own_task_about_a_user_is_read_as_churn_is(tmp_path: Path) -> None:
         Reader([domain("next_item", "churn")], SHIPPED),
         Reader([domain("next_item", "back")], others | {"back": back}),
     )
-    for sentence in (
+    for text in (
         "will user 7 be back within 14 days?",
         "will user 7 come back, little by little?",
         "is user 8 about to leave sheba?",
         "will we see user 7 again",
         "用户7还会回来吗？",
     ):
-        expected, request = churn.read(sentence), own.read(sentence)
-        assert (expected.task, request.task) == ("churn", "back"), sentence
+        expected, request = churn.read(text), own.read(text)
+        assert (expected.task, request.task) == ("churn", "back"), text
         assert replace(request, task="churn", certainty=0) == replace(expected, certainty=0)
 
 
@@ -209,7 +209,8 @@ def german(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         "bitte {k} filme für nutzer {user_id}",
     ]
     (folder / "next_item.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    caches = (language.language, language.languages, examples.package_examples)
+    patterns = (texts.quote_pattern, texts.split_pattern, sentence.clause_break, titles.reach_end)
+    caches = (language.language, language.languages, examples.package_examples, *patterns)
     monkeypatch.setattr(language, "package_folder", lambda: tmp_path)
     monkeypatch.setattr(examples, "package_folder", lambda: tmp_path)
     for cache in caches:

@@ -44,9 +44,9 @@ def reply(
     explain: bool = False,
     asker: Asker = ANYBODY,
 ) -> tuple[Answer, Conversation]:
-    """Answer a sentence after others; returns what to remember too."""
-    read = reader.read(sentence, dataset, before.shown, follows=before.request is not None)
-    request, held = follow(before, for_user(read, asker.user, before))
+    """The answer to a sentence after others, and the conversation with it."""
+    read = reader.read(sentence, dataset, before.last_items, follows=before.request is not None)
+    request, context = follow(before, for_user(read, asker.user, before))
     if request.user_id is not None and not asker.may_see(request.user_id):
         text = f"You may not ask about user {request.user_id}."
         return Answer(None, text, content={"refused": text}), before
@@ -54,21 +54,21 @@ def reply(
         return refusal(recommender, reader, request, asker), before
     try:
         request, notes = prepared(recommender, reader, request, before)
-        result = answer_request(recommender, reader, request, held, asker, read.kind == "more", explain)
+        result = answer_request(recommender, reader, request, context, asker, read.kind == "more", explain)
     except (RunError, UnavailableError):
         raise  # nothing that was asked is wrong
     except GenrecError as error:
         why = error.said_to(asker.may_see) if isinstance(error, UnknownNameError) else str(error)
         text = f"{why}\n{can_ask(recommender, reader, request.language, asker)}"
         failure = Answer(None, text, content={"refused": why}, understood=understood(request))
-        return failure, remembered(before, held, request, None)
+        return failure, remembered(before, context, request, None)
     if len(sentence) > MAX_CHARACTERS:
         notes += (f"only the first {MAX_CHARACTERS:,} of {len(sentence):,} characters were read",)
     if read.missed and result.task is not None:
         notes += (f"not understood: {', '.join(map(repr, read.missed))}",)
     result = replace(result, understood=understood(request), warnings=notes + result.warnings)
-    shown = None if result.task is None else [i["item_id"] for i in result.content.get("items", ())]
-    return result, remembered(before, held, request, shown)
+    items = None if result.task is None else [i["item_id"] for i in result.content.get("items", ())]
+    return result, remembered(before, context, request, items)
 
 
 def recall(
@@ -80,21 +80,23 @@ def recall(
     dataset: str | None = None,
     user: str | None = None,
 ) -> Conversation:
-    """What `reply` would have remembered of a sentence that was answered with these items."""
-    read = reader.read(sentence, dataset, before.shown, follows=before.request is not None)
-    request, held = follow(before, for_user(read, user, before))
+    """The conversation that `reply` would have returned for a sentence that was answered with these items."""
+    read = reader.read(sentence, dataset, before.last_items, follows=before.request is not None)
+    request, context = follow(before, for_user(read, user, before))
     if request.task is None:
         return before
     request, _ = prepared(recommender, reader, request, before)
-    return remembered(before, held, request, None if is_refused(request) else listed)
+    return remembered(before, context, request, None if is_refused(request) else listed)
 
 
-def remembered(before: Conversation, held: Conversation, request: Request, shown: Sequence[str] | None) -> Conversation:
-    """What to remember of a request and the list that answered it; None if it was refused."""
-    if request.kind not in LISTS or shown is None:
+def remembered(
+    before: Conversation, context: Conversation, request: Request, items: Sequence[str] | None
+) -> Conversation:
+    """The conversation after a request and the items that answered it; None if it was refused."""
+    if request.kind not in LISTS or items is None:
         return before if before.request else replace(before, request=request)
-    listed = tuple(dict.fromkeys((*held.listed, *shown)))
-    return replace(held, request=request, shown=tuple(shown) or held.shown, listed=listed)
+    listed = tuple(dict.fromkeys((*context.listed_items, *items)))
+    return replace(context, request=request, last_items=tuple(items) or context.last_items, listed_items=listed)
 
 
 def for_user(request: Request, user: str | None, before: Conversation) -> Request:
@@ -108,7 +110,7 @@ def for_user(request: Request, user: str | None, before: Conversation) -> Reques
 def prepared(
     recommender: Recommender, reader: Reader, request: Request, before: Conversation
 ) -> tuple[Request, tuple[str, ...]]:
-    """The request with its data set and conditions settled, and what there is to say about its titles."""
+    """The request with its data set and conditions settled, and notes on its titles."""
     notes = [note for m in (*request.items, *request.without) if (note := note_on(m))]
     dataset = request.dataset
     if dataset is None:
@@ -125,7 +127,7 @@ def years_of(recommender: Recommender, request: Request, before: Conversation, d
     """The years of the items listed before, by the column that the request compares with them."""
     column = next(c.column for c in request.conditions if c.value == SHOWN)
     items = recommender.catalogue(dataset)
-    years: list[float] = items.filter(items["item_id"].is_in(list(before.shown)))[column].drop_nulls().to_list()
+    years: list[float] = items.filter(items["item_id"].is_in(list(before.last_items)))[column].drop_nulls().to_list()
     return years
 
 
@@ -137,7 +139,7 @@ def fits(reader: Reader, request: Request, domain: Domain) -> bool:
 
 
 def note_on(mention: Mention) -> str | None:
-    """What to say if a title was not unmistakable."""
+    """A note on a title that is not written as it is, or fits several items; else None."""
     if mention.how == "typo":
         return f"{mention.text!r} is read as {mention.title!r}"
     if mention.others:

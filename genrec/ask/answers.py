@@ -19,17 +19,20 @@ def answer_request(
     recommender: Recommender,
     reader: Reader,
     request: Request,
-    held: Conversation,
+    context: Conversation,
     asker: Asker,
     more: bool = False,
     explain: bool = False,
 ) -> Answer:
-    """The answer to a request. held: what of the conversation holds for it. more: the list before is gone on with.
-    explain: each item of a list with what it is there for."""
+    """The answer to a request.
+
+    context: the part of the conversation that holds for it. more: continue the last list. explain: add the reasons of
+    each item to a list.
+    """
     if request.kind in ("next", "rank") or (request.kind == "basket" and request.items):
         if is_refused(request):
             return refusal(recommender, reader, request, asker)
-        return list_answer(recommender, reader, request, held, asker, more, explain)
+        return list_answer(recommender, reader, request, context, asker, more, explain)
     if request.kind == "explain":
         return explanation(recommender, request)
     return prediction(recommender, reader, request)
@@ -42,7 +45,7 @@ def list_answer(
     recommender: Recommender,
     reader: Reader,
     request: Request,
-    held: Conversation,
+    context: Conversation,
     asker: Asker,
     more: bool,
     explain: bool,
@@ -50,9 +53,9 @@ def list_answer(
     """A ranked list: for a user, from items, near items, with a basket, or of given items."""
     has_user = request.user_id is not None and recommender.has_user(request.user_id, request.dataset)
     user = request.user_id if has_user else None
-    excluded = [*held.known, *(m.item_id for m in request.without), *(held.listed if more else ())]
+    excluded = [*context.known_items, *(m.item_id for m in request.without), *(context.listed_items if more else ())]
     ranking, strategy = ranked(recommender, reader, request, user, excluded)
-    start = len(held.listed) if more else 0
+    start = len(context.listed_items) if more else 0
     rows = ranking.frame.to_dicts()
     items = [{n: r[n] for n in ITEM_FIELDS if n in r} | {"rank": r["rank"] + start} for r in rows]
     if explain and rows and strategy == "model":

@@ -9,37 +9,37 @@ from .request import LISTS, Request
 
 @dataclass(frozen=True)
 class Conversation:
-    """A conversation so far: the last request, its list (shown), everything listed for it, and items that the person
-    knows."""
+    """A conversation so far: the last request, the last list, all items listed for the request, and items that the
+    person knows."""
 
     request: Request | None = None
-    shown: tuple[str, ...] = ()
-    listed: tuple[str, ...] = ()
-    known: tuple[str, ...] = ()
+    last_items: tuple[str, ...] = ()
+    listed_items: tuple[str, ...] = ()
+    known_items: tuple[str, ...] = ()
 
 
 def follow(before: Conversation, request: Request) -> tuple[Request, Conversation]:
-    """The whole request that the request of one sentence makes, and what of the conversation still holds for it."""
+    """The whole request that the request of one sentence makes, and the part of the conversation that holds for it."""
     last = before.request
     if last is None:
         return request, Conversation()
     if request.kind == "seen":  # what the sentence names, else all of the list
-        seen = tuple(m.item_id for m in request.items) or before.shown
-        known = tuple(dict.fromkeys((*before.known, *seen)))
+        seen = tuple(m.item_id for m in request.items) or before.last_items
+        known_items = tuple(dict.fromkeys((*before.known_items, *seen)))
         whole = merged(last, request) if request.items else replace(merged(last, request), k=last.k)
-        return whole, replace(before, known=known, listed=())
+        return whole, replace(before, known_items=known_items, listed_items=())
     if request.kind == "more":
         return merged(last, request), before
     if request.kind == "change" or changes_list(last, request):
         whole = merged(last, request)
-        return whole, Conversation(last) if whole.user_id != last.user_id else replace(before, listed=())
+        return whole, Conversation(last) if whole.user_id != last.user_id else replace(before, listed_items=())
     if request.kind is None or request.text is not None:
         return request, before
     user, dataset = request.user_id, request.dataset
     if user is None and (request.kind != "next" or not request.items):
         user, dataset = last.user_id, dataset or last.dataset
     whole = replace(request, user_id=user, dataset=dataset)
-    return whole, replace(before, listed=()) if user == last.user_id else Conversation(last)
+    return whole, replace(before, listed_items=()) if user == last.user_id else Conversation(last)
 
 
 def changes_list(last: Request, request: Request) -> bool:
@@ -93,7 +93,7 @@ def replaces(new: Condition, old: Condition) -> bool:
 
 
 def settled(conditions: Iterable[Condition], years: Sequence[float]) -> tuple[Condition, ...]:
-    """Conditions with `shown` replaced by the middle one of the years shown; left out if none was."""
+    """Conditions with `shown` replaced by the middle one of the years of the last list; left out if there are none."""
     middle = sorted(years)[(len(years) - 1) // 2] if years else None
     numbers = (replace(c, value=float(middle)) if c.value == SHOWN and middle is not None else c for c in conditions)
     return tuple(c for c in numbers if c.value != SHOWN)

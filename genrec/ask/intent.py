@@ -133,17 +133,16 @@ class Tasks:
 
     def __init__(self, tasks: Mapping[str, Task]) -> None:
         self.tasks = tasks
-        self.next_task = next((name for name, task in tasks.items() if kind_of(task) == "next"), None)
-        self.texts = {name for name, task in tasks.items() if kind_of(task) == "text"}
-
-    def kind(self, label: str | None) -> Kind | None:
-        """How a label is answered; None for what is no request."""
-        if label in (LIKE, HISTORY):
-            return "next"
+        self.kinds: dict[str, Kind] = {name: kind_of(task) for name, task in tasks.items()}
+        self.next_task = next((name for name, kind in self.kinds.items() if kind == "next"), None)
+        self.texts = {name for name, kind in self.kinds.items() if kind == "text"}
+        self.kinds.update({LIKE: "next", HISTORY: "next"})
         for request in WITHOUT_TASK:
-            if label == request:
-                return request
-        return kind_of(self.tasks[label]) if label is not None and label in self.tasks else None
+            self.kinds[request] = request
+
+    def kind(self, label: str) -> Kind | None:
+        """How a label is answered; None for what is no request."""
+        return self.kinds.get(label)
 
     def name(self, label: str) -> str | None:
         """The name of a label's request; None for what is no request."""
@@ -158,9 +157,11 @@ class Tasks:
     def likeliest(self, sentence: Sentence, classifier: Classifier, near: Collection[str]) -> tuple[str, float]:
         """The likeliest label that the entities allow, and its probability; near: the tasks of data sets that the
         sentence may as well be about."""
+        probabilities = classifier.probabilities([sentence.marked()])[0]
+        plausible = {kind: plausibility(kind, sentence) for kind in {self.kind(label) for label in probabilities}}
         allowed = {
-            label: p * plausibility(self.kind(label), sentence) * self.nearness(label, sentence, near)
-            for label, p in classifier.probabilities([sentence.marked()])[0].items()
+            label: p * plausible[self.kind(label)] * self.nearness(label, sentence, near)
+            for label, p in probabilities.items()
         }
         uses = [LIKE, HISTORY, *((self.next_task,) if self.next_task else ())]  # one request, its titles used in ways
         best_use = max(uses[:2] if sentence.mentions else uses, key=lambda label: allowed.get(label, 0.0))

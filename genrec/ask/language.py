@@ -198,11 +198,11 @@ def language() -> Language:
         return {k: v for table in tables for k, v in table.get(name, {}).items()}
 
     def lists(name: str) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
+        merged: dict[str, list[str]] = {}
         for table in tables:
             for k, words in table.get(name, {}).items():
-                found.setdefault(k, []).extend(words)
-        return found
+                merged.setdefault(k, []).extend(words)
+        return merged
 
     def every(name: str) -> list[str]:
         return [word for table in tables for word in table.get(name, ())]
@@ -230,7 +230,7 @@ def language() -> Language:
 
 
 def remarks(name: str) -> Mapping[str, str]:
-    """What a language's file says of what was not understood; of a language without such texts, the default's."""
+    """The remarks of a language on what was not understood; the default's if its file has none."""
     texts = language().texts
     return texts.get(name, texts[DEFAULT])
 

@@ -8,7 +8,7 @@ from .sentence import Sentence
 
 def find_places(sentence: Sentence) -> None:
     """Items of the list before that a sentence names by their places."""
-    if not sentence.listed:
+    if not sentence.last_items:
         return
     tables, words, items = language(), sentence.words, sentence.domain.items
     titles = dict(zip(items["item_id"].to_list(), items["title"].to_list(), strict=True))
@@ -16,14 +16,14 @@ def find_places(sentence: Sentence) -> None:
     n = 0
     while n < len(words):
         places, size = places_at(sentence, n, familiar) if sentence.is_free(n) else ([], 1)
-        places = [p for p in places if abs(p) <= len(sentence.listed)]
+        places = [p for p in places if abs(p) <= len(sentence.last_items)]
         if not places:
             n += 1
             continue
         end = n + size
         end += tables.items.at(words, end) is not None
         for place in places:
-            item = sentence.listed[place - 1 if place > 0 else place]
+            item = sentence.last_items[place - 1 if place > 0 else place]
             sentence.named.append((n, Mention(item, titles.get(item) or item, f"number {place}")))
         article = n > 0 and words[n - 1].text in tables.before_place and sentence.is_free(n - 1)
         sentence.mark(n - article, end, "TITLE" if len(places) == 1 else "TITLES")

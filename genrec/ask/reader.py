@@ -77,15 +77,17 @@ class Reader:
         """The language of remarks about a text that was not understood."""
         return self.speaks or language_of(text)
 
-    def read(self, text: str, dataset: str | None = None, shown: Sequence[str] = (), follows: bool = False) -> Request:
+    def read(
+        self, text: str, dataset: str | None = None, last_items: Sequence[str] = (), follows: bool = False
+    ) -> Request:
         """The request of a sentence.
 
-        dataset: the one it is about, if that is settled. shown: item ids of the list before, which `the second one`
-        names. follows: whether a request came before, so that `more` and `and for user 7?` can be meant.
+        dataset: the one it is about, if that is settled. last_items: the list before, whose items `the second one`
+        and the like name. follows: whether a request came before, so that `more` and `and for user 7?` can be meant.
         """
         text = normalized(text[:MAX_CHARACTERS])
         classifier = self.following if follows else self.single
-        sentences = {name: self.entities(text, name, shown) for name in ([dataset] if dataset else self.domains)}
+        sentences = {name: self.entities(text, name, last_items) for name in ([dataset] if dataset else self.domains)}
         best = max(sentences, key=lambda n: sentences[n].evidence)
         evidence = sentences[best].evidence
         decided = sum(s.evidence == evidence for s in sentences.values()) == 1
@@ -108,7 +110,7 @@ class Reader:
         if self.requests.kind(label) == "text":
             return replace(request, text=quote)
         self.fill_in(sentence, label)
-        return self.with_entities(request, sentence, label, bool(shown))
+        return self.with_entities(request, sentence, label, bool(last_items))
 
     def fill_in(self, sentence: Sentence, label: str) -> None:
         """Titles by single words, for a request about items that names too few."""
@@ -137,16 +139,18 @@ class Reader:
         )
 
     def wish(self, text: str, dataset: str) -> Request:
-        """What a wish for items names: titles that they should be like, conditions, words that were not understood."""
+        """The request of a wish for items: titles that they should be like, conditions, what was not understood."""
         sentence = self.entities(unicodedata.normalize("NFKC", text).strip(), dataset, ())
         request = Request(self.requests.next_task, dataset, kind="next")
         request = self.with_entities(request, sentence, "", follows_list=False)
         return replace(request, user_id=None, k=None)
 
-    def entities(self, text: str, dataset: str, shown: Sequence[str]) -> Sentence:
-        """What a sentence names, read against one data set."""
+    def entities(self, text: str, dataset: str, last_items: Sequence[str]) -> Sentence:
+        """A sentence read against one data set: all passes, and the evidence of its nouns and name."""
         domain, may_see = self.domains[dataset], self.may_see
-        sentence = Sentence(text, domain, self.vocabulary, shown, lambda user: may_see(user) and domain.has_user(user))
+        sentence = Sentence(
+            text, domain, self.vocabulary, last_items, lambda user: may_see(user) and domain.has_user(user)
+        )
         for find in PASSES:
             find(sentence)
         nouns = language().datasets.get(dataset)

@@ -1,4 +1,4 @@
-"""What was understood of a sentence, what was not, and what can be asked: in the language of the sentence."""
+"""Remarks on a sentence that was not understood, in its language: the parts that were, and examples of others."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ def is_refused(request: Request) -> bool:
 
 
 def refusal(recommender: Recommender, reader: Reader, request: Request, asker: Asker) -> Answer:
-    """What was understood, what was not, and what can be asked."""
+    """The parts of a request that were understood, those that were not, and examples of others."""
     words = remarks(request.language)
     joint = words["part_joint"]
     lines = [words["understood"].format(parts=joint.join(parts))] if (parts := parts_of(request)) else []
@@ -49,7 +49,7 @@ def parts_of(request: Request) -> list[str]:
 
 
 def can_ask(recommender: Recommender, reader: Reader, spoken: str, asker: Asker = ANYBODY) -> str:
-    """What can be asked, in a language."""
+    """A remark with examples of what can be asked, in a language."""
     words = remarks(spoken)
     return words["can_ask"].format(
         examples=words["example_joint"].join(examples_of(recommender, reader, spoken, asker))
@@ -71,7 +71,7 @@ def examples_of(recommender: Recommender, reader: Reader, spoken: str, asker: As
 
 
 def example_values(recommender: Recommender, dataset: str, asker: Asker) -> Mapping[str, str]:
-    """What an example about a data set names: its most frequent titles, and a user who may be named."""
+    """The values of placeholders in examples for a data set: its most frequent titles, a user who may be named."""
     items = recommender.catalogue(dataset).sort("train_count", descending=True, maintain_order=True)
     titles = [t for t in items["title"].head(5).to_list() if t] or [HIDDEN]
     user = recommender.some_user(dataset) or SOME_USER

@@ -1,4 +1,4 @@
-"""What is asked, by whom, and what is answered: the values of this room, and the kinds of requests."""
+"""Requests, who asks them, and answers: the values of this room, and the kinds of requests."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -54,7 +54,7 @@ class Mention:
 
 @dataclass(frozen=True)
 class Request:
-    """What a sentence asks.
+    """A sentence as values.
 
     task: a task's name, `rank`, `explain`, in a conversation also `more`, `seen`, `change`; None if nothing was
     recognised; kind: how it is answered. like: the items are what the wanted ones should resemble. without: items that

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import polars as pl
 
@@ -29,7 +30,7 @@ class Domain:
 class Sentence:
     """A sentence read against one data set: a mark or None for each word, and the entities that the passes find.
 
-    vocabulary: words with a part in sentences. listed: item ids of the list before. has_user: whether an id is a user
+    vocabulary: words with a part in sentences. last_items: the list before. has_user: whether an id is a user
     that the speaker may name. evidence: how much speaks for this data set.
     """
 
@@ -38,10 +39,10 @@ class Sentence:
         text: str,
         domain: Domain,
         vocabulary: frozenset[str] = frozenset(),
-        listed: Sequence[str] = (),
+        last_items: Sequence[str] = (),
         has_user: Callable[[str], bool] | None = None,
     ) -> None:
-        self.text, self.domain, self.vocabulary, self.listed = text, domain, vocabulary, listed
+        self.text, self.domain, self.vocabulary, self.last_items = text, domain, vocabulary, last_items
         self.has_user = has_user or domain.has_user
         self.words: list[Word] = words_of(text)
         self.marks: list[str | None] = [None] * len(self.words)
@@ -79,13 +80,12 @@ class Sentence:
         return self.text[self.words[lo].start : self.words[hi - 1].end]
 
     def between(self, place: int) -> str:
-        """What stands between a word and the one before it: spaces and punctuation."""
+        """The spaces and punctuation between a word and the one before it."""
         return self.text[self.words[place - 1].end : self.words[place].start]
 
     def begins_clause(self, place: int) -> bool:
         """Whether punctuation parts a word from the one before."""
-        tables = language()
-        return bool(re.search(rf"[,;:?!{tables.commas}{tables.full_stops}]|\.\s", self.between(place)))
+        return clause_break().search(self.between(place)) is not None
 
     def explains(self, word: str) -> bool:
         """Whether a word has a part in sentences, or is one of the values of the catalogue's attributes."""
@@ -112,6 +112,12 @@ class Sentence:
                 continue
             spelled.append(mark or word.text)
         return spelled + pending
+
+
+@cache
+def clause_break() -> re.Pattern[str]:
+    """Punctuation that parts words into clauses."""
+    return re.compile(rf"[,;:?!{language().commas}{language().full_stops}]|\.\s")
 
 
 def mention(items: pl.DataFrame, match: Match, text: str) -> Mention:

@@ -18,7 +18,7 @@ APOSTROPHES = r"(?:(?<=[\s:(,])|^)['‘](.+?)['’](?=$|[\s.,;:?!)])"  # no lett
 
 
 def find_quotes(sentence: Sentence) -> None:
-    """What stands in quotes: a title if it is one, else the text that is asked about."""
+    """Quotes: a title if it is one, else the text that is asked about."""
     index = sentence.domain.titles
     for start, end, quote in quotes(sentence.text):
         inside = [n for n, w in enumerate(sentence.words) if start <= w.start < end]

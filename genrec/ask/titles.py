@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import cache
 
 from ..data.titles import Match, TitleIndex, Word
 from .language import is_latin, language
@@ -165,12 +166,17 @@ def part_titles(sentence: Sentence) -> tuple[Mentions, Mentions]:
     return wanted, tuple(m for m in sentence.mentions if m not in wanted)
 
 
+@cache
+def reach_end() -> re.Pattern[str]:
+    """Punctuation that ends the reach of a negation."""
+    return re.compile(rf"[:;.!?{language().full_stops}]|,\s*$")
+
+
 def is_negated(sentence: Sentence, place: int) -> bool:
     """Whether a negation stands just before a title, or before the titles that it is listed with."""
     tables, words, marks = language(), sentence.words, sentence.marks
-    clause_end = re.compile(rf"[:;.!?{tables.full_stops}]|,\s*$")
     for end in range(place, max(place - NEGATED, 0), -1):
-        if clause_end.search(sentence.between(end)):
+        if reach_end().search(sentence.between(end)):
             return False
         size = tables.negations.before(words, end)
         if tables.negation_ends.before(words, end) > size:

@@ -76,7 +76,7 @@ def bare_users(sentence: Sentence) -> Iterator[User]:
             counted = is_counted(sentence, after) or tables.periods.at(words, after) is not None
             if mark or not counted:
                 yield User(n + 1, after + mark, following.text, BARE_WEIGHT)
-        if following.text in tables.number_marks and word.text.isdecimal() and not sentence.listed:
+        if following.text in tables.number_marks and word.text.isdecimal() and not sentence.last_items:
             yield User(n, n + 2, word.text, BARE_WEIGHT)
     starts = len(words) > 1 and words[0].text.isdecimal() and sentence.has_user(words[0].text)
     if starts and words[1].text in tables.user_speaks and not is_counted(sentence, 1):
