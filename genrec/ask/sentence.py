@@ -63,7 +63,9 @@ class Sentence:
 
     def is_free(self, lo: int, hi: int | None = None) -> bool:
         """Whether words lo..hi (or the one at lo) have no mark."""
-        return all(mark is None for mark in self.marks[lo : lo + 1 if hi is None else hi])
+        if hi is None:
+            return self.marks[lo] is None
+        return all(mark is None for mark in self.marks[lo:hi])
 
     def mark(self, lo: int, hi: int, mark: str) -> None:
         """Mark words lo..hi as one entity: its mark on the first, empty ones on the others."""

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from functools import cache
 
-from ..data.titles import Match, TitleIndex, Word
+from ..data.titles import Match, Word
 from .language import is_latin, language
 from .sentence import Mentions, Sentence
 
@@ -115,23 +115,22 @@ def best_window(sentence: Sentence, lo: int, hi: int) -> tuple[int, int, Match] 
     from ..inference.turns import pause
 
     index = sentence.domain.titles
+    strange = {n for n in range(lo, hi) if is_strange(sentence, sentence.words[n].text)}
     best: tuple[float, int, int, Match] | None = None
     for start in range(lo, hi):
         pause()  # each step compares words with all titles
         for end in range(min(hi, start + index.longest), start, -1):
-            scored = near_match(sentence, start, end, index)
+            inside = [sentence.words[n].text for n in range(start, end) if n in strange]
+            scored = near_match(sentence, start, end, inside) if inside else None
             if scored and (best is None or scored[0] > best[0]):
                 best = scored[0], start, end, scored[1]
     return best[1:] if best else None
 
 
-def near_match(sentence: Sentence, start: int, end: int, index: TitleIndex) -> tuple[float, Match] | None:
+def near_match(sentence: Sentence, start: int, end: int, strange: Sequence[str]) -> tuple[float, Match] | None:
     """The title that words start..end are a part of, or have a typo of, and how well it fits; longer names fit better,
-    and parts better than typos."""
-    spelled = [w.text for w in sentence.words[start:end]]
-    strange = [w for w in spelled if is_strange(sentence, w)]
-    if not strange:
-        return None
+    and parts better than typos. strange: those of the words that nothing else explains."""
+    index, spelled = sentence.domain.titles, [w.text for w in sentence.words[start:end]]
     name = " ".join(spelled)
     if len(spelled) >= 2 and len(strange) >= len(spelled) / 3 and (match := index.containing(name)):
         return 100.0 + len(name), match
