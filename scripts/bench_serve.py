@@ -38,8 +38,8 @@ import torch
 from waits import largest
 from waits import waits as waits_beside
 
+from genrec.recommender import Recommender
 from genrec.recommender.histories import given_history, prompts_of
-from genrec.recommender.recommender import Recommender
 
 CALLERS = (1, 8, 32)
 EVENTS = 200

@@ -16,7 +16,7 @@ from worlds import chain_world, review_world
 
 from genrec.ask import answer as asking
 from genrec.cli import main
-from genrec.recommender.recommender import Recommender
+from genrec.recommender import Recommender
 from genrec.rows.arrays import shown_from
 from genrec.serving.chat.chat import with_reasons
 from genrec.serving.chat.markdown import markdown
@@ -226,6 +226,8 @@ def test_a_wheel_holds_the_tasks_and_installs(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert sum(n.startswith("genrec/prompts/") and n.endswith(".yaml") for n in names) == 8
+    words = {str(f.relative_to(root)) for f in (root / "genrec" / "ask").rglob("*") if f.suffix in (".yaml", ".txt")}
+    assert words and words <= set(names)
     target = tmp_path / "site"
     pip = [sys.executable, "-m", "pip", "install", "--no-deps", "--target", str(target), str(wheel)]
     subprocess.run(pip, check=True, capture_output=True)

@@ -1,5 +1,6 @@
 """Conversations of any course: what is read from their messages is what was said, and what was said holds."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,8 @@ from hypothesis import strategies as st
 
 from genrec.ask.answer import reader_of, recall, reply
 from genrec.ask.conversation import Conversation
-from genrec.ask.understand import Reader
-from genrec.recommender.recommender import Recommender
+from genrec.ask.reader import Reader
+from genrec.recommender import Recommender
 from genrec.serving.callers import Caller
 from genrec.serving.chat.chat import ChatReply, ChatRequest, chat, listed_in, turns_of
 from genrec.serving.chat.messages import Message
@@ -65,7 +66,7 @@ def test_messages_tell_all_that_was_remembered(run: Recommender, reader: Reader,
         read = recall(run, reader, sentence, listed_in(run, said.text), read)
         items = [i["item_id"] for i in found.content.get("items", ())]
         assert listed_in(run, said.text) == items  # the list in the text is the list
-        assert (read.shown, read.listed, read.known) == (remembered.shown, remembered.listed, remembered.known)
+        assert read == replace(remembered, request=read.request)
     turns, last = turns_of([Message(*m) for m in messages[:-1]])
     assert [said for said, _ in turns] + [last] == talk
 
@@ -82,12 +83,12 @@ def test_what_was_said_holds(run: Recommender, reader: Reader, talk: list[str]) 
         if not items or request is None:
             continue
         assert len(set(items)) == len(items)
-        assert not set(items) & set(conversation.known)  # what the person knows never comes again
+        assert not set(items) & set(conversation.known_items)  # what the person knows never comes again
         assert not set(items) & {m.item_id for m in request.without}
         assert len(items) <= (request.k or 10)
         if sentence == "more":
-            assert not set(items) & set(before.listed)
-            first = len(before.listed) + 1
+            assert not set(items) & set(before.listed_items)
+            first = len(before.listed_items) + 1
             assert [i["rank"] for i in found.content["items"]] == list(range(first, first + len(items)))
         if any(c.op == "!=" and c.value == "blue" for c in request.conditions):
             assert all(int(i) % 2 == 0 for i in items)  # even ones are red

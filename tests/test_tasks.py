@@ -33,9 +33,11 @@ GROUPS = ("ask", "seen", "unseen", "conditioned_seen", "conditioned_unseen", "li
 
 
 def golden(task: Task) -> str:
+    """Every template rendered, and of the `ask` sentences one for each set of placeholders."""
     lines = [f"{task.name}: {task.description}"]
+    one_each = {frozenset(placeholders(sentence)): sentence for sentence in reversed(task.ask)}
     for group in GROUPS:
-        if templates := getattr(task, group):
+        if templates := [*one_each.values()][::-1] if group == "ask" else getattr(task, group):
             lines += ["", group, *(f"  {render(template, VALUES)}" for template in templates)]
     return "\n".join(lines) + "\n"
 

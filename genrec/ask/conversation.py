@@ -1,74 +1,86 @@
-"""What a sentence means after the ones before it: more of the list, other conditions, another user, items known."""
+"""The request that a sentence makes after the ones before it: more of the list, other conditions, another user."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from .conditions import SHOWN, Condition
-from .understand import Request
-
-LISTS = ("next_item", "basket")
+from .attributes import SHOWN, Condition
+from .request import LISTS, Request
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """What is remembered: the last request, its list, everything listed for it, and items that the person knows."""
+    """A conversation so far: the last request, the last list, all items listed for the request, and items that the
+    person knows."""
 
     request: Request | None = None
-    shown: tuple[str, ...] = ()
-    listed: tuple[str, ...] = ()
-    known: tuple[str, ...] = ()
+    last_items: tuple[str, ...] = ()
+    listed_items: tuple[str, ...] = ()
+    known_items: tuple[str, ...] = ()
 
 
-def follow(before: Conversation, said: Request) -> tuple[Request, Conversation]:
-    """The whole request that a sentence makes, and what of the conversation still holds for it."""
+def follow(before: Conversation, request: Request) -> tuple[Request, Conversation]:
+    """The whole request that the request of one sentence makes, and the part of the conversation that holds for it."""
     last = before.request
     if last is None:
-        return said, Conversation()
-    if said.task == "seen":  # what the sentence names, else all of the list
-        seen = tuple(m.item_id for m in said.items) or before.shown
-        known = tuple(dict.fromkeys((*before.known, *seen)))
-        request = again(last, said) if said.items else replace(again(last, said), k=last.k)
-        return request, replace(before, known=known, listed=())
-    if said.task == "more":
-        return again(last, said), before
-    changes_list = said.task in (*LISTS, None) and last.task in LISTS and not said.items and said.user_id is None
-    if said.task == "change" or (changes_list and (said.conditions or said.without or said.k)):
-        request = again(last, said)
-        other = request.user_id != last.user_id
-        return request, Conversation(last) if other else replace(before, listed=())
-    if said.task is None or said.text is not None:
-        return said, before
-    user, dataset = said.user_id, said.dataset
-    if user is None and (said.task != "next_item" or not said.items):
+        return request, Conversation()
+    if request.kind == "seen":  # what the sentence names, else all of the list
+        seen = tuple(m.item_id for m in request.items) or before.last_items
+        known_items = tuple(dict.fromkeys((*before.known_items, *seen)))
+        whole = merged(last, request) if request.items else replace(merged(last, request), k=last.k)
+        return whole, replace(before, known_items=known_items, listed_items=())
+    if request.kind == "more":
+        return merged(last, request), before
+    if request.kind == "change" or changes_list(last, request):
+        whole = merged(last, request)
+        return whole, Conversation(last) if whole.user_id != last.user_id else replace(before, listed_items=())
+    if request.kind is None or request.text is not None:
+        return request, before
+    user, dataset = request.user_id, request.dataset
+    if user is None and (request.kind != "next" or not request.items):
         user, dataset = last.user_id, dataset or last.dataset
-    same = user == last.user_id
-    return replace(said, user_id=user, dataset=dataset), replace(before, listed=()) if same else Conversation(last)
+    whole = replace(request, user_id=user, dataset=dataset)
+    return whole, replace(before, listed_items=()) if user == last.user_id else Conversation(last)
 
 
-def again(last: Request, said: Request) -> Request:
+def changes_list(last: Request, request: Request) -> bool:
+    """Whether a sentence only narrows the list before: it names no item and no user, but conditions or a count."""
+    if last.kind not in LISTS or request.kind not in (*LISTS, None):
+        return False
+    names_other = bool(request.items) or request.user_id is not None
+    return not names_other and bool(request.conditions or request.without or request.k)
+
+
+def merged(last: Request, request: Request) -> Request:
     """The last request with what a follow-up changes."""
-    items, like = last.items, last.like
-    if said.task == "change" and said.items:
-        items, like = said.items, last.task == "next_item"
+    items, like, dataset, user = last.items, last.like, last.dataset, last.user_id
+    if request.kind == "change" and request.items:
+        items, like, dataset = request.items, last.kind == "next", request.dataset
+    if request.user_id is not None:
+        user, dataset = request.user_id, request.dataset
     return replace(
         last,
-        dataset=said.dataset if said.user_id is not None or said.task == "change" and said.items else last.dataset,
-        user_id=said.user_id if said.user_id is not None else last.user_id,
+        dataset=dataset,
+        user_id=user,
         items=items,
         like=like,
-        k=said.k if said.k is not None else last.k,
-        without=tuple(dict.fromkeys((*last.without, *said.without))),
-        conditions=joined(last.conditions, said.conditions),
-        missed=said.missed,
-        certainty=said.certainty,
-        language=said.language,
+        k=request.k if request.k is not None else last.k,
+        without=tuple(dict.fromkeys((*last.without, *request.without))),
+        conditions=joined(last.conditions, request.conditions),
+        missed=request.missed,
+        certainty=request.certainty,
+        language=request.language,
     )
 
 
 def joined(old: Sequence[Condition], new: Sequence[Condition]) -> tuple[Condition, ...]:
-    """Old and new conditions together; a new one takes the place of those on its column that it cannot stand beside."""
-    kept = [c for c in old if not any(replaces(n, c) for n in new)]
-    return tuple(dict.fromkeys((*kept, *new)))
+    """Old and new conditions together; a new one takes the place of those on its column that it cannot stand beside.
+
+    >>> nineties, since = Condition("year", "between", (1990.0, 1999.0)), Condition("year", ">=", 1980.0)
+    >>> [c.words() for c in joined([nineties, Condition("genre", "=", "War")], [since])]
+    ['genre War', 'year > 1980']
+    """
+    rest = [c for c in old if not any(replaces(n, c) for n in new)]
+    return tuple(dict.fromkeys((*rest, *new)))
 
 
 def replaces(new: Condition, old: Condition) -> bool:
@@ -81,12 +93,7 @@ def replaces(new: Condition, old: Condition) -> bool:
 
 
 def settled(conditions: Iterable[Condition], years: Sequence[float]) -> tuple[Condition, ...]:
-    """Conditions with `shown` replaced by the middle one of the years shown; left out where none was."""
+    """Conditions with `shown` replaced by the middle one of the years of the last list; left out if there are none."""
     middle = sorted(years)[(len(years) - 1) // 2] if years else None
-    found = []
-    for condition in conditions:
-        if condition.value != SHOWN:
-            found.append(condition)
-        elif middle is not None:
-            found.append(replace(condition, value=float(middle)))
-    return tuple(found)
+    numbers = (replace(c, value=float(middle)) if c.value == SHOWN and middle is not None else c for c in conditions)
+    return tuple(c for c in numbers if c.value != SHOWN)

@@ -1,22 +1,33 @@
-"""The words that sentences are read by, and what is said of those that were not understood: one YAML file per language
-under words/, all read together."""
+"""The words that sentences are read by: one YAML file per language under words/, all languages read together.
+
+A language is its files, words/LANGUAGE.yaml and examples/LANGUAGE/*.txt; a table that it does not need may be missing.
+"""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import Any
 
 import yaml
 
 from ..catalogue.titles import Word, words_of
 
+DEFAULT = "en"  # the language of answers
+LATIN_WORD = re.compile(r"[A-Za-z]+")
+LONGEST_PHRASE = 4  # words of a phrase that is looked for before a place
+
 Phrase = tuple[str, ...]  # words as `data.titles` splits them
 
 
 class Phrases:
-    """Phrases with what they stand for, found at a place of a text, the longest first."""
+    """Phrases with their meanings, found at a place of a text, the longest first.
+
+    >>> Phrases({"half a dozen": 6, "half": 2}).at(words_of("half a dozen films"), 0)
+    (3, 6)
+    """
 
     def __init__(self, meanings: Mapping[str, Any]) -> None:
         self.spelled = [" ".join(w.text for w in words_of(p)) for p in meanings]
@@ -24,16 +35,18 @@ class Phrases:
         for phrase, meaning in meanings.items():
             words = tuple(w.text for w in words_of(phrase))
             self.by_first.setdefault(words[0], []).append((words, meaning))
-        for found in self.by_first.values():
-            found.sort(key=lambda f: -len(f[0]))
+        for phrases in self.by_first.values():
+            phrases.sort(key=lambda p: -len(p[0]))
 
     @staticmethod
     def of(phrases: Iterable[str]) -> "Phrases":
-        """Phrases that only need to be found."""
+        """Phrases without a meaning of their own."""
         return Phrases({p: True for p in phrases})
 
     def at(self, words: Sequence[Word], place: int) -> tuple[int, Any] | None:
-        """Length in words and meaning of the longest phrase that begins at a place."""
+        """Length in words and meaning of the longest phrase that begins at a place; None also past the end."""
+        if place >= len(words):
+            return None
         for phrase, meaning in self.by_first.get(words[place].text, ()):
             if tuple(w.text for w in words[place : place + len(phrase)]) == phrase:
                 return len(phrase), meaning
@@ -41,161 +54,212 @@ class Phrases:
 
     def before(self, words: Sequence[Word], place: int) -> int:
         """Length of the longest phrase that ends just before a place; 0 for none."""
-        for size in range(min(4, place), 0, -1):
-            found = self.at(words, place - size)
-            if found and found[0] == size:
+        for size in range(min(LONGEST_PHRASE, place), 0, -1):
+            hit = self.at(words, place - size)
+            if hit and hit[0] == size:
                 return size
         return 0
 
 
-HAN = re.compile(r"[\u4e00-\u9fff]")
-LATIN_WORD = re.compile(r"[A-Za-z]+")
-
-
-def language_of(text: str) -> str:
-    """`zh` for a text with more than two Chinese characters to each Latin word, so that a title of the other language
-    does not decide; else `en`."""
-    return "zh" if len(HAN.findall(text)) > 2 * len(LATIN_WORD.findall(text)) else "en"
-
-
-CHINESE_DIGITS = {c: n for n, c in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2}
-CHINESE_UNITS = {"十": 10, "百": 100, "千": 1_000}
-
-
-def chinese_number(text: str) -> int | None:
-    """`三十六` is 36, `七百二十` 720, `一九九四` 1994; None for two or three digits in a row, which are vague
-    (`三五部`)."""
-    if not text or any(c not in CHINESE_DIGITS and c not in CHINESE_UNITS for c in text):
-        return None
-    if not any(c in CHINESE_UNITS for c in text):
-        digits = [CHINESE_DIGITS[c] for c in text]
-        return int("".join(str(d) for d in digits)) if len(digits) == 1 or len(digits) >= 4 else None
-    total, digit = 0, None
-    for c in text:
-        if c in CHINESE_DIGITS:
-            digit = CHINESE_DIGITS[c]
-        else:
-            total += (1 if digit is None else digit) * CHINESE_UNITS[c]
-            digit = None
-    return total + (digit or 0)
-
-
 @dataclass(frozen=True)
 class Language:
-    """All languages together: phrases by what they do, other words for values, and examples of requests.
+    """All languages together, by the tables of their files; en.yaml says what each is for.
 
-    says: by language, what is said where a sentence was not understood.
+    texts: by language, the sentences about what was not understood. scripts: by language, the signs of those that are
+    written without spaces. plain: by language, words that have a part in any sentence.
     """
 
+    # phrases that are found at a place, the first ones also words with a part in any sentence
     users: Phrases
     before_user: Phrases
     items: Phrases
     count_cues: Phrases
-    numbers: Phrases
-    ordinals: Phrases
-    known: Phrases
-    first_few: Phrases
     periods: Phrases
     negations: Phrases
     negations_after: Phrases
     negation_ends: Phrases
     older: Phrases
     newer: Phrases
+    numbers: Phrases
+    ordinals: Phrases
     decades: Phrases
+    parts_of_decade: Phrases
     before_number: Phrases
     after_number: Phrases
     between: Phrases
     to: Phrases
     decade_ends: Phrases
-    parts_of_decade: Phrases
+    familiar: Phrases
+    first_few: Phrases
+    count_of_them: Phrases
+    # single words
+    always_capital: frozenset[str]
+    joined_count: frozenset[str]
+    hundreds: frozenset[str]
+    number_joints: frozenset[str]
+    for_user: frozenset[str]
+    user_speaks: frozenset[str]
+    joined_user: frozenset[str]
+    id_abbreviations: frozenset[str]
+    ordinal_endings: frozenset[str]
+    number_marks: frozenset[str]
+    id_to_user: frozenset[str]
+    place_cues: frozenset[str]
+    place_marks: frozenset[str]
+    before_place: frozenset[str]
+    ordinals_of_one: frozenset[str]
+    ordinal_times: frozenset[str]
+    number_pronouns: frozenset[str]
+    pronoun_before: frozenset[str]
+    one_cues: frozenset[str]
+    count_ends: frozenset[str]
+    count_articles: frozenset[str]
+    uncounted_before: frozenset[str]
+    uncounted_after: frozenset[str]
+    title_joints: frozenset[str]
+    list_joints: frozenset[str]
+    owners: frozenset[str]
+    no_values: frozenset[str]
+    than: frozenset[str]
+    list_pronouns: frozenset[str]
+    before_year: frozenset[str]
+    year_marks: frozenset[str]
+    decade_articles: frozenset[str]
+    decade_endings: frozenset[str]
+    negation_joints: frozenset[str]
+    negated_joints: frozenset[str]
+    # other tables; full stops and commas of other scripts are joined, as a class of a regular expression takes them
+    full_stops: str
+    commas: str
+    quotes: tuple[str, ...]
+    digits: Mapping[str, int]
+    digit_units: Mapping[str, int]
+    plurals: Mapping[str, str]
     datasets: Mapping[str, Phrases]
     values: Mapping[str, tuple[str, ...]]
     pairs: Mapping[str, tuple[str, ...]]
-    plain: frozenset[str]
-    requests: Mapping[str, tuple[str, ...]]
-    says: Mapping[str, Mapping[str, str]]
+    plain: Mapping[str, frozenset[str]]
+    scripts: Mapping[str, str]
+    texts: Mapping[str, Mapping[str, str]]
 
-    def number(self, words: Sequence[Word], place: int) -> tuple[int, int | None]:
-        """Words and value of a number that begins at a place: `20`, `half a dozen`, `twenty five`, `三十六`; value None
-        for none."""
-        if words[place].text.isdecimal():
-            return 1, int(words[place].text)
-        end = place
-        while end < len(words) and (words[end].text in CHINESE_DIGITS or words[end].text in CHINESE_UNITS):
-            end += 1
-        value = chinese_number("".join(w.text for w in words[place:end]))
-        hit = self.numbers.at(words, place)
-        if value is not None and not (hit and hit[0] > end - place):
-            return end - place, value
-        if hit is None or end - place > hit[0]:
-            return 1, None
-        size, value = hit[0], int(hit[1])
-        if not words[place].text.isascii():
-            return size, value
-        if value % 10 == 0 and 20 <= value < 100 and (units := self.units_at(words, place + size)):
-            return size + 1, value + units
-        if 0 < value < 10 and [w.text for w in words[place + size : place + size + 1]] == ["hundred"]:
-            size, value = size + 1, 100 * value
-            joint = int([w.text for w in words[place + size : place + size + 1]] == ["and"])
-            rest = place + size + joint
-            if rest < len(words) and self.numbers.at(words, rest):
-                more, below = self.number(words, rest)
-                if below is not None and below < 100:
-                    return size + joint + more, value + below
-        return size, value
-
-    def units_at(self, words: Sequence[Word], place: int) -> int | None:
-        """The value of a single word from `one` to `nine` at a place."""
-        hit = self.numbers.at(words, place) if place < len(words) else None
-        return int(hit[1]) if hit and hit[0] == 1 and 0 < int(hit[1]) < 10 else None
+    @cached_property
+    def vocabulary(self) -> frozenset[str]:
+        """Words of any language that have a part in any sentence."""
+        return frozenset().union(*self.plain.values())
 
 
-OTHER = ("between", "to", "decade_ends", "known", "first_few")
-PHRASES = (
-    "users",
-    "before_user",
-    "items",
-    "count_cues",
-    "periods",
-    "negations",
-    "negations_after",
-    "negation_ends",
-    "older",
-    "newer",
+_PLAIN = (
+    *("users", "before_user", "items", "count_cues", "periods", "negations", "negations_after", "negation_ends"),
+    *("older", "newer", "numbers", "ordinals", "decades"),
 )
-NUMBERS = ("numbers", "ordinals", "decades")
-COMPARISONS = ("before_number", "after_number")
+_PHRASES = (*_PLAIN[:10], "between", "to", "decade_ends", "familiar", "first_few", "count_of_them")
+_MEANINGS = ("numbers", "ordinals", "decades", "parts_of_decade")
+_COMPARISONS = ("before_number", "after_number")
+_OTHER = (
+    "full_stops",
+    "commas",
+    "quotes",
+    "digits",
+    "digit_units",
+    "plurals",
+    "datasets",
+    "values",
+    "pairs",
+    "plain",
+    "scripts",
+    "texts",
+)
+
+
+def files_of(folder: Traversable, ending: str) -> list[Traversable]:
+    """The files of a folder with this ending, by name."""
+    return sorted((f for f in folder.iterdir() if f.name.endswith(ending)), key=lambda f: f.name)
+
+
+def package_folder() -> Traversable:
+    """Where words/ and examples/ lie."""
+    return resources.files(__package__)
+
+
+@cache
+def languages() -> tuple[str, ...]:
+    """The languages that there are files for, by name."""
+    return tuple(f.name.removesuffix(".yaml") for f in files_of(package_folder().joinpath("words"), ".yaml"))
 
 
 @cache
 def language() -> Language:
-    """What the files under words/ hold."""
-    folder = resources.files(__package__).joinpath("words")
-    files = sorted((f for f in folder.iterdir() if f.name.endswith(".yaml")), key=lambda f: f.name)
-    loaded = [yaml.safe_load(f.read_text(encoding="utf-8")) for f in files]
+    """The tables of all files under words/."""
+    folder = package_folder().joinpath("words")
+    files = {name: yaml.safe_load(folder.joinpath(f"{name}.yaml").read_text("utf-8")) for name in languages()}
+    tables = list(files.values())
 
-    def listed(name: str) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
-        for words in loaded:
-            for key, value in words[name].items():
-                found.setdefault(key, []).extend(value)
-        return found
+    def joined(name: str) -> dict[str, Any]:
+        return {k: v for table in tables for k, v in table.get(name, {}).items()}
 
-    plain = {w.text for words in loaded for w in words_of(words["plain"])}
-    for words in loaded:
-        for name in (*PHRASES, *NUMBERS):
-            plain |= {w.text for phrase in words[name] for w in words_of(phrase)}
-    every: dict[str, Any] = {n: Phrases.of(p for words in loaded for p in words[n]) for n in (*PHRASES, *OTHER)}
-    every |= {
-        n: Phrases({k: v for words in loaded for k, v in words[n].items()}) for n in (*NUMBERS, "parts_of_decade")
-    }
-    every |= {n: Phrases({p: op for op, found in listed(n).items() for p in found}) for n in COMPARISONS}
+    def lists(name: str) -> dict[str, list[str]]:
+        merged: dict[str, list[str]] = {}
+        for table in tables:
+            for k, words in table.get(name, {}).items():
+                merged.setdefault(k, []).extend(words)
+        return merged
+
+    def every(name: str) -> list[str]:
+        return [word for table in tables for word in table.get(name, ())]
+
+    fields: dict[str, Any] = {name: Phrases.of(every(name)) for name in _PHRASES}
+    fields |= {name: Phrases(joined(name)) for name in _MEANINGS}
+    fields |= {name: Phrases({p: op for op, phrases in lists(name).items() for p in phrases}) for name in _COMPARISONS}
+    words = [name for name in Language.__dataclass_fields__ if name not in (*fields, *_OTHER)]
+    fields |= {name: frozenset(every(name)) for name in words}
     return Language(
-        **every,
-        datasets={name: Phrases.of(phrases) for name, phrases in listed("datasets").items()},
-        values={name: tuple(other) for name, other in listed("values").items()},
-        pairs={name: tuple(values) for words in loaded for name, values in words["pairs"].items()},
-        plain=frozenset(plain),
-        requests={name: tuple(examples) for name, examples in listed("requests").items()},
-        says={file.name.removesuffix(".yaml"): words["says"] for file, words in zip(files, loaded, strict=True)},
+        **fields,
+        full_stops=re.escape("".join(every("full_stops"))),
+        commas=re.escape("".join(every("commas"))),
+        quotes=tuple(every("quotes")),
+        digits=joined("digits"),
+        digit_units=joined("digit_units"),
+        plurals=joined("plurals"),
+        datasets={name: Phrases.of(phrases) for name, phrases in lists("datasets").items()},
+        values={name: tuple(words) for name, words in lists("values").items()},
+        pairs={name: tuple(values) for name, values in joined("pairs").items()},
+        plain={name: plain_words(table) for name, table in files.items()},
+        scripts={name: table["script"] for name, table in files.items() if "script" in table},
+        texts={name: table["texts"] for name, table in files.items() if "texts" in table},
     )
+
+
+def remarks(name: str) -> Mapping[str, str]:
+    """The remarks of a language on what was not understood; the default's if its file has none."""
+    texts = language().texts
+    return texts.get(name, texts[DEFAULT])
+
+
+def plain_words(table: Mapping[str, Any]) -> frozenset[str]:
+    """The words of a language's file that have a part in any sentence."""
+    phrases = [table.get("plain", ""), *(phrase for name in _PLAIN for phrase in table.get(name, ()))]
+    return frozenset(w.text for phrase in phrases for w in words_of(phrase))
+
+
+def language_of(text: str) -> str:
+    """The language of a text.
+
+    One with its own script if it has more than two of its signs to each Latin word, so that a title of another language
+    does not decide; else the one in Latin letters that explains most words.
+
+    >>> language_of("recommend for user 42")
+    'en'
+    """
+    tables = language()
+    latin = len(LATIN_WORD.findall(text))
+    for name, script in tables.scripts.items():
+        if len(re.findall(f"[{script}]", text)) > 2 * latin:
+            return name
+    words = {w.text for w in words_of(text)}
+    others = [name for name in tables.plain if name not in tables.scripts and name != DEFAULT]
+    return max((DEFAULT, *others), key=lambda name: len(words & tables.plain.get(name, frozenset())))
+
+
+def is_latin(word: Word) -> bool:
+    """Whether a word is in Latin letters (`data.titles` strips their accents); else it is a sign of another script."""
+    return word.text.isascii()

@@ -13,6 +13,7 @@ from ..catalogue.catalogue import most_alike
 from ..errors import DataError
 from ..progress import Stage
 from ..rows.corpus import plain_encoder
+from ..tasks.task import Task
 from ..turns import encoded
 from . import explanations, lists, predictions, vectors
 from .histories import given_history, outcome_of, stored_history
@@ -108,11 +109,13 @@ class Recommender:
         """Drop the histories that are in memory, such as those of a deleted user."""
         self.scorer.prefixes.clear()
 
-    # --- what the run holds ---------------------------------------------------------------------------------------
-
     def tasks(self, dataset: str | None = None) -> list[str]:
         """Tasks trained on a data set."""
         return list(self.adapter.manifest.tasks[self.views.dataset(dataset)])
+
+    def task_definitions(self) -> dict[str, Task]:
+        """The tasks of the run by name, each as its file defines it."""
+        return dict(self.adapter.tasks)
 
     def answers(self, dataset: str | None = None) -> dict[str, list[str]]:
         """The answers of each task of a data set; none for tasks whose answers are items."""
@@ -161,8 +164,6 @@ class Recommender:
         """
         return outcome_of(self.views, self.views.dataset(dataset), event, value)
 
-    # --- the catalogue --------------------------------------------------------------------------------------------
-
     def catalogue(self, dataset: str | None = None) -> pl.DataFrame:
         """The items of a data set: item_id, title, attributes, train_count (interactions in the training part)."""
         return self.views.of(dataset).catalogue.items
@@ -210,8 +211,6 @@ class Recommender:
         was trained stays. All or nothing; raises as `check_items`.
         """
         self.views.add_items(items, dataset)
-
-    # --- lists ----------------------------------------------------------------------------------------------------
 
     def recommend(
         self,
@@ -300,8 +299,6 @@ class Recommender:
             warnings += ("there is no history to explain anything by",)
         return Explanations(explanations.explain(self.views, view, user, past, named, reasons), warnings)
 
-    # --- predictions ----------------------------------------------------------------------------------------------
-
     def predict(
         self,
         task: str,
@@ -318,8 +315,6 @@ class Recommender:
         """
         request = predictions.PredictionRequest(task, as_list(users), as_list(items), as_list(texts), dataset)
         return predictions.predict(self.views, request)
-
-    # --- vectors --------------------------------------------------------------------------------------------------
 
     def relatives(self, items: Sequence[str], history: Sequence[str], dataset: str | None = None) -> list[str | None]:
         """For each item the one of a history whose vector points most nearly the same way; None where that is nowhere
@@ -349,8 +344,6 @@ class Recommender:
         view = self.views.with_catalogue(dataset)
         names = self.all_users(view.name) if users is None else list(users)
         return pl.DataFrame({"user_id": names, "vector": vectors.user_vectors(self.views, view, names)})
-
-    # --- text -----------------------------------------------------------------------------------------------------
 
     @property
     def backbone_name(self) -> str:

@@ -27,7 +27,7 @@ from .metrics import Metrics
 from .store_sync import StoreSync
 
 if TYPE_CHECKING:
-    from ..ask.understand import Reader
+    from ..ask.reader import Reader
     from ..recommender import Recommender
     from ..scoring.scheduler import Scheduler
 

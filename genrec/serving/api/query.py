@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from ... import sql
-from ...ask.understand import Reader
+from ...ask.reader import Reader
 from ...recommender import Recommender
 from .forms import RecommendationsRequest
 from .lookup import conditions_of, dataset_of, history_frame, known_ids

@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ...ask.answer import Answer, Asker, can_ask, examples_of, recall, reply
+from ...ask.answer import recall, reply
 from ...ask.conversation import Conversation
-from ...ask.understand import Reader
+from ...ask.reader import Reader
+from ...ask.refusals import can_ask, examples_of
+from ...ask.request import Answer, Asker
 from ...errors import UnavailableError
 from ...recommender import Recommender
 from ..callers import Caller

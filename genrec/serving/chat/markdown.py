@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ...ask.answer import Answer
+from ...ask.request import Answer
 from ...catalogue.titles import one_line
 from ...recommender.histories import NOT_READ
 
