@@ -16,9 +16,10 @@ from ..files import whole, write_text
 from ..inference.engine import Engine
 from ..model.adapter import MANIFEST, Manifest, check_files, continue_from, read_manifest, read_tasks
 from ..model.recmodel import RecModel
+from ..options import flag
 from ..tasks.rows import Corpus
 from .collaborative import find_effects, find_neighbours
-from .config import LATER, LATER_ITEMS, FinetuneConfig, before, flag, load_data, read_config, run_folder
+from .config import LATER, LATER_ITEMS, FinetuneConfig, before, load_data, read_config, run_folder
 
 ENOUGH = 1_000  # events of validation from which weights and temperatures are fitted anew
 SLOWER = 0.3  # learning rates over those of the run before, which was trained from the start
