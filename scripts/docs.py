@@ -25,8 +25,8 @@ HEAD = """# Command line
 Written by `python scripts/docs.py` from what `genrec COMMAND --help` prints. Results go to stdout, everything
 else to stderr. Exit status: 0, 2 for bad input (one message), 130 after Ctrl-C.
 
-An option with several values is repeated (`--task rating --task click`), and of any other the last one counts. A value
-that begins with a dash is given with an equals sign (`--text="- cheap fabric"`).
+An option with several values is repeated (`--task rating --task click`), and of any other the last one counts. A word
+that begins with a dash and has no space in it is given with an equals sign (`--user=-x`).
 
 Completion of commands, flags and their values:
 

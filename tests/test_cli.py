@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from genrec.cli import main, train
-from genrec.cli.main import COMMANDS, load, parsed
+from genrec.cli.main import COMMANDS, joined, load, parsed
 from genrec.cli.output import resumable
 from genrec.cli.parser import Command
 from genrec.errors import DataError, GenrecError
@@ -26,7 +26,7 @@ GENREC = [sys.executable, "-m", "genrec"]
 
 def options(*words: str) -> Any:
     """What a command line gives its command."""
-    call = parsed(words)
+    call = parsed(joined(words))
     assert isinstance(call, partial)
     return call.args[0]
 
@@ -75,6 +75,17 @@ def test_several_values_after_one_flag_end_with_the_form_to_give(capsys: Capture
 
 def test_a_single_value_that_is_given_again_counts_last() -> None:
     assert options("finetune", "ml-100k", "--epochs", "3", "--epochs", "4").training.epochs == 4
+    assert options("recommend", "r", "--history", "1,2", "--history", "3").history == ("3",)
+
+
+def test_words_are_taken_as_they_are() -> None:
+    """Nothing is read as JSON, as a file of arguments or as no value."""
+    given = options("recommend", "r", "--title", "[REC] (2007)", "--title", '["a", "b"]', "--where", "none")
+    assert given.title == ("[REC] (2007)", '["a", "b"]') and given.where == "none"
+    assert options("ask", "@home").sentence == "@home" and options("ask", "--", "-5 stars").sentence == "-5 stars"
+    text = ("--text", "- cheap = bad fabric", "--json")
+    assert options("predict", "r", "--task", "rating", *text).text == text[1]
+    assert options("recommend", "r", "--user", "1", "--quantize", "none").loading.quantize == "none"
 
 
 def test_ids_are_trimmed_composed_and_may_be_numbers_below_zero() -> None:
@@ -94,6 +105,9 @@ def test_ids_are_trimmed_composed_and_may_be_numbers_below_zero() -> None:
         ("finetune --tsk rating", "genrec finetune: Unknown option: --tsk. Did you mean --task?"),
         ("finetune --no-dry-run", "Unknown option: --no-dry-run. Did you mean --dry-run?"),
         ("finetune --epochs many", "genrec finetune: --epochs many: a whole number is needed"),
+        ("finetune --epochs 5.5", "genrec finetune: --epochs 5.5: a whole number is needed"),
+        ("finetune --layers none", "genrec finetune: --layers none: a whole number is needed"),
+        ("finetune --dry-run=perhaps", "--dry-run perhaps: true or false is needed"),
         ("finetune --lr=fast", "--lr fast: a number is needed"),
         ("finetune --split rndom", "--split rndom: allowed are auto, leave_one_out, temporal, k_fold, random, given."),
         ("finetune --split rndom", "Did you mean random?"),

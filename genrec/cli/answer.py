@@ -9,7 +9,17 @@ from ..errors import DataError
 from ..options import option, options_of
 from .ids import one_id, read_ids, split_ids
 from .loading import Loading
-from .output import check_output, progress_bar, say, show_json, warn, write_table
+from .output import (
+    check_output,
+    list_json,
+    prediction_json,
+    progress_bar,
+    say,
+    show_json,
+    similar_json,
+    warn,
+    write_table,
+)
 from .parser import command
 
 if TYPE_CHECKING:
@@ -89,15 +99,7 @@ def recommend(options: Recommend) -> None:
         lists = recommender.recommend(history=history, **options.choice, dataset=dataset)
     frame = lists.frame
     if options.json:
-        show_json(
-            {
-                "dataset": frame["dataset"][0] if frame.height else options.dataset or recommender.datasets[0],
-                "user_id": options.user,
-                "strategy": frame["strategy"][0] if frame.height else "model",
-                "items": frame.select("rank", "item_id", "title", "score", "probability").to_dicts(),
-                "warnings": list(lists.warnings),
-            }
-        )
+        show_json(list_json(lists, options.user, options.dataset or recommender.datasets[0]))
         return
     warn(lists.warnings)
     if frame.height and frame["strategy"][0] == "popular":
@@ -181,22 +183,13 @@ def predict(options: Predict) -> None:
         write_table(frame.drop("probabilities"), options.out)
         say(f"{frame.height:,} predictions in {options.out}")
         return
-    row = predictions.frame.row(0, named=True)
-    probabilities = dict(zip(predictions.choices, row["probabilities"], strict=True))
     if options.json:
-        show_json(
-            {
-                "dataset": row["dataset"],
-                "task": row["task"],
-                "value": row["value"],
-                "probabilities": probabilities,
-                "user_id": row["user_id"],
-                "item_id": row["item_id"],
-            }
-        )
+        show_json(prediction_json(predictions))
         return
+    row = predictions.frame.row(0, named=True)
+    probabilities = zip(predictions.choices, row["probabilities"], strict=True)
     value = f"{row['value']:.2f}" if isinstance(row["value"], float) else row["value"]
-    print(f"{row['task']}: {value}  ({', '.join(f'{c} {p:.3f}' for c, p in probabilities.items())})")
+    print(f"{row['task']}: {value}  ({', '.join(f'{c} {p:.3f}' for c, p in probabilities)})")
 
 
 @dataclass(frozen=True)
@@ -213,9 +206,7 @@ def similar(options: Similar) -> None:
     """Items whose vectors are nearest to an item's."""
     neighbours = options.loading.recommender(options.run).similar(options.item, options.k, options.dataset)
     if options.json:
-        dataset = neighbours.frame["dataset"][0] if neighbours.frame.height else options.dataset
-        items = neighbours.frame.drop("dataset").to_dicts()
-        show_json({"dataset": dataset, "item_id": options.item, "items": items, "warnings": list(neighbours.warnings)})
+        show_json(similar_json(neighbours, options.item, options.dataset))
         return
     warn(neighbours.warnings)
     for row in neighbours.frame.iter_rows(named=True):

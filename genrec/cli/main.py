@@ -4,6 +4,7 @@ import errno
 import gc
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Collection, Sequence
@@ -105,6 +106,18 @@ def command_of(words: Sequence[str]) -> str | None:
     return next((word for word in words if not word.startswith("-")), None)
 
 
+def joined(words: Sequence[str]) -> list[str]:
+    """`--text "- cheap"` as `--text=- cheap`: a word with a space in it is a value, whatever it begins with."""
+    result: list[str] = []
+    for word in words:
+        is_value = word.startswith("-") and " " in word.partition("=")[0]
+        if is_value and result and re.fullmatch("--[a-z-]+", result[-1]):
+            result[-1] += f"={word}"
+        else:
+            result.append(word)
+    return result
+
+
 def parsed(words: Sequence[str]) -> Callable[[], None]:
     """The call that a command line stands for; raises GenrecError for one that stands for none."""
     from cyclopts import CycloptsError
@@ -134,7 +147,7 @@ def parsed(words: Sequence[str]) -> Callable[[], None]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 2 for the user's mistakes, 130 after Ctrl-C."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    words = joined(sys.argv[1:] if argv is None else argv)
     name = command_of(words)
     title = f"genrec {name}" if name in COMMANDS else "genrec"
     logging.basicConfig(

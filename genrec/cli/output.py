@@ -14,6 +14,8 @@ from ..files import whole
 if TYPE_CHECKING:
     import polars as pl
 
+    from ..recommender import Predictions, Recommendations
+
 TABLES = (".parquet", ".csv", ".jsonl")
 
 
@@ -31,6 +33,37 @@ def warn(warnings: Sequence[str]) -> None:
 def show_json(value: object) -> None:
     """One JSON value on stdout."""
     print(json.dumps(value, ensure_ascii=False, indent=1))
+
+
+def list_json(lists: "Recommendations", user: str | None, dataset: str) -> dict[str, Any]:
+    """One list in the form of docs/json.md; `dataset` is that of an empty one."""
+    frame = lists.frame
+    return {
+        "dataset": frame["dataset"][0] if frame.height else dataset,
+        "user_id": user,
+        "strategy": frame["strategy"][0] if frame.height else "model",
+        "items": frame.select("rank", "item_id", "title", "score", "probability").to_dicts(),
+        "warnings": list(lists.warnings),
+    }
+
+
+def prediction_json(predictions: "Predictions") -> dict[str, Any]:
+    """The first prediction in the form of docs/json.md."""
+    row = predictions.frame.row(0, named=True)
+    probabilities = dict(zip(predictions.choices, row["probabilities"], strict=True))
+    reply = {"dataset": row["dataset"], "task": row["task"], "value": row["value"], "probabilities": probabilities}
+    return reply | {"user_id": row["user_id"], "item_id": row["item_id"]}
+
+
+def similar_json(neighbours: "Recommendations", item: str, dataset: str | None) -> dict[str, Any]:
+    """Similar items in the form of docs/json.md; `dataset` is that of none."""
+    frame = neighbours.frame
+    return {
+        "dataset": frame["dataset"][0] if frame.height else dataset,
+        "item_id": item,
+        "items": frame.drop("dataset").to_dicts(),
+        "warnings": list(neighbours.warnings),
+    }
 
 
 @contextlib.contextmanager

@@ -66,8 +66,8 @@ class Command:
             settings["negative"] = f"--no-{flag(option.name)[2:]}" if default is True else ()
         if not option.is_repeated:
             settings["allow_repeating"] = True  # the last one counts
-        if metadata["parse"]:
-            settings |= {"converter": partial(parsed_word, metadata["parse"]), "n_tokens": 1}
+        if parse := metadata["parse"] or number(option.hint):
+            settings |= {"converter": partial(last_word, parse), "n_tokens": 1}
         if self.environment:
             settings |= {"env_var": self.environment + option.name.upper(), "show_env_var": False}
             settings["env_var_split"] = partial(split_variable, option.is_tuple)
@@ -118,9 +118,14 @@ def choices(hint: Any) -> tuple[str, ...]:
     return next(filter(None, map(choices, get_args(hint))), ())
 
 
-def parsed_word(parse: Callable[[str], Any], hint: Any, tokens: Sequence[Any]) -> Any:
-    """The value of a word, by the option's own function."""
-    return parse(tokens[0].value)
+def number(hint: Any) -> type[int | float] | None:
+    """The kind of number that an option is; cyclopts itself would take 5.5 for 5, and `none` for no number."""
+    return next((kind for kind in (int, float) if kind in (hint, *get_args(hint))), None)
+
+
+def last_word(parse: Callable[[str], Any], hint: Any, tokens: Sequence[Any]) -> Any:
+    """The value of a word, by the option's own function; of an option that is given again, the last one counts."""
+    return parse(tokens[-1].value)
 
 
 def split_variable(several: bool, hint: Any, value: str, *, delimiter: str | None = None) -> list[str]:
@@ -164,7 +169,7 @@ def message(error: "CycloptsError", words: Sequence[str], command: Command) -> s
         return f"{shown} is needed: {settings.help}"
     if isinstance(error, CoercionError) and error.token is not None:
         place = error.token.keyword or settings.metavar or name
-        return f"{place} {error.token.value}: {allowed(error.target_type, error.token.value)}"
+        return f"{place} {error.token.value}: {allowed(error.argument.hint, error.token.value)}"
     return str(error).strip()
 
 
@@ -172,5 +177,5 @@ def allowed(hint: Any, word: str) -> str:
     """What a value of a type may be."""
     if words := choices(hint):
         return f"allowed are {', '.join(words)}.{did_you_mean(word, words)}".rstrip(".")
-    kinds = {int: "a whole number", float: "a number", bool: "true or false"}
-    return f"{kinds.get(hint, 'another value')} is needed"
+    kinds = {int: "a whole number", float: "a number", None: "true or false"}
+    return f"{kinds[number(hint)]} is needed"
