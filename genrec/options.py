@@ -1,8 +1,7 @@
 """One source for options: a dataclass field is the flag, its default, its help and its range."""
 
-import difflib
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import MISSING, Field, field, fields
 from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
@@ -89,13 +88,13 @@ def options_in(config: type) -> Iterator[Option]:
 
 def build(config: type, values: Mapping[str, Any]) -> Any:
     """The config with the options that are in `values`, whose parts take theirs."""
-    own = {spec.name: values[spec.name] for spec in fields(config) if spec.name in values}
+    given = {spec.name: values[spec.name] for spec in fields(config) if spec.name in values}
     for spec in fields(config):
         if "config" in spec.metadata:
             part, only = spec.metadata["config"], spec.metadata["only"]
             names = {o.name for o in options_in(part) if only is None or o.name in only}
-            own[spec.name] = build(part, {name: values[name] for name in names if name in values})
-    return config(**own)
+            given[spec.name] = build(part, {name: values[name] for name in names if name in values})
+    return config(**given)
 
 
 def check_ranges(config: Any) -> None:
@@ -137,9 +136,3 @@ def arguments(config: Any) -> list[str]:
             for one in value if isinstance(value, tuple) else [value]:
                 words += [str(one)] if spec.metadata["positional"] else [flag(spec.name), str(one)]
     return words
-
-
-def did_you_mean(word: str, words: Sequence[str]) -> str:
-    """` Did you mean --task?`, or nothing."""
-    close = difflib.get_close_matches(word, words, n=1)
-    return f" Did you mean {close[0]}?" if close else ""

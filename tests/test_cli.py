@@ -103,6 +103,7 @@ def test_ids_are_trimmed_composed_and_may_be_numbers_below_zero() -> None:
         ("--json", "genrec: --json: a command comes first; see `genrec --help`"),
         ("recomend r", "genrec: Unknown command 'recomend'. Did you mean 'recommend'"),
         ("finetune --tsk rating", "genrec finetune: Unknown option: --tsk. Did you mean --task?"),
+        ("tasks --json", "Unknown option: --json. `genrec tasks --help` lists the options"),
         ("finetune --no-dry-run", "Unknown option: --no-dry-run. Did you mean --dry-run?"),
         ("finetune --epochs many", "genrec finetune: --epochs many: a whole number is needed"),
         ("finetune --epochs 5.5", "genrec finetune: --epochs 5.5: a whole number is needed"),
@@ -219,13 +220,16 @@ printf '%s\\n' "${COMPREPLY[@]}"
         (["evaluate", "runs/x", "--part", ""], ["valid", "test"]),
         (["tasks", "s"], ["show"]),
         (["serve", "--no-"], ["--no-batching"]),
+        (["finetune", "--interactions", "gen"], ["genrec"]),
+        (["evaluate", "gen"], ["genrec"]),
+        (["compare", "x", "gen"], ["genrec"]),
     ],
 )
 def test_bash_completes_commands_flags_and_values(tmp_path: Path, words: list[str], completions: list[str]) -> None:
     script = subprocess.run([*GENREC, "completion", "bash"], check=True, capture_output=True, text=True).stdout
     (tmp_path / "genrec").write_text(script)
     command = ["bash", "--norc", "-c", COMPLETE, "bash", str(tmp_path / "genrec"), "genrec", *words]
-    completed = subprocess.run(command, check=True, capture_output=True, text=True)
+    completed = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path)
     assert completed.stdout.split() == completions
     assert "complete -F _genrec genrec" in script
 

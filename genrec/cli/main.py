@@ -69,8 +69,8 @@ COMMANDS = {
 
 def load(name: str) -> "Command":
     """A command, with its options."""
-    found: Command = getattr(import_module(f"{__package__}.{COMMANDS[name].module}"), name)
-    return found
+    command: Command = getattr(import_module(f"{__package__}.{COMMANDS[name].module}"), name)
+    return command
 
 
 def app(loaded: Collection[str] = ()) -> "App":

@@ -1,17 +1,19 @@
 """A dataclass as a command: its fields become the flags of a cyclopts parser, the function takes it filled in."""
 
+import difflib
 import inspect
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass
 from functools import partial
 from itertools import chain, takewhile
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from cyclopts import Group, Parameter
 
 from ..errors import DataError
-from ..options import Option, build, did_you_mean, flag, options_in
+from ..options import Option, build, flag, options_in
 
 if TYPE_CHECKING:
     from cyclopts import CycloptsError
@@ -51,7 +53,7 @@ class Command:
             group = groups.setdefault(option.heading, Group(option.heading or "", sort_key=len(groups)))
             kind = inspect.Parameter.POSITIONAL_ONLY if option.is_positional else inspect.Parameter.KEYWORD_ONLY
             default = inspect.Parameter.empty if option.default is MISSING else option.default
-            annotation: Any = Annotated[option.hint, Parameter(**self.settings(option, group))]
+            annotation: Any = Annotated[parsed_type(option), Parameter(**self.settings(option, group))]
             parameters.append(inspect.Parameter(option.name, kind, annotation=annotation, default=default))
         return inspect.Signature(sorted(parameters, key=lambda p: (p.kind, p.default is not p.empty and not p.kind)))
 
@@ -68,6 +70,8 @@ class Command:
             settings["allow_repeating"] = True  # the last one counts
         if parse := metadata["parse"] or number(option.hint):
             settings |= {"converter": partial(last_word, parse), "n_tokens": 1}
+        elif is_path(option):
+            settings["converter"] = every_word if option.is_tuple else partial(last_word, str)
         if self.environment:
             settings |= {"env_var": self.environment + option.name.upper(), "show_env_var": False}
             settings["env_var_split"] = partial(split_variable, option.is_tuple)
@@ -118,6 +122,19 @@ def choices(hint: Any) -> tuple[str, ...]:
     return next(filter(None, map(choices, get_args(hint))), ())
 
 
+def is_path(option: Option) -> bool:
+    """Whether a text is, or may be, the name of a file or folder: shells then complete it."""
+    is_text = Path not in (option.hint, *get_args(option.hint))
+    return is_text and any(word in (option.spec.metadata["metavar"] or "") for word in ("FILE", "DIR", "RUN"))
+
+
+def parsed_type(option: Option) -> Any:
+    """The type that cyclopts sees."""
+    if not is_path(option):
+        return option.hint
+    return tuple[Path, ...] if option.is_tuple else Path | None if option.default is None else Path
+
+
 def number(hint: Any) -> type[int | float] | None:
     """The kind of number that an option is; cyclopts itself would take 5.5 for 5, and `none` for no number."""
     return next((kind for kind in (int, float) if kind in (hint, *get_args(hint))), None)
@@ -126,6 +143,11 @@ def number(hint: Any) -> type[int | float] | None:
 def last_word(parse: Callable[[str], Any], hint: Any, tokens: Sequence[Any]) -> Any:
     """The value of a word, by the option's own function; of an option that is given again, the last one counts."""
     return parse(tokens[-1].value)
+
+
+def every_word(hint: Any, tokens: Sequence[Any]) -> tuple[str, ...]:
+    """The words, in their order."""
+    return tuple(token.value for token in tokens)
 
 
 def split_variable(several: bool, hint: Any, value: str, *, delimiter: str | None = None) -> list[str]:
@@ -152,12 +174,14 @@ def as_repeated(option: str, values: Sequence[str]) -> str:
 
 def message(error: "CycloptsError", words: Sequence[str], command: Command) -> str:
     """What was wrong with the words of a command, in one line."""
-    from cyclopts import CoercionError, MissingArgumentError, UnusedCliTokensError
+    from cyclopts import CoercionError, MissingArgumentError, UnknownOptionError, UnusedCliTokensError
 
     if isinstance(error, UnusedCliTokensError):
         for option, values in several_values(words, command.repeated_flags()):
             return as_repeated(option, values)
         return f"{shlex.join(error.unused_tokens or [])}: more than the command takes"
+    if isinstance(error, UnknownOptionError) and "Did you mean" not in str(error):
+        return f"{error} `genrec {command.function.__name__} --help` lists the options"
     if error.argument is None:
         return str(error).strip()
     settings = error.argument.parameter
@@ -171,6 +195,12 @@ def message(error: "CycloptsError", words: Sequence[str], command: Command) -> s
         place = error.token.keyword or settings.metavar or name
         return f"{place} {error.token.value}: {allowed(error.argument.hint, error.token.value)}"
     return str(error).strip()
+
+
+def did_you_mean(word: str, words: Sequence[str]) -> str:
+    """` Did you mean --task?`, or nothing."""
+    close = difflib.get_close_matches(word, words, n=1)
+    return f" Did you mean {close[0]}?" if close else ""
 
 
 def allowed(hint: Any, word: str) -> str:
