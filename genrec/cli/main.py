@@ -61,7 +61,7 @@ COMMANDS = {
         "Answer the Model Context Protocol on stdin and stdout: tools to recommend, rank, predict, search and explain.",
     ),
     "tasks": Entry("look", "Look", "The shipped task files, or a check of your own."),
-    "data": Entry("look", "Look", "The named data sets; what a data set or file holds and which tasks it can feed."),
+    "data": Entry("data", "Look", "The named data sets; what a data set or file holds and which tasks it can feed."),
     "doctor": Entry("look", "Look", "What this machine has, and what is missing for which feature."),
     "completion": Entry("look", "Look", "Print the script that completes commands and flags in a shell."),
 }
