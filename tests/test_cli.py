@@ -93,6 +93,7 @@ def test_ids_are_trimmed_composed_and_may_be_numbers_below_zero() -> None:
     assert given.user == "Zoë" and given.history is None
     assert options("recommend", "r", "--user", "-5").user == "-5"
     assert options("recommend", "r", "--history=-1, 2,").history == ("-1", "2")
+    assert options("recommend", "r", "--history", "").history == ()  # of a user of whom nothing is known
     assert options("recommend", "r", "--user=--odd", "--exclude", "a", "--exclude", "b").choice["exclude"] == ["a", "b"]
 
 

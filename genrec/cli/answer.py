@@ -43,7 +43,7 @@ class Recommend(Answer):
     history: tuple[str, ...] | None = option(
         None, "item ids instead of a user, oldest first", metavar="ID,ID", parse=split_ids
     )
-    title: tuple[str, ...] = option((), "a title instead of ids as history; may be repeated", metavar="TITLE")
+    title: tuple[str, ...] | None = option(None, "a title instead of ids as history; may be repeated", metavar="TITLE")
     users: str | None = option(None, "many users: a file with a user_id column, or all", metavar="FILE|all")
     out: Path | None = option(None, "with --users: .parquet, .csv or .jsonl", metavar="FILE")
     k: int = option(10, "length of the list", heading="What may appear")
@@ -60,7 +60,7 @@ class Recommend(Answer):
 
     def __post_init__(self) -> None:
         """Raises DataError for none or several of the ways to say for whom."""
-        ways = [way for way in ("user", "history", "title", "users") if getattr(self, way) not in (None, ())]
+        ways = [way for way in ("user", "history", "title", "users") if getattr(self, way) is not None]
         if len(ways) != 1:
             given = ", ".join("--" + way for way in ways) or "none"
             raise DataError(f"give one of --user, --history, --title and --users ({given} given)")
