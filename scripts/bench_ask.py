@@ -14,9 +14,10 @@ import polars as pl
 
 from genrec.ask.conversation import Conversation, follow
 from genrec.ask.understand import Known, Reader, Request
-from genrec.tasks.rows import offered_tasks
-from genrec.tasks.task import load_tasks
-from genrec.training.config import FinetuneConfig, load_data
+from genrec.rows.corpus import offered_tasks
+from genrec.run.config import FinetuneConfig
+from genrec.run.data import load_data
+from genrec.tasks.taskfile import load_tasks
 
 PHRASINGS = Path(__file__).parents[1] / "tests" / "phrasings"
 FIELDS = ("task", "user", "items", "k", "conditions", "quote")

@@ -34,18 +34,22 @@ import torch
 import transformers
 from torch import nn
 
-from genrec.data.store import add_events, create_store, history
-from genrec.inference.engine import Engine
-from genrec.model.adapter import Manifest, load_adapter, save_adapter
 from genrec.model.backbone import load_backbone
 from genrec.model.batching import batches_by_length
 from genrec.model.item_rows import ItemRows
 from genrec.model.recmodel import RecModel
-from genrec.recommender import CHUNK, Recommender
-from genrec.tasks.rows import Row, header_columns, read_at
+from genrec.recommender.recommender import CHUNK, Recommender
+from genrec.rows.corpus import header_columns
+from genrec.rows.row import Row, read_at
+from genrec.run.adapter import load_adapter, save_adapter
+from genrec.run.config import FinetuneConfig
+from genrec.run.manifest import Manifest
+from genrec.scoring.scorer import Scorer
+from genrec.store.connect import create_store
+from genrec.store.read import history
+from genrec.store.write import add_events
 from genrec.tasks.vocabulary import build_vocabulary
-from genrec.training.config import FinetuneConfig
-from genrec.training.finetune import answers_of, with_popularity
+from genrec.training.finish import answers_of, with_popularity
 from genrec.training.plan import PlannedBatches, plan_epoch
 from genrec.training.prepare import Prepared, prepare
 from genrec.training.start import build_model, set_scales
@@ -105,7 +109,7 @@ def untrained_run(folder: Path, prepared: Prepared, config: FinetuneConfig) -> P
     create_store(folder / "store.db", prepared.datasets).close()
     catalogues = {c.dataset.name: with_popularity(c) for c in prepared.corpora}
     tokenizer = prepared.backbone.tokenizer
-    save_adapter(folder / "adapter", model, tokenizer, manifest, prepared.all_tasks, catalogues, "")
+    save_adapter(folder / "adapter", model, {}, tokenizer, manifest, prepared.all_tasks, catalogues, "")
     return folder
 
 
@@ -197,8 +201,8 @@ class Titles:
 def lists(recommender: Recommender, repeats: int) -> Found:
     """The ten best for one user: ours cold, ours known but for the last event, beams, and one bare forward pass."""
     titles = Titles(recommender)
-    engine, name = recommender.engine, recommender.datasets[0]
-    model, items = engine.model, engine.item_rows(name)[0]
+    scorer, name = recommender.scorer, recommender.datasets[0]
+    model, items = scorer.model, scorer.item_rows(name)[0]
     shown = recommender.adapter.catalogues[name]
     title_of = dict(zip(shown["item_id"], shown["title"], strict=True))
     found: Found = {}
@@ -212,14 +216,14 @@ def lists(recommender: Recommender, repeats: int) -> Found:
         before = replace(read_at(row, [tokens - 2]), tokens=row.tokens[:-1], segment=row.segment[:-1])
 
         def read(row: Row = before) -> None:
-            engine.prefixes.clear()
-            engine.states([row])
+            scorer.prefixes.clear()
+            scorer.states([row])
 
         def ours(_: None, user: str = user) -> None:
             recommender.recommend(user, k=BEAMS, dataset=name)
 
         cases: dict[str, Case] = {
-            "ours": (engine.prefixes.clear, ours),
+            "ours": (scorer.prefixes.clear, ours),
             "forward": (nothing, lambda _, prompt=prompt: forward(model.backbone, prompt)),
             "ours, known": (read, ours),
             "beams": (nothing, lambda _, prompt=prompt: titles.best(prompt)),
@@ -255,7 +259,7 @@ def returning(recommender: Recommender, repeats: int) -> Found:
     user = with_user(recommender, 2 * EVENTS + 1)
     few = history(recommender.store, name, user).head(APPENDED).select("item_id", "event", "rating")
     item = str(few["item_id"][0])
-    prefixes = recommender.engine.prefixes
+    prefixes = recommender.scorer.prefixes
 
     def ask(_: None) -> None:
         recommender.recommend(user, dataset=name)
@@ -285,18 +289,18 @@ def returning(recommender: Recommender, repeats: int) -> Found:
 def batch(recommender: Recommender, repeats: int) -> Found:
     """Lists for all users against bare forward passes over the same padded batches."""
     name = recommender.datasets[0]
-    engine = recommender.engine
+    scorer = recommender.scorer
     users = [u for u in recommender.all_users(name) if not u.startswith("bench ")]
-    width, dtype = engine.model.outcome_rows.shape[1], engine.model.compute_dtype
+    width, dtype = scorer.model.outcome_rows.shape[1], scorer.model.compute_dtype
     groups = []
     for start in range(0, len(users), CHUNK):
         lengths = [len(row_of(recommender, u).tokens) for u in users[start : start + CHUNK]]
-        groups += [(len(g), max(lengths[n] for n in g)) for g in batches_by_length(lengths, engine.batch_tokens)]
+        groups += [(len(g), max(lengths[n] for n in g)) for g in batches_by_length(lengths, scorer.batch_tokens)]
     tokens = sum(n * length for n, length in groups)
 
     def bare(_: None) -> None:
         for n, length in groups:
-            forward(engine.model.backbone, torch.zeros(n, length, width, dtype=dtype))
+            forward(scorer.model.backbone, torch.zeros(n, length, width, dtype=dtype))
 
     cases: dict[str, Case] = {
         "ours": (nothing, lambda _: recommender.recommend(users, dataset=name)),
@@ -344,7 +348,7 @@ def nf4(run: Path, users: int) -> Found:
     asked = [u for u in full.all_users() if not u.startswith("bench ")][:users]
     lists = [lists_of(r, asked) for r in (full, small)]  # read before the memory: packing happens at the first forward
     overlap = float(np.mean([len(a & b) / max(len(a), 1) for a, b in zip(*lists, strict=True)]))
-    models = [r.engine.model for r in (full, small)]
+    models = [r.scorer.model for r in (full, small)]
     sizes = {"blocks": [nbytes(blocks_of(m), lora=False) for m in models], "whole": [nbytes(m) for m in models]}
     share = {part: small / full for part, (full, small) in sizes.items()}
     blocks = full.adapter.manifest.backbone.blocks
@@ -369,7 +373,7 @@ def lora(run: Path, users: int, repeats: int) -> Found:
     reader = Recommender.load(run)
     name = reader.datasets[0]
     rows = [row_of(reader, u) for u in reader.all_users(name)[:users]]
-    scores = {k: Engine(m) for k, m in loaded.items()}
+    scores = {k: Scorer(m) for k, m in loaded.items()}
     read = {k: e.item_scores(e.states(rows), name) for k, e in scores.items()}
     spread = read["float32"].std(1, keepdim=True)
     away = {k: float(((v - read["float32"]) / spread).square().mean().sqrt()) for k, v in read.items()}
@@ -407,7 +411,7 @@ def catalogue(recommender: Recommender, repeats: int) -> Found:
 
 def generated(recommender: Recommender, n: int, repeats: int) -> Found:
     """A list after a history of 50 items out of n generated ones, and the product of one state with all rows."""
-    manifest, of = recommender.adapter.manifest, recommender.engine.model
+    manifest, of = recommender.adapter.manifest, recommender.scorer.model
     backbone, width = of.backbone, of.outcome_rows.shape[1]
     groups = [(g.dataset, g.name, g.size, g.words, g.values) for g in manifest.vocabulary.groups if not g.is_items]
     name = groups[0][0]
@@ -420,16 +424,16 @@ def generated(recommender: Recommender, n: int, repeats: int) -> Found:
     frame = pl.DataFrame({"item_id": ids, "title": "item " + ids, "train_count": pl.zeros(n, pl.Int64, eager=True)})
     manifest = replace(manifest, vocabulary=vocabulary)
     adapter = replace(recommender.adapter, model=model, manifest=manifest, catalogues={name: frame})
-    large = Recommender(adapter, Engine(model), recommender.store)
-    seen = np.arange(0, n, n // 50)
+    large = Recommender(adapter, Scorer(model), recommender.store)
+    seen, nothing_before = np.arange(0, n, n // 50), [np.zeros(0, dtype=np.int64)]
     past = [str(i) for i in seen]
-    rows, state = large.engine.item_rows(name)[0], torch.randn(1, width)
+    rows, state = large.scorer.item_rows(name)[0], torch.randn(1, width)
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     prompt = torch.zeros(1, 51, width, dtype=model.compute_dtype)
     cases: dict[str, Case] = {
         "list": (nothing, lambda _: large.recommend(history=past, dataset=name)),
-        "rank": (nothing, lambda _: large.engine.rank(state, name, 10, [seen])),
+        "rank": (nothing, lambda _: large.scorer.rank(state, name, 10, [seen], nothing_before)),
         "product": (nothing, lambda _: state @ rows.t()),
         "forward": (nothing, lambda _: forward(backbone, prompt)),
     }

@@ -19,8 +19,9 @@ from pathlib import Path
 import polars as pl
 
 from genrec.data.load import load_dataset
-from genrec.data.store import open_store, record_events
 from genrec.recommender import Recommender
+from genrec.store.connect import open_store
+from genrec.store.write import record_events
 
 BEFORE, AFTER = 0.8, 0.9  # of each user's ratings: what is trained on at first, and what is known at the end
 K = 10

@@ -276,7 +276,7 @@ def serve_plain(run: Path) -> None:
             corpus = recommender._history(shelf, [""], [recommender._given_history(shelf, body["history"])])
             row = recommender._row(corpus, 0, [])
             model, dataset = recommender.adapter.model, body["dataset"]
-            items = recommender.engine.item_rows(dataset)[0]
+            items = recommender.scorer.item_rows(dataset)[0]
             prompt = model.embed(torch.as_tensor([row.tokens]), dataset, items).to(model.compute_dtype)
             return {"items": titles.tokenizer.batch_decode(titles.best(prompt), skip_special_tokens=True)}
 

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from genrec.data.load import DataOptions, load_dataset
-from genrec.inference.titles import BEAMS, Titles, read_titles, title_prompt
-from genrec.inference.trie import beam_search
+from genrec.language.titles import BEAMS, Titles, read_titles, title_prompt
+from genrec.language.trie import beam_search
 from genrec.model.backbone import load_language
 
 Found = list[tuple[list[int], list[float]]]  # catalogue indices and scores per prompt

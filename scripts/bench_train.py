@@ -18,17 +18,18 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from genrec.inference.engine import Engine
-from genrec.model.backbone import choose_precision
 from genrec.model.batching import batches_by_length, collate
+from genrec.model.precision import choose_precision
 from genrec.model.recmodel import RecModel
-from genrec.tasks.rows import assemble, read_at, select
-from genrec.training.config import FinetuneConfig
-from genrec.training.finetune import validation
+from genrec.rows.arrays import select
+from genrec.rows.row import assemble, read_at
+from genrec.run.config import FinetuneConfig
+from genrec.scoring.scorer import Scorer
 from genrec.training.plan import PlannedBatches, plan_epoch
 from genrec.training.prepare import Prepared, prepare
 from genrec.training.start import build_model, set_expected_targets, set_scales
 from genrec.training.trainer import parameter_groups
+from genrec.training.validate import validation
 
 TARGET = 0.0595
 LIMIT = 10
@@ -150,7 +151,7 @@ def race(config: FinetuneConfig) -> dict[str, object]:
             prepared.rows, prepared.index, plan_epoch(prepared.index, config.batch_tokens, config.seed, 0)
         )
         set_scales(model, prepared, first)
-        engine, optimizer = Engine(model), optimizer_of(model, config)
+        scorer, optimizer = Scorer(model), optimizer_of(model, config)
         seconds, best, steps, targets, due = 0.0, 0.0, 0, 0, lap
         model.train()
         warmup = 10
@@ -165,7 +166,7 @@ def race(config: FinetuneConfig) -> dict[str, object]:
             if seconds < due and seconds < limit:
                 continue
             due = seconds + lap
-            best = validation(config, prepared, engine, tokens=config.valid_tokens)["criterion"]
+            best = validation(config, prepared, scorer, tokens=config.valid_tokens)["criterion"]
             print(f"{arm}: {seconds:.0f} s, {steps} steps, {targets:,} targets, NDCG@10 {best:.4f}", flush=True)
             model.train()
             if best >= TARGET or seconds >= limit:

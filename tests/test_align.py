@@ -22,14 +22,16 @@ from worlds import WORDS, chain_world, shop_world, taste_world, view_world
 from genrec.cli import main
 from genrec.data.dataset import Dataset
 from genrec.errors import RunError
-from genrec.evaluation.protocols import Ranked
-from genrec.inference.engine import Engine
+from genrec.evaluation.reading import Ranked
 from genrec.model.batching import Batch, collate
+from genrec.progress import Progress
 from genrec.recommender import Recommender
-from genrec.tasks.rows import Corpus, build_corpus, offered_tasks, select, vocabulary_of
-from genrec.tasks.task import load_tasks
+from genrec.rows.arrays import select
+from genrec.rows.corpus import Corpus, build_corpus, offered_tasks, vocabulary_of
+from genrec.run.config import AlignConfig
+from genrec.scoring.scorer import Scorer
+from genrec.tasks.taskfile import load_tasks
 from genrec.training.align import Aligned, align, ranks_of_chosen
-from genrec.training.config import AlignConfig
 from genrec.training.dpo import log_probabilities, softmax_dpo
 from genrec.training.preferences import NEAR, preference_rows, signs_of
 
@@ -184,15 +186,15 @@ def test_with_one_rejected_item_it_is_trl_s_dpo() -> None:
 
 def test_a_log_probability_is_that_of_the_whole_catalogue(taste_run: Path) -> None:
     recommender = Recommender.load(taste_run)
-    engine = Engine(recommender.engine.model)
+    scorer = Scorer(recommender.scorer.model)
     loaded = corpus_of(taste_world())
     corpus = Corpus(**{**vars(loaded), "vocabulary": recommender.adapter.manifest.vocabulary})
     rows, _ = preference_rows(corpus, 2, 150, seed=0)
     rows = rows[:5]
     fields = collate([r.row for r in rows], 0)
     rejected = torch.as_tensor(np.concatenate([r.rejected for r in rows]))
-    found = log_probabilities(engine, Batch.from_fields(fields), rejected)
-    scores = log_softmax(engine.item_scores(engine.states([r.row for r in rows]), "taste"), 1)
+    found = log_probabilities(scorer, Batch.from_fields(fields), rejected)
+    scores = log_softmax(scorer.model_scores(scorer.states([r.row for r in rows]), "taste"), 1)
     chosen = torch.as_tensor([t for r in rows for t in r.row.target_id])
     expected = scores.gather(1, torch.cat([chosen[:, None], rejected.clamp_min(0)], 1))
     assert torch.allclose(found, expected, atol=2e-2)  # rows of bf16 in batches of unlike lengths
@@ -323,7 +325,7 @@ def test_an_interrupted_alignment_goes_on_to_the_same_weights(
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        align(config, quiet, stop)
+        align(config, quiet, Progress(stop))
     assert list((tmp_path / "out" / "checkpoints").glob("checkpoint-*"))
     with pytest.raises(RunError, match="the same `genrec align` command"):
         Recommender.load(tmp_path / "out")
@@ -365,7 +367,7 @@ def test_errors_say_what_is_wrong(
         return capsys.readouterr().err
 
     run = str(taste_run)
-    assert f"{tmp_path / 'no'} is no folder" in refused(str(tmp_path / "no"))
+    assert f"there is no run folder {tmp_path / 'no'}" in refused(str(tmp_path / "no"))
     assert "is not a finished run" in refused(str(tmp_path))
     assert "is RUN itself" in refused(run, "--out", run)
     full = tmp_path / "full"

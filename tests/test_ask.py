@@ -12,11 +12,11 @@ import pytest
 from genrec.ask.answer import Answer, answer, reader_of, reply
 from genrec.ask.conversation import Conversation
 from genrec.ask.understand import Known, Reader
+from genrec.catalogue.titles import TitleIndex
 from genrec.cli import main
-from genrec.data.titles import TitleIndex
-from genrec.inference.occlusion import occlusion
 from genrec.recommender import Recommender
-from genrec.tasks.task import load_tasks
+from genrec.scoring.occlusion import occlusion
+from genrec.tasks.taskfile import load_tasks
 
 ROOT = Path(__file__).parents[1]
 TITLES = ["Rock, The", "Fargo", "Star Trek: First Contact", "Jaws", "Jaws 2", "12 Angry Men", "Heat", "Dogs, Cats & Co"]

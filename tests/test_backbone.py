@@ -14,7 +14,8 @@ from torch import Tensor
 from transformers import BartConfig, BertConfig, PreTrainedConfig, ViTConfig
 
 from genrec.errors import GenrecError, RunError, UnavailableError, UnknownNameError
-from genrec.model.backbone import Backbone, choose_precision, describe_precision, load_backbone
+from genrec.model.backbone import Backbone, load_backbone
+from genrec.model.precision import choose_precision, describe_precision
 
 TEXT = "The capital of France is"
 

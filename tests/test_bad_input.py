@@ -12,7 +12,7 @@ from conftest import toy_command
 from tiny import tiny_backbone
 
 from genrec.cli import main
-from genrec.tasks.task import shipped_tasks
+from genrec.tasks.taskfile import shipped_tasks
 
 GOOD = "user_id,item_id,rating,timestamp\n" + "".join(
     f"u{u},i{(u + n) % 5},{1 + (n + u) % 5},{n}\n" for u in range(8) for n in range(5)
@@ -118,7 +118,7 @@ def test_tasks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = good[: good.index("unit: event")].count("\n") + 1
     refused(capsys, ["tasks", "check", str(task)], f"mine.yaml:{line}", "evnt", "event")
     task.write_text(good.replace('"no", "yes"', "no, yes"))
-    refused(capsys, ["tasks", "check", str(task)], "mine.yaml:8", "true or false in YAML")
+    refused(capsys, ["tasks", "check", str(task)], "mine.yaml:7", "true or false in YAML")
     refused(capsys, finetune(tmp_path, GOOD, "--tasks", str(task)), "mine.yaml")
     assert not (tmp_path / "run").exists()
 

@@ -11,14 +11,10 @@ import polars as pl
 import pytest
 from worlds import chain_world, review_world, shop_world, visits_world, world
 
-from genrec.cli import main
-from genrec.data.dataset import Dataset
-from genrec.data.fetch import cache_folder
-from genrec.evaluation.protocols import Outcomes, read_part
-from genrec.quality.baselines.cases import basket_cases, list_cases, pair_cases, training
-from genrec.quality.baselines.compare import list_comparison, list_ranks, outcome_comparison
-from genrec.quality.baselines.models import Predicted
-from genrec.quality.baselines.rivals import (
+from genrec.baselines.cases import basket_cases, list_cases, pair_cases, training
+from genrec.baselines.compare import list_comparison, list_ranks, outcome_comparison
+from genrec.baselines.models import Predicted
+from genrec.baselines.rivals import (
     baselines_of,
     basket_makers,
     filled,
@@ -27,9 +23,15 @@ from genrec.quality.baselines.rivals import (
     text_makers,
     visit_makers,
 )
-from genrec.quality.evaluate import load_run
-from genrec.tasks.rows import Corpus, build_corpus, offered_tasks, vocabulary_of
-from genrec.tasks.task import Task, load_task, load_tasks
+from genrec.cli import main
+from genrec.data.dataset import Dataset
+from genrec.data.fetch import cache_folder
+from genrec.evaluation.reading import Outcomes, read_part
+from genrec.progress import SILENT
+from genrec.rows.corpus import Corpus, build_corpus, offered_tasks, vocabulary_of
+from genrec.run.loaded import load_run
+from genrec.tasks.task import Task
+from genrec.tasks.taskfile import load_task, load_tasks
 
 Said = pytest.CaptureFixture[str]
 RATING = Path(__file__).parents[1] / "scripts" / "quality" / "tasks" / "review_rating.yaml"
@@ -83,7 +85,7 @@ def rmse(said: np.ndarray, truth: np.ndarray) -> float:
 def test_means_of_users_and_items_explain_ratings_made_of_them() -> None:
     corpus = corpus_of(effects_world(), "rating")
     (task,) = corpus.tasks
-    found = pair_makers(corpus, task, "test", 200, 0, None)["user and item means"]()
+    found = pair_makers(corpus, task, "test", 200, 0, SILENT)["user and item means"]()
     truth = np.asarray(task.answer.values)[pair_cases(corpus, task, "test", 200, 0).answer]
     assert rmse(found.arrays["values"], truth) < 0.4 < rmse(np.full(len(truth), truth.mean()), truth)
     assert found.settings["item damping"] <= 5 and found.searched == 64
@@ -92,7 +94,7 @@ def test_means_of_users_and_items_explain_ratings_made_of_them() -> None:
 def test_visits_tell_who_comes_back() -> None:
     corpus = corpus_of(visits_world(), "churn")
     (task,) = corpus.tasks
-    found = visit_makers(corpus, task, "test", 200, 0, None)["recency and frequency"]()
+    found = visit_makers(corpus, task, "test", 200, 0, SILENT)["recency and frequency"]()
     asked = pair_cases(corpus, task, "test", 200, 0)
     yes = found.arrays["probabilities"][:, 1]
     assert set(asked.answer) == {0, 1} and ((yes >= found.arrays["threshold"]) == (asked.answer == 1)).all()
@@ -102,17 +104,17 @@ def test_words_tell_sentiment_and_rating() -> None:
     corpus = corpus_of(review_world(400), "sentiment", "review_rating", own=(load_task(RATING),))
     by_name = {t.name: t for t in corpus.tasks}
     frame = corpus.dataset.interactions.filter(pl.col("part") == "test")
-    found = text_makers(corpus, by_name["sentiment"], "test", 0, None)["TF-IDF + logistic regression"]()
+    found = text_makers(corpus, by_name["sentiment"], "test", 0, SILENT)["TF-IDF + logistic regression"]()
     words = [by_name["sentiment"].answer.choices[n] for n in found.arrays["probabilities"].argmax(1)]
     assert words == [{5.0: "positive", 3.0: "neutral", 1.0: "negative"}[r] for r in frame["rating"]]
-    found = text_makers(corpus, by_name["review_rating"], "test", 0, None)["TF-IDF + ridge regression"]()
+    found = text_makers(corpus, by_name["review_rating"], "test", 0, SILENT)["TF-IDF + ridge regression"]()
     assert rmse(found.arrays["values"], frame["rating"].to_numpy()) < 0.2
 
 
 def test_own_most_frequent_items_are_counted() -> None:
     corpus = corpus_of(shop_world(), "next_item")
     asked = list_cases(corpus, "test", 0)
-    found = next_item_makers(corpus, "test", 0, None)["own most frequent"]().arrays["kept"]
+    found = next_item_makers(corpus, "test", 0, SILENT)["own most frequent"]().arrays["kept"]
     for case in range(5):
         own = asked.known.filter(pl.col("case") == case)["item"].to_list()
         often = [own.count(i) for i in found[case] if i in own]
@@ -126,7 +128,7 @@ def test_own_most_frequent_items_are_counted() -> None:
 def test_the_cases_are_those_that_ours_reads(toy_run: Path) -> None:
     loaded = load_run(toy_run)
     (corpus,) = loaded.corpora
-    reading = read_part(loaded.recommender.engine, corpus, "test", loaded.recommender.adapter.manifest.max_events)
+    reading = read_part(loaded.scorer, corpus, "test", loaded.manifest.max_events)
     asked = list_cases(corpus, "test", 0)
     assert reading.ranked is not None and list(asked.users) == reading.ranked.users
     assert all((a == b).all() for a, b in zip(asked.targets, reading.ranked.targets, strict=True))
@@ -256,7 +258,7 @@ def hits(found: Predicted, corpus: Corpus) -> float:
 @pytest.mark.slow
 def test_sasrec_finds_the_order_and_popularity_the_counts(fresh: Path) -> None:
     corpus = corpus_of(chain_world(items=40, users=250, length=14), "next_item")
-    makers = next_item_makers(corpus, "test", 0, None)
+    makers = next_item_makers(corpus, "test", 0, SILENT)
     popular, sasrec = makers["popularity"](), makers["SASRec"]()
     assert hits(sasrec, corpus) > 0.9 and hits(popular, corpus) < 0.2
     counts = np.bincount(training(corpus)["item"], minlength=40)
@@ -267,14 +269,14 @@ def test_sasrec_finds_the_order_and_popularity_the_counts(fresh: Path) -> None:
 @pytest.mark.slow
 def test_item_models_find_what_goes_together(fresh: Path) -> None:
     corpus = corpus_of(pairs_world(), "next_item")
-    makers = next_item_makers(corpus, "test", 0, None)
+    makers = next_item_makers(corpus, "test", 0, SILENT)
     found = {name: makers[name]() for name in ("popularity", "ItemKNN", "EASE")}
     assert hits(found["popularity"], corpus) < 0.2
     assert hits(found["ItemKNN"], corpus) > 0.4 and hits(found["EASE"], corpus) > 0.9
     best = (1 + 1 / np.log2(3)) / 2  # on validation either of two missing partners may be the first to come
     assert found["ItemKNN"].searched == 12 and found["EASE"].valid["ndcg@10"] == pytest.approx(best, abs=0.05)
     shop = corpus_of(shop_world(), "basket")
-    makers = basket_makers(shop, shop.tasks[0], "test", 0, None)
+    makers = basket_makers(shop, shop.tasks[0], "test", 0, SILENT)
     for name in ("ItemKNN", "EASE"):
         arrays = makers[name]().arrays
         assert (arrays["removed"][:, 0] == arrays["targets"]).mean() > 0.9
@@ -284,7 +286,7 @@ def test_item_models_find_what_goes_together(fresh: Path) -> None:
 def test_svd_explains_ratings_made_of_users_and_items(fresh: Path) -> None:
     corpus = corpus_of(effects_world(), "rating")
     (task,) = corpus.tasks
-    said = pair_makers(corpus, task, "test", 200, 0, None)["SVD++"]().arrays["values"]
+    said = pair_makers(corpus, task, "test", 200, 0, SILENT)["SVD++"]().arrays["values"]
     truth = np.asarray(task.answer.values)[pair_cases(corpus, task, "test", 200, 0).answer]
     assert rmse(said, truth) < 0.6 * rmse(np.full(len(truth), truth.mean()), truth)
 
@@ -314,6 +316,6 @@ def test_a_second_evaluation_reads_what_the_first_predicted(
     assert json.loads((run / "results.json").read_text())["datasets"]["chain"]["baselines"] == first["baselines"]
     (corpus,) = load_run(run).corpora
     corpus = replace(corpus, tasks=tuple(t for t in corpus.tasks if t.name == "next_item"))
-    again, _ = baselines_of(corpus, "test", 150, 1, None)  # a run with another seed is asked the same
+    again, _ = baselines_of(corpus, "test", 150, 1, SILENT)  # a run with another seed is asked the same
     assert list(again["next_item"]) == list(rows)
     assert not (fresh / "environments").exists()

@@ -18,7 +18,7 @@ from genrec.cli.output import resumable
 from genrec.cli.parser import Command
 from genrec.errors import DataError, GenrecError
 from genrec.options import arguments, check_ranges, option, options_in
-from genrec.training.config import AlignConfig, FinetuneConfig
+from genrec.run.config import AlignConfig, FinetuneConfig
 
 Captured = pytest.CaptureFixture[str]
 GENREC = [sys.executable, "-m", "genrec"]

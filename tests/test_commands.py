@@ -17,8 +17,8 @@ from worlds import chain_world, review_world
 from genrec.ask import answer as asking
 from genrec.cli import main
 from genrec.recommender import Recommender
+from genrec.rows.arrays import shown_from
 from genrec.serving.chat import markdown, with_reasons
-from genrec.tasks.rows import shown_from
 
 Said = pytest.CaptureFixture[str]
 
@@ -62,7 +62,6 @@ def test_an_option_given_twice_adds_up(toy_files: Path, capsys: Said) -> None:
 
 OWN = """
 task: keeper
-version: 1
 description: Will the user rate this item 5?
 unit: event
 needs: [user_id, item_id, rating, colour]
@@ -70,7 +69,6 @@ where: "colour is not null"
 label: "rating >= 5"
 answer: {choices: ["no", "yes"]}
 dense: true
-metrics: [auc]
 ask:
   - "is {title} a keeper for user {user_id}?"
 templates:
@@ -100,7 +98,7 @@ def test_training_on_a_quantized_backbone(tmp_path: Path, toy_files: Path, capsy
         warnings.filterwarnings("error", "bitsandbytes")
         assert main(toy_command(toy_files, tmp_path / "run", "--quantize", "nf4", "--epochs", "8")) == 0
     run = Recommender.load(tmp_path / "run")  # as it was trained
-    assert any("4bit" in type(m).__name__ for m in run.engine.model.modules())
+    assert any("4bit" in type(m).__name__ for m in run.scorer.model.modules())
     lora = load_file(tmp_path / "run" / "adapter" / "adapter_model.safetensors")
     assert lora and all(value.abs().sum() > 0 for value in lora.values())
     assert run.recommend("u001", k=3).frame.height == 3

@@ -21,9 +21,9 @@ from safetensors.torch import load_file, save_file
 
 from genrec.cli import main
 from genrec.errors import GenrecError, RunError
-from genrec.model.adapter import file_hash, read_manifest
 from genrec.model.backbone import load_backbone
 from genrec.recommender import Recommender
+from genrec.run.manifest import file_hash, read_manifest
 
 List = list[tuple[Any, ...]]
 LONG = 120  # seconds in which a load that is not endless ends on any machine
@@ -119,7 +119,7 @@ import sys
 from genrec.errors import GenrecError
 from genrec.model.backbone import load_backbone, load_encoder, load_language
 from genrec.recommender import Recommender
-from genrec.training.config import read_config
+from genrec.run.config import read_config
 from pathlib import Path
 for path in sys.argv[1:]:
     try:
@@ -267,7 +267,7 @@ def test_config_yaml(text: str, run: Path) -> None:
 
 
 def finetune(*arguments: str) -> None:
-    from genrec.training.config import read_config
+    from genrec.run.config import read_config
 
     read_config(Path(arguments[1]))
 
@@ -295,7 +295,7 @@ def test_aliases_that_stand_for_gigabytes(run: Path, tmp_path: Path) -> None:
 
 # --- adapters whose files do not fit together ---------------------------------------------------------------------
 
-ROWS, LORA = "item_rows.safetensors", "adapter_model.safetensors"
+ROWS, COUNTS, LORA = "item_rows.safetensors", "counts.safetensors", "adapter_model.safetensors"
 
 
 def change(name: str, value: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[dict[str, torch.Tensor]], None]:
@@ -327,12 +327,12 @@ MISFITS: list[tuple[str, str, Callable[[dict[str, torch.Tensor]], object], tuple
     ("scalar", ROWS, change("catalogues.0.log_scale", lambda t: t[None]), ("log_scale is float32 of 1 dimensions",)),
     ("nan", ROWS, change("catalogues.0.bias", lambda t: t * float("nan")), ("catalogues.0.bias", "finite")),
     ("infinite", ROWS, change("outcome_bias", lambda t: t + float("inf")), ("outcome_bias", "finite")),
-    ("links", ROWS, change("catalogues.0.neighbours.kinds.0.first", lambda t: t * 1_000), ("kinds.0.", "items")),
-    ("links back", ROWS, change("catalogues.0.neighbours.kinds.0.first", lambda t: t.flip(0)), ("kinds.0.",)),
-    ("links away", ROWS, change("catalogues.0.effects.links.candidate", lambda t: t + 12), ("effects.links.",)),
-    ("no links", ROWS, lambda s: s.pop("catalogues.0.neighbours.kinds.2.first"), ("catalogues.0.neighbours",)),
-    ("effects", ROWS, change("catalogues.0.effects.value", lambda t: t[:1]), ("effects.value",)),
-    ("factors", ROWS, change("catalogues.0.effects.factors", lambda t: t[:4]), ("effects.factors has 4 rows", "12")),
+    ("links", COUNTS, change("catalogues.0.neighbours.kinds.0.first", lambda t: t * 1_000), ("kinds.0.", "items")),
+    ("links back", COUNTS, change("catalogues.0.neighbours.kinds.0.first", lambda t: t.flip(0)), ("kinds.0.",)),
+    ("links away", COUNTS, change("catalogues.0.effects.links.candidate", lambda t: t + 12), ("effects.links.",)),
+    ("no links", COUNTS, lambda s: s.pop("catalogues.0.neighbours.kinds.2.first"), ("catalogues.0.neighbours",)),
+    ("effects", COUNTS, change("catalogues.0.effects.value", lambda t: t[:1]), ("effects.value",)),
+    ("factors", COUNTS, change("catalogues.0.effects.factors", lambda t: t[:4]), ("effects.factors has 4 rows", "12")),
     ("lora rank", LORA, change(LAYER, lambda t: t[:8]), (LAYER, "8 rows", "16")),
     ("lora width", LORA, change(LAYER, lambda t: t[:, :8]), (LAYER, "8 columns", "64")),
     ("a layer less", LORA, lambda s: s.pop(LAYER), (LAYER, "missing")),

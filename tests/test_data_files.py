@@ -12,9 +12,9 @@ import polars as pl
 import pytest
 
 from genrec.data.cleaning import clean, fill_after_split
+from genrec.data.columns import canonical
+from genrec.data.files import read_table
 from genrec.data.load import DataOptions, load_dataset
-from genrec.data.schema import canonical
-from genrec.data.sources import read_table
 from genrec.errors import DataError, GenrecError, UnknownNameError
 
 ROWS = [("007", "Ä1", "4.5", "100"), ("007", "b,2", "3", "200"), ("8", "Ä1", "1", "150")]

@@ -1,5 +1,6 @@
 """Pages in docs/ that are written from the code are up to date."""
 
+import re
 import runpy
 from pathlib import Path
 
@@ -26,3 +27,10 @@ def test_api_page_is_what_the_server_says() -> None:
     page = runpy.run_path(str(ROOT / "scripts" / "docs.py"))["api_page"]()
     written = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     assert written == page, "docs/api.md is out of date: run python scripts/docs.py"
+
+
+def test_the_modules_that_docs_name_are_there() -> None:
+    pages = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
+    named = {path for page in pages for path in re.findall(r"`((?:\w+/)+\w+\.py)`", page.read_text(encoding="utf-8"))}
+    assert named
+    assert not [path for path in named if not ((ROOT / path).is_file() or (ROOT / "genrec" / path).is_file())]

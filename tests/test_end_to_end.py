@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 from worlds import chain_world
 
 from genrec.cli import main
-from genrec.model.adapter import merged, with_lora
 from genrec.model.backbone import load_backbone
 from genrec.recommender import Recommender
+from genrec.run.lora import merged, with_lora
 
 ITEMS = 12
 
@@ -98,13 +98,13 @@ def test_merging_lora_keeps_the_scores(toy_run: Path, toy_files: Path) -> None:
     scores = []
     for put in (with_lora, merged):
         loaded = Recommender.load(toy_run)
-        loaded.engine.model.float()
+        loaded.scorer.model.float()
         backbone = load_backbone(str(toy_files / "tiny"), layers=2).model.float()
-        loaded.engine.model.backbone = put(backbone, toy_run / "adapter")
+        loaded.scorer.model.backbone = put(backbone, toy_run / "adapter")
         frame = loaded.recommend(loaded.all_users(), k=ITEMS, include_seen=True).frame
         scores.append(frame.sort("user_id", "item_id")["score"])
     assert float((scores[0] - scores[1]).abs().max()) < 1e-4 * float(scores[0].std())
-    assert not any("lora" in name for name, _ in Recommender.load(toy_run).engine.model.named_parameters())
+    assert not any("lora" in name for name, _ in Recommender.load(toy_run).scorer.model.named_parameters())
 
 
 def test_nf4_keeps_most_of_the_list(recommender: Recommender, toy_run: Path) -> None:

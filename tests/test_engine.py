@@ -6,23 +6,15 @@ import torch
 from tiny import tiny_backbone
 from worlds import WORDS, chain_world
 
-from genrec.inference.engine import FEW, ROWS_AT_A_TIME, Engine
 from genrec.model.backbone import load_backbone
 from genrec.model.item_rows import ItemRows
 from genrec.model.recmodel import RecModel
-from genrec.tasks.rows import (
-    Branch,
-    Corpus,
-    Row,
-    assemble,
-    build_corpus,
-    offered_tasks,
-    plain_encoder,
-    read_at,
-    shown_from,
-    vocabulary_of,
-)
-from genrec.tasks.task import load_tasks
+from genrec.rows.arrays import shown_from
+from genrec.rows.corpus import Corpus, build_corpus, offered_tasks, plain_encoder, vocabulary_of
+from genrec.rows.row import Branch, Row, assemble, read_at
+from genrec.scoring.engine import FEW, ROWS_AT_A_TIME
+from genrec.scoring.scorer import Scorer
+from genrec.tasks.taskfile import load_tasks
 
 LENGTH = 60
 MOST = 40  # events of a history that are read
@@ -55,24 +47,24 @@ def history(corpus: Corpus, events: int, branches: list[list[int]] = (), user: i
     return read_at(row, [len(row.tokens) - 1])
 
 
-def check(model: RecModel, engine: Engine, row: Row) -> int:
+def check(model: RecModel, scorer: Scorer, row: Row) -> int:
     """What is kept changes neither states nor lists; returns how many tokens went through the backbone."""
     read = []
     hook = model.backbone.embed_tokens.register_forward_pre_hook(lambda _, given: read.append(given[0].shape[1]))
-    kept = engine.states([row])
+    kept = scorer.states([row])
     hook.remove()
-    anew = Engine(model).states([row])
+    anew = Scorer(model).states([row])
     torch.testing.assert_close(kept, anew, atol=1e-5, rtol=1e-4)
     nothing = [np.zeros(0, dtype=np.int64)] * len(kept)
-    lists = [[r.index.tolist() for r in engine.rank(s, row.dataset, 10, nothing)] for s in (kept, anew)]
+    lists = [[r.index.tolist() for r in scorer.rank(s, row.dataset, 10, nothing, nothing)] for s in (kept, anew)]
     assert lists[0] == lists[1]
     return sum(read)
 
 
 def test_a_history_that_grows_is_read_on_also_after_it_was_cut(world) -> None:
     corpus, model = world
-    engine = Engine(model, prefix_bytes=2**20)
-    read = [check(model, engine, history(corpus, n)) for n in range(30, LENGTH, 2)]
+    scorer = Scorer(model, prefix_bytes=2**20)
+    read = [check(model, scorer, history(corpus, n)) for n in range(30, LENGTH, 2)]
     starts = [shown_from(n, MOST) for n in range(30, LENGTH, 2)]
     cut = [n for n in range(1, len(starts)) if starts[n] != starts[n - 1]]
     assert len(cut) == 2
@@ -81,47 +73,47 @@ def test_a_history_that_grows_is_read_on_also_after_it_was_cut(world) -> None:
 
 def test_other_questions_on_a_history_read_the_questions_only(world) -> None:
     corpus, model = world
-    engine = Engine(model, prefix_bytes=2**20)
+    scorer = Scorer(model, prefix_bytes=2**20)
     item = corpus.items.first
     words = corpus.encode("What will the user choose next ?")
-    assert check(model, engine, history(corpus, 30)) > 60
-    assert check(model, engine, history(corpus, 30)) == 0  # the same again
-    assert check(model, engine, history(corpus, 30, [[item + 3], words, [item + 5]])) == 2 + len(words)
-    assert check(model, engine, history(corpus, 31, [words, [item + 3]])) == 2 + len(words) + 1
-    assert check(model, engine, history(corpus, 31)) <= 1
-    assert check(model, engine, history(corpus, 31, user=1)) > 60  # another user
+    assert check(model, scorer, history(corpus, 30)) > 60
+    assert check(model, scorer, history(corpus, 30)) == 0  # the same again
+    assert check(model, scorer, history(corpus, 30, [[item + 3], words, [item + 5]])) == 2 + len(words)
+    assert check(model, scorer, history(corpus, 31, [words, [item + 3]])) == 2 + len(words) + 1
+    assert check(model, scorer, history(corpus, 31)) <= 1
+    assert check(model, scorer, history(corpus, 31, user=1)) > 60  # another user
 
 
 def test_questions_first_and_the_history_later(world) -> None:
     corpus, model = world
-    engine = Engine(model, prefix_bytes=2**20)
-    assert check(model, engine, history(corpus, 30, [[corpus.items.first + 3]])) > 60
-    assert check(model, engine, history(corpus, 32)) == 4
+    scorer = Scorer(model, prefix_bytes=2**20)
+    assert check(model, scorer, history(corpus, 30, [[corpus.items.first + 3]])) > 60
+    assert check(model, scorer, history(corpus, 32)) == 4
 
 
 def test_a_place_inside_the_history_can_be_read(world) -> None:
     corpus, model = world
-    engine = Engine(model, prefix_bytes=2**20)
+    scorer = Scorer(model, prefix_bytes=2**20)
     row = history(corpus, 30)
-    check(model, engine, row)
-    check(model, engine, read_at(row, [20, 40]))
+    check(model, scorer, row)
+    check(model, scorer, read_at(row, [20, 40]))
 
 
 def test_few_rows_read_as_many(world) -> None:
     corpus, model = world
-    engine = Engine(model, prefix_bytes=2**20)
+    scorer = Scorer(model, prefix_bytes=2**20)
     rows = [history(corpus, 30 + n, user=n) for n in range(FEW + 3)]
-    torch.testing.assert_close(engine.states(rows), Engine(model).states(rows), atol=1e-5, rtol=1e-4)
-    assert engine.prefixes.size == 0  # many are not kept
+    torch.testing.assert_close(scorer.states(rows), Scorer(model).states(rows), atol=1e-5, rtol=1e-4)
+    assert scorer.prefixes.size == 0  # many are not kept
     some = [*rows[:3], history(corpus, 30, [[corpus.items.first]]), rows[0]]
-    torch.testing.assert_close(engine.states(some), Engine(model).states(some), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(scorer.states(some), Scorer(model).states(some), atol=1e-5, rtol=1e-4)
 
 
 def test_histories_of_many_lengths_are_read_on_together(world) -> None:
     corpus, model = world
-    engine = Engine(model, prefix_bytes=2**22)
+    scorer = Scorer(model, prefix_bytes=2**22)
     before = [20, 24, 31, 36, 12]
-    engine.read_on([history(corpus, n, user=user) for user, n in enumerate(before)])
+    scorer.read_on([history(corpus, n, user=user) for user, n in enumerate(before)])
     item, words = corpus.items.first, corpus.encode("What will the user choose next ?")
     after = [
         history(corpus, 23, user=0),
@@ -133,38 +125,38 @@ def test_histories_of_many_lengths_are_read_on_together(world) -> None:
     ]
     read = []
     hook = model.backbone.embed_tokens.register_forward_pre_hook(lambda _, given: read.append(given[0].shape))
-    found = engine.read_on(after)
+    found = scorer.read_on(after)
     hook.remove()
-    torch.testing.assert_close(found, Engine(model).states(after), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(found, Scorer(model).states(after), atol=1e-5, rtol=1e-4)
     assert [n for n, _ in read] == [4, 1]  # the four that are known together, the new one alone
     assert read[0][1] == len(words) + 1 + 2  # the longest question and the event before it
-    again = engine.read_on([history(corpus, n, user=user) for user, n in ((0, 23), (3, 37), (5, 18))])
+    again = scorer.read_on([history(corpus, n, user=user) for user, n in ((0, 23), (3, 37), (5, 18))])
     torch.testing.assert_close(again, found[[0, 4, 6]], atol=0, rtol=0)
 
 
 def test_what_is_kept_has_a_limit_and_the_oldest_goes_first(world) -> None:
     corpus, model = world
-    engine = Engine(model, prefix_bytes=2**20)
-    check(model, engine, history(corpus, 30))
-    one = engine.prefixes.size
-    engine = Engine(model, prefix_bytes=int(2.5 * one))
+    scorer = Scorer(model, prefix_bytes=2**20)
+    check(model, scorer, history(corpus, 30))
+    one = scorer.prefixes.size
+    scorer = Scorer(model, prefix_bytes=int(2.5 * one))
     for user in (0, 1, 0, 2):
-        check(model, engine, history(corpus, 30, user=user))
-        assert engine.prefixes.size <= 2.5 * one
-    assert check(model, engine, history(corpus, 30, user=0)) == 0
-    assert check(model, engine, history(corpus, 30, user=1)) > 60
+        check(model, scorer, history(corpus, 30, user=user))
+        assert scorer.prefixes.size <= 2.5 * one
+    assert check(model, scorer, history(corpus, 30, user=0)) == 0
+    assert check(model, scorer, history(corpus, 30, user=1)) > 60
 
 
 def test_a_changed_model_forgets(world) -> None:
     corpus, model = world
-    engine = Engine(model, prefix_bytes=2**20)
+    scorer = Scorer(model, prefix_bytes=2**20)
     row = history(corpus, 30)
-    before = engine.states([row])
+    before = scorer.states([row])
     weight = model.backbone.layers[0].mlp.up_proj.weight
     weight.data.mul_(2)
-    engine.refresh()
-    after = engine.states([row])
-    torch.testing.assert_close(after, Engine(model).states([row]), atol=1e-5, rtol=1e-4)
+    scorer.refresh()
+    after = scorer.states([row])
+    torch.testing.assert_close(after, Scorer(model).states([row]), atol=1e-5, rtol=1e-4)
     assert (before - after).abs().max() > 1e-3
     weight.data.div_(2)
 
@@ -178,14 +170,14 @@ def test_lists_are_sorted_scores_with_ties_by_index(world) -> None:
     own = RecModel(model.backbone, model.vocabulary, {corpus.dataset.name: wide}, model.outcome_rows.detach())
     states = torch.randint(-1, 2, (4, width)).float()
     states[:, 2:] = 0
-    engine = Engine(own)
-    scores = engine.item_scores(states, corpus.dataset.name).double().numpy()
-    closed = [np.arange(0, n, 7)] * 4
+    scorer = Scorer(own)
+    scores = scorer.model_scores(states, corpus.dataset.name).double().numpy()
+    excluded, nothing = [np.arange(0, n, 7)] * 4, [np.zeros(0, dtype=int)] * 4
     allowed = np.arange(n) % 3 > 0
     for k in (1, 10, 300, 1000):
-        found = engine.rank(states, corpus.dataset.name, k, closed, allowed, 2.0)
+        found = scorer.rank(states, corpus.dataset.name, k, excluded, nothing, allowed=allowed, temperature=2.0)
         for ranking, of in zip(found, scores, strict=True):
-            opened = np.isin(np.arange(n), closed[0], invert=True)
+            opened = np.isin(np.arange(n), excluded[0], invert=True)
             eligible = np.nonzero(opened & allowed)[0]
             order = eligible[np.lexsort((eligible, -of[eligible]))][:k]
             share = np.exp(of / 2) / np.exp(of[opened] / 2).sum()
@@ -194,13 +186,13 @@ def test_lists_are_sorted_scores_with_ties_by_index(world) -> None:
             assert ranking.probability.tolist() == pytest.approx(share[order].tolist(), rel=1e-5)
 
 
-def engine_of(world, rows: ItemRows) -> Engine:
+def scorer_of(world, rows: ItemRows) -> Scorer:
     """The world's model with another catalogue."""
     corpus, model = world
-    return Engine(RecModel(model.backbone, model.vocabulary, {corpus.dataset.name: rows}, model.outcome_rows.detach()))
+    return Scorer(RecModel(model.backbone, model.vocabulary, {corpus.dataset.name: rows}, model.outcome_rows.detach()))
 
 
-def partly_cold(world, n: int, every: int) -> tuple[Engine, ItemRows, torch.Tensor]:
+def partly_cold(world, n: int, every: int) -> tuple[Scorer, ItemRows, torch.Tensor]:
     """A catalogue of n items, one of every so many of which nobody took; which these are."""
     torch.manual_seed(0)
     counts = torch.randint(1, 500, (n,))
@@ -208,7 +200,7 @@ def partly_cold(world, n: int, every: int) -> tuple[Engine, ItemRows, torch.Tens
     counts[cold] = 0
     rows = ItemRows(torch.randn(n, 32), torch.randn(n, 32), torch.ones(n, dtype=torch.bool), counts)
     torch.nn.init.normal_(rows.residual)
-    return engine_of(world, rows), rows, cold
+    return scorer_of(world, rows), rows, cold
 
 
 def text_scores(rows: ItemRows, states: torch.Tensor) -> np.ndarray:
@@ -220,11 +212,12 @@ def text_scores(rows: ItemRows, states: torch.Tensor) -> np.ndarray:
 
 def test_a_cold_item_has_the_place_that_its_text_alone_gives_it(world) -> None:
     n, name = 300, world[0].dataset.name
-    engine, rows, cold = partly_cold(world, n, 10)
+    scorer, rows, cold = partly_cold(world, n, 10)
     states = torch.randn(4, 32)
     warm = np.setdiff1d(np.arange(n), cold.numpy())
     histories = [np.zeros(0, dtype=int), np.asarray([1, 2, -1, 10, 3]), np.arange(n // 2), warm]
-    trained, scores = (engine.item_scores(states, name, h).double().numpy() for h in (None, histories))
+    trained = scorer.model_scores(states, name).double().numpy()
+    scores = scorer.item_scores(states, name, histories).double().numpy()
     by_text = text_scores(rows, states)
     np.testing.assert_array_equal(scores[:, warm], trained[:, warm])
     for own, text, history in zip(scores, by_text, histories, strict=True):
@@ -235,9 +228,9 @@ def test_a_cold_item_has_the_place_that_its_text_alone_gives_it(world) -> None:
 
 
 def test_a_catalogue_half_of_which_nobody_took_gets_a_tenth_of_the_lists_for_it(world) -> None:
-    engine, rows, cold = partly_cold(world, 400, 2)
+    scorer, rows, cold = partly_cold(world, 400, 2)
     states = torch.randn(200, 32)
-    scores = engine.item_scores(states, world[0].dataset.name, [np.zeros(0, dtype=int)] * len(states)).numpy()
+    scores = scorer.item_scores(states, world[0].dataset.name, [np.zeros(0, dtype=int)] * len(states)).numpy()
     by_text = text_scores(rows, states)
     listed = np.isin(np.argsort(-scores, 1)[:, :20], cold.numpy())
     assert 0.05 < listed.mean() < 0.15
@@ -254,5 +247,5 @@ def test_rows_of_a_large_catalogue_are_those_of_a_small_one(world) -> None:
     torch.nn.init.normal_(wide.up)
     with torch.inference_mode():
         whole = wide()
-    for one, two in zip(engine_of(world, wide).item_rows(world[0].dataset.name), whole, strict=True):
+    for one, two in zip(scorer_of(world, wide).item_rows(world[0].dataset.name), whole, strict=True):
         torch.testing.assert_close(one, two, atol=1e-4, rtol=1e-4)

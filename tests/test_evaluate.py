@@ -10,11 +10,14 @@ import pytest
 from worlds import review_world
 
 from genrec.cli import main
-from genrec.evaluation.calibration import Calibration
-from genrec.evaluation.protocols import Outcomes, Reading
-from genrec.quality.cases import cases_of
-from genrec.quality.evaluate import list_results, load_run
+from genrec.evaluation.cases import cases_of
+from genrec.evaluation.lists import list_results
+from genrec.evaluation.reading import Outcomes, Reading, next_item_metrics, read_part
+from genrec.evaluation.summary import summary
 from genrec.recommender import Recommender
+from genrec.run.loaded import load_run
+from genrec.scoring.calibration import Calibration
+from genrec.scoring.scorer import Scorer
 
 Said = pytest.CaptureFixture[str]
 
@@ -46,15 +49,14 @@ def test_the_served_phrasing_gives_what_training_measured(run: Path) -> None:
 
 def test_hits_are_those_of_the_recommended_lists(run: Path) -> None:
     """The lists for the histories before each held-out item, asked for one by one, hit as often."""
-    loaded = load_run(run)
-    (corpus,) = loaded.corpora
+    (corpus,), recommender = load_run(run).corpora, Recommender.load(run)
     frame = corpus.dataset.interactions
     hits = []
     for user in frame["user_id"].unique(maintain_order=True)[:40]:
         own = frame.filter(frame["user_id"] == user)
         before = own.filter(own["part"] != "test")["item_id"].to_list()
         held = own.filter(own["part"] == "test")["item_id"].to_list()
-        listed = loaded.recommender.recommend(history=before, k=1).frame["item_id"].to_list()
+        listed = recommender.recommend(history=before, k=1).frame["item_id"].to_list()
         hits.append(listed == held[:1])
     every = results(run)["datasets"]["chain"]["tasks"]["next_item"]["served"]["metrics"]["seen_removed/hr@1"]["value"]
     assert np.mean(hits) == pytest.approx(every, abs=0.1)
@@ -148,3 +150,34 @@ def test_what_lists_are_made_of() -> None:
     assert popular["popularity_lift@10"] > 1 > rare["popularity_lift@10"]
     assert popular["diversity@10"] == pytest.approx(1)
     assert list_results(np.asarray([[0, 1]]), count, np.ones((5, 2)))["diversity@10"] == pytest.approx(0)
+
+
+def test_each_task_is_measured_by_part(run: Path) -> None:
+    """Both together is what is served; a model without its counts measures what the language model's part says."""
+    data = results(run)["datasets"]["chain"]
+    for task, by_part in data["parts"].items():
+        assert list(by_part) == ["language model", "counts", "both"]
+        served = data["tasks"][task]["served"]
+        assert by_part["both"]["n"] == served["n"]
+        for name, interval in by_part["both"]["metrics"].items():
+            assert interval["value"] == pytest.approx(served["metrics"][name]["value"], abs=1e-6), (task, name)
+    loaded = load_run(run)
+    (corpus,) = loaded.corpora
+    alone = Scorer(loaded.adapter.model)
+    ranked = read_part(alone, corpus, "test", loaded.manifest.max_events, seed=loaded.config.seed).ranked
+    assert ranked is not None
+    ndcg = next_item_metrics(ranked)["seen_removed/ndcg@10"]
+    assert data["parts"]["next_item"]["language model"]["metrics"]["seen_removed/ndcg@10"]["value"] == pytest.approx(
+        ndcg
+    )
+    rmse = {part: own["metrics"]["rmse"]["value"] for part, own in data["parts"]["rating"].items()}
+    assert rmse["counts"] < 0.5  # each item is always rated alike, which its effect says
+
+
+def test_the_summary_shows_the_parts(run: Path, capsys: Said) -> None:
+    shown = summary(json.loads((run / "results.json").read_text()))
+    (first, *_) = [line for line in shown.splitlines() if line.strip().startswith("by part")]
+    assert "seen_removed/ndcg@10" in first
+    assert sum(line.strip().startswith("language model") for line in shown.splitlines()) == len(
+        results(run)["datasets"]["chain"]["parts"]
+    )

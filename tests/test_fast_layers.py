@@ -5,9 +5,9 @@ import torch
 from tiny import tiny_backbone
 from transformers import AutoModel
 
-from genrec.model.adapter import add_lora
 from genrec.model.backbone import load_backbone
 from genrec.model.fused_lora import fuse_lora
+from genrec.model.lora import add_lora
 
 
 def test_outputs_and_gradients_are_those_of_peft(tmp_path) -> None:

@@ -9,14 +9,16 @@ from tiny import tiny_backbone
 from worlds import DAY, WORDS, visits_world
 
 from genrec.cli import main
-from genrec.data.store import add_events
 from genrec.evaluation import metrics
-from genrec.evaluation.calibration import Calibration
-from genrec.evaluation.features import visits
-from genrec.evaluation.protocols import held_out, read_part
-from genrec.quality.evaluate import Loaded, load_run
-from genrec.tasks.rows import UNDATED
-from genrec.training.finetune import fit_outcomes
+from genrec.evaluation.held_out import held_out
+from genrec.evaluation.reading import read_part
+from genrec.recommender import Recommender
+from genrec.rows.arrays import UNDATED
+from genrec.run.loaded import Loaded, load_run
+from genrec.scoring.calibration import Calibration
+from genrec.scoring.features import visits
+from genrec.store.write import add_events
+from genrec.training.validate import fit_outcomes
 
 TASKS = ["churn", "purchase", "next_item"]
 
@@ -50,7 +52,7 @@ def test_visits_of_a_user(weekly: Loaded) -> None:
 def test_visits_tell_who_comes_back_and_buys(weekly: Loaded, task: str) -> None:
     """Features alone, without a model, once validation has shown what they mean."""
     (corpus,) = weekly.corpora
-    engine, most = weekly.recommender.engine, weekly.recommender.adapter.manifest.max_events
+    engine, most = weekly.scorer, weekly.manifest.max_events
     reading = read_part(engine, corpus, "valid", most)
     blind = reading.outcomes[task]
     blind = replace(blind, scores=np.zeros_like(blind.scores))
@@ -62,11 +64,11 @@ def test_visits_tell_who_comes_back_and_buys(weekly: Loaded, task: str) -> None:
 
 @pytest.mark.parametrize(("task", "features"), [("churn", 5), ("purchase", 6)])
 def test_predict_says_what_was_measured(weekly: Loaded, task: str, features: int) -> None:
-    recommender, (corpus,) = weekly.recommender, weekly.corpora
-    most = recommender.adapter.manifest.max_events
-    fitted = Calibration.from_json(recommender.adapter.manifest.calibration[f"visits/{task}"])
+    recommender, (corpus,) = Recommender.load(weekly.run.folder), weekly.corpora
+    most = weekly.manifest.max_events
+    fitted = Calibration.from_json(weekly.manifest.calibration[f"visits/{task}"])
     assert len(fitted.features) == features
-    asked = read_part(recommender.engine, corpus, "test", most).outcomes[task]
+    asked = read_part(weekly.scorer, corpus, "test", most).outcomes[task]
     measured = asked.probabilities(fitted)[:, 1]
     assert corpus.events is not None
     visible = held_out(corpus.events, "test").visible
@@ -85,5 +87,5 @@ def test_predict_says_what_was_measured(weekly: Loaded, task: str, features: int
 
 def test_few_cases_say_nothing_about_visits(weekly: Loaded) -> None:
     (corpus,) = weekly.corpora
-    some = read_part(weekly.recommender.engine, corpus, "valid", 100, max_users=100)
+    some = read_part(weekly.scorer, corpus, "valid", 100, max_users=100)
     assert fit_outcomes(corpus, some)["visits/churn"].features == ()

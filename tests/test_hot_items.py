@@ -13,14 +13,15 @@ from tiny import tiny_t5
 from transformers import BertConfig, BertModel
 from worlds import WORDS, chain_world, shop_world
 
+from genrec import store as stores
 from genrec.cli import main
-from genrec.data import store as stores
 from genrec.errors import DataError, UnknownNameError
-from genrec.inference.engine import Engine
-from genrec.model.adapter import Adapter, Manifest
 from genrec.recommender import Recommender
-from genrec.training.config import FinetuneConfig
-from genrec.training.finetune import with_popularity
+from genrec.run.adapter import Adapter
+from genrec.run.config import FinetuneConfig
+from genrec.run.manifest import Manifest
+from genrec.scoring.scorer import Scorer
+from genrec.training.finish import with_popularity
 from genrec.training.prepare import prepare
 from genrec.training.start import build_model
 
@@ -153,8 +154,10 @@ def test_items_of_two_data_sets_are_kept_apart(files: Path, tmp_path: Path) -> N
     manifest = Manifest(prepared.backbone.source, prepared.vocabulary, tasks, 50, {}, {}, {}, {}, {}, {})
     catalogues = {c.dataset.name: with_popularity(c) for c in prepared.corpora}
     model = build_model(config, prepared, 0).eval()
-    adapter = Adapter(model, prepared.backbone.tokenizer, manifest, {t.name: t for t in prepared.all_tasks}, catalogues)
-    recommender = Recommender(adapter, Engine(model), stores.create_store(tmp_path / "store.db", [chain, shop]))
+    adapter = Adapter(
+        model, prepared.backbone.tokenizer, manifest, {t.name: t for t in prepared.all_tasks}, catalogues, {}
+    )
+    recommender = Recommender(adapter, Scorer(model), stores.create_store(tmp_path / "store.db", [chain, shop]))
     before = scores(recommender, history=["p1", "p0"], dataset="shop")
     for name, cold in (("chain", COLD), ("shop", {"title": "new thing 3", "category": "food"})):
         recommender.add_items([cold | {"item_id": f"{name}{n}"} for n in range(20)], name)

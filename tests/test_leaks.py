@@ -10,11 +10,12 @@ from tiny import tiny_backbone
 from worlds import WORDS, chain_world, review_world, shop_world
 
 from genrec.data.dataset import Dataset
+from genrec.evaluation.leaks import answers_in_questions, leak_checks
 from genrec.model.backbone import load_backbone
-from genrec.quality.leaks import answers_in_questions, leak_checks
-from genrec.tasks.questions import RowOptions, training_rows
-from genrec.tasks.rows import Corpus, build_corpus, offered_tasks, plain_encoder, vocabulary_of
-from genrec.tasks.task import load_tasks
+from genrec.rows.corpus import Corpus, build_corpus, offered_tasks, plain_encoder, vocabulary_of
+from genrec.rows.training import training_rows
+from genrec.rows.window import RowOptions
+from genrec.tasks.taskfile import load_tasks
 
 
 @pytest.fixture(scope="module")

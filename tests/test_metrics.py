@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from genrec.evaluation.bootstrap import mean_intervals, metric_intervals
-from genrec.evaluation.calibration import Calibration, fit_items, fit_outcome, item_losses
 from genrec.evaluation.metrics import (
     auc,
     best_threshold,
@@ -18,6 +17,7 @@ from genrec.evaluation.metrics import (
     threshold_metrics,
     user_auc,
 )
+from genrec.scoring.calibration import Calibration, fit_items, fit_outcome, item_losses
 
 
 def test_ranks_count_ties_and_what_is_no_number_as_above() -> None:

@@ -7,12 +7,12 @@ import torch
 from tiny import tiny_backbone
 from torch import nn
 
-from genrec.model.adapter import add_lora
 from genrec.model.backbone import load_backbone
 from genrec.model.batching import collate
 from genrec.model.item_rows import ItemRows
+from genrec.model.lora import add_lora
 from genrec.model.recmodel import SAMPLES, Draws, RecModel, TaskHead
-from genrec.tasks.rows import Row
+from genrec.rows.row import Row
 from genrec.tasks.vocabulary import build_vocabulary
 
 ITEMS = 40

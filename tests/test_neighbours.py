@@ -11,18 +11,18 @@ from scipy import sparse
 from tiny import tiny_backbone
 from worlds import WORDS, chain_world
 
-from genrec.evaluation.calibration import Calibration, fit_outcome
-from genrec.evaluation.features import unfitted
-from genrec.inference.engine import Engine
-from genrec.model import neighbours as module
 from genrec.model.backbone import load_backbone
-from genrec.model.effects import DAMPING, NAMES, PENALTY, Effects
 from genrec.model.item_rows import ItemRows
-from genrec.model.neighbours import DECAYS, Links, Neighbours, ease, transitions
 from genrec.model.recmodel import RecModel
-from genrec.tasks.rows import vocabulary_of
-from genrec.training.collaborative import LEAST, find_effects, fit_neighbours
-from genrec.training.config import FinetuneConfig
+from genrec.rows.corpus import vocabulary_of
+from genrec.run.config import FinetuneConfig
+from genrec.scoring import neighbours as module
+from genrec.scoring.calibration import Calibration, fit_outcome
+from genrec.scoring.effects import DAMPING, NAMES, PENALTY, Effects
+from genrec.scoring.features import unfitted
+from genrec.scoring.fit import LEAST, find_effects, fit_neighbours
+from genrec.scoring.neighbours import DECAYS, Links, Neighbours, ease, transitions
+from genrec.scoring.scorer import Counts, Scorer
 from genrec.training.prepare import prepare
 
 N = 30
@@ -95,7 +95,7 @@ def test_a_saved_state_gives_the_same_scores() -> None:
     assert torch.equal(found(histories, "basket"), again(histories, "basket"))
 
 
-def ignorant(folder: Path, taken: list[np.ndarray], n: int) -> tuple[Engine, str, ItemRows, torch.Tensor]:
+def ignorant(folder: Path, taken: list[np.ndarray], n: int) -> tuple[Scorer, str, torch.Tensor]:
     """A model that scores all of n items alike, with neighbours of what users have taken; 200 states for it."""
     width = 32
     rows = ItemRows(torch.zeros(n, width), torch.zeros(n, width), torch.ones(n, dtype=torch.bool))
@@ -103,12 +103,12 @@ def ignorant(folder: Path, taken: list[np.ndarray], n: int) -> tuple[Engine, str
     ones = np.ones(len(item), dtype=np.float32)
     histories = sparse.csr_matrix((ones, (user, item)), shape=(len(taken), n))
     links = ease(histories), transitions(item, user, n), sparse.csr_matrix(sparse.eye_array(n, dtype=np.float32))
-    rows.neighbours = Neighbours([Links(matrix) for matrix in links])
+    neighbours = Neighbours([Links(matrix) for matrix in links])
     dataset = chain_world(items=n)
     backbone = load_backbone(str(tiny_backbone(folder, WORDS)))
     vocabulary = vocabulary_of([dataset], {dataset.name: []}, len(backbone.tokenizer))
     model = RecModel(backbone.model.float(), vocabulary, {dataset.name: rows}, torch.zeros(0, width))
-    return Engine(model), dataset.name, rows, torch.randn(200, width)
+    return Scorer(model, {dataset.name: Counts(neighbours)}), dataset.name, torch.randn(200, width)
 
 
 @pytest.mark.parametrize("repeats", [0, 0.25])
@@ -116,12 +116,12 @@ def test_what_never_repeats_is_not_recommended_again(tmp_path, repeats) -> None:
     """In a large catalogue, where the few items of a history are hardly ever the answer anyway."""
     n, rng = 3_000, np.random.default_rng(0)
     taken = [rng.choice(n, 4, replace=False) for _ in range(400)]
-    engine, name, _, states = ignorant(tmp_path, taken, n)
+    scorer, name, states = ignorant(tmp_path, taken, n)
     shown = [own[:3] for own in taken[:200]]
     again = rng.random(200) < repeats
     targets = [own[:1] if a else own[3:] for own, a in zip(taken, again, strict=False)]
-    fit_neighbours(engine, name, states, shown, targets, 0)
-    share = engine.item_scores(states, name, shown).softmax(1).numpy()
+    fit_neighbours(scorer, name, states, shown, targets, 0)
+    share = scorer.item_scores(states, name, shown).softmax(1).numpy()
     seen = np.mean([row[own].sum() for row, own in zip(share, shown, strict=True)])
     assert seen < 1e-5 if repeats == 0 else abs(seen - again.mean()) < 0.02
 
@@ -130,22 +130,23 @@ def test_what_never_repeats_is_not_recommended_again(tmp_path, repeats) -> None:
 def test_weights_follow_what_validation_shows(tmp_path, monkeypatch, drawn) -> None:
     """In a world where n + 1 follows n, and the model knows nothing, transitions say so: also where weights are fitted
     on a sample of the catalogue."""
-    monkeypatch.setattr("genrec.training.collaborative.DRAWN", drawn)
+    monkeypatch.setattr("genrec.scoring.fit.DRAWN", drawn)
     n, rng = 60, np.random.default_rng(0)
-    engine, name, rows, states = ignorant(tmp_path, [(np.arange(8) + s) % n for s in rng.integers(0, n, 300)], n)
+    scorer, name, states = ignorant(tmp_path, [(np.arange(8) + s) % n for s in rng.integers(0, n, 300)], n)
     shown = [(np.arange(7) + s) % n for s in rng.integers(0, n, 200)]
     targets = [np.asarray([(own[-1] + 1) % n]) for own in shown]
     few = slice(0, LEAST - 1)
-    fit_neighbours(engine, name, states[few], shown[few], targets[few], 0)
-    assert not rows.neighbours.adds("next_item")
-    plain = engine.item_scores(states, name)
-    assert torch.equal(engine.item_scores(states, name, shown), plain)
-    fit_neighbours(engine, name, states, shown, targets, 0)
-    best = engine.item_scores(states, name, shown).argmax(1).tolist()
+    fit_neighbours(scorer, name, states[few], shown[few], targets[few], 0)
+    neighbours = scorer.counts[name].neighbours
+    assert not neighbours.adds("next_item")
+    plain = scorer.model_scores(states, name)
+    assert torch.equal(scorer.item_scores(states, name, shown), plain)
+    fit_neighbours(scorer, name, states, shown, targets, 0)
+    best = scorer.item_scores(states, name, shown).argmax(1).tolist()
     assert np.mean([b == t[0] for b, t in zip(best, targets, strict=True)]) > 0.95
-    assert rows.neighbours.seen[0] < 0  # nothing ever repeats
-    assert not rows.neighbours.adds("basket")  # a question of its own
-    assert [r.index[0] for r in engine.rank(states, name, 3, [s[:0] for s in shown], histories=shown)] == best
+    assert neighbours.seen[0] < 0  # nothing ever repeats
+    assert not neighbours.adds("basket")  # a question of its own
+    assert [r.index[0] for r in scorer.rank(states, name, 3, [s[:0] for s in shown], shown)] == best
 
 
 def test_effects_of_a_user_and_an_item() -> None:

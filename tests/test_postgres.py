@@ -17,28 +17,21 @@ from test_store import shop
 
 from genrec.cli import main
 from genrec.data.dataset import Dataset
-from genrec.data.store import (
-    Shown,
-    Store,
-    add_items,
+from genrec.errors import DataError, RunError, UnavailableError
+from genrec.store.connect import create_store, fetch_store, open_store, shared_store
+from genrec.store.engine import Store
+from genrec.store.read import (
     added_items,
     all_events,
-    create_store,
     datasets,
-    delete_user,
-    fetch_store,
     has_user,
     history,
     items_revision,
-    open_store,
-    record_events,
-    record_recommendations,
-    shared_store,
     summary,
     user_attributes,
     users,
 )
-from genrec.errors import DataError, RunError, UnavailableError
+from genrec.store.write import Shown, add_items, delete_user, record_events, record_recommendations
 
 
 @pytest.fixture
@@ -176,7 +169,8 @@ def test_a_server_that_is_away_is_unavailable(tmp_path: Path, run: Path) -> None
 
 HOLDER = """
 import sys, time
-from genrec.data.store import open_store, _writing
+from genrec.store.connect import open_store
+from genrec.store.engine import writing
 with _writing(open_store(sys.argv[1])):
     print("holding", flush=True)
     time.sleep(600)

@@ -18,7 +18,7 @@ from worlds import WORDS
 
 from genrec.data.load import DataOptions, load_dataset
 from genrec.errors import DataError, RunError, UnknownNameError
-from genrec.training.config import FinetuneConfig, read_config
+from genrec.run.config import FinetuneConfig, read_config
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))

@@ -12,7 +12,7 @@ import pytest
 from genrec.cli import main
 from genrec.cli.main import parsed
 from genrec.options import arguments
-from genrec.training.config import FinetuneConfig, config_yaml
+from genrec.run.config import FinetuneConfig, config_yaml
 
 Said = pytest.CaptureFixture[str]
 HOSTILE = "</td><script>alert('$x_2$')</script>"

@@ -8,9 +8,12 @@ import polars as pl
 import pytest
 
 from genrec.cli import main
-from genrec.data.store import add_items, all_events, open_store, record_events
 from genrec.recommender import Recommender
-from genrec.training.config import FinetuneConfig, load_data, read_config
+from genrec.run.config import FinetuneConfig, read_config
+from genrec.run.data import load_data
+from genrec.store.connect import open_store
+from genrec.store.read import all_events
+from genrec.store.write import add_items, record_events
 
 RATES = ["--lr", "5e-3", "--row-lr", "2e-2", "--epochs", "30", "--patience", "30"]
 

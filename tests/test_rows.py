@@ -11,27 +11,20 @@ from worlds import WORDS, chain_world, review_world, shop_world, view_world
 
 from genrec.data.dataset import Dataset
 from genrec.data.splits import split
-from genrec.evaluation.protocols import held_out, next_item_losses, read_part, user_rows
-from genrec.inference.engine import Engine
-from genrec.model.adapter import add_lora
+from genrec.evaluation.held_out import held_out, user_rows
+from genrec.evaluation.reading import next_item_losses, read_part
 from genrec.model.backbone import load_backbone
 from genrec.model.item_rows import ItemRows, collaborative_vectors
+from genrec.model.lora import add_lora
 from genrec.model.recmodel import RecModel
-from genrec.tasks.questions import RowOptions, training_rows
-from genrec.tasks.rows import (
-    DAY,
-    Branch,
-    Corpus,
-    assemble,
-    build_corpus,
-    offered_tasks,
-    plain_encoder,
-    read_at,
-    select,
-    vocabulary_of,
-)
-from genrec.tasks.rowstore import load_rows, read_row, spell, text_examples
-from genrec.tasks.task import load_tasks
+from genrec.rows.arrays import DAY, select
+from genrec.rows.corpus import Corpus, build_corpus, offered_tasks, plain_encoder, vocabulary_of
+from genrec.rows.row import Branch, assemble, read_at
+from genrec.rows.stored import load_rows, read_row, spell, text_examples
+from genrec.rows.training import training_rows
+from genrec.rows.window import RowOptions
+from genrec.scoring.scorer import Scorer
+from genrec.tasks.taskfile import load_tasks
 
 
 @pytest.fixture(scope="session")
@@ -183,8 +176,8 @@ def test_an_interaction_without_a_basket_keeps_its_place(backbone) -> None:
 
 def test_a_target_that_was_seen_is_a_miss_where_seen_items_are_removed(backbone) -> None:
     corpus = corpus_of(shop_world(), backbone)
-    engine = Engine(model_of(corpus, backbone))
-    ranked = read_part(engine, corpus, "valid", 100).ranked
+    scorer = Scorer(model_of(corpus, backbone))
+    ranked = read_part(scorer, corpus, "valid", 100).ranked
     held = held_out(corpus.events, "valid")
     place = {user: n for n, user in enumerate(held.visible.users)}
     for user, targets, ranks in zip(ranked.users, ranked.targets, ranked.seen_removed, strict=True):
@@ -192,7 +185,7 @@ def test_a_target_that_was_seen_is_a_miss_where_seen_items_are_removed(backbone)
         seen = set(held.visible.item[lo:hi].tolist())
         for target, rank in zip(targets.tolist(), ranks.tolist(), strict=True):
             assert (rank == corpus.items.size) == (target in seen)
-    assert next_item_losses(engine, corpus.dataset.name, ranked)[1] < len(ranked.users)
+    assert next_item_losses(scorer, corpus.dataset.name, ranked)[1] < len(ranked.users)
 
 
 def test_every_item_and_outcome_of_a_history_is_a_target(backbone) -> None:
@@ -214,7 +207,7 @@ def test_every_item_and_outcome_of_a_history_is_a_target(backbone) -> None:
 def test_a_branch_reads_the_same_alone_and_beside_others(backbone) -> None:
     dataset = chain_world()
     corpus = corpus_of(dataset, backbone)
-    engine = Engine(model_of(corpus, backbone))
+    scorer = Scorer(model_of(corpus, backbone))
     item = corpus.items.first
     branches = [
         Branch(corpus.encode("What will the user choose next ?"), 3, [("next_item", 0, 1.0, -1)]),
@@ -227,16 +220,16 @@ def test_a_branch_reads_the_same_alone_and_beside_others(backbone) -> None:
         ),
     ]
     events = corpus.events
-    together = engine.states([assemble(corpus, "u000", 0, 6, branches, False, False, events)])
-    alone = engine.states([assemble(corpus, "u000", 0, 6, [b], False, False, events) for b in branches])
+    together = scorer.states([assemble(corpus, "u000", 0, 6, branches, False, False, events)])
+    alone = scorer.states([assemble(corpus, "u000", 0, 6, [b], False, False, events) for b in branches])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
     # a candidate after the history reads as the item would in the history itself
     whole = assemble(corpus, "u000", 0, 6, [], True, True, events)
     rating = corpus.all_tasks.index("rating")
     at = [a for a, t in zip(whole.target_at, whole.target_task, strict=True) if t == rating][5]
-    dense = engine.states([read_at(whole, [at])])
+    dense = scorer.states([read_at(whole, [at])])
     candidate = Branch([item + int(events.item[5])], 5, [("rating", 0, 1.0, -1)])
-    asked = engine.states([assemble(corpus, "u000", 0, 6, [candidate], False, False, events)])
+    asked = scorer.states([assemble(corpus, "u000", 0, 6, [candidate], False, False, events)])
     torch.testing.assert_close(dense, asked, atol=1e-5, rtol=1e-5)
 
 
@@ -244,8 +237,8 @@ def test_batches_read_as_single_rows(backbone) -> None:
     corpus = corpus_of(shop_world(), backbone)
     model = model_of(corpus, backbone)
     rows = [r for _, r in zip(range(12), training_rows(corpus, RowOptions()), strict=False)]
-    batched = Engine(model, batch_tokens=4096).states(rows)
-    single = torch.cat([Engine(model).states([r]) for r in rows])
+    batched = Scorer(model, batch_tokens=4096).states(rows)
+    single = torch.cat([Scorer(model).states([r]) for r in rows])
     torch.testing.assert_close(batched, single, atol=1e-5, rtol=1e-5)
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from genrec.errors import UnknownNameError
-from genrec.inference.scheduler import QueueFullError, Scheduler, SharedEngine
-from genrec.inference.turns import pause
 from genrec.recommender import Recommender
+from genrec.scoring.scheduler import QueueFullError, Scheduler, SharedScorer
+from genrec.turns import pause
 
 FAR = 1e9  # a deadline that does not come
 
@@ -23,15 +23,15 @@ def recommender(toy_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Reco
     copy = tmp_path_factory.mktemp("scheduled") / "toy"
     shutil.copytree(toy_run, copy)
     found = Recommender.load(copy)
-    found.engine = SharedEngine(found.engine.model, prefix_bytes=2**24)
+    found.scorer = SharedScorer(found.scorer.model, prefix_bytes=2**24)
     return found
 
 
 @pytest.fixture
 def scheduler(recommender: Recommender) -> Iterator[Scheduler]:
-    recommender.engine.prefixes.clear()
-    assert isinstance(recommender.engine, SharedEngine)
-    found = Scheduler(recommender.engine, 100)
+    recommender.scorer.prefixes.clear()
+    assert isinstance(recommender.scorer, SharedScorer)
+    found = Scheduler(recommender.scorer, 100)
     found.start()
     yield found
     assert found.end(10)
@@ -62,7 +62,7 @@ def test_all_kinds_of_questions_together_are_what_they_are_alone(
     works += [lambda: recommender.recommend(history=["001", "002"], k=1, include_seen=True).frame["item_id"].to_list()]
     works += [lambda: recommender.explain(["004"], user="u001").frame["reason_item_id"].to_list()]
     alone = [work() for work in works]
-    recommender.engine.prefixes.clear()
+    recommender.scorer.prefixes.clear()
     gate = held(scheduler)
     futures = [scheduler.submit(work, FAR) for work in works]
     gate.set()
@@ -87,7 +87,7 @@ def test_a_pass_that_fails_is_made_for_each_alone(recommender: Recommender, sche
     row = recommender._row(corpus, 0, [])
     broken = replace(row, tokens=[*row.tokens[:-1], 10**7])  # an item that no catalogue has
     gate = held(scheduler)
-    wrong = scheduler.submit(lambda: recommender.engine.states([broken]), FAR)
+    wrong = scheduler.submit(lambda: recommender.scorer.states([broken]), FAR)
     good = [scheduler.submit(lambda u=u: recommender.recommend(u, k=1).frame.height, FAR) for u in ("u003", "u004")]
     gate.set()
     assert [f.result(30) for f in good] == [1, 1]
@@ -170,7 +170,7 @@ def test_what_is_done_in_turns_is_what_is_done_at_once(recommender: Recommender,
         lambda: [float(recommender.count_tokens(text)) for text in texts],
     ]
     alone = [work() for work in works]
-    recommender.engine.prefixes.clear()
+    recommender.scorer.prefixes.clear()
     gate = held(scheduler)
     futures = [scheduler.submit(work, FAR) for work in works]
     gate.set()
@@ -201,7 +201,7 @@ def test_jobs_that_pause_keep_nobody_out(recommender: Recommender, scheduler: Sc
 
 def test_items_that_are_added_meanwhile_have_no_scores(recommender: Recommender, scheduler: Scheduler) -> None:
     shelf = recommender._shelf("chain")
-    states = recommender.engine.item_rows("chain")[0][:12].float()
+    states = recommender.scorer.item_rows("chain")[0][:12].float()
     histories = [np.arange(6, dtype=np.int32).repeat(200) for _ in range(12)]
     height = shelf.items.height
 
@@ -209,7 +209,7 @@ def test_items_that_are_added_meanwhile_have_no_scores(recommender: Recommender,
         pause()
         recommender.add_items([{"item_id": "late", "title": "red 77", "colour": "red", "year": 1977}], "chain")
 
-    scored = scheduler.submit(lambda: recommender.engine.item_scores(states, "chain", histories).shape, FAR)
+    scored = scheduler.submit(lambda: recommender.scorer.item_scores(states, "chain", histories).shape, FAR)
     added = scheduler.submit(adds, FAR)
     added.result(30)
     assert scored.result(30)[1] in (height, height + 1)

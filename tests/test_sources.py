@@ -12,10 +12,12 @@ from conftest import toy_command
 from polars.testing import assert_frame_equal
 
 from genrec.cli import main
+from genrec.data.files import read_table
 from genrec.data.load import DataOptions, load_dataset
-from genrec.data.sources import read_source, read_table, source_name
+from genrec.data.source import source_name
+from genrec.data.tables import read_source
 from genrec.errors import DataError, GenrecError, UnavailableError, UnknownNameError
-from genrec.training.config import FinetuneConfig, config_yaml, read_config, run_folder
+from genrec.run.config import FinetuneConfig, config_yaml, read_config, run_folder
 
 SECRET = "hun@ter/2:#?%"
 ROWS = [(f"{u:03}", f"i{(u + n) % 5}", 1 + (n + u) % 5, 100 + n) for u in range(8) for n in range(5)]
@@ -76,7 +78,7 @@ def test_colons_and_percents_of_a_query_are_its_own(shop: Path) -> None:
 
 
 def test_kinds_of_values_that_change_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("genrec.data.sources.BATCH", 2)
+    monkeypatch.setattr("genrec.data.database.BATCH", 2)
     with closing(sqlite3.connect(tmp_path / "m.db")) as db:
         db.execute("CREATE TABLE m (a, b, c)")
         db.executemany("INSERT INTO m VALUES (?, ?, ?)", [(None, 1, "x"), (None, 2, None), ("007", 2.5, None)])

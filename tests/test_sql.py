@@ -21,10 +21,13 @@ from hypothesis import strategies as st
 from polars.testing import assert_series_equal
 
 from genrec import sql
+from genrec.catalogue.where import where_mask
 from genrec.cli import main
 from genrec.errors import DataError, GenrecError, TaskError, UnknownNameError
-from genrec.recommender import Recommender, where_mask
-from genrec.tasks.task import labels, load_task, selected, shipped_tasks
+from genrec.recommender import Recommender
+from genrec.sql import syntax
+from genrec.tasks.labels import labels, selected
+from genrec.tasks.taskfile import load_task, shipped_tasks
 
 FRAME = pl.DataFrame(
     {
@@ -148,7 +151,7 @@ def test_where_polars_sql_differs(text: str) -> None:
 
 def test_the_documentation_names_every_function() -> None:
     section = (Path(__file__).parents[1] / "docs" / "tasks.md").read_text().split("## SQL")[1].split("## Answers")[0]
-    assert [f for f in sql.FUNCTIONS if f"`{f}" not in section] == ["ceiling"]  # another name of ceil
+    assert [f for f in syntax.FUNCTIONS if f"`{f}" not in section] == ["ceiling"]  # another name of ceil
 
 
 def test_columns_in_the_order_of_the_text() -> None:
@@ -293,14 +296,12 @@ SPELLINGS = (
 
 TASK = """\
 task: probe
-version: 1
 description: A probe.
 unit: event
 needs: [user_id, item_id, rating]
 label: LABEL
 where: WHERE
 answer: {choices: ["no", "yes"]}
-metrics: [accuracy]
 ask:
   - "a probe of {title}?"
 templates:
@@ -329,7 +330,7 @@ def test_no_file_is_read_and_no_address_asked(
             text = spelling.format(name, target, U=name.upper())
             with pytest.raises(DataError):
                 sql.columns(text)
-            with pytest.raises(TaskError, match="probe.yaml:6: label: cannot read the SQL expression"):
+            with pytest.raises(TaskError, match="probe.yaml:5: label: cannot read the SQL expression"):
                 load_task(task_file(tmp_path, label=text))
             with pytest.raises(TaskError, match="probe.yaml:7: where: cannot read the SQL expression"):
                 load_task(task_file(tmp_path, where=text))
@@ -359,7 +360,7 @@ def test_a_task_made_in_code_is_no_way_round(opened: tuple[Path, Callable[[], bo
 def test_thousands_of_values(n: int) -> None:
     numbers = f"i in ({', '.join(map(str, range(n)))})"
     assert sql.evaluate(numbers, FRAME).to_list() == [True, True, None, False, True]
-    texts = f"genre in ({', '.join(f'{chr(39)}v{k}{chr(39)}' for k in range(n - 1))}, 'y')"[: sql.CHARACTERS]
+    texts = f"genre in ({', '.join(f'{chr(39)}v{k}{chr(39)}' for k in range(n - 1))}, 'y')"[: syntax.CHARACTERS]
     assert where_mask(FRAME, texts).tolist() == [True, False, False, False, False]
 
 

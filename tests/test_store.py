@@ -18,28 +18,21 @@ import pytest
 import sqlalchemy as sa
 
 from genrec.data.dataset import Dataset
-from genrec.data.store import (
-    Shown,
-    Store,
-    add_events,
-    add_items,
+from genrec.errors import DataError, RunError, UnavailableError, UnknownNameError
+from genrec.store.connect import copy_store, create_store, open_store
+from genrec.store.engine import Store
+from genrec.store.read import (
     added_items,
     all_events,
-    copy_store,
-    create_store,
     datasets,
-    delete_user,
     has_user,
     history,
     items_revision,
-    open_store,
-    record_events,
-    record_recommendations,
     summary,
     user_attributes,
     users,
 )
-from genrec.errors import DataError, RunError, UnavailableError, UnknownNameError
+from genrec.store.write import Shown, add_events, add_items, delete_user, record_events, record_recommendations
 
 
 def shop(name: str = "shop", rating: float = 4.0) -> Dataset:
@@ -372,7 +365,7 @@ import sys
 from pathlib import Path
 import polars as pl
 from genrec.data.dataset import Dataset
-from genrec.data.store import create_store
+from genrec.store import create_store
 
 many = pl.DataFrame({"user_id": ["u"], "item_id": ["i"]}).select(pl.all().repeat_by(1_000_000).explode())
 create_store(Path(sys.argv[1]), [Dataset("shop", many, pl.DataFrame(), pl.DataFrame())])
@@ -469,7 +462,7 @@ def test_a_large_store_keeps_every_event(tmp_path: Path) -> None:
 
 RECORDER = """
 import sys
-from genrec.data.store import open_store, record_events
+from genrec.store import open_store, record_events
 
 url, name, batches = sys.argv[1:]
 store = open_store(url)
@@ -623,7 +616,7 @@ def test_event_ids_of_version_2_become_those_of_their_users(url: str) -> None:
     assert record_events(brought, "shop", [event, event | {"user_id": "Bob"}]) == ["duplicate", "recorded"]
 
 
-OPENER = "import sys; from genrec.data.store import open_store, users; print(users(open_store(sys.argv[1]), 'shop'))"
+OPENER = "import sys; from genrec.store import open_store, users; print(users(open_store(sys.argv[1]), 'shop'))"
 
 
 def test_processes_that_start_together_bring_a_store_to_date_once(url: str) -> None:

@@ -19,28 +19,29 @@ from worlds import WORDS, chain_world, review_world, shop_world
 
 from genrec.cli import main
 from genrec.errors import GenrecError, RunError
-from genrec.inference.engine import Engine
-from genrec.model.adapter import add_lora
-from genrec.model.backbone import Backbone, choose_precision, load_backbone
+from genrec.model.backbone import Backbone, load_backbone
 from genrec.model.batching import collate
 from genrec.model.encoder_decoder import Split, split_row
 from genrec.model.fused_lora import fuse_lora
+from genrec.model.lora import add_lora
+from genrec.model.precision import choose_precision
 from genrec.model.recmodel import SAMPLES, Draws, TaskHead
 from genrec.recommender import Recommender
-from genrec.tasks.questions import RowOptions, training_rows
-from genrec.tasks.rows import Branch, Corpus, Row, assemble
+from genrec.rows.corpus import Corpus
+from genrec.rows.row import Branch, Row, assemble
+from genrec.rows.training import training_rows
+from genrec.rows.window import RowOptions
+from genrec.scoring.scorer import Scorer
 
 USERS, ITEMS = 100, 12
 CLOSE = {"atol": 1e-4, "rtol": 1e-4}
 KEEPER = """
 task: keeper
-version: 1
 description: Will the user rate this item 5?
 unit: event
 needs: [user_id, item_id, rating]
 label: "rating >= 5"
 answer: {choices: ["no", "yes"]}
-metrics: [auc]
 ask:
   - "is {title} a keeper for user {user_id}?"
 templates:
@@ -69,8 +70,8 @@ def corpus(backbone: Backbone) -> Corpus:
 
 
 @pytest.fixture
-def engine(corpus: Corpus, backbone: Backbone) -> Engine:
-    return Engine(model_of(corpus, backbone))
+def scorer(corpus: Corpus, backbone: Backbone) -> Scorer:
+    return Scorer(model_of(corpus, backbone))
 
 
 def row(corpus: Corpus, branches: list[Branch], user: str = "u000", hi: int = 6) -> Row:
@@ -107,18 +108,18 @@ def test_what_goes_where() -> None:
         assert fields[name][0, 0].int().tolist() == [[int(c) for c in line] for line in expected], name
 
 
-def test_a_branch_reads_the_same_alone_and_beside_others(corpus: Corpus, engine: Engine) -> None:
+def test_a_branch_reads_the_same_alone_and_beside_others(corpus: Corpus, scorer: Scorer) -> None:
     candidate = Branch([corpus.items.first + 4], 5, [("rating", 0, 1.0, -1)])
     branches = [question(corpus, 3), candidate, question(corpus, 6), question(corpus, 6, sees_user=False)]
-    together = engine.states([row(corpus, branches)])
-    alone = engine.states([row(corpus, [b]) for b in branches])
+    together = scorer.states([row(corpus, branches)])
+    alone = scorer.states([row(corpus, [b]) for b in branches])
     torch.testing.assert_close(together, alone, **CLOSE)
     assert len(together.round(decimals=3).unique(dim=0)) == len(branches)
 
 
-def test_a_question_sees_the_user_and_the_history_up_to_its_place(corpus: Corpus, engine: Engine) -> None:
+def test_a_question_sees_the_user_and_the_history_up_to_its_place(corpus: Corpus, scorer: Scorer) -> None:
     def read(asked: Branch, user: str = "u000", hi: int = 6) -> Tensor:
-        return engine.states([row(corpus, [asked], user, hi)])
+        return scorer.states([row(corpus, [asked], user, hi)])
 
     asked, apart = question(corpus, 3), question(corpus, 3, sees_user=False)
     torch.testing.assert_close(read(asked), read(asked, hi=3), **CLOSE)
@@ -127,35 +128,35 @@ def test_a_question_sees_the_user_and_the_history_up_to_its_place(corpus: Corpus
     torch.testing.assert_close(read(apart), read(apart, user="u001", hi=2), **CLOSE)
 
 
-def test_a_candidate_reads_as_the_item_would_in_the_history(corpus: Corpus, engine: Engine) -> None:
+def test_a_candidate_reads_as_the_item_would_in_the_history(corpus: Corpus, scorer: Scorer) -> None:
     whole = assemble(corpus, "u000", 0, 6, [], True, True, corpus.events)
     rating = corpus.all_tasks.index("rating")
-    dense = engine.states([whole])[[n for n, task in enumerate(whole.target_task) if task == rating][5]]
+    dense = scorer.states([whole])[[n for n, task in enumerate(whole.target_task) if task == rating][5]]
     candidate = Branch([corpus.items.first + int(corpus.events.item[5])], 5, [("rating", 0, 1.0, -1)])
-    torch.testing.assert_close(engine.states([row(corpus, [candidate])])[0], dense, **CLOSE)
+    torch.testing.assert_close(scorer.states([row(corpus, [candidate])])[0], dense, **CLOSE)
 
 
 def test_batches_read_as_single_rows(backbone: Backbone) -> None:
     corpus = corpus_of(shop_world(), backbone)
-    engine = Engine(model_of(corpus, backbone))
+    scorer = Scorer(model_of(corpus, backbone))
     rows = [r for _, r in zip(range(12), training_rows(corpus, RowOptions()), strict=False)]
     assert any(r.segment[-1] > 0 for r in rows) and len({len(r.tokens) for r in rows}) > 1
-    torch.testing.assert_close(engine.states(rows), torch.cat([engine.states([r]) for r in rows]), **CLOSE)
+    torch.testing.assert_close(scorer.states(rows), torch.cat([scorer.states([r]) for r in rows]), **CLOSE)
 
 
-def test_a_history_reads_as_transformers_reads_it(corpus: Corpus, engine: Engine, folder: Path) -> None:
+def test_a_history_reads_as_transformers_reads_it(corpus: Corpus, scorer: Scorer, folder: Path) -> None:
     """The encoder gets the words, the decoder its start token and the events; the first item is asked of the start."""
     plain = AutoModel.from_pretrained(folder, dtype=choose_precision("cpu")).float().eval()
     whole = assemble(corpus, "u000", 0, 6, [], True, True, corpus.events)
     tokens = torch.tensor(whole.tokens)
     words = int((tokens < corpus.vocabulary.n_words).sum())
-    items = engine.item_rows("chain")[0]
+    items = scorer.item_rows("chain")[0]
     with torch.no_grad():
-        decoded = engine.model.embed(torch.cat([torch.tensor([0]), tokens[words:]])[None], "chain", items)
+        decoded = scorer.model.embed(torch.cat([torch.tensor([0]), tokens[words:]])[None], "chain", items)
         states = plain(input_ids=tokens[None, :words], decoder_inputs_embeds=decoded, use_cache=False)
     at = torch.tensor(whole.target_at) - (words - 1)
     assert words > 1 and at.min() == 0
-    torch.testing.assert_close(engine.states([whole]), states.last_hidden_state[0, at], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(scorer.states([whole]), states.last_hidden_state[0, at], atol=1e-5, rtol=1e-5)
 
 
 def test_positions_in_order_give_t5_s_own_bias(backbone: Backbone, folder: Path) -> None:
@@ -293,7 +294,7 @@ def test_texts_are_read_by_the_encoder(tmp_path: Path, folder: Path) -> None:
     assert found["value"].to_list() == ["positive", "neutral", "negative"]
 
 
-def test_an_mt5_is_read_alike(corpus: Corpus, engine: Engine, folder: Path, tmp_path: Path) -> None:
+def test_an_mt5_is_read_alike(corpus: Corpus, scorer: Scorer, folder: Path, tmp_path: Path) -> None:
     """Its weights have the names of T5's."""
     shutil.copytree(folder, tmp_path / "mt5")
     config = json.loads((folder / "config.json").read_text())
@@ -302,7 +303,7 @@ def test_an_mt5_is_read_alike(corpus: Corpus, engine: Engine, folder: Path, tmp_
     other.model.float()
     assert other.source.architecture == "MT5Model"
     rows = [row(corpus, [question(corpus, 3)])]
-    assert torch.equal(engine.states(rows), Engine(model_of(corpus, other)).states(rows))
+    assert torch.equal(scorer.states(rows), Scorer(model_of(corpus, other)).states(rows))
 
 
 def test_other_weights_than_the_adapters(folder: Path, tmp_path: Path) -> None:

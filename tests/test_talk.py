@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from genrec.inference.talk import AT_A_TIME, PENALTY, READ, Talker
+from genrec.language.talk import AT_A_TIME, PENALTY, READ, Talker
 from genrec.model.backbone import Backbone, load_language
 
 SYSTEM = {"role": "system", "content": "You are a friendly assistant. Answer in one short sentence."}

@@ -10,21 +10,10 @@ import pytest
 
 from genrec.data.dataset import Dataset
 from genrec.errors import TaskError
-from genrec.tasks.task import (
-    Placeholder,
-    Task,
-    labels,
-    load_task,
-    load_tasks,
-    missing_needs,
-    pieces,
-    placeholders,
-    render,
-    resolve_answer,
-    selected,
-    shipped_tasks,
-    task_rows,
-)
+from genrec.tasks.labels import labels, missing_needs, resolve_answer, selected, task_rows
+from genrec.tasks.task import Task
+from genrec.tasks.taskfile import load_task, load_tasks, shipped_tasks
+from genrec.tasks.templates import Placeholder, pieces, placeholders, render
 from genrec.tasks.units import DAY, unit_rows
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -44,7 +33,7 @@ GROUPS = ("ask", "seen", "unseen", "conditioned_seen", "conditioned_unseen", "li
 
 
 def golden(task: Task) -> str:
-    lines = [f"{task.name}, version {task.version}: {task.description}"]
+    lines = [f"{task.name}: {task.description}"]
     for group in GROUPS:
         if templates := getattr(task, group):
             lines += ["", group, *(f"  {render(template, VALUES)}" for template in templates)]
@@ -129,13 +118,11 @@ def test_nothing_but_names_goes_between_braces(template: str) -> None:
 
 GOOD = """\
 task: size
-version: 1
 description: Does it fit?
 unit: text
 needs: [text, fit]
 label: "fit"
 answer: {choices: ["small", "right", "large"]}
-metrics: [accuracy]
 weight: 0.5
 ask:
   - "does it fit? {text}"
@@ -148,65 +135,60 @@ templates:
 """
 
 MISTAKES = {
-    "unknown key": ("version: 1", "versoin: 1", 2, "Unknown key 'versoin' in the task. Did you mean 'version'"),
-    "key twice": ("weight: 0.5", "task: size", 9, "'task' appears twice"),
-    "missing key": ("metrics: [accuracy]\n", "", 1, "metrics missing"),
-    "no value": ("description: Does it fit?", "description:", 3, "description: no value"),
-    "empty text": ("description: Does it fit?", 'description: ""', 3, "description: the text is empty"),
+    "unknown key": ("weight: 0.5", "wieght: 0.5", 7, "Unknown key 'wieght' in the task. Did you mean 'weight'"),
+    "key twice": ("weight: 0.5", "task: size", 7, "'task' appears twice"),
+    "missing key": ("needs: [text, fit]\n", "", 1, "needs missing"),
+    "no value": ("description: Does it fit?", "description:", 2, "description: no value"),
+    "empty text": ("description: Does it fit?", 'description: ""', 2, "description: the text is empty"),
     "bad name": ("task: size", "task: Size!", 1, "'Size!' is not a name"),
-    "version text": ("version: 1", 'version: "1"', 2, "version: expected a number, found '1'"),
-    "version fraction": ("version: 1", "version: 1.5", 2, "1.5 is not a whole number"),
-    "version zero": ("version: 1", "version: 0", 2, "not a whole number of at least 1"),
-    "trap 1e-5": ("weight: 0.5", "weight: 1e-5", 9, "YAML reads 1e-5 as text: write 0.00001"),
-    "trap yes": ("description: Does it fit?", "description: yes", 3, 'yes is true or false in YAML, not text; write'),
-    "trap on": ('"small", "right"', "on, off", 7, 'on is true or false in YAML, not text; write "on"'),
-    "trap number": ('"small", "right"', "1, 2", 7, '1 is a number in YAML, not text; write "1"'),
-    "trap exponent": ('"small", "right"', "1e-5, 2e-5", 7, '1e-5 is a number in YAML, not text; write "1e-5"'),
-    "trap date": ('"small", "right"', "2020-01-01, x", 7, '2020-01-01 is a date in YAML, not text'),
-    "trap null": ('"small", "right"', "~, x", 7, "~ is no value in YAML, not text"),
-    "trap braces": ('    - "Does it fit? {text}"', "    - {text}", 14, "put the text in quotes"),
-    "trap colon": ('    - "Does it fit? {text}"', "    - Does it fit: {text}", 14, "put the text in quotes"),
-    "unquoted template": ('    - "Does it fit? {text}"', "    - Does {text} fit # it?", 14, '"Does {text} fit"'),
-    "python tag": ("description: Does it fit?", "description: !!python/name:os.system x", 3, "not text"),
-    "own tag": ("description: Does it fit?", 'description: !run "x"', 3, "the YAML tag '!run' is not allowed"),
-    "weight negative": ("weight: 0.5", "weight: -1", 9, "-1 is not a number of at least 0"),
-    "weight infinite": ("weight: 0.5", "weight: .inf", 9, ".inf is not a number"),
-    "unknown unit": ("unit: text", "unit: txt", 4, "Unknown unit 'txt'. Did you mean 'text'"),
-    "unknown metric": ("[accuracy]", "[acuracy]", 8, "Unknown metrics 'acuracy'. Did you mean 'accuracy'"),
-    "metric of others": ("[accuracy]", "[rmse]", 8, "Unknown metrics 'rmse'"),
-    "needs no list": ("needs: [text, fit]", "needs: text", 5, "needs: expected a list, found text"),
-    "needs twice": ("needs: [text, fit]", "needs: [text, fit, fit]", 5, "'fit' appears twice"),
-    "label syntax": ('"fit"\n', '"fit ="\n', 6, "cannot read the SQL expression 'fit ='"),
-    "label column": ('label: "fit"', 'label: "fat"', 6, "Unknown column 'fat' in label"),
-    "label missing": ('label: "fit"\n', "", 6, "label: missing"),
-    "look-ahead unit": ('label: "fit"', 'label: "returns_days < 3"', 6, "only for unit: event or user_time"),
-    "horizon unused": ("weight: 0.5", "horizon_days: 3", 9, "the label does not look ahead"),
-    "negatives unused": ("weight: 0.5", "negatives: {draw: uniform, per_positive: 1}", 9, "for a label that looks"),
-    "dense text": ("weight: 0.5", "dense: true", 9, "dense: only for unit: event"),
-    "dense word": ("weight: 0.5", "dense: yes", 9, "dense: expected true or false, found 'yes'"),
-    "answer unknown": ("{choices:", "{chioces:", 7, "Unknown key 'chioces' in answer. Did you mean 'choices'"),
-    "answer two": ("{choices:", "{item: true, choices:", 7, "exactly one of item, choices, number, text, found"),
-    "answer none": ('{choices: ["small", "right", "large"]}', "{}", 7, "found none"),
-    "answer false": ('{choices: ["small", "right", "large"]}', "{text: false}", 7, "answer: text: write true"),
-    "one choice": ('"small", "right", ', "", 7, "at least two are needed"),
-    "choice twice": ('"small", "right"', '"large", "right"', 7, "'large' appears twice"),
-    "choice brace": ('"small", "right"', '"{x}", "right"', 7, "'{x}' has a brace"),
-    "numbers unordered": ('{choices: ["small", "right", "large"]}', "{number: [2, 1]}", 7, "the smallest first"),
-    "number text": ('{choices: ["small", "right", "large"]}', "{number: [1e-5, 1]}", 7, "write 0.00001"),
-    "no unseen": ('  unseen:\n    - "{text} How is the size?"\n', "", 13, "templates: unseen missing"),
-    "unseen empty": ('\n    - "{text} How is the size?"', " []", 16, "templates: unseen: the list is empty"),
-    "group of others": ("  unseen:", "  like:", 16, "Unknown key 'like' in templates"),
-    "template empty": ('"Does it fit? {text}"\n    - "{', '""\n    - "{', 14, "the text is empty"),
-    "template blank": ('"Does it fit? {text}"\n    - "{', '"  "\n    - "{', 14, "the text is empty"),
-    "template ends in space": ('"{text} How is the size?"', '"{text} How? "', 17, "begins or ends in white space"),
-    "template constant": ('"{text} How is the size?"', '"How is it?"', 17, "lacks {text}: it would ask the same"),
-    "template twice": ('"{text} How is the size?"', '"does it fit? {text}"', 17, "appears twice (first on line 14)"),
-    "unknown placeholder": ('"{text} How is the size?"', '"{txt} How?"', 17, "Unknown placeholder 'txt' in templates"),
-    "placeholder leaks the label": ('"{text} How is the size?"', '"{text} {fit}?"', 17, "Unknown placeholder 'fit'"),
-    "ask placeholder": ('"does it fit? {text}"', '"{userid}?"', 11, "'userid' in ask. Did you mean 'user_id'"),
-    "stray brace": ('"{text} How is the size?"', '"{text} {"', 17, "a stray '{'"),
-    "broken YAML": ("needs: [text, fit]", "needs: [text, fit", 6, "not valid YAML"),
-    "control character": ("Does it fit?\nunit", "Does\x07 it fit?\nunit", 3, "U+0007 is not allowed"),
+    "trap 1e-5": ("weight: 0.5", "weight: 1e-5", 7, "YAML reads 1e-5 as text: write 0.00001"),
+    "trap yes": ("description: Does it fit?", "description: yes", 2, 'yes is true or false in YAML, not text; write'),
+    "trap on": ('"small", "right"', "on, off", 6, 'on is true or false in YAML, not text; write "on"'),
+    "trap number": ('"small", "right"', "1, 2", 6, '1 is a number in YAML, not text; write "1"'),
+    "trap exponent": ('"small", "right"', "1e-5, 2e-5", 6, '1e-5 is a number in YAML, not text; write "1e-5"'),
+    "trap date": ('"small", "right"', "2020-01-01, x", 6, '2020-01-01 is a date in YAML, not text'),
+    "trap null": ('"small", "right"', "~, x", 6, "~ is no value in YAML, not text"),
+    "trap braces": ('    - "Does it fit? {text}"', "    - {text}", 12, "put the text in quotes"),
+    "trap colon": ('    - "Does it fit? {text}"', "    - Does it fit: {text}", 12, "put the text in quotes"),
+    "unquoted template": ('    - "Does it fit? {text}"', "    - Does {text} fit # it?", 12, '"Does {text} fit"'),
+    "python tag": ("description: Does it fit?", "description: !!python/name:os.system x", 2, "not text"),
+    "own tag": ("description: Does it fit?", 'description: !run "x"', 2, "the YAML tag '!run' is not allowed"),
+    "weight negative": ("weight: 0.5", "weight: -1", 7, "-1 is not a number of at least 0"),
+    "weight infinite": ("weight: 0.5", "weight: .inf", 7, ".inf is not a number"),
+    "unknown unit": ("unit: text", "unit: txt", 3, "Unknown unit 'txt'. Did you mean 'text'"),
+    "needs no list": ("needs: [text, fit]", "needs: text", 4, "needs: expected a list, found text"),
+    "needs twice": ("needs: [text, fit]", "needs: [text, fit, fit]", 4, "'fit' appears twice"),
+    "label syntax": ('"fit"\n', '"fit ="\n', 5, "cannot read the SQL expression 'fit ='"),
+    "label column": ('label: "fit"', 'label: "fat"', 5, "Unknown column 'fat' in label"),
+    "label missing": ('label: "fit"\n', "", 5, "label: missing"),
+    "look-ahead unit": ('label: "fit"', 'label: "returns_days < 3"', 5, "only for unit: event or user_time"),
+    "horizon unused": ("weight: 0.5", "horizon_days: 3", 7, "the label does not look ahead"),
+    "negatives unused": ("weight: 0.5", "negatives: {draw: uniform, per_positive: 1}", 7, "for a label that looks"),
+    "dense text": ("weight: 0.5", "dense: true", 7, "dense: only for unit: event"),
+    "dense word": ("weight: 0.5", "dense: yes", 7, "dense: expected true or false, found 'yes'"),
+    "answer unknown": ("{choices:", "{chioces:", 6, "Unknown key 'chioces' in answer. Did you mean 'choices'"),
+    "answer two": ("{choices:", "{item: true, choices:", 6, "exactly one of item, choices, number, found"),
+    "answer none": ('{choices: ["small", "right", "large"]}', "{}", 6, "found none"),
+    "answer false": ('{choices: ["small", "right", "large"]}', "{item: false}", 6, "answer: item: write true"),
+    "one choice": ('"small", "right", ', "", 6, "at least two are needed"),
+    "choice twice": ('"small", "right"', '"large", "right"', 6, "'large' appears twice"),
+    "choice brace": ('"small", "right"', '"{x}", "right"', 6, "'{x}' has a brace"),
+    "numbers unordered": ('{choices: ["small", "right", "large"]}', "{number: [2, 1]}", 6, "the smallest first"),
+    "number text": ('{choices: ["small", "right", "large"]}', "{number: [1e-5, 1]}", 6, "write 0.00001"),
+    "no unseen": ('  unseen:\n    - "{text} How is the size?"\n', "", 11, "templates: unseen missing"),
+    "unseen empty": ('\n    - "{text} How is the size?"', " []", 14, "templates: unseen: the list is empty"),
+    "group of others": ("  unseen:", "  like:", 14, "Unknown key 'like' in templates"),
+    "template empty": ('"Does it fit? {text}"\n    - "{', '""\n    - "{', 12, "the text is empty"),
+    "template blank": ('"Does it fit? {text}"\n    - "{', '"  "\n    - "{', 12, "the text is empty"),
+    "template ends in space": ('"{text} How is the size?"', '"{text} How? "', 15, "begins or ends in white space"),
+    "template constant": ('"{text} How is the size?"', '"How is it?"', 15, "lacks {text}: it would ask the same"),
+    "template twice": ('"{text} How is the size?"', '"does it fit? {text}"', 15, "appears twice (first on line 12)"),
+    "unknown placeholder": ('"{text} How is the size?"', '"{txt} How?"', 15, "Unknown placeholder 'txt' in templates"),
+    "placeholder leaks the label": ('"{text} How is the size?"', '"{text} {fit}?"', 15, "Unknown placeholder 'fit'"),
+    "ask placeholder": ('"does it fit? {text}"', '"{userid}?"', 9, "'userid' in ask. Did you mean 'user_id'"),
+    "stray brace": ('"{text} How is the size?"', '"{text} {"', 15, "a stray '{'"),
+    "broken YAML": ("needs: [text, fit]", "needs: [text, fit", 5, "not valid YAML"),
+    "control character": ("Does it fit?\nunit", "Does\x07 it fit?\nunit", 2, "U+0007 is not allowed"),
 }  # fmt: skip
 
 
@@ -222,18 +204,52 @@ def test_a_mistake_is_named_with_file_and_line(tmp_path: Path, mistake: str) -> 
     assert message in str(failed.value)
 
 
+def test_the_fingerprint_covers_what_training_reads_and_nothing_else(tmp_path: Path) -> None:
+    def fingerprint(old: str, new: str) -> str:
+        assert old in GOOD
+        file = tmp_path / "size.yaml"
+        file.write_text(GOOD.replace(old, new, 1))
+        return load_task(file).fingerprint
+
+    same = fingerprint("weight: 0.5", "weight: 0.5")
+    for old, new in [
+        ('"does it fit? {text}"\n', '"does it fit? {text}"\n  - "is {text} my size?"\n'),
+        ("weight: 0.5", "weight: 2"),
+        ("How is the size?", "Which size is it?"),
+        ("description: Does it fit?", "description: Which size?"),
+    ]:
+        assert fingerprint(old, new) == same, new
+    for old, new in [
+        ("Is it {choices}?", "{choices}?"),
+        ('"right"', '"exact"'),
+        ('label: "fit"', 'label: "lower(fit)"'),
+        ("task: size", "task: fit"),
+    ]:
+        assert fingerprint(old, new) != same, new
+
+
+def test_keys_that_nothing_reads_any_more_are_read_past_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "size.yaml"
+    file.write_text(GOOD.replace("description", "version: one\nmetrics: [accuracy]\ndescription", 1))
+    task = load_tasks([file])["size"]
+    assert task.unread == ("version", "metrics") and task.seen == load_task(file).seen
+    assert [r.message for r in caplog.records] == [f"{file}: nothing reads version and metrics any more; delete them"]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("horizon_days: 28\n", "", ":6: label: next_purchase_days looks ahead, so the task must state horizon_days"),
+        ("horizon_days: 28\n", "", ":5: label: next_purchase_days looks ahead, so the task must state horizon_days"),
         (
             "[user_id, item_id, timestamp, event]",
             "[user_id, event]",
             "computed from timestamp, item_id: add it to needs",
         ),
-        ('["no", "yes"]', '["no", "yes", "perhaps"]', ":8: negatives: only for unit: event with two choices"),
-        ("draw: uniform", "draw: popular", ":8: Unknown draw 'popular'. Did you mean 'popularity'"),
-        ("per_positive: 4", "per_positive: 0", ":8: per_positive: 0 is not a whole number"),
+        ('["no", "yes"]', '["no", "yes", "perhaps"]', ":7: negatives: only for unit: event with two choices"),
+        ("draw: uniform", "draw: popular", ":7: Unknown draw 'popular'. Did you mean 'popularity'"),
+        ("per_positive: 4", "per_positive: 0", ":7: per_positive: 0 is not a whole number"),
     ],
 )
 def test_mistakes_of_a_task_that_looks_ahead(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -272,9 +288,9 @@ def test_the_caller_s_own_tasks_join_and_replace(tmp_path: Path, caplog: pytest.
     task = load_tasks([own])["size"]
     assert task.answer.choices == ("small", "right", "large")
     assert task.seen[1] == "{text} Is it small, right or large?"
-    assert (task.weight, task.metrics, task.path, task.text) == (0.5, ("accuracy",), "size.yaml", GOOD)
+    assert (task.weight, task.path, task.text) == (0.5, "size.yaml", GOOD)
     again.write_text(GOOD + "# changed\n")
-    assert load_task(again).fingerprint != task.fingerprint
+    assert load_tasks([again])["size"] == replace(task, path="again.yaml", text=again.read_text())
     with pytest.raises(TaskError, match="'size' is also in"):
         load_tasks([own, again])
     again.write_text(GOOD.replace("task: size", "task: churn"))

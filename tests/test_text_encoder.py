@@ -16,11 +16,11 @@ from worlds import chain_world
 
 from genrec.cli import main
 from genrec.errors import GenrecError, RunError, UnavailableError, UnknownNameError
-from genrec.model.adapter import read_manifest
 from genrec.model.backbone import Backbone, load_backbone, load_encoder
 from genrec.model.item_rows import item_texts
 from genrec.model.text_encoder import encode_texts, to_width
 from genrec.recommender import Recommender
+from genrec.run.manifest import read_manifest
 
 TEXTS = [
     "A man is eating food.",

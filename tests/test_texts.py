@@ -9,23 +9,21 @@ import pytest
 import torch
 from worlds import review_world
 
-from genrec.evaluation.protocols import read_part
-from genrec.inference.engine import Engine
-from genrec.tasks.questions import sharing_texts, text_rows
-from genrec.tasks.rowstore import read_row
-from genrec.training.config import FinetuneConfig
+from genrec.evaluation.reading import read_part
+from genrec.rows.stored import read_row
+from genrec.rows.texts import sharing_texts, text_rows
+from genrec.run.config import FinetuneConfig
+from genrec.scoring.scorer import Scorer
 from genrec.training.prepare import Prepared, prepare
 from genrec.training.start import build_model, fit_texts
 
 PLEASED = """
 task: pleased
-version: 1
 description: Is the rating above 2?
 unit: text
 needs: [review, rating]
 label: "rating > 2"
 answer: {choices: ["no", "yes"]}
-metrics: [accuracy]
 weight: 1.0
 ask:
   - "are they pleased? {text}"
@@ -60,8 +58,8 @@ def test_a_text_is_read_from_the_mean_of_its_states_alone_and_beside_others(prep
     (corpus,) = known.corpora
     rows = list(text_rows(corpus, corpus.tasks[:1], "test", [corpus.tasks[0].seen], 0))[:30]
     assert len({len(r.tokens) for r in rows}) > 1, "some are padded"
-    together = Engine(model).states(rows)
-    alone = torch.cat([Engine(model).states([r]) for r in rows])
+    together = Scorer(model).states(rows)
+    alone = torch.cat([Scorer(model).states([r]) for r in rows])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
     with torch.no_grad():
         plain = model.backbone(input_ids=torch.tensor([rows[0].tokens])).last_hidden_state[0, 1:].mean(0)
@@ -76,7 +74,7 @@ def test_answers_start_from_what_the_backbone_makes_of_training_texts(
     model = build_model(FinetuneConfig(), known, 0)
 
     def right() -> float:
-        outcomes = read_part(Engine(model), known.corpora[0], "test", known.max_events).outcomes[task]
+        outcomes = read_part(Scorer(model), known.corpora[0], "test", known.max_events).outcomes[task]
         return float((outcomes.scores.argmax(1) == outcomes.answer).mean())
 
     before = right()

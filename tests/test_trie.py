@@ -13,8 +13,8 @@ from tiny import tiny_backbone
 
 from genrec.cli import main
 from genrec.errors import UnknownNameError
-from genrec.inference.titles import FEW, item_titles, rank_titles, read_titles, title_prompt
-from genrec.inference.trie import beam_search, build_trie, exact_scores
+from genrec.language.titles import FEW, item_titles, rank_titles, read_titles, title_prompt
+from genrec.language.trie import beam_search, build_trie, exact_scores
 from genrec.model.backbone import Backbone, load_language
 from genrec.recommender import Recommender
 

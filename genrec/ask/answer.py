@@ -7,7 +7,9 @@ from typing import Any
 
 from ..errors import GenrecError, RunError, UnavailableError, UnknownNameError
 from ..recommender import Recommender
-from ..tasks.task import Task, render, shipped_tasks
+from ..tasks.task import Task
+from ..tasks.taskfile import shipped_tasks
+from ..tasks.templates import render
 from .conditions import SHOWN
 from .conversation import LISTS, Conversation, follow, settled
 from .language import language, language_of

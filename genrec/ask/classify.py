@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..data.titles import Word, words_of
-from ..tasks.task import Placeholder, pieces
+from ..catalogue.titles import Word, words_of
+from ..tasks.templates import Placeholder, pieces
 from .language import Language
 
 SHARPNESS = 7.0  # of probabilities from margins: the least log loss on the examples of other writers

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from ..data.titles import Word, key
+from ..catalogue.titles import Word, key
 from .language import Language, Phrases
 
 LONGEST = 30  # conditions that are negated together, as a list

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from ..data.titles import Word, words_of
+from ..catalogue.titles import Word, words_of
 
 Phrase = tuple[str, ...]  # words as `data.titles` splits them
 

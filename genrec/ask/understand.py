@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from ..data.titles import Match, TitleIndex, Word, key, words_of
+from ..catalogue.titles import Match, TitleIndex, Word, key, words_of
 from ..tasks.task import Task
 from .classify import HISTORY, LIKE, NONE, Classifier
 from .conditions import SHOWN, Attributes, Condition
@@ -769,7 +769,7 @@ class Reader:
         self, index: TitleIndex, text: str, reading: Reading, lo: int, hi: int, common: frozenset[str]
     ) -> tuple[int, int, Match] | None:
         """The words inside lo..hi, an unexplained one among them, that a title fits best."""
-        from ..inference.turns import pause
+        from ..turns import pause
 
         words = reading.words
         best: tuple[float, int, int, Match] | None = None

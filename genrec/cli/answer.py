@@ -120,9 +120,7 @@ def recommend_many(recommender: "Recommender", options: Recommend) -> None:
     else:
         (users,) = read_ids(Path(options.users), ["user_id"])
     with progress_bar() as progress:
-        lists = recommender.recommend(
-            users, **options.choice, dataset=dataset, progress=lambda n, total: progress("users", n, total, {})
-        )
+        lists = recommender.recommend(users, **options.choice, dataset=dataset, progress=progress.stage("users"))
     warn(lists.warnings)
     write_table(lists.frame, options.out)
     say(f"{lists.frame.height:,} rows for {len(users):,} users in {options.out}")

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from ..errors import DataError
 from ..options import option, options_of
-from ..training.config import DATA_OPTIONS, FinetuneConfig
+from ..run.config import DATA_OPTIONS, FinetuneConfig
 from .output import show_json
 from .parser import command
 
@@ -39,10 +39,10 @@ def data(options: Data) -> None:
     if options.name is None:
         raise DataError("`genrec data show` needs a NAME or FILE")
     from ..data.describe import describe
-    from ..data.sources import is_url
-    from ..tasks.rows import offered_tasks
-    from ..tasks.task import load_tasks
-    from ..training.config import load_data
+    from ..data.source import is_url
+    from ..rows.corpus import offered_tasks
+    from ..run.data import load_data
+    from ..tasks.taskfile import load_tasks
 
     path = Path(options.name)
     is_file = is_url(options.name) or (path.suffix and (path.exists() or options.name not in NAMES))

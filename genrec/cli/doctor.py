@@ -15,7 +15,6 @@ from ..data.fetch import cache_folder
 CORE = ("torch", "transformers", "peft", "datasets", "polars", "sqlalchemy")
 OPTIONAL = (
     ("bitsandbytes", "--quantize nf4", "pip install 'genrec[nf4]'"),
-    ("ray", "recommendations for all users on a cluster", "pip install 'genrec[ray]'"),
     ("trl", "preference tuning", "pip install 'genrec[align]'"),
 )
 GIB = 2**30
@@ -31,20 +30,20 @@ class Finding(NamedTuple):
 
 def report() -> list[Finding]:
     """Processor, memory, accelerator, precision, versions, cache, and the optional packages."""
-    from ..model import backbone
+    from ..model import precision
 
-    device = backbone.default_device()
+    device = precision.default_device()
     memory = psutil.virtual_memory()
     cores = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
     usable = len(psutil.Process().cpu_affinity()) if platform.system() == "Linux" else cores
     findings = [
         Finding("genrec", f"{__version__}, Python {platform.python_version()}, {platform.platform()}", True),
-        Finding("processor", f"{usable} usable cores; {backbone.describe_processor()}", True),
+        Finding("processor", f"{usable} usable cores; {precision.describe_processor()}", True),
         Finding(
             "memory", f"{memory.total / GIB:.1f} GiB, {memory.available / GIB:.1f} GiB free", memory.available > 4 * GIB
         ),
-        Finding("accelerator", backbone.describe_accelerator(), True),
-        Finding("precision", backbone.describe_precision(device), True),
+        Finding("accelerator", precision.describe_accelerator(), True),
+        Finding("precision", precision.describe_precision(device), True),
         *(Finding(name, _version(name) or "missing", _version(name) is not None) for name in CORE),
         _cache(cache_folder()),
     ]

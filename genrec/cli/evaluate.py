@@ -3,6 +3,7 @@
 import contextlib
 import shlex
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -47,22 +48,37 @@ def evaluate(options: Evaluate) -> None:
 
 def measure(options: Evaluate) -> None:
     """Measure, write the results into the run's folder, print them."""
-    from ..quality.evaluate import evaluate, summary
-    from ..quality.record import write
-    from ..quality.repeat import repeated, runs_of, train
-    from ..quality.repeat import summary as summary_of_runs
+    from ..baselines.compare import rivals_of
+    from ..evaluation.evaluate import Evaluation, evaluate
+    from ..evaluation.record import measured_once, write
+    from ..evaluation.summary import summary
+    from ..recommender.latency import latency_of
+    from ..run.loaded import load_run
+    from ..training.repeat import repeated, runs_of, train
+    from ..training.repeat import summary as summary_of_runs
 
     run = Path(options.run)
     runs = runs_of(run, options.seeds, options.folds) if options.trains else []
     if runs:
         say(f"{len(runs)} runs, of which {sum(not r.finished for r in runs)} are to be trained")
     with progress_bar() as progress:
-        evaluation = evaluate(
-            run, part=options.part, phrasings=options.phrasing, progress=progress, baselines=options.baselines
-        )
+
+        def evaluation_of(folder: Path, baselines: bool = False) -> Evaluation:
+            loaded = load_run(folder)
+            return evaluate(
+                loaded,
+                part=options.part,
+                phrasings=options.phrasing,
+                progress=progress,
+                rivals=rivals_of if baselines else None,
+                latency=latency_of(loaded),
+            )
+
+        evaluation = evaluation_of(run, options.baselines)
         evaluation.results["commands"].append(shlex.join(["genrec", "evaluate", *arguments(options)]))
         train(runs, say, progress)
-        evaluation.results.update(repeated(runs, evaluation, options.part, options.phrasing, progress))
+        once = partial(measured_once, part=options.part, phrasings=options.phrasing, measure=evaluation_of)
+        evaluation.results.update(repeated(runs, evaluation, options.phrasing, once))
     paths = write(run, options.part, evaluation)
     if options.json:
         show_json(evaluation.results)
@@ -85,7 +101,7 @@ class Compare:
 @command()
 def compare(options: Compare) -> None:
     """Runs side by side on the cases that they share, with intervals of their differences."""
-    from ..quality.compare import compare, table
+    from ..evaluation.compare import compare, table
 
     comparison = compare([Path(run) for run in options.runs], options.part)
     if options.json:
@@ -104,6 +120,6 @@ class Report:
 @command()
 def report(options: Report) -> None:
     """Write RUN/report.html again from the files of an evaluated run."""
-    from ..quality.report import write_report
+    from ..evaluation.report import write_report
 
     say(f"written: {write_report(Path(options.run))}")

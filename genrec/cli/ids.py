@@ -23,8 +23,9 @@ def read_ids(path: Path, needed: Sequence[str], wanted: Sequence[str] | None = N
 
     Ids are read as in the data room. Raises DataError for a needed column that is not there, and a row without an id.
     """
-    from ..data.schema import ALIASES, IDS, as_id, missing_column, squeezed
-    from ..data.sources import read_table
+    from ..data.columns import ALIASES, missing_column, squeezed
+    from ..data.files import read_table
+    from ..data.values import IDS, as_id
 
     table, _ = read_table(path)
     by_name = {squeezed(c): c for c in reversed(table.columns)}

@@ -55,6 +55,6 @@ def latest_run(root: Path = Path("runs")) -> Path:
 
 def check_run(run: str) -> None:
     """Say at once what is no finished run."""
-    from ..recommender import check_run as check
+    from ..run.folder import Run
 
-    check(Path(run))
+    Run(Path(run)).check()

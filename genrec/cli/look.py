@@ -22,7 +22,7 @@ class Tasks:
 @command()
 def tasks(options: Tasks) -> None:
     """The shipped task files, or a check of your own."""
-    from ..tasks.task import load_task, shipped_tasks
+    from ..tasks.taskfile import load_task, shipped_tasks
 
     shipped = shipped_tasks()
     if options.what == "list":

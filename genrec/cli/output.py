@@ -4,12 +4,13 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
 from ..files import whole
+from ..progress import Progress
 
 if TYPE_CHECKING:
     import polars as pl
@@ -67,27 +68,21 @@ def similar_json(neighbours: "Recommendations", item: str, dataset: str | None) 
 
 
 @contextlib.contextmanager
-def progress_bar() -> Iterator[Callable[[str, int, int, Mapping[str, float]], None]]:
+def progress_bar() -> Iterator[Progress]:
     """A bar with an ETA on stderr for each stage; a line every half minute where stderr is no terminal."""
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
 
     console = Console(stderr=True)
     left = (TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[loss]}"))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), *left)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with Bars(*columns, console=console, disable=not console.is_terminal) as bar:
         bars: dict[str, Any] = {}  # the bar, first step and start of each stage that is under way
         starts: dict[str, tuple[int, float]] = {}
         shown = time.monotonic()
 
-        def progress(stage: str, done: int, total: int, latest: Mapping[str, float]) -> None:
+        def report(stage: str, done: int, total: int, latest: Mapping[str, float]) -> None:
             nonlocal shown
             loss = f"loss {latest['loss']:.3f}" if "loss" in latest else ""
             now = time.monotonic()
@@ -102,7 +97,7 @@ def progress_bar() -> Iterator[Callable[[str, int, int, Mapping[str, float]], No
             if done >= total:
                 bar.remove_task(bars.pop(stage))
 
-        yield progress
+        yield Progress(report)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import DataError
 from ..options import option, options_of
-from ..training.config import AlignConfig, FinetuneConfig, read_config
+from ..run.config import AlignConfig, FinetuneConfig, read_config
 from .output import progress_bar, resumable, say
 from .parser import command
 
@@ -41,7 +41,7 @@ def values_of_run(given: Mapping[str, Any]) -> Mapping[str, Any]:
 def is_source(word: str) -> bool:
     """Whether a word names a data set."""
     from ..data.named import NAMES
-    from ..data.sources import is_url
+    from ..data.source import is_url
 
     return word in NAMES or is_url(word)
 
@@ -50,8 +50,8 @@ def is_source(word: str) -> bool:
 @resumable()
 def finetune(options: Finetune) -> None:
     """Train one adapter on your interactions or on named data sets."""
-    from ..training.finetune import dry_run
     from ..training.finetune import finetune as train
+    from ..training.look import dry_run
 
     if options.training.dry_run:
         for line in dry_run(options.training, say):
@@ -77,7 +77,7 @@ def align(config: AlignConfig) -> None:
 @command(below=values_of_run, takes=is_source)
 def rows(options: Rows) -> None:
     """Write the training rows, for a look or for another trainer."""
-    from ..training.finetune import export_rows
+    from ..training.look import export_rows
 
     if options.training.out is None:
         raise DataError("--out DIR is needed: where the rows go")

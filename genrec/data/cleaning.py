@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from ..errors import DataError, UnknownNameError
-from .schema import IDS, as_id
+from .values import IDS, as_id
 
 Missing = Literal["drop", "mean", "median", "nearest", "interpolate"]
 HOW = get_args(Missing)

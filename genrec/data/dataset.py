@@ -1,6 +1,6 @@
 """The value that leaves this room: one data set, checked, cleaned and split."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import polars as pl
@@ -35,7 +35,3 @@ class Dataset:
     fingerprint: str = ""
     split_method: str = ""
     cutoffs: tuple[tuple[str, int], ...] = ()
-
-    def with_notes(self, *notes: str) -> "Dataset":
-        """The same data set with more notes."""
-        return replace(self, notes=self.notes + notes)

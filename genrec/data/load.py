@@ -10,12 +10,13 @@ import polars as pl
 
 from ..errors import DataError
 from .cleaning import clean, fill_after_split
+from .columns import KEY, canonical, composed
 from .dataset import Dataset
 from .fetch import cache_folder
 from .named import DATASETS, Raw, load_raw
-from .schema import KEY, canonical, composed
-from .sources import read_source, shown, source_name
+from .source import shown, source_name
 from .splits import Method, split
+from .tables import read_source
 
 SHARED = 0.2  # purchases that share their user's timestamp, from which on they are baskets
 

@@ -9,7 +9,7 @@ import polars as pl
 
 from ..errors import UnknownNameError
 from . import fetch
-from .sources import read_table
+from .files import read_table
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Metrics and the protocols that feed them."""
+"""Held-out cases, metrics, intervals, report."""

@@ -1,1 +1,1 @@
-"""Everything that runs forward: backbone, item rows, heads, adapter."""
+"""What is trained and runs forward."""

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..tasks.rows import Row
+from ..rows.row import Row
 from .encoder_decoder import Split, encoder_fields, split_row
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from ..tasks.rows import Row
+from ..rows.row import Row
 
 ENCODER_DECODERS = ("t5", "mt5")  # model types whose first block holds the position bias of its whole stack
 

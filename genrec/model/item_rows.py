@@ -9,9 +9,6 @@ from scipy import sparse
 from scipy.sparse.linalg import svds
 from torch import Tensor, nn
 
-from .effects import Effects
-from .neighbours import Neighbours
-
 WINDOW = 5  # co-occurrence reaches this many events
 RANK = 192  # dimensions of the collaborative vectors
 
@@ -122,7 +119,6 @@ class ItemRows(nn.Module):
     for cold ones, which have no training interactions, else 1. P has low rank. The residual bias starts from the item's
     training interactions, log(1 + count). `centre`
     was subtracted from the text vectors, and is kept so that an item that comes later can be placed among them.
-    `neighbours` and `effects` add to the scores of a trained model; while it trains there are none.
     """
 
     text: Tensor
@@ -153,8 +149,6 @@ class ItemRows(nn.Module):
         self.up = nn.Parameter(torch.zeros(rank, width))
         self.text_bias = nn.Parameter(torch.zeros(width))
         self.log_scale = nn.Parameter(torch.zeros(()))
-        self.neighbours: Neighbours | None = None
-        self.effects: Effects | None = None
 
     def extend(self, text: Tensor) -> None:
         """Add items at the end that are known by their texts alone: text vectors (n, width), not centred."""
@@ -169,9 +163,6 @@ class ItemRows(nn.Module):
             setattr(self, name, torch.cat([getattr(self, name), values]))
         self.residual = nn.Parameter(torch.cat([self.residual, self.residual.new_zeros(n, width)]), False)
         self.bias = nn.Parameter(torch.cat([self.bias, self.bias.new_zeros(n)]), False)
-        for beside in (self.neighbours, self.effects):
-            if beside is not None:
-                beside.extend(n)
 
     def reword(self, index: Tensor, text: Tensor) -> None:
         """Give items at `index` (n,) other texts: vectors (n, width), not centred."""

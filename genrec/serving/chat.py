@@ -8,9 +8,9 @@ from typing import Any
 from ..ask.answer import Answer, Asker, can_ask, examples_of, recall, reply
 from ..ask.conversation import Conversation
 from ..ask.understand import Reader
-from ..data.titles import one_line
+from ..catalogue.titles import one_line
 from ..errors import UnavailableError
-from ..recommender import NOT_READ, Recommender
+from ..recommender.recommender import NOT_READ, Recommender
 from .background import About, answer_background, background_task
 from .callers import Caller
 from .messages import Message
@@ -50,7 +50,7 @@ class Said:
 
 def chat(recommender: Recommender, reader: Reader, asked: Asked, most: int | None, hand: Callable[[str], None]) -> Said:
     """The answer to the last message. hand: called with pieces of the text as they come. In the model thread."""
-    from ..inference.turns import pause
+    from ..turns import pause
 
     if asked.caller.bound:
         reader = reader.seen_by(asked.caller.may_see)

@@ -19,8 +19,8 @@ from pydantic import (
 )
 
 from .. import sql
-from ..data import store as stores
-from ..data.titles import UNSEEN
+from .. import store as stores
+from ..catalogue.titles import UNSEEN
 from ..errors import DataError
 from ..recommender import Recommender
 from .callers import ANYBODY, Caller
@@ -756,7 +756,7 @@ async def delete_user(request: Request, user_id: PathId) -> Deleted:
     service.forget(user_id)
     await service.written()
     deleted = await service.store_call(lambda store: stores.delete_user(store, user_id))
-    await service.ask(lambda r: r.engine.prefixes.clear())
+    await service.ask(lambda r: r.scorer.prefixes.clear())
     return Deleted(user_id=user_id, deleted=deleted)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .. import __version__
-from ..data import store as stores
+from .. import store as stores
 from ..errors import GenrecError, RunError, UnavailableError
 from .config import ServeConfig
 from .errors import ApiError, ClientGoneError, deadline_passed, model_loading, queue_full, shutting_down, store_away
@@ -21,8 +21,8 @@ from .metrics import Metrics
 
 if TYPE_CHECKING:
     from ..ask.understand import Reader
-    from ..inference.scheduler import Scheduler
     from ..recommender import Recommender
+    from ..scoring.scheduler import Scheduler
 
 T = TypeVar("T")
 POLL = 1.0  # seconds between looks at what other servers have added
@@ -101,8 +101,8 @@ class Service:
     def load(self) -> None:
         """Load the run and start the model thread; raises what loading raises."""
         from ..ask.answer import reader_of
-        from ..inference.scheduler import Scheduler, SharedEngine
         from ..recommender import Recommender
+        from ..scoring.scheduler import Scheduler, SharedScorer
 
         config = self.config
         store = stores.shared_store(Path(config.run) / "store.db", config.store) if config.store else None
@@ -113,15 +113,17 @@ class Service:
             model=config.model,
             store=store,
         )
-        engine = SharedEngine(recommender.engine.model, prefix_bytes=config.prefix_mib * 2**20)
-        recommender.engine = engine
+        scorer = SharedScorer(
+            recommender.scorer.model, recommender.scorer.counts, prefix_bytes=config.prefix_mib * 2**20
+        )
+        recommender.scorer = scorer
         self._recommender, self._reader = recommender, reader_of(recommender, config.language)
         if news := self._news(recommender):
             self._take_over(recommender, news)
         for name in recommender.datasets:
             self.metrics.items.labels(name).set(recommender.catalogue(name).height)
         self.metrics.model.labels(self.name, recommender.backbone_name, __version__).set(1)
-        scheduler = Scheduler(engine, config.queue, config.batching)
+        scheduler = Scheduler(scorer, config.queue, config.batching)
         scheduler.start()
         self._scheduler = scheduler
 
@@ -188,7 +190,7 @@ class Service:
     def measure(self) -> None:
         """Bring the gauges up to date."""
         if self._scheduler is not None and self._recommender is not None:
-            prefixes = self._recommender.engine.prefixes
+            prefixes = self._recommender.scorer.prefixes
             self.metrics.queue.set(self._scheduler.depth)
             self.metrics.prefix_hits.set(prefixes.hits)
             self.metrics.prefix_misses.set(prefixes.misses)
@@ -217,7 +219,7 @@ class Service:
 
     def submit(self, work: Callable[["Recommender"], T]) -> "Future[T]":
         """Queue a job for the model thread; raises ApiError 429 where too many wait, 503 where none is taken."""
-        from ..inference.scheduler import QueueFullError
+        from ..scoring.scheduler import QueueFullError
 
         recommender = self.recommender
         if self.draining:
@@ -377,7 +379,7 @@ class Service:
         """What `take_over` does in the model thread."""
         if news.deletions != self._deletions:
             self._deletions = news.deletions
-            recommender.engine.prefixes.clear()
+            recommender.scorer.prefixes.clear()
         for name, rows in news.added.items():
             add_fitting(recommender, name, [{"item_id": i, **a} for _, i, a in rows])
             self._revision[name] = rows[-1][0]

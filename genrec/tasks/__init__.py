@@ -1,1 +1,1 @@
-"""Dataset to rows."""
+"""One task: its file, its templates, its labels."""

@@ -1,50 +1,13 @@
-"""A task is one YAML file: what is asked, of which unit, what counts as the answer. Load, check, evaluate."""
+"""A task: what is asked, of which unit, what counts as the answer."""
 
 import hashlib
-import logging
-import re
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal, TypeVar
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
 
-import polars as pl
-import yaml
-from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
-
-import genrec
-from genrec.data.dataset import Dataset
-from genrec.errors import DataError, TaskError, unknown_name
-from genrec.tasks.units import RETURNS, SCHEMA, Unit, has_reviews, is_lookahead, unit_rows
-
-log = logging.getLogger(__name__)
-Name = TypeVar("Name", bound=str)
+from .units import Unit
 
 MOST_NUMBERS = 20
-KINDS = ("item", "choices", "number", "text")
-DRAWS: tuple[Literal["popularity"], Literal["uniform"]] = ("popularity", "uniform")
-UNITS: tuple[Unit, ...] = ("event", "user_time", "basket", "text")
-METRICS = {
-    "item": tuple(f"{name}@{k}" for name in ("hr", "ndcg", "mrr") for k in (1, 5, 10, 20)),
-    "choices": ("accuracy", "auc", "f1", "macro_f1", "log_loss"),
-    "number": ("rmse", "mae", "accuracy", "log_loss"),
-    "text": ("exact_match",),
-}
-ASK_PLACEHOLDERS = ("user_id", "item_id", "title", "titles", "k", "condition", "text")
-
-_KEYS = (
-    "task", "version", "description", "unit", "needs", "label", "where", "dense", "horizon_days",
-    "negatives", "answer", "metrics", "weight", "ask", "templates",
-)  # fmt: skip
-_OPTIONAL = ("label", "where", "dense", "horizon_days", "negatives", "weight")
-_PLACEHOLDERS: dict[Unit, tuple[str, ...]] = {
-    "event": ("item",),
-    "user_time": (),
-    "basket": ("items",),
-    "text": ("text",),
-}
-_NAME = re.compile(r"[a-z][a-z0-9_]*")
-_BRACES = re.compile(r"\{([a-z][a-z0-9_]*)\}|[{}]")
 
 
 @dataclass(frozen=True)
@@ -55,7 +18,7 @@ class Answer:
     are the distinct values of this column in the training part (`resolve_answer` fills them in).
     """
 
-    kind: Literal["item", "choices", "number", "text"]
+    kind: Literal["item", "choices", "number"]
     choices: tuple[str, ...] = ()
     values: tuple[float, ...] = ()
     column: str | None = None
@@ -75,17 +38,16 @@ class Task:
 
     where: a SQL filter on the unit's rows. dense: the outcome is read at the item position of an event. horizon_days:
     rows that look further ahead than the part's cut-off are dropped. seen, unseen and the other template groups: what
-    the task itself fixes (`{days}`, `{choices}`) is filled in. path: file name only. text: the raw YAML.
+    the task itself fixes (`{days}`, `{choices}`) is filled in. path: file name only. text: the raw YAML. unread: keys
+    of earlier files, which nothing reads.
     """
 
     name: str
-    version: int
     description: str
     unit: Unit
     needs: tuple[str, ...]
     label: str | None
     answer: Answer
-    metrics: tuple[str, ...]
     weight: float
     negatives: Negatives | None
     where: str | None
@@ -100,571 +62,36 @@ class Task:
     horizon_days: int | None
     path: str
     text: str
-    fingerprint: str
+    unread: tuple[str, ...]
+
+    @property
+    def gives_items(self) -> bool:
+        """Whether its answer is an item: a list."""
+        return self.answer.kind == "item"
+
+    @property
+    def is_yes_no(self) -> bool:
+        """Whether it has two answers, of which the second is yes."""
+        return len(self.answer.choices) == 2 and not self.answer.values
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether it asks what happens within its horizon."""
+        return self.horizon_days is not None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of all that training rows are made of; phrasings that only people use, and the weight, are no part."""
+        rows = (self.name, self.unit, self.needs, self.label, self.where, self.dense, self.horizon_days)
+        templates = (self.seen, self.conditioned_seen, self.like_seen)
+        return hashlib.sha256(repr((rows, self.negatives, self.answer, templates)).encode()).hexdigest()[:16]
 
 
-@dataclass(frozen=True)
-class Placeholder:
-    """A `{name}` inside a template."""
-
-    name: str
-
-
-# Templates
-
-
-def pieces(template: str) -> tuple[str | Placeholder, ...]:
-    """A template as literal texts and placeholders, in order; raises TaskError on a stray brace."""
-    found: list[str | Placeholder] = []
-    end = 0
-    for match in _BRACES.finditer(template):
-        if match[1] is None:
-            raise TaskError(f"a stray '{match[0]}' in {template!r}; placeholders are written {{name}}, in lower case")
-        if match.start() > end:
-            found.append(template[end : match.start()])
-        found.append(Placeholder(match[1]))
-        end = match.end()
-    if end < len(template):
-        found.append(template[end:])
-    return tuple(found)
-
-
-def placeholders(template: str) -> tuple[str, ...]:
-    """The names of a template's placeholders, in order."""
-    return tuple(p.name for p in pieces(template) if isinstance(p, Placeholder))
-
-
-def render(template: str, values: Mapping[str, str]) -> str:
-    """The template with its placeholders filled in; a value that is missing or empty is a TaskError."""
-    parts = []
-    for piece in pieces(template):
-        if isinstance(piece, str):
-            parts.append(piece)
-        elif values.get(piece.name, "").strip():
-            parts.append(values[piece.name])
-        else:
-            state = "empty" if piece.name in values else "missing"
-            given = ", ".join(sorted(values)) or "none"
-            raise TaskError(f"the value of {{{piece.name}}} is {state} in {template!r}; values given: {given}")
-    return "".join(parts)
-
-
-# Loading
-
-
-def shipped_tasks() -> dict[str, Task]:
-    """The tasks that come with genrec, by name."""
-    package = Path(genrec.__file__).parent
-    folder = next((f for f in (package / "prompts", package.parent / "prompts") if f.is_dir()), None)
-    if folder is None:
-        raise TaskError(f"the shipped tasks are missing: no prompts folder in {package} or beside it; reinstall genrec")
-    tasks = [load_task(path) for path in sorted(folder.glob("*.yaml"))]
-    return {task.name: task for task in tasks}
-
-
-def load_tasks(extra: Sequence[Path] = ()) -> dict[str, Task]:
-    """The shipped tasks and the caller's own, by name; an own task replaces a shipped one of the same name."""
-    tasks = shipped_tasks()
-    own: dict[str, Path] = {}
-    for path in extra:
-        task = load_task(path)
-        if task.name in own:
-            raise TaskError(f"{path}: the task '{task.name}' is also in {own[task.name]}; rename one of them")
-        if task.name in tasks:
-            log.warning("%s replaces the shipped task '%s'", path, task.name)
-        own[task.name] = path
-        tasks[task.name] = task
-    return tasks
-
-
-def load_task(path: Path) -> Task:
-    """Read and check one task file; every mistake is a TaskError that names file and line."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except OSError as error:
-        raise TaskError(f"{path}: cannot read the task file: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise TaskError(f"{path}: not UTF-8 text (byte {error.start})") from error
-    except yaml.MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise TaskError(f"{path}{line}: not valid YAML: {error.problem or error.context}") from error
-    except yaml.reader.ReaderError as error:
-        at = text.count("\n", 0, error.position) + 1
-        raise TaskError(f"{path}:{at}: not valid YAML: the character U+{error.character:04X} is not allowed") from error
-    except RecursionError as error:
-        raise TaskError(f"{path}: nested too deeply") from error
-    if root is None:
-        raise TaskError(f"{path}:1: the file is empty; a task has the keys {', '.join(_KEYS)}")
-    return _Reader(path).task(root, text)
-
-
-class _Reader:
-    """The checks of one file; holds its name for the messages."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def fail(self, node: Node, message: str) -> TaskError:
-        return TaskError(f"{self.path}:{node.start_mark.line + 1}: {message}")
-
-    def task(self, root: Node, text: str) -> Task:
-        keys = self.mapping(root, "the task", _KEYS, _OPTIONAL)
-        name = self.text(keys["task"], "task")
-        if not _NAME.fullmatch(name):
-            raise self.fail(keys["task"], f"task: {name!r} is not a name; use lower-case letters, digits and '_'")
-        unit = self.one_of(keys["unit"], "unit", UNITS)
-        answer = self.answer(keys["answer"])
-        needs = self.texts(keys["needs"], "needs", quoted=False)
-        horizon = self.whole(keys["horizon_days"], "horizon_days") if "horizon_days" in keys else None
-        label = self.sql(keys["label"], "label", unit, needs, horizon) if "label" in keys else answer.column
-        if answer.kind == "item" and "label" in keys:
-            raise self.fail(keys["label"], "label: not used where the answer is an item")
-        if answer.kind != "item" and label is None:
-            raise self.fail(keys["answer"], "label: missing; it is needed for this answer")
-        self.unit_and_answer(keys["answer"], name, unit, answer)
-        ahead = [c for c in (_columns(label) if label else ()) if is_lookahead(c)]
-        if label and ahead and len(_columns(label)) > 1:
-            raise self.fail(keys["label"], f"label: {ahead[0]} looks ahead and must be the only column of the label")
-        if label and ahead and unit == "event" and ahead[0] == RETURNS:
-            raise self.fail(keys["label"], f"label: {RETURNS} is for unit: user_time; an event has next_<event>_days")
-        if unit == "user_time" and not ahead:
-            raise self.fail(keys["unit"], "unit: user_time asks what comes later: the label must look ahead")
-        if horizon and not ahead:
-            raise self.fail(keys["horizon_days"], "horizon_days: the label does not look ahead, so it has no horizon")
-        if "negatives" in keys and not ahead:
-            raise self.fail(keys["negatives"], "negatives: only for a label that looks ahead (next_<event>_days)")
-        negatives = self.negatives(keys["negatives"], unit, answer) if "negatives" in keys else None
-        dense = self.truth(keys["dense"], "dense") if "dense" in keys else False
-        if dense and (unit != "event" or answer.kind not in ("choices", "number")):
-            raise self.fail(keys["dense"], "dense: only for unit: event with choices or a number as the answer")
-        fixed = {"days": str(horizon)} if horizon else {}
-        if answer.choices:
-            fixed["choices"] = " or ".join(filter(None, (", ".join(answer.choices[:-1]), answer.choices[-1])))
-        return Task(
-            name=name,
-            version=self.whole(keys["version"], "version"),
-            description=self.text(keys["description"], "description"),
-            unit=unit,
-            needs=needs,
-            label=label,
-            answer=answer,
-            metrics=tuple(
-                self.one_of(n, "metrics", METRICS[answer.kind]) for n in self.items(keys["metrics"], "metrics")
-            ),
-            weight=self.number(keys["weight"], "weight") if "weight" in keys else 1.0,
-            negatives=negatives,
-            where=self.sql(keys["where"], "where", unit, needs, horizon) if "where" in keys else None,
-            dense=dense,
-            ask=self.templates(keys["ask"], "ask", (*ASK_PLACEHOLDERS, *fixed), set(), fixed),
-            **self.groups(keys["templates"], unit, answer, needs, label, fixed),
-            horizon_days=horizon,
-            path=self.path.name,
-            text=text,
-            fingerprint=hashlib.sha256(text.encode()).hexdigest()[:16],
-        )
-
-    def unit_and_answer(self, node: Node, name: str, unit: Unit, answer: Answer) -> None:
-        """Which answers a unit can have."""
-        if answer.kind == "text":
-            raise self.fail(node, "answer: free text is not supported yet; allowed: item, choices, number")
-        if (unit == "basket") != (answer.kind == "item") and not (unit == "event" and name == "next_item"):
-            allowed = "item" if unit == "basket" else "choices, number"
-            raise self.fail(node, f"answer: {answer.kind} does not go with unit: {unit} here; allowed: {allowed}")
-
-    # YAML nodes
-
-    def mapping(self, node: Node, what: str, allowed: Sequence[str], optional: Sequence[str] = ()) -> dict[str, Node]:
-        if not isinstance(node, MappingNode):
-            raise self.fail(node, f"{what}: expected keys ({', '.join(allowed)}), found {_kind(node)}")
-        found: dict[str, Node] = {}
-        for key_node, value in node.value:
-            key = key_node.value if isinstance(key_node, ScalarNode) else _kind(key_node)
-            if key not in allowed:
-                raise self.fail(key_node, unknown_name("key", key, allowed, f"in {what}"))
-            if key in found:
-                raise self.fail(key_node, f"{what}: the key '{key}' appears twice")
-            if isinstance(value, ScalarNode) and value.tag.endswith(":null"):
-                raise self.fail(key_node, f"{key}: no value")
-            found[key] = value
-        if missing := [k for k in allowed if k not in found and k not in optional]:
-            raise self.fail(node, f"{what}: {', '.join(missing)} missing")
-        return found
-
-    def items(self, node: Node, what: str) -> list[Node]:
-        if not isinstance(node, SequenceNode):
-            raise self.fail(node, f"{what}: expected a list, found {_kind(node)}")
-        if not node.value:
-            raise self.fail(node, f"{what}: the list is empty")
-        return list(node.value)
-
-    def text(self, node: Node, what: str, quoted: bool = False) -> str:
-        if isinstance(node, MappingNode):
-            raise self.fail(
-                node, f"{what}: expected text, found keys; put the text in quotes (it has a brace or a colon)"
-            )
-        if not isinstance(node, ScalarNode):
-            raise self.fail(node, f"{what}: expected text, found {_kind(node)}")
-        if node.style is None and (not node.tag.endswith(":str") or _looks_numeric(node.value)):
-            raise self.fail(
-                node, f'{what}: {node.value or "nothing"} is {_kind(node)} in YAML, not text; write "{node.value}"'
-            )
-        if not node.tag.endswith(":str"):
-            raise self.fail(node, f"{what}: the YAML tag '{node.tag}' is not allowed")
-        if quoted and node.style is None:
-            raise self.fail(node, f'{what}: put the text in quotes: "{node.value}"')
-        if not node.value.strip():
-            raise self.fail(node, f"{what}: the text is empty")
-        return str(node.value)
-
-    def texts(self, node: Node, what: str, quoted: bool) -> tuple[str, ...]:
-        nodes = self.items(node, what)
-        found: dict[str, int] = {}
-        for item in nodes:
-            text = self.text(item, what, quoted)
-            if text.casefold() in found:
-                raise self.fail(item, f"{what}: {text!r} appears twice (first on line {found[text.casefold()]})")
-            found[text.casefold()] = item.start_mark.line + 1
-        return tuple(str(n.value) for n in nodes)
-
-    def number(self, node: Node, what: str) -> float:
-        if isinstance(node, ScalarNode) and node.tag.endswith((":int", ":float")):
-            value = float(yaml.SafeLoader("").construct_object(node))
-            if 0 <= value < float("inf"):
-                return value
-            raise self.fail(node, f"{what}: {node.value} is not a number of at least 0")
-        hint = ""
-        if isinstance(node, ScalarNode) and node.style is None and _looks_numeric(node.value):
-            hint = f" (YAML reads {node.value} as text: write {_plain_number(node.value)})"
-        shown = repr(node.value) if isinstance(node, ScalarNode) else _kind(node)
-        raise self.fail(node, f"{what}: expected a number, found {shown}{hint}")
-
-    def whole(self, node: Node, what: str) -> int:
-        value = self.number(node, what)
-        if value != int(value) or value < 1:
-            raise self.fail(node, f"{what}: {node.value} is not a whole number of at least 1")
-        return int(value)
-
-    def truth(self, node: Node, what: str) -> bool:
-        if isinstance(node, ScalarNode) and node.tag.endswith(":bool") and node.value.lower() in ("true", "false"):
-            return bool(node.value.lower() == "true")
-        shown = repr(node.value) if isinstance(node, ScalarNode) else _kind(node)
-        raise self.fail(node, f"{what}: expected true or false, found {shown}")
-
-    def one_of(self, node: Node, what: str, allowed: Sequence[Name]) -> Name:
-        value = self.text(node, what)
-        for name in allowed:
-            if name == value:
-                return name
-        raise self.fail(node, unknown_name(what, value, allowed))
-
-    # Parts of a task
-
-    def answer(self, node: Node) -> Answer:
-        keys = self.mapping(node, "answer", KINDS, KINDS)
-        if len(keys) != 1:
-            raise self.fail(
-                node, f"answer: expected exactly one of {', '.join(KINDS)}, found {', '.join(keys) or 'none'}"
-            )
-        ((kind, value),) = keys.items()
-        if kind in ("item", "text"):
-            if not self.truth(value, f"answer: {kind}"):
-                raise self.fail(value, f"answer: {kind}: write true")
-            return Answer("item" if kind == "item" else "text")
-        if isinstance(value, MappingNode):
-            column = self.text(self.mapping(value, f"answer: {kind}", ("column",))["column"], "column")
-            return Answer("choices" if kind == "choices" else "number", column=column)
-        if len(self.items(value, f"answer: {kind}")) < 2:
-            raise self.fail(value, f"answer: {kind}: at least two are needed")
-        if kind == "choices":
-            choices = self.texts(value, "answer: choices", quoted=False)
-            if braced := next((c for c in choices if set("{}") & set(c)), None):
-                raise self.fail(value, f"answer: choices: {braced!r} has a brace; choices are plain words")
-            return Answer("choices", choices=choices)
-        values = tuple(self.number(n, "answer: number") for n in value.value)
-        if list(values) != sorted(set(values)):
-            raise self.fail(value, "answer: number: write every number once, the smallest first")
-        return Answer("number", choices=tuple(_word(v) for v in values), values=values)
-
-    def negatives(self, node: Node, unit: Unit, answer: Answer) -> Negatives:
-        keys = self.mapping(node, "negatives", ("per_positive", "draw"))
-        if unit != "event" or answer.kind != "choices" or len(answer.choices) != 2:
-            raise self.fail(node, "negatives: only for unit: event with two choices as the answer")
-        return Negatives(self.whole(keys["per_positive"], "per_positive"), self.one_of(keys["draw"], "draw", DRAWS))
-
-    def sql(self, node: Node, what: str, unit: Unit, needs: Sequence[str], horizon: int | None) -> str:
-        from genrec import sql
-
-        text = self.text(node, what)
-        try:
-            used = sql.columns(text)
-        except DataError as error:
-            raise self.fail(node, f"{what}: cannot read the SQL expression {sql.shorten(text)}: {error}") from error
-        known = {*SCHEMA, *needs, *(("item_ids",) if unit == "basket" else ()), *(("text",) if unit == "text" else ())}
-        for column in used:
-            if is_lookahead(column):
-                required = ["user_id", "timestamp"] + (
-                    ["item_id"] if unit == "event" and column != "returns_days" else []
-                )
-                if unit not in ("event", "user_time"):
-                    raise self.fail(node, f"{what}: {column} exists only for unit: event or user_time")
-                if horizon is None:
-                    raise self.fail(node, f"{what}: {column} looks ahead, so the task must state horizon_days")
-                if missing := [c for c in required if c not in needs]:
-                    raise self.fail(node, f"{what}: {column} is computed from {', '.join(missing)}: add it to needs")
-            elif column not in known:
-                names = [*sorted(known), "next_<event>_days", "returns_days"]
-                raise self.fail(
-                    node, unknown_name("column", column, names, f"in {what}; add it to needs if the data has it")
-                )
-        return text
-
-    def templates(
-        self,
-        node: Node,
-        what: str,
-        allowed: Sequence[str],
-        required: Collection[str],
-        fixed: Mapping[str, str],
-        taken: dict[str, int] | None = None,
-    ) -> tuple[str, ...]:
-        """Checked templates, `fixed` values filled in; `taken`: the line of each text, across lists."""
-        found = self.texts(node, what, quoted=True)
-        for item, text in zip(self.items(node, what), found, strict=True):
-            try:
-                names = placeholders(text)
-            except TaskError as error:
-                raise self.fail(item, f"{what}: {error}") from error
-            for name in names:
-                if name not in allowed:
-                    raise self.fail(item, unknown_name("placeholder", name, allowed, f"in {what}"))
-            if text != text.strip():
-                raise self.fail(item, f"{what}: {text!r} begins or ends in white space")
-            if required and not set(required) & set(names):
-                wanted = " or ".join(f"{{{r}}}" for r in required)
-                raise self.fail(item, f"{what}: {text!r} lacks {wanted}: it would ask the same of everything")
-            if taken is not None:
-                if text.casefold() in taken:
-                    first = taken[text.casefold()]
-                    raise self.fail(item, f"{what}: {text!r} appears twice (first on line {first})")
-                taken[text.casefold()] = item.start_mark.line + 1
-        return tuple(_fill(text, fixed) for text in found)
-
-    def groups(
-        self,
-        node: Node,
-        unit: Unit,
-        answer: Answer,
-        needs: Sequence[str],
-        label: str | None,
-        fixed: Mapping[str, str],
-    ) -> dict[str, tuple[str, ...]]:
-        next_item = unit == "event" and answer.kind == "item"  # one can also ask for it under a condition
-        more = ("conditioned", "like") if next_item else ()
-        keys = self.mapping(node, "templates", ("seen", "unseen", *more), more)
-        own = [] if next_item else [*_PLACEHOLDERS[unit]]  # the next item is the target
-        if unit == "text":  # what the answer is made of must not be read
-            hidden = {"user_id", "item_id", "timestamp", "basket", *(_columns(label) if label else ())}
-            own += [n for n in needs if n not in hidden and n not in own]
-        taken: dict[str, int] = {}
-        groups = {
-            k: self.templates(keys[k], f"templates: {k}", [*own, *fixed], own, fixed, taken) for k in ("seen", "unseen")
-        }
-        for group, name in (("conditioned", "condition"), ("like", "item")):
-            inner = self.mapping(keys[group], f"templates: {group}", ("seen", "unseen")) if group in keys else {}
-            for k in ("seen", "unseen"):
-                what = f"templates: {group}: {k}"
-                groups[f"{group}_{k}"] = (
-                    self.templates(inner[k], what, [name, *fixed], [name], fixed, taken) if k in inner else ()
-                )
-        return groups
-
-
-def _fill(template: str, fixed: Mapping[str, str]) -> str:
-    parts = (p if isinstance(p, str) else fixed.get(p.name, f"{{{p.name}}}") for p in pieces(template))
-    return "".join(parts)
-
-
-def _kind(node: Node) -> str:
-    if isinstance(node, MappingNode):
-        return "keys"
-    if isinstance(node, SequenceNode):
-        return "a list"
-    kind = node.tag.rsplit(":", 1)[-1]
-    if kind == "str" and _looks_numeric(node.value):
-        kind = "float"
-    names = {"bool": "true or false", "int": "a number", "float": "a number", "null": "no value", "timestamp": "a date"}
-    return names.get(kind, "text")
-
-
-def _looks_numeric(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _plain_number(text: str) -> str:
-    return f"{float(text):.12f}".rstrip("0").rstrip(".")
-
-
-def _word(value: float) -> str:
+def number_word(value: float) -> str:
     return f"{value:.12g}"
 
 
-# A task and a data set
-
-
-def labels(task: Task, unit_rows: pl.DataFrame) -> pl.Series:
-    """The answer to each row: a choice's words (String), a number (Float64), a text, the item_id; null where unknown.
-
-    A row whose value in a needed column is null has no label, nor has one whose answer is none of the choices that
-    `resolve_answer` took from training. A label outside the choices or numbers of the task is a TaskError.
-    """
-    if task.answer.kind == "item":
-        return unit_rows["item_id" if "item_id" in unit_rows.columns else "item_ids"].rename("label")
-    assert task.label is not None
-    found = _evaluate(task, task.label, "label", unit_rows)
-    needed = [c for c in _columns(task.label) if c in task.needs and c in unit_rows.columns]
-    if needed:
-        known = unit_rows.select(pl.all_horizontal(pl.col(*needed).is_not_null())).to_series()
-        found = unit_rows.select(pl.when(known).then(found)).to_series()
-    return _checked(task, found, unit_rows).rename("label")
-
-
-def selected(task: Task, unit_rows: pl.DataFrame) -> pl.Series:
-    """Which rows the task's `where` keeps (Boolean); all without one."""
-    if task.where is None:
-        return pl.Series("where", [True], dtype=pl.Boolean).new_from_index(0, unit_rows.height)
-    found = _evaluate(task, task.where, "where", unit_rows)
-    if found.dtype not in (pl.Boolean, pl.Null):
-        raise TaskError(f"{task.path}: where: {task.where!r} gives {found.dtype} values, not true or false")
-    return found.cast(pl.Boolean).fill_null(False).rename("where")
-
-
-def task_rows(task: Task, dataset: Dataset, part: Literal["train", "valid", "test"] | None = "train") -> pl.DataFrame:
-    """The rows that the task reads in one part of the split, with a column `label`; rows without a label are dropped.
-
-    Of a task that draws negatives: one row per user and time, with the label of some item that the user gets later.
-    """
-    # Where negatives are drawn, positives are too: any item that the user gets later.
-    unit: Unit = "user_time" if task.negatives else task.unit
-    rows = unit_rows(dataset, unit, part, [*task_columns(task), *task.needs], task.horizon_days)
-    rows = rows.filter(selected(task, rows))
-    return rows.with_columns(labels(task, rows)).filter(pl.col("label").is_not_null())
-
-
-def task_columns(task: Task) -> list[str]:
-    """The columns that the label and the `where` of a task read."""
-    return [c for expression in (task.label, task.where) if expression for c in _columns(expression)]
-
-
-def resolve_answer(task: Task, dataset: Dataset) -> Task:
-    """The task with the choices that a column of the training part gives; raises TaskError on more than 20 numbers."""
-    column = task.answer.column
-    if column is None:
-        return task
-    found = task_rows(task, dataset, "train")["label"].unique().sort()
-    if task.answer.kind == "choices":
-        return replace(task, answer=replace(task.answer, choices=tuple(found.to_list())))
-    if len(found) > MOST_NUMBERS:
-        raise TaskError(
-            f"{task.path}: {dataset.name} has {len(found)} different values of {column}, at most {MOST_NUMBERS} can be "
-            f"choices; round the column, or list the numbers in the task"
-        )
-    values = tuple(float(v) for v in found)
-    return replace(task, answer=replace(task.answer, choices=tuple(_word(v) for v in values), values=values))
-
-
-def unknown_answers(task: Task, dataset: Dataset) -> int:
-    """How many rows of a task whose choices come from the data have an answer that the training part lacks."""
-    if task.answer.column is None or task.answer.kind != "choices":
-        return 0
-    anything = replace(task, answer=replace(task.answer, choices=()))
-    return task_rows(anything, dataset, None).height - task_rows(task, dataset, None).height
-
-
-def missing_needs(task: Task, dataset: Dataset) -> str | None:
-    """One line that says why this data set cannot feed the task; None where it can."""
-    if missing := [need for need in task.needs if not _has(dataset, task.unit, need)]:
-        return f"no {' and no '.join(missing)} (it needs {', '.join(task.needs)})"
-    if task.answer.kind == "item":
-        items = dataset.interactions["item_id"].drop_nulls().n_unique()
-        return "fewer than 2 items" if items < 2 else None
-    try:
-        found = task_rows(resolve_answer(task, dataset), dataset, "train")["label"].unique().to_list()
-    except TaskError as error:
-        return str(error)
-    if not found:
-        return "no training row has a label" + (f" {task.horizon_days} days ahead" if task.horizon_days else "")
-    if len(found) < 2 and not (task.negatives and task.answer.choices[-1] in found):
-        return f"every training row has the same answer, {found[0]!r}"
-    return None
-
-
-def _has(dataset: Dataset, unit: Unit, column: str) -> bool:
-    if unit == "text" and column == "text":
-        return has_reviews(dataset) or (
-            "title" in dataset.items.columns and dataset.items["title"].null_count() < dataset.items.height
-        )
-    for table in (dataset.interactions, dataset.items, dataset.users):
-        if column in table.columns and table[column].null_count() < table.height:
-            return True
-    return column == "basket" and unit == "basket" and _has(dataset, unit, "timestamp")
-
-
-def _columns(expression: str) -> list[str]:
-    from genrec import sql
+def sql_columns(expression: str) -> list[str]:
+    from .. import sql
 
     return sql.columns(expression)
-
-
-def _evaluate(task: Task, expression: str, what: str, rows: pl.DataFrame) -> pl.Series:
-    from genrec import sql
-
-    shown = sql.shorten(expression)
-    try:
-        columns = sql.columns(expression)
-        for column in columns:
-            if column in SCHEMA and column not in rows.columns:
-                rows = rows.with_columns(pl.lit(None, dtype=SCHEMA[column]).alias(column))
-            if column not in rows.columns:
-                raise TaskError(f"{task.path}: " + unknown_name("column", column, rows.columns, f"in {what}: {shown}"))
-        if not columns:
-            raise TaskError(f"{task.path}: {what}: {shown} gives one value for all rows; it must give one per row")
-        return sql.evaluate(expression, rows)
-    except DataError as error:
-        raise TaskError(f"{task.path}: {what}: {shown}: {error}") from error
-
-
-def _checked(task: Task, found: pl.Series, rows: pl.DataFrame) -> pl.Series:
-    answer, shown = task.answer, f"{task.path}: label: {task.label!r}"
-    if answer.kind == "number":
-        if not (found.dtype.is_numeric() or found.dtype == pl.Null):
-            raise TaskError(f"{shown} gives {found.dtype} values where the answer is a number")
-        numbers = found.cast(pl.Float64)
-        outside = numbers.is_not_null() & ~numbers.is_in(answer.values) if answer.values else numbers.is_nan()
-        if answer.values and outside.any():
-            first = outside.arg_max() or 0
-            row = f" in row {rows['row'][first] + 1} of the interactions" if "row" in rows.columns else ""
-            source = " (the values of the training part)" if answer.column else ""
-            raise TaskError(
-                f"{shown} gives {_word(numbers[first])}{row}; allowed: {', '.join(answer.choices)}{source}. "
-                "Mend the row, drop it, or list all numbers in a task file of your own"
-            )
-        return numbers
-    if found.dtype == pl.Boolean and answer.kind == "choices" and answer.column is None:
-        if len(answer.choices) != 2:
-            raise TaskError(f"{shown} is true or false, which needs 2 choices, not {len(answer.choices)}")
-        return found.replace_strict({False: answer.choices[0], True: answer.choices[1]}, return_dtype=pl.String)
-    if found.dtype.is_nested():
-        raise TaskError(f"{shown} gives lists; one value per row is needed")
-    words = found.cast(pl.String).str.strip_chars().replace("", None)
-    if answer.kind == "choices" and answer.choices:
-        outside = words.filter(words.is_not_null() & ~words.is_in(answer.choices))
-        if len(outside) and answer.column is not None:  # taken from training: another answer cannot be given
-            return words.set(~words.is_in(answer.choices), None)
-        if len(outside):
-            raise TaskError(f"{shown} gives {outside[0]!r}; allowed: {', '.join(answer.choices[:MOST_NUMBERS])}")
-    return words

@@ -7,8 +7,8 @@ from typing import Literal
 
 import polars as pl
 
-from genrec.data.dataset import Dataset, Part
-from genrec.errors import TaskError
+from ..data.dataset import Dataset, Part
+from ..errors import TaskError
 
 Unit = Literal["event", "user_time", "basket", "text"]
 

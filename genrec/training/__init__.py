@@ -1,1 +1,1 @@
-"""Rows to a trained adapter."""
+"""Rows to a run."""

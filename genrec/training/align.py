@@ -12,22 +12,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.store import copy_store
 from ..errors import DataError, RunError, UnavailableError, UnknownNameError
 from ..evaluation.metrics import ranking_metrics
-from ..evaluation.protocols import Ranked, scored_again
+from ..evaluation.reading import Ranked, scored_again
 from ..files import write_text
-from ..inference.engine import Engine
-from ..model.adapter import MANIFEST, Manifest, continue_from, file_hash, read_manifest
 from ..model.batching import Batch
-from ..model.recmodel import RecModel
-from .config import ALIGNED, AlignConfig, FinetuneConfig, config_yaml, load_data, read_aligned, read_config
+from ..progress import SILENT, Progress
+from ..run.adapter import continue_from
+from ..run.alignment import read_alignment
+from ..run.config import AlignConfig, FinetuneConfig, config_yaml
+from ..run.data import load_data
+from ..run.folder import MANIFEST, Run
+from ..run.manifest import Manifest, file_hash
+from ..scoring.scorer import Scorer
+from ..store.connect import copy_store
 from .dpo import PreferenceTrainer, log_probabilities
-from .finetune import calibrate, disk_errors, fit_outcomes, fit_questions, headline, read, task_metrics, write_run
+from .finetune import disk_errors
+from .finish import write_run
 from .preferences import PreferenceBatches, PreferenceRow, chosen_later, preference_rows
-from .prepare import Prepared, Progress, Say, prepare
+from .prepare import Prepared, Say, prepare
 from .start import build_model
 from .trainer import AVERAGED, Teller, best_step, checkpoints, history_of, load_trainable, patience_spent
+from .validate import calibrate, fit_outcomes, fit_questions, headline, read, task_metrics
 
 if TYPE_CHECKING:
     from trl.trainer.dpo_config import DPOConfig
@@ -54,7 +60,7 @@ class Aligned:
         return self.after["criterion"] > self.before["criterion"]
 
 
-def align(config: AlignConfig, say: Say, progress: Progress | None = None) -> Aligned:
+def align(config: AlignConfig, say: Say, progress: Progress = SILENT) -> Aligned:
     """Tune a run to the preferences of its training part, and write another run; the same call continues an interrupted
     one.
 
@@ -66,36 +72,37 @@ def align(config: AlignConfig, say: Say, progress: Progress | None = None) -> Al
         raise UnavailableError('preference tuning needs TRL: pip install "genrec[align]"')
     if (processes := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
         raise UnavailableError(f"preference tuning runs in one process, not in {processes}")
-    run, out = Path(config.run), config.folder
-    manifest = finished_manifest(run)
+    run, aligned = Run(Path(config.run)), Run(config.folder)
+    out = aligned.folder
+    manifest = ranking_manifest(run)
     record = record_of(config, run, manifest)
-    kept = kept_record(out, run, record)
-    if (out / "adapter" / MANIFEST).is_file():
+    kept = kept_record(aligned, run, record)
+    if aligned.finished:
         if kept["step"] is None or any("criterion" not in (kept[part] or {}) for part in ("before", "after")):
-            raise RunError(f"{out / ALIGNED} cannot be read: it does not say what the alignment came to")
+            raise RunError(f"{aligned.alignment} cannot be read: it does not say what the alignment came to")
         say(f"{out} is finished already; give another --out to align again")
         return Aligned(out, kept["step"], kept["before"], kept["after"], True)
-    finetuned = FinetuneConfig(**read_config(run / "config.yaml") | {"out": str(run)})  # type: ignore[arg-type]
+    finetuned = run.config()
     if finetuned.resume_from is not None:
         raise RunError(
-            f"{run} was trained on from {finetuned.resume_from}; align a run that was trained from the start"
+            f"{run.folder} was trained on from {finetuned.resume_from}; align a run that was trained from the start"
         )
-    prepared, model = prepared_again(run, manifest, finetuned, progress)
+    prepared, scorer = prepared_again(run, manifest, finetuned, progress)
     found, owner = choices(config, prepared, say, progress)
-    batches = PreferenceBatches(found, owner, finetuned.batch_tokens, config.seed, model.split)
+    batches = PreferenceBatches(found, owner, finetuned.batch_tokens, config.seed, scorer.model.split)
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-        write_text(out / ALIGNED, json.dumps(record, indent=1))
-        step, before, after = train(config, finetuned, prepared, model, batches, out, say, progress)
-        write_text(out / ALIGNED, json.dumps(record | {"step": step, "before": before, "after": after}, indent=1))
-        aligned = Aligned(out, step, before, after, config.out is not None or after["criterion"] > before["criterion"])
-        if aligned.written:
-            write_text(out / "config.yaml", config_yaml(finetuned))
-            if not (out / "store.db").exists():
-                copy_store(run / "store.db", out / "store.db")
-            calibration = calibrate(finetuned, prepared, Engine(model), progress)
-            write_run(finetuned, prepared, model, calibration, out, say, progress, {"align": record["options"]})
-    return aligned
+        write_text(aligned.alignment, json.dumps(record, indent=1))
+        step, before, after = train(config, finetuned, prepared, scorer, batches, out, say, progress)
+        write_text(aligned.alignment, json.dumps(record | {"step": step, "before": before, "after": after}, indent=1))
+        written = config.out is not None or after["criterion"] > before["criterion"]
+        if written:
+            write_text(aligned.config_file, config_yaml(finetuned))
+            if not aligned.store.exists():
+                copy_store(run.store, aligned.store)
+            calibration = calibrate(finetuned, prepared, scorer, progress)
+            write_run(finetuned, prepared, scorer, calibration, out, say, progress, {"align": record["options"]})
+    return Aligned(out, step, before, after, written)
 
 
 def summary(aligned: Aligned) -> str:
@@ -114,42 +121,41 @@ def summary(aligned: Aligned) -> str:
 # --- the run, and where it goes -----------------------------------------------------------------------------------
 
 
-def finished_manifest(run: Path) -> Manifest:
+def ranking_manifest(run: Run) -> Manifest:
     """The manifest of a finished run that ranks items; raises RunError for any other folder."""
-    if not (run / "adapter" / MANIFEST).is_file():
-        what = "is not a finished run" if run.is_dir() else "is no folder"
-        raise RunError(f"{run} {what}; `genrec finetune ... --out {run}` makes a run")
-    manifest = read_manifest(run / "adapter")
+    manifest = run.manifest()
     if not any("next_item" in tasks for tasks in manifest.tasks.values()):
         tasks = ", ".join(dict.fromkeys(t for own in manifest.tasks.values() for t in own))
         raise RunError(
-            f"{run} ranks no items, so it has no preferences to learn: next_item is not among its tasks ({tasks})"
+            f"{run.folder} ranks no items, so it has no preferences to learn: next_item is not among its tasks "
+            f"({tasks})"
         )
     return manifest
 
 
-def record_of(config: AlignConfig, run: Path, manifest: Manifest) -> dict[str, Any]:
+def record_of(config: AlignConfig, run: Run, manifest: Manifest) -> dict[str, Any]:
     """What an alignment is made of, as align.json holds it: run, manifest, options."""
     for name in config.dataset:
         if name not in manifest.tasks:
-            raise UnknownNameError("data set", name, manifest.tasks, f"in {run}")
+            raise UnknownNameError("data set", name, manifest.tasks, f"in {run.folder}")
         if "next_item" not in manifest.tasks[name]:
             raise DataError(f"--dataset {name}: it has no task next_item, so there is nothing to rank")
     options = {k: v for k, v in asdict(config).items() if k not in ("run", "out")} | {"dataset": list(config.dataset)}
-    return {"run": str(run), "manifest": file_hash(run / "adapter" / MANIFEST), "options": options}
+    return {"run": str(run.folder), "manifest": file_hash(run.adapter / MANIFEST), "options": options}
 
 
-def kept_record(out: Path, run: Path, record: Mapping[str, Any]) -> dict[str, Any]:
-    """What `out` holds of this very alignment, empty at its start; raises RunError where it holds anything else."""
-    if out.resolve() == run.resolve():
+def kept_record(aligned: Run, run: Run, record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a folder holds of this very alignment, empty at its start; raises RunError where it holds anything else."""
+    out = aligned.folder
+    if out.resolve() == run.folder.resolve():
         raise RunError(f"--out {out} is RUN itself, which is kept as it is; give another --out")
     if out.exists() and not out.is_dir():
         raise RunError(f"--out {out} is a file; a run is a folder")
     if not out.exists() or not any(out.iterdir()):
         return {}
-    if not (out / ALIGNED).is_file():
+    if not aligned.alignment.is_file():
         raise RunError(f"--out {out} is not empty and holds no alignment; give another --out, or remove it first")
-    found = read_aligned(out)
+    found = read_alignment(aligned)
     if found["manifest"] != record["manifest"]:
         raise RunError(
             f"{out} holds an alignment of another run ({found['run']}); give another --out, or remove it first"
@@ -163,27 +169,25 @@ def kept_record(out: Path, run: Path, record: Mapping[str, Any]) -> dict[str, An
     return found
 
 
-def prepared_again(
-    run: Path, manifest: Manifest, config: FinetuneConfig, progress: Progress | None
-) -> tuple[Prepared, RecModel]:
-    """The run's data and its model, which trains on; raises RunError where either is not what it was."""
+def prepared_again(run: Run, manifest: Manifest, config: FinetuneConfig, progress: Progress) -> tuple[Prepared, Scorer]:
+    """The run's data and its model and counts, which train on; raises RunError where either is not what it was."""
     datasets = load_data(config)
     for dataset in datasets:
         if manifest.fingerprints.get(dataset.name) != dataset.fingerprint:
-            raise RunError(f"{run} was trained on other data than {dataset.name} holds now; train it anew first")
+            raise RunError(f"{run.folder} was trained on other data than {dataset.name} holds now; train it anew first")
     plain = replace(config, item_text_model=None, dropout=0.0, row_dropout=0.0, collaborative=False)
     prepared = prepare(plain, lambda _: None, manifest.backbone.blocks, datasets, progress)
     if prepared.backbone.source.sha256 != manifest.backbone.sha256:
-        raise RunError(f"{run} was trained on other weights of {manifest.backbone.model} than there are now")
+        raise RunError(f"{run.folder} was trained on other weights of {manifest.backbone.model} than there are now")
     if prepared.vocabulary != manifest.vocabulary:
-        raise RunError(f"{run} was trained on other tasks than its task files hold now; train it anew first")
+        raise RunError(f"{run.folder} was trained on other tasks than its task files hold now; train it anew first")
     model = build_model(plain, prepared, config.seed)  # then filled with what the run learned
-    continue_from(model, run / "adapter")
-    return replace(prepared, text_encoder=manifest.text_encoder), model
+    scorer = Scorer(model, continue_from(model, run.adapter))
+    return replace(prepared, text_encoder=manifest.text_encoder), scorer
 
 
 def choices(
-    config: AlignConfig, prepared: Prepared, say: Say, progress: Progress | None
+    config: AlignConfig, prepared: Prepared, say: Say, progress: Progress
 ) -> tuple[list[PreferenceRow], np.ndarray]:
     """The preferences of all data sets asked for, and the data set's number of each row; says where they come from."""
     rows: list[PreferenceRow] = []
@@ -193,12 +197,8 @@ def choices(
         ranks = corpus.events is not None and any(t.name == "next_item" for t in corpus.tasks)
         if not ranks or (config.dataset and name not in config.dataset):
             continue
-
-        def shown(done: int, total: int, name: str = name) -> None:
-            if progress is not None:
-                progress(f"preferences of {name}", done, total, {})
-
-        found, words = preference_rows(corpus, config.rejected, prepared.max_events, config.seed, shown)
+        advance = progress.stage(f"preferences of {name}")
+        found, words = preference_rows(corpus, config.rejected, prepared.max_events, config.seed, advance)
         pairs = sum(len(p.rejected) for p in found)
         rejected = sum(int((p.rejected >= 0).sum()) for p in found)
         say(f"{name}: {pairs:,} chosen items with {rejected:,} rejected ones: {words}")
@@ -215,7 +215,7 @@ def choices(
 # --- training -----------------------------------------------------------------------------------------------------
 
 
-def measured(config: FinetuneConfig, prepared: Prepared, engine: Engine, progress: Progress | None) -> dict[str, float]:
+def measured(config: FinetuneConfig, prepared: Prepared, scorer: Scorer, progress: Progress) -> dict[str, float]:
     """Metrics of the validation part as the model would be served, and `criterion`, the number that is maximised.
 
     The weights of the neighbours and the calibration are fitted first, as they would be: those of another step would
@@ -223,15 +223,15 @@ def measured(config: FinetuneConfig, prepared: Prepared, engine: Engine, progres
     of the cases whose held-out item was chosen. Where a data set also asks for items that were passed over, NDCG of all
     cases falls as preferences are learned. What is not defined is left out.
     """
-    engine.refresh()
+    scorer.refresh()
     found: dict[str, float] = {}
     of_chosen = []
     for corpus in prepared.corpora:
         name = corpus.dataset.name
-        reading = read(config, prepared, engine, corpus, "valid", config.valid_tokens, progress)
-        if reading.ranked is not None and engine.model.rows_of(name).neighbours is not None:
-            fit_questions(engine, name, reading, config.seed)
-            reading = scored_again(engine, corpus, reading)
+        reading = read(config, prepared, scorer, corpus, "valid", config.valid_tokens, progress)
+        if reading.ranked is not None and scorer.counts[name].neighbours is not None:
+            fit_questions(scorer, name, reading, config.seed)
+            reading = scored_again(scorer, corpus, reading)
         for task, values in task_metrics(corpus, reading, fit_outcomes(corpus, reading)).items():
             found |= {f"{name}/{task}/{k}": float(v) for k, v in values.items()}
         if reading.ranked is not None and (ranks := ranks_of_chosen(reading.ranked, chosen_later(corpus, "valid"))):
@@ -259,29 +259,28 @@ def train(
     config: AlignConfig,
     finetuned: FinetuneConfig,
     prepared: Prepared,
-    model: RecModel,
+    scorer: Scorer,
     batches: PreferenceBatches,
     out: Path,
     say: Say,
-    progress: Progress | None,
+    progress: Progress,
 ) -> tuple[int, dict[str, float], dict[str, float]]:
     """All steps, from the latest checkpoint if there is one; the model becomes that of the best of them.
 
     Returns that step, and the validation metrics before the first step and after it.
     """
-    root = out / "checkpoints"
+    root = Run(out).checkpoints
     root.mkdir(exist_ok=True)
     os.chmod(root, 0o700)
-    engine = Engine(model)
     done = checkpoints(root)
     args = arguments(config, finetuned, root, len(batches.plan), fresh=not done)
     batches.repeat(config.epochs)
     trainer = PreferenceTrainer(
-        model,
+        scorer.model,
         args,
         batches,
-        lambda: measured(finetuned, prepared, engine, progress),
-        engine=engine,
+        lambda: measured(finetuned, prepared, scorer, progress),
+        engine=scorer,
         lr=config.lr,
         row_lr=ROW_RATE * config.lr,
         weight_decay=0.0,
@@ -295,11 +294,11 @@ def train(
         say(f"resuming from step {done[-1][0]} of {len(batches)}")
     over = bool(done) and (done[-1][0] >= len(batches) or patience_spent(history, finetuned.patience))
     if not over:  # else it was stopped while the run was being finished, or asks for what was not better
-        batches.reference = references(engine, batches, progress)
+        batches.reference = references(scorer, batches, progress)
         trainer.train(resume_from_checkpoint=str(done[-1][1]) if done else None)
         history = trainer.state.log_history
     best = best_step(history)
-    load_trainable(model, root / f"checkpoint-{best}" / AVERAGED)
+    load_trainable(scorer.model, root / f"checkpoint-{best}" / AVERAGED)
     say(f"keeping step {best}, the best of the validations")
     return best, validated(history, 0), validated(history, best)
 
@@ -346,14 +345,13 @@ def arguments(config: AlignConfig, finetuned: FinetuneConfig, root: Path, per_ep
 
 
 @torch.no_grad()
-def references(engine: Engine, batches: PreferenceBatches, progress: Progress | None) -> list[Tensor]:
+def references(scorer: Scorer, batches: PreferenceBatches, progress: Progress) -> list[Tensor]:
     """Log-probabilities of every batch of the plan by the model as it is, on the CPU."""
-    engine.model.eval()
+    scorer.model.eval()
     found = []
     for number in range(len(batches.plan)):
-        fields = {k: v.to(engine.model.device) for k, v in batches.batch(number).items()}
+        fields = {k: v.to(scorer.model.device) for k, v in batches.batch(number).items()}
         rejected = fields.pop("rejected")
-        found.append(log_probabilities(engine, Batch.from_fields(fields), rejected).cpu())
-        if progress is not None:
-            progress("reference", number + 1, len(batches.plan), {})
+        found.append(log_probabilities(scorer, Batch.from_fields(fields), rejected).cpu())
+        progress.update("reference", number + 1, len(batches.plan))
     return found

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from ..inference.engine import SCORES_AT_A_TIME, Engine
 from ..model.batching import Batch
 from ..model.recmodel import RecModel, read_states
+from ..scoring.engine import Engine
+from ..scoring.scorer import SCORES_AT_A_TIME
 from ..tasks.vocabulary import ITEMS
 from .trainer import RowTrainer
 
@@ -73,7 +74,7 @@ def log_probabilities(engine: Engine, batch: Batch, rejected: Tensor) -> Tensor:
     scores = catalogue.log_scale.exp() * (rows[place[asked]] @ states[:, :, None])[..., 0] + bias[place[asked]]
     engine.refresh()
     parts = states.detach().split(max(1, SCORES_AT_A_TIME // len(place)))
-    total = torch.cat([torch.logsumexp(engine.item_scores(part, name), 1) for part in parts])
+    total = torch.cat([torch.logsumexp(engine.model_scores(part, name), 1) for part in parts])
     return (
         scores - total[:, None]
     )  # no gradient through the sum: it is the same for all items of a pair and cancels out

@@ -9,8 +9,8 @@ from torch.utils.data import Dataset as TorchDataset
 
 from ..model.batching import collate
 from ..model.encoder_decoder import Split
-from ..tasks.rows import Row
-from ..tasks.rowstore import ROW_FIELDS
+from ..rows.row import Row
+from ..rows.stored import ROW_FIELDS
 
 
 @dataclass(frozen=True)

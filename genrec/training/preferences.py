@@ -9,8 +9,11 @@ import torch
 from ..data.dataset import Part
 from ..model.batching import collate
 from ..model.encoder_decoder import Split
-from ..tasks.questions import ItemSampler, RowOptions, window_starts
-from ..tasks.rows import PARTS, Corpus, Events, Row, assemble, read_at, select
+from ..rows.arrays import PARTS, Events, select
+from ..rows.corpus import Corpus
+from ..rows.lookahead import ItemSampler
+from ..rows.row import Row, assemble, read_at
+from ..rows.window import RowOptions, window_starts
 from .plan import PlannedBatches, RowIndex, plan_epoch
 
 NEAR = 10  # events between a chosen item and its rejected ones, at most

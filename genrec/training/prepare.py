@@ -8,28 +8,24 @@ from typing import Any
 import torch
 
 from ..data.dataset import Dataset
+from ..data.fetch import cache_folder
 from ..errors import DataError, UnknownNameError
-from ..model.backbone import (
-    Backbone,
-    BackboneSource,
-    cache_folder,
-    events_that_fit,
-    load_backbone,
-    load_encoder,
-    word_count,
-)
+from ..model.backbone import Backbone, events_that_fit, load_backbone, load_encoder, word_count
 from ..model.item_rows import item_texts
+from ..model.source import BackboneSource
 from ..model.text_encoder import encode_texts
-from ..tasks.questions import RowOptions
-from ..tasks.rows import Corpus, build_corpus, first_token, offered_tasks, plain_encoder, vocabulary_of
-from ..tasks.rowstore import load_rows
-from ..tasks.task import Task, load_tasks
+from ..progress import SILENT, Progress
+from ..rows.corpus import Corpus, build_corpus, first_token, offered_tasks, plain_encoder, vocabulary_of
+from ..rows.stored import load_rows
+from ..rows.window import RowOptions
+from ..run.config import BLOCKS, FinetuneConfig, task_weights
+from ..run.data import load_data
+from ..tasks.task import Task
+from ..tasks.taskfile import load_tasks
 from ..tasks.vocabulary import Vocabulary
-from .config import BLOCKS, FinetuneConfig, load_data, task_weights
 from .plan import RowIndex, index_rows
 
 Say = Callable[[str], None]
-Progress = Callable[[str, int, int, Mapping[str, float]], None]  # stage, done, in all, latest losses and metrics
 
 
 @dataclass(frozen=True)
@@ -54,7 +50,8 @@ class Prepared:
     def fingerprint(self) -> str:
         """What the training depends on besides its options."""
         found = [d.fingerprint for d in self.datasets]
-        found += [self.backbone.source.sha256, str(self.backbone.model.dtype), *(t.fingerprint for t in self.all_tasks)]
+        found += [self.backbone.source.sha256, str(self.backbone.model.dtype)]
+        found += [f"{t.fingerprint}*{t.weight}" for t in self.all_tasks]
         found += [self.text_encoder.sha256] if self.text_encoder else []
         return " ".join(found)
 
@@ -80,7 +77,7 @@ def prepare(
     say: Say,
     layers: int | None = None,
     datasets: tuple[Dataset, ...] | None = None,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> Prepared:
     """Load data (unless given), tasks and backbone, and build (or find) the rows."""
     encoder = load_encoder(config.item_text_model) if config.item_text_model else None
@@ -118,17 +115,12 @@ def prepare(
     options = RowOptions(max_events, config.stride, config.question_share, config.seed)
     users = sum(len(c.events.users) if c.events is not None else c.dataset.interactions.height for c in corpora)
 
-    def written(rows: int) -> None:
-        if progress is not None:
-            progress("rows", min(rows, users), users, {})
-
-    rows = load_rows(corpora, options, backbone.source.sha256, cache_folder() / "rows", written)
+    written = progress.stage("rows")
+    rows = load_rows(
+        corpora, options, backbone.source.sha256, cache_folder() / "rows", lambda n: written(min(n, users), users)
+    )
     index = index_rows(rows, vocabulary.datasets, len(names))
-
-    def read_texts(done: int, total: int) -> None:
-        if progress is not None:
-            progress("item texts", done, total, {})
-
-    encoded = {d.name: encode_texts(encoder, item_texts(d.items), read_texts) for d in datasets} if encoder else {}
+    read = progress.stage("item texts")
+    encoded = {d.name: encode_texts(encoder, item_texts(d.items), read) for d in datasets} if encoder else {}
     source = encoder.source if encoder else None
     return Prepared(datasets, corpora, tuple(all_tasks), vocabulary, backbone, rows, index, max_events, source, encoded)

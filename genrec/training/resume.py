@@ -8,18 +8,21 @@ from typing import Any
 
 import polars as pl
 
-from ..data import store as stores
+from .. import store as stores
 from ..data.grown import later_events, with_items
 from ..errors import DataError, RunError
-from ..evaluation.calibration import Calibration
 from ..files import whole, write_text
-from ..inference.engine import Engine
-from ..model.adapter import MANIFEST, Manifest, check_files, continue_from, read_manifest, read_tasks
 from ..model.recmodel import RecModel
 from ..options import flag
-from ..tasks.rows import Corpus
-from .collaborative import find_effects, find_neighbours
-from .config import LATER, LATER_ITEMS, FinetuneConfig, before, load_data, read_config, run_folder
+from ..rows.corpus import Corpus
+from ..run.adapter import continue_from, read_tasks
+from ..run.config import FinetuneConfig, read_config, run_folder
+from ..run.data import load_data, parent_of
+from ..run.folder import Run
+from ..run.manifest import Manifest, check_files
+from ..scoring.calibration import Calibration
+from ..scoring.fit import find_effects, find_neighbours
+from ..scoring.scorer import Counts, Scorer
 
 ENOUGH = 1_000  # events of validation from which weights and temperatures are fitted anew
 SLOWER = 0.3  # learning rates over those of the run before, which was trained from the start
@@ -30,51 +33,50 @@ FREE = (
 )  # options that may differ from those of the run before
 
 
-def options_of(run: str, given: Mapping[str, Any]) -> dict[str, Any]:
+def options_of(folder: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a run that another one resumes from; raises DataError for one that is given and must stay."""
-    manifest = finished(Path(run))
-    values = read_config(Path(run) / "config.yaml")
+    run = Run(Path(folder))
+    manifest = finished(run)
+    values = read_config(run.config_file)
     for name, value in given.items():
         if name in FinetuneConfig.__dataclass_fields__ and name not in FREE and value not in (None, [], ()):
-            raise DataError(f"{flag(name)}: with --resume-from it is that of {run}; leave it out")
+            raise DataError(f"{flag(name)}: with --resume-from it is that of {folder}; leave it out")
     if given.get("config") is not None:
-        raise DataError(f"--config: with --resume-from the options are those of {run}; leave it out")
+        raise DataError(f"--config: with --resume-from the options are those of {folder}; leave it out")
     if values.get("resume_from") is None:
-        before = FinetuneConfig(**values)  # type: ignore[arg-type]
-        values |= {"lr": SLOWER * before.lr, "row_lr": SLOWER * before.row_lr}
-    return {**values, "minutes": None, "layers": manifest.backbone.blocks, "out": f"{run.rstrip('/')}-next"}
+        parent = run.config()
+        values |= {"lr": SLOWER * parent.lr, "row_lr": SLOWER * parent.row_lr}
+    return {**values, "minutes": None, "layers": manifest.backbone.blocks, "out": f"{folder.rstrip('/')}-next"}
 
 
-def finished(run: Path) -> Manifest:
+def finished(run: Run) -> Manifest:
     """The manifest of a run that can be trained on; raises RunError for any other folder."""
-    if not (run / "adapter" / MANIFEST).is_file():
-        what = "is not a finished run" if run.is_dir() else "is no folder"
-        raise RunError(f"--resume-from {run} {what}; `genrec finetune ... --out {run}` makes a run")
-    manifest = read_manifest(run / "adapter")
-    check_files(run / "adapter", manifest)
+    manifest = run.manifest("--resume-from")
+    check_files(run.adapter, manifest)
     return manifest
 
 
-def take_later(config: FinetuneConfig) -> str:
-    """Write down what the store took since the run was trained, once: `LATER` and `LATER_ITEMS` in the new run's folder
-    and a store in which it counts as known; returns a line about it. Raises DataError where nothing came."""
-    assert config.resume_from is not None
-    run, out = Path(config.resume_from), run_folder(config)
+def collect_new_events(config: FinetuneConfig) -> str:
+    """Write down the events and items that the store took since the parent run was trained, once, in the new run's
+    folder, and a store in which they count as known; returns a line about it. Raises DataError where nothing came."""
+    run, new = parent_of(config), Run(run_folder(config))
     manifest = finished(run)
     ahead = [f"{t} of {d}" for d, tasks in manifest.tasks.items() for t in tasks if t in looks_ahead(run, d)]
     if ahead:
-        raise RunError(f"{run} has tasks that look ahead in time ({', '.join(ahead)}): train it anew with the new data")
-    if (out / LATER).is_file():
-        learn(out)
-        return f"trains on from {run} with what was taken from its store at first"
-    out.mkdir(parents=True, exist_ok=True)
+        raise RunError(
+            f"{run.folder} has tasks that look ahead in time ({', '.join(ahead)}): train it anew with the new data"
+        )
+    if new.later_events.is_file():
+        mark_as_trained(new)
+        return f"trains on from {run.folder} with what was taken from its store at first"
+    new.folder.mkdir(parents=True, exist_ok=True)
     if config.store is not None:
-        stores.fetch_store(config.store, out / "store.db", run / "store.db")
+        stores.fetch_store(config.store, new.store, run.store)
     else:
-        stores.copy_store(run / "store.db", out / "store.db")
+        stores.copy_store(run.store, new.store)
     parts, items = [], {}
-    with contextlib.closing(stores.open_store(out / "store.db")) as store:
-        for dataset in load_data(before(config)):
+    with contextlib.closing(stores.open_store(new.store)) as store:
+        for dataset in load_data(run.config()):
             if "user_id" not in dataset.interactions.columns:
                 continue
             if "timestamp" in dataset.interactions.columns:
@@ -85,64 +87,61 @@ def take_later(config: FinetuneConfig) -> str:
             parts.append(later.with_columns(pl.lit(dataset.name).alias("dataset")))
     later = pl.concat(parts) if parts else pl.DataFrame()
     if not later.height:
-        raise DataError(f"nothing came since {run} was trained: the store holds no later event")
+        raise DataError(f"nothing came since {run.folder} was trained: the store holds no later event")
     if not (later["part"] == "valid").any():
         raise DataError(
             f"{later['user_id'].n_unique()} users have later events, and validation, a tenth of them, is drawn empty: "
             "wait for more"
         )
-    write_text(out / LATER_ITEMS, json.dumps(items, ensure_ascii=False))
-    with whole(out / LATER) as partial:
+    write_text(new.later_items, json.dumps(items, ensure_ascii=False))
+    with whole(new.later_events) as partial:
         later.write_parquet(partial)
-    (out / LATER).chmod(0o600)
-    learn(out)
+    new.later_events.chmod(0o600)
+    mark_as_trained(new)
     return (
-        f"trains on from {run}: {later.height:,} later events of {later['user_id'].n_unique():,} users, "
+        f"trains on from {run.folder}: {later.height:,} later events of {later['user_id'].n_unique():,} users, "
         f"{sum(map(len, items.values())):,} added items"
     )
 
 
-def looks_ahead(run: Path, dataset: str) -> set[str]:
+def looks_ahead(run: Run, dataset: str) -> set[str]:
     """The tasks of a run that look ahead in time."""
-    tasks = read_tasks(run / "adapter", read_manifest(run / "adapter"))
+    tasks = read_tasks(run.adapter, run.manifest())
     return {t.name for t in tasks.values() if t.horizon_days is not None or t.unit == "user_time"}
 
 
-def take_over(config: FinetuneConfig, model: RecModel) -> None:
-    """What the run before has learned, into a model of the grown data; raises RunError where it does not fit."""
-    assert config.resume_from is not None
-    run = Path(config.resume_from)
-    manifest, ours = read_manifest(run / "adapter"), model.vocabulary
+def load_parent_weights(config: FinetuneConfig, model: RecModel) -> dict[str, Counts]:
+    """Put the weights of the parent run into a model of the grown data, and return its counts, grown as well; raises
+    RunError where they do not fit."""
+    run = parent_of(config)
+    manifest, ours = run.manifest(), model.vocabulary
     theirs = [(g.dataset, g.name, g.words) for g in manifest.vocabulary.groups]
     if theirs != [(g.dataset, g.name, g.words) for g in ours.groups]:
-        raise RunError(f"{run} was trained on other tasks or answers than there are now; train it anew")
-    continue_from(model, run / "adapter")
+        raise RunError(f"{run.folder} was trained on other tasks or answers than there are now; train it anew")
+    return continue_from(model, run.adapter)
 
 
-def learn(out: Path) -> None:
-    """Let what is learned now count as known in the new run's store."""
-    with contextlib.closing(stores.open_store(out / "store.db")) as store:
+def mark_as_trained(run: Run) -> None:
+    """Let the events that a run is trained on count as known in its store."""
+    with contextlib.closing(stores.open_store(run.store)) as store:
         stores.learn_events(store)
 
 
-def few(corpus: Corpus) -> bool:
+def has_little_validation(corpus: Corpus) -> bool:
     """Whether validation is too small to fit anything on."""
     return corpus.events is None or int((corpus.events.part == 1).sum()) < ENOUGH
 
 
-def fitted_before(config: FinetuneConfig, corpus: Corpus, engine: Engine) -> dict[str, Calibration]:
+def fitted_before(config: FinetuneConfig, corpus: Corpus, scorer: Scorer) -> dict[str, Calibration]:
     """The calibration of the run before; neighbours and effects are of all that is known now, with its weights."""
-    assert config.resume_from is not None
-    name = corpus.dataset.name
-    manifest = read_manifest(Path(config.resume_from) / "adapter")
+    name, manifest = corpus.dataset.name, parent_of(config).manifest()
     if corpus.events is not None and corpus.dataset.items.height and config.collaborative:
-        rows = engine.model.rows_of(name)
-        old = rows.neighbours
+        counts = scorer.counts[name]
         effects = find_effects(corpus)
-        rows.effects = effects and effects.to(engine.model.device)
-        if old is not None:
-            rows.neighbours = find_neighbours(corpus).to(engine.model.device)
-            rows.neighbours.weight.copy_(old.weight)
-            rows.neighbours.seen.copy_(old.seen)
+        counts.effects = effects and effects.to(scorer.model.device)
+        if (old := counts.neighbours) is not None:
+            counts.neighbours = find_neighbours(corpus).to(scorer.model.device)
+            counts.neighbours.weight.copy_(old.weight)
+            counts.neighbours.seen.copy_(old.seen)
     own = {k: v for k, v in manifest.calibration.items() if k.startswith(f"{name}/")}
     return {k: Calibration.from_json(v) for k, v in own.items()}

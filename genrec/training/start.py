@@ -5,18 +5,18 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from ..inference.engine import Engine
-from ..model.adapter import add_lora
 from ..model.backbone import Backbone, word_table
 from ..model.batching import Batch
 from ..model.fused_lora import fuse_lora
 from ..model.item_rows import ItemRows, collaborative_vectors, item_texts, mean_norm, mean_words, text_vectors
+from ..model.lora import add_lora
 from ..model.recmodel import SAMPLED_ABOVE, Draws, RecModel, TaskHead
 from ..model.text_encoder import to_width
-from ..tasks.questions import text_rows
-from ..tasks.rows import select
+from ..rows.arrays import select
+from ..rows.texts import text_rows
+from ..run.config import FinetuneConfig
+from ..scoring.engine import Engine
 from ..tasks.vocabulary import Vocabulary
-from .config import FinetuneConfig
 from .plan import PlannedBatches
 from .prepare import Prepared
 

@@ -19,14 +19,15 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
 from ..errors import RunError
 from ..files import one_line, read_json, sync, sync_all, write_text
-from ..model.adapter import check_tensors, read_tensors, trainable_state
 from ..model.recmodel import RecModel
+from ..progress import Progress
+from ..run.tensors import check_tensors, read_tensors
 from .plan import PlannedBatches
 
 logger = logging.getLogger(__name__)
@@ -325,15 +326,19 @@ class Teller(TrainerCallback):
     def __init__(
         self,
         validated: Callable[[Mapping[str, float], int], None],
-        progress: Callable[[str, int, int, Mapping[str, float]], None] | None,
+        progress: Progress,
     ) -> None:
         self.validated, self.progress = validated, progress
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if self.progress is not None:
-            latest = state.log_history[-1] if state.log_history else {}
-            self.progress("training", state.global_step, state.max_steps, latest)
+        latest = state.log_history[-1] if state.log_history else {}
+        self.progress.update("training", state.global_step, state.max_steps, latest)
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         metrics = kwargs.get("metrics") or {}
         self.validated({k.removeprefix("eval/"): v for k, v in metrics.items()}, state.global_step)
+
+
+def trainable_state(model: RecModel) -> dict[str, Tensor]:
+    """Every trained tensor, LoRA included."""
+    return {k: v.detach().cpu().contiguous() for k, v in model.named_parameters() if v.requires_grad}

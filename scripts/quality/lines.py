@@ -21,13 +21,13 @@ import yaml
 
 from genrec.cli import main
 from genrec.cli.output import progress_bar, say
-from genrec.data.store import add_events
 from genrec.errors import RunError
 from genrec.evaluation import metrics
 from genrec.evaluation.bootstrap import clusters, mean_intervals, metric_intervals
-from genrec.quality.cases import answers_of, measure_of, rank_values, ranks_of, read_cases
-from genrec.quality.results import cases_file
+from genrec.evaluation.cases import answers_of, measure_of, rank_values, ranks_of, read_cases
+from genrec.evaluation.results import cases_file
 from genrec.recommender import Recommender
+from genrec.store.write import add_events
 
 from . import converters, rules
 

@@ -1,0 +1,184 @@
+"""The cases of each task that ours is measured on, with what is known before them, as tables of plain numbers."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from ..data.dataset import Part
+from ..evaluation.held_out import first_targets, held_basket, held_out, sampled, user_cases
+from ..rows.arrays import PARTS, Events, select
+from ..rows.corpus import Corpus
+from ..rows.lookahead import ItemSampler, candidate_items, cutoff
+from ..rows.window import Window, asked_ends
+from ..tasks.task import Task
+
+MOST = 10_000  # validation cases by which settings are chosen
+MOMENTS = 3  # of each user, after which the training part is asked what comes later
+INTERACTION = {"item": pl.Int64, "place": pl.Int64}
+
+
+@dataclass(frozen=True)
+class Lists:
+    """Cases that want a ranked list.
+
+    users: whom each case is about. known: case, item, place (oldest first). seen: the items that are removed under
+    `seen removed`. targets: the right items.
+    """
+
+    users: tuple[str, ...]
+    known: pl.DataFrame
+    seen: tuple[np.ndarray, ...]
+    targets: tuple[np.ndarray, ...]
+
+    def target_table(self) -> pl.DataFrame:
+        """case, item of the right answers."""
+        return owned(self.targets, "case").select("case", "item")
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Cases about a user and an item, or about a user alone (item -1). All (cases,); about: the user's id."""
+
+    user: np.ndarray
+    item: np.ndarray
+    answer: np.ndarray
+    weight: np.ndarray
+    about: tuple[str, ...]
+
+
+def owned(items: tuple[np.ndarray, ...], owner: str) -> pl.DataFrame:
+    """A table of owner, item and place from each owner's items, oldest first."""
+    lengths = [len(own) for own in items]
+    table = {
+        owner: np.repeat(np.arange(len(items)), lengths),
+        "item": np.concatenate([np.zeros(0, np.int64), *items]).astype(np.int64),
+        "place": np.arange(sum(lengths)),
+    }
+    return pl.DataFrame(table, schema={owner: pl.Int64, **INTERACTION})
+
+
+def wanted(corpus: Corpus, events: Events) -> np.ndarray:
+    """The events that lists are learned from: what next_item asks for, all of them where there is no such task."""
+    asks = any(t.name == "next_item" for t in corpus.tasks)
+    return (events.target | (not asks)) & (events.item >= 0)
+
+
+def items_by_user(events: Events, keep: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Each user's items of the events that are kept."""
+    kept = select(events, keep)
+    return tuple(kept.item[lo:hi] for lo, hi in zip(kept.offsets[:-1], kept.offsets[1:], strict=True))
+
+
+def training(corpus: Corpus) -> pl.DataFrame:
+    """user, item, place of the training part."""
+    assert corpus.events is not None
+    events = select(corpus.events, corpus.events.part == 0)
+    return owned(items_by_user(events, wanted(corpus, events)), "user")
+
+
+def list_cases(corpus: Corpus, part: Part, seed: int, most: int | None = None) -> Lists:
+    """next_item's cases: each user with a held-out event that it asks for."""
+    assert corpus.events is not None
+    held = held_out(corpus.events, part)
+    users = [u for u in range(len(held.visible.users)) if len(first_targets(held, u))]
+    users = sampled(users, most, seed)
+    known = items_by_user(held.visible, wanted(corpus, held.visible))
+    seen = items_by_user(held.visible, held.visible.item >= 0)
+    return Lists(
+        tuple(held.visible.users[u] for u in users),
+        owned(tuple(known[u] for u in users), "case"),
+        tuple(np.unique(seen[u]) for u in users),
+        tuple(first_targets(held, u) for u in users),
+    )
+
+
+def training_baskets(corpus: Corpus, task: Task) -> pl.DataFrame:
+    """The training part with a basket as the `user`, of the events that the task keeps."""
+    assert corpus.events is not None
+    events = corpus.events
+    keep = (events.part == 0) & (events.basket >= 0) & (events.item >= 0)
+    if (mask := events.where.get(task.name)) is not None:
+        keep &= mask
+    own = select(events, keep)
+    owner = np.repeat(np.arange(len(own.users)), np.diff(own.offsets))
+    _, basket = np.unique(np.stack([owner, own.basket]), axis=1, return_inverse=True)
+    table = pl.DataFrame({"user": basket.reshape(-1), "item": own.item}).cast(pl.Int64)
+    return table.with_columns(pl.int_range(pl.len()).alias("place"))
+
+
+def basket_cases(corpus: Corpus, task: Task, part: Part, seed: int, most: int | None = None) -> tuple[Lists, Lists]:
+    """Baskets with an item missing: known is what is given of the basket; and, in the second, what the user had
+    before, nothing where ours is not shown it either."""
+    assert corpus.events is not None
+    held = held_out(corpus.events, part)
+    history = items_by_user(held.visible, held.visible.item >= 0)
+    first = corpus.items.first
+    users, given, targets, before = [], [], [], []
+    for user, name in enumerate(held.visible.users):
+        question = held_basket(corpus, task, held, user, 0, seed, "served")
+        if question is not None:
+            users.append(name)
+            given.append(np.asarray([t - first for t in question.tokens if t >= first], dtype=np.int64))
+            targets.append(np.asarray([question.targets[0][1]]))
+            before.append(history[user] if question.sees_user else history[user][:0])
+    chosen = sampled(list(range(len(users))), most, seed)
+    names = tuple(users[n] for n in chosen)
+    seen, right = tuple(given[n] for n in chosen), tuple(targets[n] for n in chosen)
+    own = tuple(before[n] for n in chosen)
+    return Lists(names, owned(seen, "case"), seen, right), Lists(names, owned(own, "case"), seen, right)
+
+
+def pair_cases(corpus: Corpus, task: Task, part: Part, max_events: int, seed: int) -> Pairs:
+    """The cases of a task about a user and an item in a held-out part, in the order that ours reads them."""
+    assert corpus.events is not None
+    held = held_out(corpus.events, part)
+    up_to = select(corpus.events, corpus.events.part <= PARTS.index(part))
+    sampler = ItemSampler(held.visible, corpus.items.size)
+    user, cases = [], []
+    for number in range(len(held.visible.users)):
+        _, own = user_cases(corpus, task, part, held, up_to, number, sampler, max_events, seed, "served")
+        cases += own
+        user += [number] * len(own)
+    return Pairs(
+        np.asarray(user, dtype=np.int64),
+        np.asarray([c.item for c in cases], dtype=np.int64),
+        np.asarray([c.answer for c in cases], dtype=np.int64),
+        np.asarray([c.weight for c in cases], dtype=np.float64),
+        tuple(c.about for c in cases),
+    )
+
+
+def answered_pairs(corpus: Corpus, task: Task, part: Part | None, seed: int) -> Pairs:
+    """Pairs with their answers that a task about events can be learned from: of the training part; with a `part`,
+    of all that is seen before it.
+
+    A task that looks ahead asks after a few drawn moments of each user whose horizon ends in the training part.
+    """
+    assert corpus.events is not None
+    before = 1 if part is None else PARTS.index(part)
+    events = select(corpus.events, corpus.events.part < before)
+    owner = np.repeat(np.arange(len(events.users)), np.diff(events.offsets))
+    if task.horizon_days is None:
+        index = events.labels[task.name]
+        keep = (index >= 0) & (events.item >= 0)
+        user, item, answer = owner[keep], events.item[keep].astype(np.int64), index[keep].astype(np.int64)
+        return Pairs(user, item, answer, np.ones(len(user)), tuple(events.users[u] for u in user))
+    train = select(corpus.events, corpus.events.part == 0)
+    until = cutoff(corpus, "valid")
+    sampler = ItemSampler(train, corpus.items.size)
+    found = []
+    for number in range(len(train.users)):
+        lo, hi = int(train.offsets[number]), int(train.offsets[number + 1])
+        if lo == hi:
+            continue
+        rng = np.random.default_rng([seed, 21, number])
+        ends = asked_ends(task, Window(train, number, lo, hi), until)
+        for end in rng.permutation(ends)[:MOMENTS].tolist():
+            own = candidate_items(corpus, task, train, number, lo + end, until, sampler, rng)
+            found.append((np.full(len(own.items), number), own.items, own.answers, own.weight))
+    columns = [np.concatenate(c) for c in zip(*found, strict=True)] if found else [np.zeros(0)] * 4
+    user, item, answer = (c.astype(np.int64) for c in columns[:3])
+    keep = answer >= 0
+    about = tuple(train.users[u] for u in user[keep])
+    return Pairs(user[keep], item[keep], answer[keep], columns[3][keep].astype(np.float64), about)

@@ -1,0 +1,137 @@
+"""Ours beside the baselines: their metrics and the paired difference, by the same code from the same cases."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ..data.dataset import Part
+from ..evaluation.bootstrap import mean_intervals, metric_intervals
+from ..evaluation.cases import Measure, Metrics, as_json, measure_of, plain_ece, rank_values, user_aucs
+from ..evaluation.evaluate import Predictions
+from ..evaluation.held_out import NEXT_ITEM
+from ..evaluation.reading import LONGEST, Outcomes, Reading
+from ..progress import Progress
+from ..rows.corpus import Corpus
+from ..scoring.calibration import Calibration
+from .models import Predicted
+from .rivals import baselines_of
+
+
+def rivals_of(
+    corpus: Corpus, part: Part, max_events: int, seed: int, progress: Progress
+) -> tuple[Predictions, list[str]]:
+    """The rivals of every task of a data set, as `evaluate` takes them: a function from our reading to theirs beside
+    it, and a line for each that is left out."""
+    predicted, left_out = baselines_of(corpus, part, max_events, seed, progress)
+    return partial(compared, corpus, predicted), left_out
+
+
+def compared(
+    corpus: Corpus,
+    found: Mapping[str, Mapping[str, Predicted]],
+    reading: Reading,
+    calibration: Mapping[str, Calibration],
+    thresholds: Mapping[str, float],
+) -> dict[str, list[dict[str, Any]]]:
+    """The baselines of each task as results.json holds them (docs/json.md); reading: ours, as served."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for task in corpus.tasks:
+        for name, predicted in found.get(task.name, {}).items():
+            items, arrays = corpus.items.size if corpus.events is not None else 0, predicted.arrays
+            if task.name == NEXT_ITEM:
+                ranked = reading.ranked
+                assert ranked is not None
+                ranks = [list_ranks(arrays[p], ranked.targets, items) for p in ("removed", "kept")]
+                ours = ranked.seen_removed, ranked.seen_kept
+                theirs, difference = list_comparison(ours, (ranks[0], ranks[1]), ranked.users)
+                cases = len(ranked.users)
+            elif task.unit == "basket":
+                assert reading.basket_ranks is not None
+                targets, missing = list(arrays["targets"][:, None]), list(reading.basket_ranks[:, None])
+                ranks = [list_ranks(arrays["removed"], targets, items)]
+                theirs, difference = list_comparison((None, missing), (None, ranks[0]), reading.basket_users)
+                cases = len(missing)
+            else:
+                outcomes = reading.outcomes[task.name]
+                own = outcomes.probabilities(calibration[task.name])
+                threshold = thresholds.get(task.name)
+                theirs, difference = outcome_comparison(outcomes, own, threshold, task.answer.values, predicted)
+                cases = len(outcomes.answer)
+            rows.setdefault(task.name, []).append(
+                {
+                    "name": name,
+                    "settings": predicted.settings,
+                    "searched": predicted.searched,
+                    "valid": predicted.valid,
+                    "metrics": as_json(theirs),
+                    "difference": as_json(difference),
+                    "train_seconds": round(predicted.train_seconds, 3),
+                    "predict_ms": round(1_000 * predicted.predict_seconds / cases, 4),
+                }
+            )
+    return rows
+
+
+def list_ranks(lists: np.ndarray, targets: Sequence[np.ndarray], items: int) -> list[np.ndarray]:
+    """1-based ranks of each case's targets in its list (cases, LONGEST); one that is not listed ranks behind."""
+    assert len(lists) == len(targets), "the baselines have other cases than ours"
+    behind = max(items, LONGEST + 1)
+    ranks = []
+    for own, wanted in zip(lists, targets, strict=True):
+        hit = own[None, :] == wanted[:, None]
+        ranks.append(np.where(hit.any(1), hit.argmax(1) + 1, behind))
+    return ranks
+
+
+def list_comparison(
+    ours: tuple[Sequence[np.ndarray] | None, Sequence[np.ndarray]],
+    theirs: tuple[Sequence[np.ndarray] | None, Sequence[np.ndarray]],
+    about: Sequence[str],
+) -> tuple[Metrics, Metrics]:
+    """A baseline's ranking metrics, and ours minus them; ranks: seen items removed (if that is measured) and kept."""
+    own, other = rank_values(*ours), rank_values(*theirs)
+    return mean_intervals(other, about), mean_intervals({name: own[name] - other[name] for name in own}, about)
+
+
+def outcome_comparison(
+    outcomes: Outcomes,
+    ours: np.ndarray,
+    threshold: float | None,
+    values: tuple[float, ...],
+    predicted: Predicted,
+) -> tuple[Metrics, Metrics]:
+    """A baseline's metrics of a task with choices or numbers, and ours minus them, where both have them."""
+    arrays, answer, weight = predicted.arrays, outcomes.answer, outcomes.weight
+    assert len(next(iter(arrays.values()))) == len(answer), "the baselines have other cases than ours"
+    own = measure_of(ours, answer, weight, values, threshold)
+    if "values" in arrays:
+        other = number_measure(arrays["values"], np.asarray(values)[answer], weight)
+    else:
+        limit = None if threshold is None else float(arrays["threshold"])
+        other = measure_of(arrays["probabilities"], answer, weight, (), limit)
+
+    def gain(factor: np.ndarray) -> dict[str, float]:
+        mine, theirs = own(factor), other(factor)
+        return {name: mine[name] - theirs[name] for name in theirs if name in mine}
+
+    found, gained = (plain_ece(metric_intervals(of, outcomes.about)) for of in (other, gain))
+    if threshold is not None:
+        (a, users), (b, _) = (user_aucs(p, answer, weight, outcomes.about) for p in (ours, arrays["probabilities"]))
+        if len(a) > 1:
+            found |= mean_intervals({"user_auc": b}, users)
+            gained |= mean_intervals({"user_auc": a - b}, users)
+    return found, gained
+
+
+def number_measure(said: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> Measure:
+    """Errors of numbers (cases,), as a function of a factor on each case's weight: a number is no distribution, so it
+    has no log loss and no accuracy."""
+
+    def of(factor: np.ndarray) -> dict[str, float]:
+        own, off = weight * factor, said - truth
+        mse = float(np.average(off**2, weights=own))
+        return {"mse": mse, "rmse": float(np.sqrt(mse)), "mae": float(np.average(np.abs(off), weights=own))}
+
+    return of

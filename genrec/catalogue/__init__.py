@@ -1,0 +1,1 @@
+"""Items as people and filters name them."""

@@ -1,0 +1,270 @@
+"""Columns: which name means what, and which are missing."""
+
+import difflib
+import re
+import string
+from collections.abc import Mapping
+from pathlib import PurePath
+
+import polars as pl
+
+from ..errors import DataError, unknown_name
+from .source import BadRows
+from .values import LISTS, ROW, SHOWN, Role, as_lists, typed, unnamed_event
+
+# As `squeezed` writes them; the first that a file has is taken.
+ALIASES: dict[str, tuple[str, ...]] = {
+    "user_id": tuple("userid user uid customerid customer householdid reviewerid visitorid sessionid".split()),
+    "item_id": (
+        *"itemid item iid movieid parentasin asin productid product".split(),
+        *"stockcode sku articleid isbn bookid clothingid".split(),
+    ),
+    "timestamp": tuple(
+        "timestamp ts time unixreviewtime date datetime invoicedate createdat eventtime transactiontimestamp "
+        "reviewdate".split()
+    ),
+    "rating": tuple("rating stars starrating overall score rate bookrating".split()),
+    "event": tuple("event eventtype action behaviortype interactiontype".split()),
+    "review": tuple("review reviewtext text reviewbody comment".split()),
+    "basket": tuple("basket basketid invoiceno invoice orderid transactionid".split()),
+    "title": tuple("title name movietitle producttitle itemname productname booktitle description".split()),
+    "category": tuple("category maincategory department classname categories".split()),
+    "genre": ("genre", "genres"),
+    "year": tuple("year releaseyear yearofpublication".split()),
+    "part": ("part", "split"),
+}
+WANTED: dict[Role, tuple[str, ...]] = {
+    "interactions": (
+        *("user_id", "item_id", "timestamp", "rating", "event", "review"),
+        *("basket", "title", "category", "part"),
+    ),
+    "items": ("item_id", "title", "category", "genre", "year"),
+    "users": ("user_id",),
+}
+KEY: dict[Role, str] = {"items": "item_id", "users": "user_id"}
+HEADINGS = ("title", "name", "description")  # beside a review they are its own, not the item's title
+RECBOLE = re.compile(r":(token|token_seq|float|float_seq)$")
+
+
+def plain(name: str) -> str:
+    """A column name as tasks and conditions write it: `Release Year` is `release_year`."""
+    return re.sub(r"[\s\-.]+", "_", RECBOLE.sub("", name).strip()).lower()
+
+
+def squeezed(name: str) -> str:
+    """A column name as it is compared: `userId`, `User Id` and `user_id` are the same."""
+    return re.sub(r"[\W_]+", "", RECBOLE.sub("", name)).lower()
+
+
+def canonical(
+    frame: pl.DataFrame,
+    role: Role,
+    file: str,
+    *,
+    mapping: Mapping[str, str] | None = None,
+    title: str | None = None,
+    bad_rows: BadRows = "error",
+) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """The frame with standard names and types, and notes on what was recognised.
+
+    mapping: standard name -> column of the file, before any guess. title: template that composes titles from columns.
+    Raises DataError for a missing item or user column, an id that a catalogue has twice, and rows without an item or
+    with a rating that is no number or a timestamp that is no time. `bad_rows="skip"` drops and counts these rows.
+    """
+    try:
+        return _canonical(frame, role, file, mapping or {}, title, bad_rows)
+    except pl.exceptions.PolarsError as error:
+        why = str(error).strip().splitlines()[0]
+        allowed = "; allowed: numbers of 64 bits" if why.startswith("conversion") else ""
+        raise DataError(f"{file}: {why}{allowed}") from error
+
+
+def _canonical(
+    frame: pl.DataFrame, role: Role, file: str, mapping: Mapping[str, str], title: str | None, bad_rows: BadRows
+) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    columns = recognise(frame, role, file, mapping)
+    renamed = [f"{c} is {s}" for s, c in columns.items() if plain(c) != s]
+    notes = [f"{file}: {', '.join(renamed)}"] if renamed else []
+    notes += [
+        f"{file}: there is no column {c!r} (--column {s}={c}), {columns[s]!r} is taken"
+        for s, c in mapping.items()
+        if s in columns and c not in frame.columns
+    ]
+    if title is not None and (role == "items" or (role == "interactions" and _has_fields(frame, title))):
+        frame = frame.with_columns(composed(frame, title, file).alias("\0title"))
+        columns["title"] = "\0title"
+    if role == "interactions" and "event" not in columns:
+        notes.append(f"{file}: no event column, every row counts as {unnamed_event([*columns])}")
+    rest, unused = others(frame, columns)
+    if unused:
+        notes.append(f"{file}: {', '.join(unused)} not used: no text, number or list of these")
+    found = frame.select(*(pl.col(c).alias(s) for s, c in columns.items()), *(pl.col(c).alias(s) for s, c in rest))
+    found = found.with_row_index(ROW)
+    found, dropped = typed(found, role, file, bad_rows)
+    if dropped:
+        notes.append(f"{file}: {dropped:,} rows with values that cannot be used were dropped")
+    if role == "interactions":
+        return found, tuple(notes)
+    if role == "items" and "title" not in found.columns:
+        found = found.with_columns(pl.lit(None, dtype=pl.String).alias("title"))
+    return _catalogue(found, KEY[role], file, notes), tuple(notes)
+
+
+def _catalogue(frame: pl.DataFrame, key: str, file: str, notes: list[str]) -> pl.DataFrame:
+    """One row per id."""
+    without = frame[key].null_count()
+    if without:
+        notes.append(f"{file}: {without:,} rows without {key} were dropped")
+        frame = frame.filter(pl.col(key).is_not_null())
+    twice = frame.filter(pl.col(key).is_duplicated())
+    if twice.height:
+        rows = twice.group_by(key, maintain_order=True).agg(pl.col(ROW) + 1)
+        shown = "; ".join(f"{i!r} in rows {', '.join(map(str, r[:SHOWN]))}" for i, r in rows.head(SHOWN).iter_rows())
+        raise DataError(f"{file}: {rows.height:,} {key}s occur more than once ({shown}); each may occur once")
+    return frame.drop(ROW)
+
+
+def recognise(frame: pl.DataFrame, role: Role, file: str, mapping: Mapping[str, str]) -> dict[str, str]:
+    """Standard name -> column of the file: what `mapping` says, else the first alias that the file has."""
+    columns = frame.columns
+    found: dict[str, str] = {}
+    for standard, column in mapping.items():
+        if standard not in ALIASES:
+            raise DataError(unknown_name("column meaning", standard, ALIASES, f"in --column {standard}={column}"))
+        if standard in WANTED[role] and column in columns:
+            check_type(frame, standard, column, file)
+            found[standard] = column
+    lists: dict[str, str] = {}  # columns that only their type keeps from a meaning
+    by_name = {squeezed(c): c for c in reversed(columns)}
+    for standard in WANTED[role]:
+        names = ALIASES[standard]
+        if standard == "genre" and PurePath(file).suffix == ".item":
+            names = (*names, "class")  # RecBole's MovieLens files
+        if standard == "title" and role == "interactions" and "item_id" not in found:
+            continue
+        for alias in names:
+            named = by_name.get(alias)
+            if standard in found or named is None or named in found.values():
+                continue
+            if alias in HEADINGS and role == "interactions" and "review" in found:
+                continue
+            if isinstance(frame.schema[named], pl.List) and standard != "genre":
+                lists[standard] = named
+            elif standard != "category" or _single_valued(frame[named]):
+                check_type(frame, standard, named, file)
+                found[standard] = named
+    # One option serves all files: what another file may have is no mistake here.
+    elsewhere = ("title", "category") if role == "interactions" else ("category",)
+    for standard, column in mapping.items():
+        if standard in WANTED[role] and column not in columns and standard not in elsewhere:
+            if standard in ("user_id", "item_id") and standard in found:
+                continue
+            raise DataError(f"{file}: " + unknown_name("column", column, columns, f"in --column {standard}={column}"))
+    for needed in (KEY[role],) if role in KEY else () if "review" in found else ("item_id", "user_id"):
+        if needed not in found:
+            if needed in lists:
+                check_type(frame, needed, lists[needed], file)
+            raise DataError(missing_column(needed, columns, found, file))
+    return {s: found[s] for s in WANTED[role] if s in found}
+
+
+def check_type(frame: pl.DataFrame, standard: str, column: str, file: str) -> None:
+    """Raises DataError where a column's type cannot carry the meaning."""
+    dtype = frame.schema[column]
+    if unusable(innermost(dtype) if standard == "genre" else dtype):
+        raise DataError(
+            f"{file}: column {column!r} is {standard} and holds {dtype}; allowed: text, numbers or times. "
+            f"Another column: --column {standard}=NAME"
+        )
+
+
+def unusable(dtype: pl.DataType) -> bool:
+    """Whether a type holds neither text nor numbers."""
+    return dtype.is_nested() or dtype in (pl.Binary, pl.Duration, pl.Object)
+
+
+def innermost(dtype: pl.DataType) -> pl.DataType:
+    """What a list of lists holds in the end."""
+    while isinstance(dtype, pl.List):
+        assert isinstance(dtype.inner, pl.DataType)
+        dtype = dtype.inner
+    return dtype
+
+
+def _single_valued(values: pl.Series) -> bool:
+    if values.dtype != pl.String:
+        return not values.dtype.is_nested()
+    if squeezed(values.name) in LISTS:
+        return not (values.str.starts_with("[").any() or (as_lists(values).list.len() > 1).any())
+    return not values.str.contains("|", literal=True).any()
+
+
+def others(frame: pl.DataFrame, columns: Mapping[str, str]) -> tuple[list[tuple[str, str]], list[str]]:
+    """(name, column of the file) of the columns that no standard name took, and the columns that are no attribute."""
+    taken = {*columns, ROW}
+    rest: list[tuple[str, str]] = []
+    unused: list[str] = []
+    for column, dtype in frame.schema.items():
+        if column in columns.values():
+            continue
+        if unusable(innermost(dtype)) or dtype == pl.Null:
+            unused.append(column)
+            continue
+        base = plain(column) or "column"
+        if base == "title" and "review" in columns:
+            base = "heading"  # of the review
+        # A list that has the name of a text or a number is neither.
+        not_ours = {*ALIASES} - {"category", "genre"} if dtype == pl.List else set()
+        names = (base, *(f"{base}_{i}" for i in range(2, len(frame.columns) + 3)))
+        name = next(n for n in names if n not in taken and n not in not_ours)
+        taken.add(name)
+        rest.append((name, column))
+    return rest, unused
+
+
+def missing_column(needed: str, columns: list[str], found: Mapping[str, str], file: str) -> str:
+    """`FILE has no item_id column. It has: a, b. The nearest name is 'b'. ...`"""
+    free = [c for c in columns if c not in found.values()]
+    likeness = {
+        c: max(difflib.SequenceMatcher(None, squeezed(c), alias).ratio() for alias in ALIASES[needed]) for c in free
+    }
+    best = max(likeness, key=lambda c: likeness[c], default=None)
+    near = best if best is not None and likeness[best] >= 0.6 else None
+    nearest = f" The nearest name is {near!r}." if near else ""
+    return (
+        f"{file} has no {needed} column. It has: {', '.join(columns)}.{nearest} "
+        f"Say which it is with --column {needed}={near or 'NAME'}"
+    )
+
+
+def _fields(template: str) -> list[tuple[str, str | None]]:
+    """The texts of a title template, each with the column that follows it."""
+    try:
+        found = [(literal, name) for literal, name, _, _ in string.Formatter().parse(template)]
+    except ValueError as error:
+        raise DataError(f"--title {template!r} cannot be read ({error}); write a column as {{name}}") from error
+    if all(name is None for _, name in found):
+        raise DataError(f"--title {template!r} names no column; write a column as {{name}}")
+    return found
+
+
+def _has_fields(frame: pl.DataFrame, template: str) -> bool:
+    return all(name in (None, *frame.columns) for _, name in _fields(template))
+
+
+def composed(frame: pl.DataFrame, template: str, file: str) -> pl.Expr:
+    """A title from other columns; missing values leave no gap."""
+    parts = []
+    for literal, name in _fields(template):
+        if literal:
+            parts.append(pl.lit(literal))
+        if name is not None:
+            if name not in frame.columns:
+                raise DataError(f"{file}: " + unknown_name("column", name, frame.columns, f"in --title {template!r}"))
+            if unusable(frame.schema[name]):
+                raise DataError(
+                    f"{file}: column {name!r} in --title {template!r} holds {frame.schema[name]}; "
+                    "allowed: text, numbers or times"
+                )
+            parts.append(pl.col(name).cast(pl.String).fill_null(""))
+    return pl.concat_str(parts).str.replace_all(r"\s+", " ").str.strip_chars()

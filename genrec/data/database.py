@@ -1,0 +1,120 @@
+"""A table or a query of an SQL database as a frame of raw columns."""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from ..errors import DataError, UnavailableError, UnknownNameError
+from .source import QUERY, error_line, expanded_url, shown
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL, Connection
+
+DRIVERS = {"psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"} | {
+    "duckdb": "duckdb-engine",
+    "snowflake": "snowflake-sqlalchemy",
+    "bigquery": "sqlalchemy-bigquery",
+}  # packages that are not called as the module or the data base
+BATCH = 100_000  # rows of a data base turned into columns at a time
+
+
+def read_database(source: str) -> pl.DataFrame:
+    """All rows of a table or query, in the data base's order."""
+    import sqlalchemy as sa
+
+    name, wanted = shown(source), source.partition("#")[2].strip()
+    url, secrets = expanded_url(source)
+    with _connection(url, name, secrets) as connection:
+        if QUERY.match(wanted):
+            query: Any = sa.text(wanted.replace(":", r"\:"))  # a colon is no parameter
+        else:
+            table, schema = _table(connection, wanted, name)
+            query = sa.select(sa.text("*")).select_from(sa.table(table, schema=schema))
+        try:
+            batches = pl.read_database(query, connection, iter_batches=True, batch_size=BATCH, infer_schema_length=None)
+            found = [batch for batch in batches if batch.height]
+            frame = pl.concat(found, how="vertical_relaxed") if found else pl.DataFrame()
+        except pl.exceptions.PolarsError as error:
+            raise DataError(f"{name} cannot be read: {error_line(error)}") from error
+    if not frame.height:
+        raise DataError(f"{name} has no rows")
+    objects = [c for c, t in frame.schema.items() if t == pl.Object]  # UUIDs and what else has no type of its own
+    return frame.with_columns(
+        pl.Series(c, [None if v is None else str(v) for v in frame[c]], dtype=pl.String) for c in objects
+    )
+
+
+def _table(connection: "Connection", wanted: str, name: str) -> tuple[str, str | None]:
+    """A table or view and its schema; raises an error that lists those there are."""
+    import sqlalchemy as sa
+
+    inspector = sa.inspect(connection)
+    names = [*inspector.get_table_names(), *inspector.get_view_names()]
+    if not wanted:
+        there = f"tables: {', '.join(sorted(names)) or 'none'}"
+        raise DataError(f"{name}: say what to read with #TABLE or '#SELECT ...' after it; {there}")
+    if wanted in names:
+        return wanted, None
+    schema, dot, table = wanted.rpartition(".")
+    if dot and schema in inspector.get_schema_names():
+        theirs = [*inspector.get_table_names(schema), *inspector.get_view_names(schema)]
+        if table in theirs:
+            return table, schema
+        names = [f"{schema}.{t}" for t in theirs]
+    raise UnknownNameError("table", wanted, names, f"in {name.partition('#')[0]} (a query starts with SELECT or WITH)")
+
+
+@contextmanager
+def _connection(url: "URL", name: str, secrets: Mapping[str, str]) -> Iterator["Connection"]:
+    """A connection that only reads; the data base's errors as ours, without what came from the environment."""
+    import sqlalchemy as sa
+    from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
+
+    # `from None`: the driver's own errors may hold the password.
+    kind = url.get_backend_name()
+    if kind == "sqlite" and not (url.database and Path(url.database).is_file()):
+        raise DataError(
+            f"{name}: there is no such file; a relative path follows sqlite:///, an absolute one sqlite:////"
+        )
+    try:
+        engine = sa.create_engine(url)
+    except ModuleNotFoundError as error:
+        package = DRIVERS.get(error.name or "", error.name)
+        raise UnavailableError(
+            f"{name}: {kind} needs a driver that is not installed: pip install '{package}'"
+        ) from None
+    except NoSuchModuleError:
+        package = DRIVERS.get(kind)
+        needed = (
+            f"pip install {package}" if package else "install the package that brings its dialect, or mend the name"
+        )
+        raise UnavailableError(f"{name}: SQLAlchemy knows no {url.drivername!r} here: {needed}") from None
+    except (SQLAlchemyError, TypeError, ValueError) as error:
+        raise DataError(f"{name}: {_cause(error, secrets)}") from None
+    if engine.dialect.is_async:
+        raise DataError(f"{name}: {url.drivername} is an asynchronous driver; another one of {kind} is needed")
+    try:
+        try:
+            connection = engine.connect()
+        except (SQLAlchemyError, TypeError, ValueError) as error:
+            raise UnavailableError(f"{name} cannot be opened: {_cause(error, secrets)}") from None
+        with connection:
+            connection.execution_options(postgresql_readonly=True)
+            if kind == "sqlite":
+                connection.exec_driver_sql("PRAGMA query_only = ON")
+            yield connection
+    except SQLAlchemyError as error:
+        raise DataError(f"{name} cannot be read: {_cause(error, secrets)}") from None
+    finally:
+        engine.dispose()
+
+
+def _cause(error: Exception, secrets: Mapping[str, str]) -> str:
+    """The driver's own words, with `${NAME}` where they quote the environment."""
+    cause = error_line(getattr(error, "orig", None) or error)
+    quoted = "|".join(re.escape(s) for s in sorted(secrets, key=len, reverse=True))
+    return re.sub(quoted, lambda m: secrets[m[0]], cause) if quoted else cause

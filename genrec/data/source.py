@@ -1,0 +1,144 @@
+"""Sources of data by name: files, URLs of databases, hub data sets; their secrets come from the environment only."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from ..errors import DataError
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+
+BadRows = Literal["error", "skip"]
+VARIABLE = re.compile(r"\$\{(\w+)\}")  # of the environment
+ADDRESS = re.compile(r"[A-Za-z][\w+.-]+://|\$\{\w+\}(?:#|$)")  # what is no path
+QUERY = re.compile(r"\s*(?:select|with)\s", re.IGNORECASE)  # what is no table
+PASSWORD = re.compile(r"[\w+.${}-]{2,}:/{1,2}[^/?@\s]*?:([^@\s]*)@")  # as people write it: # and / may be inside
+SECRET = re.compile(r"password|passwd|pwd|secret|token", re.IGNORECASE)  # options of a URL that hold one
+ODBC_SECRET = re.compile(r"(?:password|pwd)\s*=\s*([^;]*)", re.IGNORECASE)  # inside an option's value
+URL_FORM = "KIND://USER:${PASSWORD}@HOST/DATABASE#TABLE"
+HUB = "hf://"
+
+
+@dataclass(frozen=True)
+class Bad:
+    """One row that cannot be used: number (from 1, the header not counted), text, what is wrong with it."""
+
+    row: int
+    text: str
+    why: str
+
+
+def is_url(source: str | Path) -> bool:
+    """Whether a source is a URL and not a file."""
+    return isinstance(source, str) and ADDRESS.match(source) is not None
+
+
+def check_url(source: str | Path) -> None:
+    """Raises DataError for a URL that cannot be parsed or holds a password; the message does not show it."""
+    if PASSWORD.match(str(source)) or (is_url(source) and not str(source).startswith(("${", HUB))):
+        parsed_url(str(source))
+
+
+def shown(source: str | Path) -> str:
+    """A source as messages call it: a long query is cut."""
+    address, mark, wanted = str(source).partition("#") if is_url(source) else (str(source), "", "")
+    wanted = " ".join(wanted.split())
+    return f"{address}{mark}{wanted[:60]}{'...' if len(wanted) > 60 else ''}"
+
+
+def source_name(source: str | Path) -> str:
+    """The name of the data set that a source gives: the file's, the table's, or for a query the data base's.
+
+    Variables are not expanded: the name is the same whatever the environment says, and no secret can be in it.
+    """
+    if not is_url(source):
+        return Path(source).name.split(".")[0]
+    if str(source).startswith(HUB):
+        return source_name(Path(str(source).partition("?")[0])) or "data"
+    address, _, wanted = str(source).partition("#")
+    if wanted and not QUERY.match(wanted):
+        name = wanted.rpartition(".")[2]
+    elif VARIABLE.fullmatch(address):
+        name = address
+    else:
+        url = parsed_url(str(source))
+        name = Path(url.database or url.get_backend_name()).stem
+    return re.sub(r"[^\w-]+", "-", name).strip("-") or "data"
+
+
+def parsed_url(source: str) -> "URL":
+    """The URL before `#` as it is written; raises DataError for one that cannot be parsed or holds a password."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    scheme = source.partition(":")[0]
+    written = PASSWORD.match(source)
+    if written and not VARIABLE.fullmatch(written[1]):
+        raise _refused(scheme)
+    try:
+        url = make_url(source.partition("#")[0])
+    except (ArgumentError, ValueError):
+        raise DataError(f"{scheme}://...: not a URL that can be read; write {URL_FORM}, the port a number") from None
+    if any(not VARIABLE.fullmatch(secret) for secret in secrets_of(url)):
+        raise _refused(scheme)
+    return url
+
+
+def _refused(scheme: str) -> DataError:
+    return DataError(
+        f"{scheme}://...: a password must not be written in a URL, which goes into config.yaml. "
+        f"Set an environment variable and write its name, as in {URL_FORM}"
+    )
+
+
+def secrets_of(url: "URL") -> list[str]:
+    """What a URL holds that nobody else may see."""
+    options = [(k, v) for k, values in url.normalized_query.items() for v in values]
+    found = [v for k, v in options if SECRET.search(k)] + [m[1] for _, v in options for m in ODBC_SECRET.finditer(v)]
+    return found if url.password is None else [str(url.password), *found]
+
+
+def expanded_url(source: str) -> tuple["URL", dict[str, str]]:
+    """The URL with its variables' values, and these values with the variables that they came from.
+
+    The URL is taken apart first: a value may hold any character.
+    """
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    secrets: dict[str, str] = {}
+
+    def value(variable: re.Match[str]) -> str:
+        found = os.environ.get(variable[1])
+        if not found:
+            raise DataError(f"{shown(source)}: the environment variable {variable[1]} is not set")
+        secrets[found] = variable[0]
+        return found
+
+    def filled(text: str | None) -> str | None:
+        return VARIABLE.sub(value, text) if text else None
+
+    address = source.partition("#")[0]
+    if whole := VARIABLE.fullmatch(address):
+        text = value(whole)
+        try:
+            url = make_url(text)
+        except (ArgumentError, ValueError):
+            url = None
+        if url is None or text.partition("?")[0].count("@") > 1:
+            why = f"the value of {whole[1]} is not a URL that can be read; its form is {URL_FORM.partition('#')[0]}"
+            raise DataError(f"{shown(source)}: {why}, special characters of a password as %40 for @") from None
+        return url, secrets | {secret: address for secret in secrets_of(url) if secret}
+    url = parsed_url(source)
+    options = {k: [VARIABLE.sub(value, v) for v in values] for k, values in url.normalized_query.items()}
+    parts = (filled(url.username), filled(url.password), filled(url.host), filled(url.database))
+    username, password, host, database = parts
+    url = url.set(username=username, password=password, host=host, database=database)
+    return url.set(query={k: v[0] if len(v) == 1 else v for k, v in options.items()}), secrets
+
+
+def error_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,243 @@
+"""Every task of a finished run on its held-out part: metrics, intervals, and what each case got."""
+
+import platform
+import shlex
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from .. import __version__
+from ..data.dataset import Part
+from ..data.fetch import cache_folder
+from ..errors import DataError, RunError
+from ..evaluation import metrics
+from ..options import arguments
+from ..progress import SILENT, Progress
+from ..rows.corpus import Corpus
+from ..rows.stored import load_rows
+from ..rows.window import RowOptions
+from ..run.alignment import aligned_with
+from ..run.config import FinetuneConfig
+from ..run.folder import Run
+from ..run.loaded import Loaded
+from ..scoring.calibration import Calibration
+from ..scoring.scorer import Scorer
+from .bootstrap import mean_intervals
+from .cases import as_json, cases_of, outcome_intervals
+from .examples import examples
+from .held_out import Phrasing
+from .leaks import Check, leak_checks
+from .lists import next_item_results
+from .parts import parts_of
+from .reading import Outcomes, Reading, read_part
+from .results import VERSION, HeldOutPart, read_log
+
+PHRASINGS: tuple[Phrasing, ...] = ("served", "seen", "unseen")
+PACKAGES = ("torch", "transformers", "peft")  # whose versions are written down
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured, as plain JSON values, and the table of cases that it was measured on."""
+
+    results: dict[str, Any]
+    cases: pl.DataFrame
+
+
+Predictions = Callable[[Reading, Mapping[str, Calibration], Mapping[str, float]], dict[str, list[dict[str, Any]]]]
+Rivals = Callable[[Corpus, Part, int, int, Progress], tuple[Predictions, list[str]]]
+
+
+def evaluate(
+    loaded: Loaded,
+    *,
+    part: HeldOutPart = "test",
+    phrasings: Sequence[Phrasing] = PHRASINGS,
+    progress: Progress = SILENT,
+    rivals: Rivals | None = None,
+    latency: Callable[[Corpus], dict[str, Any]] | None = None,
+) -> Evaluation:
+    """The results of a run (docs/json.md, `genrec evaluate`) and its cases.
+
+    rivals: called with a data set, the part, the longest history, the seed and the progress; gives a function from
+    genrec's own reading, calibration and thresholds to the rivals' results by task, and a line for each rival that is
+    left out. latency: how long answers about a data set take. Raises RunError where a leak is found, DataError where
+    nothing is held out, UnavailableError where the rivals' packages cannot be had.
+    """
+    if rivals is not None and "served" not in phrasings:
+        raise DataError("--baselines are compared with the served phrasing: add served to --phrasing")
+    run = loaded.run.folder
+    checks = checked(loaded)
+    if leaks := [f"{name}: {c.name}: {c.found}" for name, own in checks.items() for c in own if not c.fine]:
+        raise RunError(f"{run}: what was held out is known before it is asked about:\n" + "\n".join(leaks))
+    scorer, manifest, seed = loaded.scorer, loaded.manifest, loaded.config.seed
+    datasets: dict[str, Any] = {}
+    cases: list[pl.DataFrame] = []
+    for corpus in loaded.corpora:
+        name = corpus.dataset.name
+        tasks: dict[str, Any] = {}
+        fitted = {t.name: manifest.calibration.get(f"{name}/{t.name}", {}) for t in corpus.tasks}
+        calibration = {task: Calibration.from_json(value) for task, value in fitted.items()}
+
+        def read(part: Part, phrasing: Phrasing, what: str, corpus: Corpus = corpus) -> Reading:
+            advance = progress.stage(f"reading {what} of {corpus.dataset.name}")
+            return read_part(scorer, corpus, part, manifest.max_events, None, seed, advance, phrasing=phrasing)
+
+        yes_no = [t.name for t in corpus.tasks if t.is_yes_no]
+        has_outcomes = "served" in phrasings and not all(t.gives_items for t in corpus.tasks)
+        valid = read("valid", "served", "valid") if yes_no or has_outcomes else Reading(None, {}, None)
+        thresholds = thresholds_of(yes_no, valid, calibration)
+        compared, left_out = rivals(corpus, part, manifest.max_events, seed, progress) if rivals else (None, [])
+        seconds = {}
+        beside: dict[str, Any] = {}
+        by_part: dict[str, Any] = {}
+        cost: dict[str, float | None] = {"train_seconds": training_seconds(loaded.run), "predict_ms": None}
+        for phrasing in phrasings:
+            start = time.perf_counter()
+            reading = read(part, phrasing, f"{part}, {phrasing} phrasing,")
+            seconds[phrasing] = time.perf_counter() - start
+            cases.append(cases_of(corpus, phrasing, reading, calibration))
+            for task, found in measured(scorer, corpus, reading, calibration, thresholds).items():
+                tasks.setdefault(task, {})[phrasing] = found
+            if phrasing == "served":
+                beside = compared(reading, calibration, thresholds) if compared else {}
+                by_part = parts_of(scorer, corpus, reading, valid, calibration)
+                own = [found["served"]["n"] for found in tasks.values()]
+                cost["predict_ms"] = 1_000 * seconds[phrasing] / sum(own) if own else None
+        counts = corpus.dataset.interactions["part"].value_counts()
+        datasets[name] = {
+            "fingerprint": corpus.dataset.fingerprint,
+            "notes": list(corpus.dataset.notes),
+            "leak_checks": {c.name: c.found for c in checks[name]},
+            "split": corpus.dataset.split_method,
+            "interactions": dict(zip(counts["part"].to_list(), counts["count"].to_list(), strict=True)),
+            "items": corpus.dataset.items.height,
+            "users": len(corpus.events.users) if corpus.events is not None else 0,
+            "answers": {
+                t.name: {"words": list(t.answer.choices), "values": list(t.answer.values)} for t in corpus.tasks
+            },
+            "thresholds": thresholds,
+            "read_seconds": seconds,
+            "cost": cost,
+            "latency": latency(corpus) if latency else {},
+            "tasks": tasks,
+            "parts": by_part,
+            "examples": examples(loaded, corpus, part, seed, progress.stage(f"examples of {name}")),
+        }
+        if rivals:
+            datasets[name] |= {"baselines": beside, "baselines_left_out": left_out}
+    if not any(d["tasks"] for d in datasets.values()):
+        raise DataError(f"{run}: nothing is held out in the {part} part")
+    results = {
+        "version": VERSION,
+        "genrec": __version__,
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "run": str(run),
+        "commands": training_commands(loaded.config, loaded.run),
+        "part": part,
+        "versions": {"genrec": __version__, "python": platform.python_version()}
+        | {name: package_version(name) for name in PACKAGES},
+        "backbone": {"model": manifest.backbone.model, "blocks": manifest.backbone.blocks},
+        "datasets": datasets,
+    }
+    return Evaluation(results, pl.concat(cases))
+
+
+def training_seconds(run: Run) -> float | None:
+    """How long a run's training took, all its resumptions together; None where that was not written down."""
+    entries = read_log(run.folder) if run.log.is_file() else []
+    spent = [e[name] for name in ("seconds", "train_runtime") for e in entries if name in e]
+    return max(spent, default=None)
+
+
+def training_commands(config: FinetuneConfig, run: Run) -> list[str]:
+    """The commands that train a run again: that of finetune, then of align where it was aligned."""
+    aligned = aligned_with(run)
+    if aligned is None:
+        return [shlex.join(("genrec", "finetune", *arguments(replace(config, out=str(run.folder)))))]
+    return [*training_commands(config, Run(Path(aligned.run))), shlex.join(("genrec", "align", *arguments(aligned)))]
+
+
+def checked(loaded: Loaded) -> dict[str, list[Check]]:
+    """The leak checks of every data set; the training rows are those that the run was trained on."""
+    adapter, config, manifest = loaded.adapter, loaded.config, loaded.manifest
+    options = RowOptions(manifest.max_events, config.stride, config.question_share, config.seed)
+    table = load_rows(loaded.corpora, options, manifest.backbone.sha256, cache_folder() / "rows").data
+    owner, sources = np.asarray(table["dataset"].to_pylist()), table["source"].to_pylist()
+    found = {}
+    for corpus in loaded.corpora:
+        name = corpus.dataset.name
+        own = [rows for rows, of in zip(sources, owner, strict=True) if of == name]
+        items = adapter.catalogues.get(name)
+        count = items["train_count"].to_numpy() if items is not None else None
+        rows = np.unique(np.concatenate([np.asarray(r, dtype=np.int64) for r in own] or [np.zeros(0, np.int64)]))
+        found[name] = leak_checks(corpus, rows, count, manifest.max_events, config.seed)
+    return found
+
+
+def thresholds_of(tasks: Sequence[str], reading: Reading, calibration: Mapping[str, Calibration]) -> dict[str, float]:
+    """Per task with two answers, the second of which is yes, the probability from which it is said, chosen on
+    validation for the highest F1."""
+    found = {}
+    for name in tasks:
+        if (outcomes := reading.outcomes.get(name)) is not None:
+            probability = outcomes.probabilities(calibration[name])[:, 1]
+            found[name] = metrics.best_threshold(probability, outcomes.answer == 1, outcomes.weight)
+    return found
+
+
+def measured(
+    scorer: Scorer,
+    corpus: Corpus,
+    reading: Reading,
+    calibration: Mapping[str, Calibration],
+    thresholds: Mapping[str, float],
+) -> dict[str, dict[str, Any]]:
+    """Metrics by task of one reading."""
+    found: dict[str, dict[str, Any]] = {}
+    for task in corpus.tasks:
+        if task.name == "next_item" and reading.ranked is not None:
+            found[task.name] = next_item_results(scorer, corpus, reading.ranked)
+        elif task.unit == "basket" and reading.basket_ranks is not None:
+            values = metrics.ranking_values(list(reading.basket_ranks[:, None]))
+            found[task.name] = {
+                "n": len(reading.basket_ranks),
+                "metrics": as_json(mean_intervals(values, reading.basket_users)),
+            }
+        elif task.name in reading.outcomes:
+            outcomes = reading.outcomes[task.name]
+            found[task.name] = outcome_results(
+                outcomes,
+                outcomes.probabilities(calibration[task.name]),
+                task.answer.values,
+                task.answer.choices,
+                thresholds.get(task.name),
+            )
+    return found
+
+
+def outcome_results(
+    outcomes: Outcomes,
+    probabilities: np.ndarray,
+    values: tuple[float, ...],
+    choices: tuple[str, ...],
+    threshold: float | None,
+) -> dict[str, Any]:
+    """Metrics of a task with choices or numbers, its reliability or its confusion matrix."""
+    answer, weight = outcomes.answer, outcomes.weight
+    found: dict[str, Any] = {"n": len(answer)}
+    measured = outcome_intervals(probabilities, answer, weight, outcomes.about, values, threshold)
+    if threshold is not None:
+        bins = metrics.calibration_bins(probabilities[:, 1], answer == 1, weight)
+        found["reliability"] = [[round(float(v), 6) for v in row] for row in bins]
+    elif not values:
+        matrix = metrics.confusion(probabilities.argmax(1), answer, len(choices), weight)
+        found["confusion"] = {"answers": list(choices), "right_by_chosen": matrix.round(6).tolist()}
+    return found | {"metrics": as_json(measured)}

@@ -1,0 +1,234 @@
+"""Cases of what is held out, as rows to read.
+
+Every case sees only interactions of earlier parts. next_item: a user's first held-out event (or basket), ranked in the
+whole catalogue. Event outcomes: each held-out event as a candidate after the visible history. Look-ahead tasks: asked
+after the user's last visible event. Texts: each held-out text.
+
+Phrasings: `served` is how `recommend` and `predict` read (the history's end, a candidate item, else the first
+template), `seen` and `unseen` ask in words, by a template that training had or had not.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
+
+import numpy as np
+import polars as pl
+
+from ..data.dataset import Part
+from ..rows.arrays import DAY, PARTS, UNDATED, Events, select, shown_from
+from ..rows.corpus import Corpus
+from ..rows.lookahead import ItemSampler, candidate_items, cutoff, days_until_next, look_ahead_answers, look_ahead_event
+from ..rows.questions import basket_question
+from ..rows.row import Branch, Row, assemble, question_tokens, read_at
+from ..rows.window import Window
+from ..scoring.features import asks_list
+from ..tasks.task import Task
+
+Phrasing = Literal["served", "seen", "unseen"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Rows that stop before a part, and what they are asked."""
+
+    visible: Events
+    later: Events
+
+
+def held_out(events: Events, part: Part) -> HeldOut:
+    """The events of earlier parts, and those of the part."""
+    code = PARTS.index(part)
+    return HeldOut(select(events, events.part < code), select(events, events.part == code))
+
+
+def last_window(events: Events, user: int, max_events: int) -> tuple[int, int]:
+    """The user's latest events, at most `max_events`, as the recommender shows them."""
+    lo, hi = int(events.offsets[user]), int(events.offsets[user + 1])
+    return lo + shown_from(hi - lo, max_events), hi
+
+
+def history_row(corpus: Corpus, events: Events, user: int, max_events: int, branches: list[Branch], ends: int) -> Row:
+    """A user's visible history; reads the last history token, `ends` times, then the last token of each branch."""
+    lo, hi = last_window(events, user, max_events)
+    row = assemble(corpus, events.users[user], lo, hi, branches, False, False, events)
+    return read_at(row, [row.segment.count(0) - 1] * ends + row.target_at)
+
+
+def first_targets(held: HeldOut, user: int) -> np.ndarray:
+    """Items of the user's first held-out basket, or of the first held-out event; only what next_item asks for."""
+    later = held.later
+    lo, hi = int(later.offsets[user]), int(later.offsets[user + 1])
+    wanted = np.arange(lo, hi)[later.target[lo:hi] & (later.item[lo:hi] >= 0)]
+    if not len(wanted):
+        return wanted
+    basket = later.basket[wanted[0]]
+    if basket >= 0:
+        return np.unique(later.item[wanted[later.basket[wanted] == basket]])
+    return later.item[wanted[:1]]
+
+
+def writers_of(corpus: Corpus, rows: list[Row]) -> dict[int, str]:
+    """Who wrote the texts of rows, by the row of the data, where it is known."""
+    frame = corpus.dataset.interactions
+    if not {"row", "user_id"} <= set(frame.columns):
+        return {}
+    wanted = [r.source[0] for r in rows if r.source]
+    known = frame.select("row", "user_id").drop_nulls().filter(pl.col("row").is_in(wanted))
+    return dict(known.iter_rows())
+
+
+def template(task: Task, phrasing: Phrasing) -> str:
+    """The words a task is asked in."""
+    return task.unseen[0] if phrasing == "unseen" else task.seen[0]
+
+
+def sampled(values: list[T], most: int | None, seed: int) -> list[T]:
+    """At most `most` of the values, drawn by seed, in their order."""
+    if most is None or len(values) <= most:
+        return values
+    chosen = np.random.default_rng([seed, 5]).choice(len(values), most, replace=False)
+    return [values[n] for n in np.sort(chosen)]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One read of a row: task, right answer (for next_item the user), weight, whom it is about, which case of theirs it
+    is, which item it is about, the items a basket question gives, and the user's place among the visible histories."""
+
+    task: str
+    answer: int
+    weight: float
+    about: str = ""
+    key: str = ""
+    item: int = -1
+    given: tuple[int, ...] = ()
+    user: int = -1
+
+
+NEXT_ITEM = "next_item"
+END = "end"  # of a history, where it is read for the tasks that are weighed with the user's list
+
+
+def user_rows(
+    corpus: Corpus,
+    part: Part,
+    held: HeldOut,
+    users: list[int],
+    max_events: int,
+    seed: int,
+    phrasing: Phrasing = "served",
+) -> tuple[list[Row], list[Case]]:
+    """One row per user with everything that is asked of the user, and the cases in the order of the reads."""
+    assert corpus.events is not None
+    rows: list[Row] = []
+    cases: list[Case] = []
+    ahead = any(t.horizon_days is not None for t in corpus.tasks)
+    up_to = select(corpus.events, corpus.events.part <= PARTS.index(part)) if ahead else None
+    sampler = ItemSampler(held.visible, corpus.items.size)
+    weighed = {t.name for t in corpus.tasks if asks_list(t)}
+    for user in users:
+        lo, hi = last_window(held.visible, user, max_events)
+        name = held.visible.users[user]
+        branches: list[Branch] = []
+        own: list[Case] = []
+        next_item = next((t for t in corpus.tasks if t.name == NEXT_ITEM), None)
+        asks_next = next_item is not None and len(first_targets(held, user)) > 0
+        if next_item is not None and asks_next and phrasing != "served":
+            words = question_tokens(template(next_item, phrasing), {}, {}, corpus.encode)
+            branches.append(Branch(words, hi - lo, [(NEXT_ITEM, 0, 1.0, -1)]))
+        for task in corpus.tasks:
+            if task.unit == "basket":
+                question = held_basket(corpus, task, held, user, hi - lo, seed, phrasing)
+                if question is not None:
+                    given = tuple(t - corpus.items.first for t in question.tokens if t >= corpus.items.first)
+                    branches.append(question)
+                    ids = corpus.dataset.items["item_id"]
+                    key = f"items {', '.join(ids[n] for n in given)} and {ids[question.targets[0][1]]}"
+                    own.append(Case(task.name, question.targets[0][1], 1.0, name, key, given=given, user=user))
+            elif task.unit != "text" and task.answer.kind != "item":
+                more, found = user_cases(corpus, task, part, held, up_to, user, sampler, max_events, seed, phrasing)
+                branches += more
+                own += found
+        if branches or asks_next:
+            first = [Case(END, user, 1.0, name, END, user=user)] * any(c.task in weighed for c in own)
+            ends = len(first) + (asks_next and phrasing == "served")
+            rows.append(history_row(corpus, held.visible, user, max_events, branches, ends))
+            cases += first + [Case(NEXT_ITEM, user, 1.0, name, "next")] * asks_next + own
+    return rows, cases
+
+
+def held_basket(
+    corpus: Corpus, task: Task, held: HeldOut, user: int, sees: int, seed: int, phrasing: Phrasing
+) -> Branch | None:
+    """A question about one of the user's held-out baskets: some of its items are given, another is missing."""
+    lo, hi = int(held.later.offsets[user]), int(held.later.offsets[user + 1])
+    if lo == hi:
+        return None
+    rng = np.random.default_rng([seed, 8, user])
+    asked = replace(task, seen=(template(task, phrasing),))
+    question = basket_question(corpus, asked, Window(held.later, user, lo, hi), rng)
+    return None if question is None else replace(question, sees=sees)
+
+
+def user_cases(
+    corpus: Corpus,
+    task: Task,
+    part: Part,
+    held: HeldOut,
+    up_to: Events | None,
+    user: int,
+    sampler: ItemSampler,
+    max_events: int,
+    seed: int,
+    phrasing: Phrasing,
+) -> tuple[list[Branch], list[Case]]:
+    """One user's held-out cases of a task, as branches after the visible history."""
+    lo, hi = last_window(held.visible, user, max_events)
+    sees, name = hi - lo, held.visible.users[user]
+    words = template(task, phrasing)
+
+    def tokens_of(item: int) -> list[int]:
+        token = corpus.items.first + item
+        if phrasing == "served" and (task.dense or task.horizon_days is not None):
+            return [token]
+        return question_tokens(words, {}, {"item": [token]}, corpus.encode)
+
+    if task.horizon_days is None:
+        index = held.later.labels[task.name]
+        places = [
+            n
+            for n in range(int(held.later.offsets[user]), int(held.later.offsets[user + 1]))
+            if index[n] >= 0 and held.later.item[n] >= 0
+        ]
+        cases = [
+            Case(task.name, int(index[n]), 1.0, name, f"row {held.later.source[n]}", int(held.later.item[n]), user=user)
+            for n in places
+        ]
+        return [Branch(tokens_of(c.item), sees, [(task.name, c.answer, 1.0, -1)]) for c in cases], cases
+    assert up_to is not None
+    if hi == lo:
+        return [], []
+    until = cutoff(corpus, "test" if part == "valid" else "")
+    now = int(held.visible.time[hi - 1])
+    end = until if part == "valid" else int(up_to.time.max()) + 1
+    asked = held.visible.where.get(task.name)
+    begins = dict(corpus.dataset.cutoffs).get(part, UNDATED)
+    ahead = now + task.horizon_days * DAY
+    known = ahead <= begins  # all that is asked about happened before the part, where histories end
+    if now == UNDATED or known or ahead > end or not (asked is None or asked[hi - 1]):
+        return [], []
+    place = int(up_to.offsets[user]) + int(held.visible.offsets[user + 1] - held.visible.offsets[user]) - 1
+    if task.unit == "user_time":
+        days = days_until_next(up_to, user, place, until, look_ahead_event(task))
+        answer = int(look_ahead_answers(corpus, task, [days])[0])
+        question = Branch(question_tokens(words, {}, {}, corpus.encode), sees, [(task.name, answer, 1.0, -1)])
+        return [question], [Case(task.name, answer, 1.0, name, "next", user=user)]
+    rng = np.random.default_rng([seed, 7, user])
+    found = candidate_items(corpus, task, up_to, user, place, until, sampler, rng, most=10)
+    every = zip(found.items.tolist(), found.answers.tolist(), found.weight.tolist(), strict=True)
+    ids = corpus.dataset.items["item_id"]
+    cases = [
+        Case(task.name, answer, weight, name, f"item {ids[item]}", item, user=user) for item, answer, weight in every
+    ]
+    return [Branch(tokens_of(c.item), sees, [(task.name, c.answer, 1.0, -1)]) for c in cases], cases

@@ -1,0 +1,293 @@
+"""What the model makes of a part: ranks, scores and features of every held-out case."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+import numpy as np
+
+from ..data.dataset import Part as SplitPart
+from ..evaluation import metrics
+from ..progress import Stage
+from ..rows.arrays import Events
+from ..rows.corpus import Corpus
+from ..rows.texts import text_rows
+from ..scoring.calibration import TEMPERATURES, Calibration, item_losses
+from ..scoring.engine import States
+from ..scoring.features import asks_list, features_of
+from ..scoring.scorer import PARTS, Part, Scorer
+from ..tasks.task import Task
+from .held_out import (
+    END,
+    NEXT_ITEM,
+    Case,
+    HeldOut,
+    Phrasing,
+    first_targets,
+    held_out,
+    sampled,
+    template,
+    user_rows,
+    writers_of,
+)
+
+LONGEST = 20  # items of a list that are kept
+CASES = 256  # scored at a time
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """next_item on one data set: each case's user, targets and ranks under both protocols.
+
+    Seen items removed, a target that was seen is a miss: its rank is the size of the catalogue. lists: (cases,
+    LONGEST) the best items, seen ones removed, -1 where there are fewer. histories: the items that each case saw, and
+    states (cases, width): what the model made of them.
+    """
+
+    users: list[str]
+    targets: list[np.ndarray]
+    seen_removed: list[np.ndarray]
+    seen_kept: list[np.ndarray]
+    lists: np.ndarray
+    histories: list[np.ndarray]
+    states: States
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Scores (n, answers), right answers (n,) and weights (n,) of one task on one data set.
+
+    about: whom each case is about, the user's id or that of a text without one. keys: which case it is, of those about
+    the same; equal in every run on the same data. features: (n, features) of what is known besides, if anything.
+    """
+
+    scores: np.ndarray
+    answer: np.ndarray
+    weight: np.ndarray
+    about: tuple[str, ...]
+    keys: tuple[str, ...]
+    features: np.ndarray | None = None
+
+    def probabilities(self, calibration: Calibration) -> np.ndarray:
+        """Calibrated probabilities (n, answers)."""
+        return calibration.probabilities(self.scores, self.features)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a model makes of a part: next_item, the outcome tasks by name, and the ranks of baskets' missing items with
+    users and keys as in Outcomes. read: what the outcomes about users were made of."""
+
+    ranked: Ranked | None
+    outcomes: Mapping[str, Outcomes]
+    basket_ranks: np.ndarray | None
+    basket_users: tuple[str, ...] = ()
+    basket_keys: tuple[str, ...] = ()
+    baskets: "Baskets | None" = None
+    read: "Read | None" = None
+
+
+@dataclass(frozen=True)
+class Read:
+    """The states (cases, width) of a part's cases, in their order, and the histories that they follow."""
+
+    states: States
+    cases: "list[Case]"
+    visible: Events
+
+
+@dataclass(frozen=True)
+class Baskets:
+    """What was asked about baskets: states (cases, width), histories with the given items at their end, the given
+    items, and the missing one (an array of one)."""
+
+    states: States
+    histories: list[np.ndarray]
+    given: list[tuple[int, ...]]
+    targets: list[np.ndarray]
+
+
+def read_part(
+    scorer: Scorer,
+    corpus: Corpus,
+    part: SplitPart,
+    max_events: int,
+    max_users: int | None = None,
+    seed: int = 0,
+    progress: Stage | None = None,
+    phrasing: Phrasing = "served",
+) -> Reading:
+    """Every task of a data set on a part, one forward pass per user; `max_users` users and texts are drawn by seed.
+
+    progress: called with the rows read and the rows in all.
+    """
+    outcomes: dict[str, Outcomes] = {}
+    for task in corpus.tasks:
+        if task.unit == "text":
+            rows = list(text_rows(corpus, [task], part, [[template(task, phrasing)]], seed, most=max_users))
+            if rows:
+                names = [f"row {r.source[0]}" if r.source else f"text {n}" for n, r in enumerate(rows)]
+                writers = writers_of(corpus, rows)
+                cases = [
+                    Case(task.name, r.target_id[-1], 1.0, writers.get(r.source[0] if r.source else -1, name), name)
+                    for r, name in zip(rows, names, strict=True)
+                ]
+                states = scorer.states(rows, progress)
+                outcomes[task.name] = outcomes_of(scorer, corpus, task, states, cases)
+    if corpus.events is None:
+        return Reading(None, outcomes, None)
+    held = held_out(corpus.events, part)
+    users = sampled(list(range(len(held.visible.users))), max_users, seed)
+    rows, cases = user_rows(corpus, part, held, users, max_events, seed, phrasing)
+    if not rows:
+        return Reading(None, outcomes, None)
+    states = scorer.states(rows, progress)
+    read = Read(states, cases, held.visible)
+    outcomes |= user_outcomes(scorer, corpus, read)
+    next_item = [n for n, c in enumerate(cases) if c.task == NEXT_ITEM]
+    basket = [n for n, c in enumerate(cases) if c.given]
+    ranked = None
+    if next_item:
+        asked = [cases[n].answer for n in next_item]
+        ranked = ranked_of(scorer, corpus, held, states[next_item], asked)
+    basket_ranks = baskets = None
+    if basket:
+        baskets = baskets_of(held.visible, states[basket], [cases[n] for n in basket])
+        basket_ranks = given_ranks(scorer, corpus, baskets)
+    own, keys = tuple(cases[n].about for n in basket), tuple(cases[n].key for n in basket)
+    return Reading(ranked, outcomes, basket_ranks, own, keys, baskets, read)
+
+
+def outcomes_of(
+    scorer: Scorer, corpus: Corpus, task: Task, states: States, cases: list[Case], features: np.ndarray | None = None
+) -> Outcomes:
+    """Scores of the cases of a task whose answers are choices or numbers."""
+    scores = scorer.outcome_scores(states, corpus.dataset.name, task.name).cpu().numpy()
+    answer, weight = np.asarray([c.answer for c in cases]), np.asarray([c.weight for c in cases])
+    return Outcomes(scores, answer, weight, tuple(c.about for c in cases), tuple(c.key for c in cases), features)
+
+
+def user_outcomes(scorer: Scorer, corpus: Corpus, read: Read) -> dict[str, Outcomes]:
+    """Scores of the cases about users whose answers are choices or numbers, by task, and their features; the cases of
+    a user are together."""
+    found = {}
+    end = {c.user: n for n, c in enumerate(read.cases) if c.task == END}
+    for task in corpus.tasks:
+        places = [n for n, c in enumerate(read.cases) if c.task == task.name]
+        if not places or task.unit == "text" or task.answer.kind == "item":
+            continue
+        cases = [read.cases[n] for n in places]
+        asked = [(user, [c.item for c in own]) for user, own in groupby(cases, key=lambda c: c.user)]
+        ends = read.states[[end[user] for user, _ in asked]] if asks_list(task) else None
+        features = features_of(scorer, corpus, read.visible, task, asked, ends)
+        found[task.name] = outcomes_of(scorer, corpus, task, read.states[places], cases, features)
+    return found
+
+
+def ranked_of(scorer: Scorer, corpus: Corpus, held: HeldOut, states: States, users: list[int]) -> Ranked:
+    """Ranks of each user's next item(s) in the whole catalogue."""
+    visible = held.visible
+    histories = [visible.item[visible.offsets[u] : visible.offsets[u + 1]] for u in users]
+    names = [visible.users[u] for u in users]
+    return ranked_states(scorer, corpus.dataset.name, names, [first_targets(held, u) for u in users], histories, states)
+
+
+def scored_again(scorer: Scorer, corpus: Corpus, reading: Reading) -> Reading:
+    """A reading by the scorer's scores as they are now, from the states that were read."""
+    ranked, baskets = reading.ranked, reading.baskets
+    if ranked is not None:
+        own = (ranked.users, ranked.targets, ranked.histories, ranked.states)
+        ranked = ranked_states(scorer, corpus.dataset.name, *own)
+    basket_ranks = None if baskets is None else given_ranks(scorer, corpus, baskets)
+    return replace(weighed_again(scorer, corpus, reading), ranked=ranked, basket_ranks=basket_ranks)
+
+
+def weighed_again(scorer: Scorer, corpus: Corpus, reading: Reading) -> Reading:
+    """A reading whose outcomes have the features that the scorer's lists give them now."""
+    if reading.read is None:
+        return reading
+    return replace(reading, outcomes={**reading.outcomes, **user_outcomes(scorer, corpus, reading.read)})
+
+
+def ranked_states(
+    scorer: Scorer,
+    dataset: str,
+    names: list[str],
+    targets: list[np.ndarray],
+    histories: list[np.ndarray],
+    states: States,
+    parts: Sequence[Part] = PARTS,
+) -> Ranked:
+    """Ranks of each case's targets in the whole catalogue, by the scores of some parts."""
+    removed, kept, lists = [], [], []
+    for own, wanted, seen in scored(scorer, dataset, states, targets, histories, parts):
+        kept.append(metrics.target_ranks(own, wanted))
+        own[seen] = -np.inf
+        removed.append(metrics.target_ranks(own, wanted))
+        lists.append(best_items(own, LONGEST))
+    return Ranked(names, targets, removed, kept, np.stack(lists), histories, states)
+
+
+def scored(
+    scorer: Scorer,
+    dataset: str,
+    states: States,
+    targets: list[np.ndarray],
+    histories: list[np.ndarray],
+    parts: Sequence[Part] = PARTS,
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Scores (items,), targets and seen items of each case."""
+    for start in range(0, len(targets), CASES):
+        part = slice(start, start + CASES)
+        scores = scorer.item_scores(states[part], dataset, histories[part], parts=parts).cpu().numpy()
+        for own, wanted, history in zip(scores, targets[part], histories[part], strict=True):
+            yield own, wanted, history[history >= 0]
+
+
+def next_item_losses(scorer: Scorer, dataset: str, ranked: Ranked) -> tuple[np.ndarray, int]:
+    """Losses of unseen targets by temperature, seen items removed, summed over the cases that have any, and how many
+    they are."""
+    losses, cases = np.zeros(len(TEMPERATURES)), 0
+    for own, wanted, seen in scored(scorer, dataset, ranked.states, ranked.targets, ranked.histories):
+        own[seen] = -np.inf
+        new = wanted[np.isfinite(own[wanted])]
+        if len(new):
+            losses, cases = losses + item_losses(own, new), cases + 1
+    return losses, cases
+
+
+def best_items(scores: np.ndarray, k: int) -> np.ndarray:
+    """The k best of (items,) scores, best first, -1 where fewer are finite."""
+    among = np.argpartition(-scores, k)[:k] if len(scores) > k else np.arange(len(scores))
+    best = among[np.argsort(-scores[among], kind="stable")]
+    best = np.where(np.isfinite(scores[best]), best, -1)
+    return np.pad(best, (0, k - len(best)), constant_values=-1).astype(np.int32)
+
+
+def baskets_of(visible: Events, states: States, cases: list[Case]) -> Baskets:
+    """The cases that give some items of a basket."""
+    given = [case.given for case in cases]
+    before = [visible.item[visible.offsets[c.user] : visible.offsets[c.user + 1]] for c in cases]
+    histories = [np.concatenate([b, np.asarray(g, dtype=b.dtype)]) for b, g in zip(before, given, strict=True)]
+    return Baskets(states, histories, given, [np.asarray([case.answer]) for case in cases])
+
+
+def given_ranks(scorer: Scorer, corpus: Corpus, baskets: Baskets, parts: Sequence[Part] = PARTS) -> np.ndarray:
+    """Ranks of the missing items, the given ones removed, by the scores of some parts."""
+    ranks, name = [], corpus.dataset.name
+    for start in range(0, len(baskets.given), CASES):
+        part = slice(start, start + CASES)
+        scores = scorer.item_scores(baskets.states[part], name, baskets.histories[part], "basket", parts)
+        for own, given, target in zip(scores.cpu().numpy(), baskets.given[part], baskets.targets[part], strict=True):
+            own[list(given)] = -np.inf
+            ranks.append(int(metrics.target_ranks(own, target)[0]))
+    return np.asarray(ranks)
+
+
+def next_item_metrics(ranked: Ranked) -> dict[str, float]:
+    """Ranking metrics under both protocols; with several targets per case, HR is any hit and NDCG is over the set."""
+    found: dict[str, float] = {"n": float(len(ranked.targets))}
+    for protocol, ranks in (("seen_removed", ranked.seen_removed), ("seen_kept", ranked.seen_kept)):
+        values = metrics.ranking_metrics(ranks) if ranks else {}
+        found |= {f"{protocol}/{name}": value for name, value in values.items()}
+    return found

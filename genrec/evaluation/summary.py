@@ -1,0 +1,95 @@
+"""Results of an evaluation as text: the metrics worth a line, and tables beside rivals."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .results import headline, with_interval
+
+
+def summary(results: Mapping[str, Any]) -> str:
+    """The metrics worth a line, by data set, task and phrasing, each with its interval."""
+    lines = []
+    for name, data in results["datasets"].items():
+        for task, by_phrasing in data["tasks"].items():
+            for phrasing, found in by_phrasing.items():
+                shown = [
+                    f"{metric} {with_interval(own)}"
+                    for metric, own in found["metrics"].items()
+                    if headline(metric) and own["value"] is not None
+                ]
+                lines.append(f"{name}, {task}, {phrasing}, {found['n']:,} cases")
+                lines += [f"    {line}" for line in shown]
+                lists = found.get("lists", {})
+                lines += ["    lists: " + ", ".join(f"{k} {v:.3f}" for k, v in lists.items())] if lists else []
+                for group, own in found.get("groups", {}).items():
+                    ndcg = own["metrics"]["ndcg@10"]["value"]
+                    lines.append(f"    {group.replace('_', ' ')}: ndcg@10 {ndcg:.4f}, {own['n']:,} cases")
+                if phrasing == "served":
+                    lines += part_lines(data.get("parts", {}).get(task, {}))
+    return "\n".join([*lines, *tables(results)])
+
+
+def part_lines(by_part: Mapping[str, Any]) -> list[str]:
+    """A table of a task's parts: the language model alone, counts alone, both; nothing where there is only one."""
+    if len(by_part) < 2:
+        return []
+    names = [m for m in by_part["language model"]["metrics"] if m.split("/")[-1] in SHOWN]
+    cells = [["by part", *names]]
+    for part, own in by_part.items():
+        cells.append([part, *(plain(own["metrics"].get(m, {}).get("value"), ".4f") for m in names)])
+    return columns(cells)
+
+
+SHOWN = ("ndcg@10", "hr@10", "rmse", "mae", "auc", "user_auc", "log_loss", "accuracy", "macro_f1")  # in the tables
+
+
+def tables(results: Mapping[str, Any]) -> list[str]:
+    """Lines of one table per task of results that hold baselines: a row per model with quality and cost."""
+    lines = []
+    for name, data in results["datasets"].items():
+        for task, rows in data.get("baselines", {}).items():
+            lines += [
+                "",
+                *table(f"{name}, {task}, beside baselines", data["tasks"][task]["served"], data["cost"], rows),
+            ]
+        lines += [f"{name}, {line}" for line in data.get("baselines_left_out", [])]
+    return lines
+
+
+def table(title: str, ours: Mapping[str, Any], cost: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Lines of a task's table; the difference is ours minus theirs, of the first metric, with its interval."""
+    names = [m for m in ours["metrics"] if m.split("/")[-1] in SHOWN and any(m in r["metrics"] for r in rows)]
+    names.sort(key=lambda m: (m.startswith("seen_kept"), SHOWN.index(m.split("/")[-1])))
+    cells = [["", *names, f"ours minus theirs, {names[0]}", "training s", "predict ms"]]
+    for row in [{"name": "genrec", "metrics": ours["metrics"], **cost}, *rows]:
+        gain = row.get("difference", {}).get(names[0])
+        cells.append(
+            [
+                row["name"],
+                *(plain(row["metrics"].get(m, {}).get("value"), ".4f") for m in names),
+                "" if gain is None else spread(gain),
+                plain(row["train_seconds"], ",.1f"),
+                plain(row["predict_ms"], ".2f"),
+            ]
+        )
+    return [f"{title}, {ours['n']:,} cases", *columns(cells)]
+
+
+def columns(cells: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as lines with columns of one width, the first to the left."""
+    width = [max(len(line[n]) for line in cells) for n in range(len(cells[0]))]
+    rows = [[c[0].ljust(width[0]), *(v.rjust(w) for v, w in zip(c[1:], width[1:], strict=True))] for c in cells]
+    return ["    " + "  ".join(row) for row in rows]
+
+
+def plain(value: float | None, form: str) -> str:
+    """A number, or a dash where there is none."""
+    return "-" if value is None else format(value, form)
+
+
+def spread(gain: Mapping[str, float | None]) -> str:
+    """A difference with its interval."""
+    if gain["value"] is None:
+        return "-"
+    interval = "" if gain["low"] is None else f" ({gain['low']:+.4f} to {gain['high']:+.4f})"
+    return f"{gain['value']:+.4f}{interval}"

@@ -1,1 +1,0 @@
-"""Batched scoring with a trained adapter."""

@@ -1,0 +1,1 @@
+"""Histories and questions to rows."""

@@ -1,0 +1,166 @@
+"""Histories of a data set as arrays: the events of all users, users contiguous."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+
+from ..data.dataset import Dataset, Part
+from ..tasks.labels import labels, selected, task_columns
+from ..tasks.task import Task
+from ..tasks.units import with_attributes
+from ..tasks.vocabulary import EVENT, Group, Vocabulary
+
+PARTS: tuple[Part, ...] = ("train", "valid", "test")
+DAY = 86_400
+UNDATED = -(2**62)  # the time of an interaction without one: before all others
+
+
+@dataclass(frozen=True)
+class Events:
+    """One data set's interactions as arrays, users contiguous, oldest first.
+
+    offsets: (users + 1,); every other array: (events,). item: index in the catalogue or -1. outcome: token id shown
+    after the item, or -1. kind: what happened, an index of `kinds`. basket: code or -1. part: 0 train, 1 valid, 2 test.
+    source: file row of the interaction. target: whether next_item asks for it. labels: per event task the index of the
+    right answer, or -1. where: per other task with a `where`, the interactions it keeps.
+    """
+
+    users: tuple[str, ...]
+    offsets: np.ndarray
+    item: np.ndarray
+    outcome: np.ndarray
+    kind: np.ndarray
+    time: np.ndarray
+    basket: np.ndarray
+    part: np.ndarray
+    source: np.ndarray
+    target: np.ndarray
+    labels: Mapping[str, np.ndarray]
+    where: Mapping[str, np.ndarray]
+    kinds: tuple[str, ...]
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays with one value per event."""
+        names = ("item", "outcome", "kind", "time", "basket", "part", "source", "target")
+        return {name: getattr(self, name) for name in names}
+
+
+def choice_index(task: Task, group: Group, answers: pl.Series) -> np.ndarray:
+    """Index of each answer among the group's words; -1 where there is none."""
+    if answers.dtype == pl.Boolean:
+        return answers.cast(pl.Int16).fill_null(-1).to_numpy()
+    if group.values:
+        keys, answers = pl.Series(group.values, dtype=pl.Float64), answers.cast(pl.Float64)
+    else:
+        keys, answers = pl.Series(group.words, dtype=pl.String), answers.cast(pl.String)
+    places = pl.Series(range(len(keys)), dtype=pl.Int16)
+    return answers.replace_strict(keys, places, default=-1, return_dtype=pl.Int16).fill_null(-1).to_numpy()
+
+
+def build_events(dataset: Dataset, tasks: Sequence[Task], vocabulary: Vocabulary, seed: int) -> Events | None:
+    """The interactions as arrays; None where the data has no users or items.
+
+    Events of one training basket are shuffled (seeded), since the order inside a basket means nothing.
+    """
+    frame = dataset.interactions
+    if "user_id" not in frame.columns or "item_id" not in frame.columns:
+        return None
+    if "timestamp" in frame.columns:
+        frame = frame.with_columns(pl.col("timestamp").fill_null(UNDATED))
+    if "basket" in frame.columns:
+        frame = shuffled_baskets(frame, seed)
+    lengths = frame.group_by("user_id", maintain_order=True).len()
+    offsets = np.concatenate([[0], np.cumsum(lengths["len"].to_numpy())]).astype(np.int64)
+    items = dataset.items.select("item_id").with_row_index("item")
+    item = frame.select("item_id").join(items, on="item_id", how="left", maintain_order="left")["item"]
+    name = dataset.name
+    outcome = np.full(frame.height, -1, dtype=np.int64)
+    dense: dict[str, np.ndarray] = {}
+    where: dict[str, np.ndarray] = {}
+    target = np.zeros(frame.height, dtype=bool)
+    for task in tasks:
+        if task.unit == "text":
+            continue
+        rows = with_attributes(frame, dataset, task_columns(task))
+        if task.name == "next_item":
+            target = selected(task, rows).to_numpy()
+        elif task.unit != "event" or task.horizon_days is not None:
+            if task.where is not None:
+                where[task.name] = selected(task, rows).to_numpy()
+        else:
+            group = vocabulary.group(name, task.name)
+            index = choice_index(task, group, labels(task, rows))
+            dense[task.name] = np.where(selected(task, rows).to_numpy(), index, -1).astype(np.int16)
+            if task.name == "rating":
+                outcome = np.where(index >= 0, group.first + index.astype(np.int64), -1)
+    if "learned" in frame.columns:  # shown, and not asked for
+        asked = ~frame["learned"].to_numpy()
+        target &= asked
+        dense = {task: np.where(asked, index, -1).astype(np.int16) for task, index in dense.items()}
+    kinds = frame["event"].unique().sort()
+    kind = frame["event"].replace_strict(kinds, pl.Series(range(len(kinds)), dtype=pl.Int32)).to_numpy()
+    if (name, EVENT) in vocabulary.by_key:
+        group = vocabulary.group(name, EVENT)
+        token = [group.first + group.words.index(k) if k in group.words else -1 for k in kinds]
+        outcome = np.asarray(token, dtype=np.int64)[kind]
+    basket = np.full(frame.height, -1)
+    if "basket" in frame.columns:
+        basket = frame["basket"].cast(pl.Categorical).to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
+    codes = {"train": 0, "valid": 1, "test": 2}
+    return Events(
+        users=tuple(lengths["user_id"].to_list()),
+        offsets=offsets,
+        item=item.cast(pl.Int32).fill_null(-1).to_numpy(),
+        outcome=outcome.astype(np.int32),
+        kind=kind,
+        time=frame["timestamp"].to_numpy() if "timestamp" in frame.columns else np.zeros(frame.height, dtype=np.int64),
+        basket=basket,
+        part=frame["part"].replace_strict(codes, return_dtype=pl.Int8).to_numpy(),
+        source=frame["row"].to_numpy(),
+        target=target,
+        labels=dense,
+        where=where,
+        kinds=tuple(kinds.to_list()),
+    )
+
+
+def shuffled_baskets(frame: pl.DataFrame, seed: int) -> pl.DataFrame:
+    """Interactions with the order inside each basket drawn; one without a basket stays where it is."""
+    rng = np.random.default_rng([seed, 1])
+    together = pl.col("row").min().over("user_id", "basket")
+    place = pl.when(pl.col("basket").is_null()).then(pl.col("row")).otherwise(together)
+    keys = ["_user", *(["timestamp"] if "timestamp" in frame.columns else []), "_basket", "_shuffle"]
+    frame = frame.with_columns(
+        pl.Series("_shuffle", rng.random(frame.height)),
+        place.alias("_basket"),
+        pl.col("row").min().over("user_id").alias("_user"),
+    )
+    return frame.sort(keys).drop("_user", "_basket", "_shuffle")
+
+
+def select(events: Events, keep: np.ndarray) -> Events:
+    """The events that `keep` (events,) marks, users with nothing left included."""
+    counts = (
+        np.add.reduceat(np.append(keep, False).astype(np.int64), events.offsets[:-1])
+        if len(keep)
+        else np.zeros(0, np.int64)
+    )
+    empty = events.offsets[:-1] == events.offsets[1:]
+    counts = np.where(empty, 0, counts)
+    return replace(
+        events,
+        offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        labels={name: index[keep] for name, index in events.labels.items()},
+        where={name: mask[keep] for name, mask in events.where.items()},
+        **{name: array[keep] for name, array in events.arrays.items()},
+    )
+
+
+def shown_from(events: int, most: int) -> int:
+    """Where the shown part of a history of so many events begins, at most `most` of them: the oldest are cut a quarter
+    at a time, so that a history that grows by one event mostly begins where it did."""
+    quarter = max(1, most // 4)
+    return max(0, -(-(events - most) // quarter)) * quarter

@@ -1,0 +1,219 @@
+"""A data set as its tasks see it: events, headers, conditions and the tokens of its answers."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from ..data.dataset import Dataset
+from ..errors import GenrecError
+from ..tasks.labels import missing_needs, resolve_answer, unknown_answers
+from ..tasks.task import Task
+from ..tasks.vocabulary import EVENT, ITEMS, Group, Vocabulary, build_vocabulary
+from .arrays import Events, build_events
+
+Encode = Callable[[str], list[int]]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What a data set gives to rows: its arrays, the tasks it feeds, and its attribute conditions.
+
+    conditions: (words, SQL, mask over the catalogue). headers: text tokens of each user's attributes.
+    """
+
+    dataset: Dataset
+    tasks: tuple[Task, ...]
+    vocabulary: Vocabulary
+    events: Events | None
+    encode: Encode
+    headers: Mapping[str, list[int]]
+    bos: int
+    conditions: tuple[tuple[str, str, np.ndarray], ...] = ()
+    all_tasks: tuple[str, ...] = ()
+    item_index: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def items(self) -> Group:
+        """The catalogue's item tokens."""
+        return self.vocabulary.group(self.dataset.name, ITEMS)
+
+    def group_of(self, task: Task | str) -> Group:
+        """The answers that compete for a task."""
+        name = task if isinstance(task, str) else (ITEMS if task.answer.kind == "item" else task.name)
+        return self.vocabulary.group(self.dataset.name, name)
+
+
+def outcome_group(corpus: Corpus) -> Group:
+    """The outcomes that histories show: ratings, or what happened."""
+    keys, name = corpus.vocabulary.by_key, corpus.dataset.name
+    return keys[name, "rating"] if (name, "rating") in keys else keys[name, EVENT]
+
+
+def outcome_values(corpus: Corpus) -> np.ndarray | None:
+    """The outcomes that histories show as numbers, ratings or 0 and 1 for two kinds of events; None where neither."""
+    keys, name = corpus.vocabulary.by_key, corpus.dataset.name
+    if (name, "rating") in keys:
+        return np.asarray(keys[name, "rating"].values, dtype=np.float64)
+    if (name, EVENT) in keys and keys[name, EVENT].size == 2:
+        return np.asarray([0.0, 1.0])
+    return None
+
+
+def shown_outcomes(corpus: Corpus, events: Events, user: int) -> tuple[np.ndarray, np.ndarray]:
+    """A user's items, and what came of them as the index of an outcome, -1 for none."""
+    own = slice(int(events.offsets[user]), int(events.offsets[user + 1]))
+    outcome = events.outcome[own]
+    return events.item[own], np.where(outcome >= 0, outcome - outcome_group(corpus).first, -1)
+
+
+def plain_encoder(tokenizer: Any) -> Encode:
+    """Plain text to token ids with a tokenizer; text that spells a special token stays plain text."""
+
+    def encode(text: str) -> list[int]:
+        return list(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+
+    return encode
+
+
+def first_token(tokenizer: Any) -> int:
+    """What every row begins with."""
+    found = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    if found is None:
+        raise GenrecError("the model's tokenizer has neither a token that begins a text nor one that ends it")
+    return int(found)
+
+
+def offered_tasks(dataset: Dataset, tasks: Sequence[Task]) -> tuple[list[Task], list[str]]:
+    """The tasks a data set can feed, with answers taken from it where they come from data, and one line for each
+    that it cannot."""
+    offered, why = [], []
+    for task in tasks:
+        reason = missing_needs(task, dataset)
+        if reason is None and task.horizon_days is not None and not dataset.cutoffs:
+            reason = "looks ahead in time, so it needs a temporal split (--split temporal)"
+        if reason is None and task.unit == "basket" and "basket" not in dataset.interactions.columns:
+            reason = "no basket column"
+        if reason is None:
+            resolved = resolve_answer(task, dataset)
+            offered.append(resolved)
+            if unknown := unknown_answers(resolved, dataset):
+                why.append(
+                    f"{dataset.name}: task {task.name}: {unknown:,} held-out rows have an answer that training lacks; "
+                    "they are not evaluated"
+                )
+        else:
+            why.append(f"{dataset.name}: task {task.name} is off: {reason}")
+    return offered, why
+
+
+def group_specs(
+    dataset: Dataset, tasks: Sequence[Task]
+) -> list[tuple[str, str, int, tuple[str, ...], tuple[float, ...]]]:
+    """The groups of tokens that one data set adds to the vocabulary."""
+    specs: list[tuple[str, str, int, tuple[str, ...], tuple[float, ...]]] = []
+    interactions = dataset.interactions
+    for task in tasks:
+        if task.answer.kind in ("choices", "number"):
+            answer = task.answer
+            specs.append((dataset.name, task.name, len(answer.choices), answer.choices, answer.values))
+    if "rating" not in {t.name for t in tasks}:
+        kinds = interactions.filter(pl.col("part") == "train")["event"].unique().sort().to_list()
+        if len(kinds) > 1 and "item_id" in interactions.columns:
+            specs.append((dataset.name, EVENT, len(kinds), tuple(kinds), ()))
+    if dataset.items.height:
+        specs.append((dataset.name, ITEMS, dataset.items.height, (), ()))
+    return specs
+
+
+def vocabulary_of(datasets: Sequence[Dataset], tasks: Mapping[str, Sequence[Task]], n_words: int) -> Vocabulary:
+    """One vocabulary for all data sets of a run."""
+    return build_vocabulary(n_words, [s for d in datasets for s in group_specs(d, tasks[d.name])])
+
+
+def attribute_words(name: str, value: object) -> str:
+    """`age 24`, `occupation technician`; text is used as it is, numbers shortened."""
+    if isinstance(value, list):
+        shown = ", ".join(str(v) for v in value if v)
+    else:
+        shown = f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{name.replace('_', ' ')} {shown}"
+
+
+def header_columns(users: pl.DataFrame) -> list[str]:
+    """The user attributes that prompts show: those that several users share, so no names and no postal codes.
+
+    At most 100 different values, and at most half as many as there are users.
+    """
+    most = min(100, users.height // 2)
+    return [c for c in users.columns if c != "user_id" and users[c].n_unique() <= most]
+
+
+def user_headers(users: pl.DataFrame, encode: Encode) -> dict[str, list[int]]:
+    """Tokens of `age 24, occupation technician: ` for each user with attributes."""
+    columns = [c for c in users.columns if c != "user_id"]
+    headers = {}
+    for record in users.iter_rows(named=True):
+        if header := user_header(record, columns, encode):
+            headers[record["user_id"]] = header
+    return headers
+
+
+def user_header(record: Mapping[str, object], columns: Sequence[str], encode: Encode) -> list[int]:
+    """Tokens of `age 24, occupation technician: `; none where nothing is known of the user."""
+    known = [attribute_words(c, record[c]) for c in columns if record.get(c) is not None]
+    return encode(", ".join(known) + ":") if known else []
+
+
+def attribute_conditions(items: pl.DataFrame, least: int = 10, most: int = 200) -> list[tuple[str, str, np.ndarray]]:
+    """Conditions the catalogue offers: each value of a list or small text column, each decade of `year`."""
+    found = []
+    for column in items.columns:
+        if column in ("item_id", "title"):
+            continue
+        dtype = items.schema[column]
+        if isinstance(dtype, pl.List) or dtype == pl.String:
+            single = items.select("item_id", column)
+            values = single.explode(column) if isinstance(dtype, pl.List) else single
+            counts = values.drop_nulls(column).group_by(column).len().filter(pl.col("len") >= least).sort(column)
+            if not 2 <= counts.height <= most:
+                continue
+            for value in counts[column].to_list():
+                of = pl.col(column).list.contains(value) if isinstance(dtype, pl.List) else pl.col(column) == value
+                mask = items.select(of.fill_null(False)).to_series().to_numpy()
+                quoted = str(value).replace("'", "''")
+                found.append((f"{column.replace('_', ' ')} {value}", f"{column} = '{quoted}'", mask))
+        elif column == "year" and dtype.is_numeric():
+            for decade in range(1900, 2030, 10):
+                mask = (
+                    items.select(pl.col(column).is_between(decade, decade + 9).fill_null(False)).to_series().to_numpy()
+                )
+                if mask.sum() >= least:
+                    found.append((f"from the {decade}s", f"year between {decade} and {decade + 9}", mask))
+    return found
+
+
+def build_corpus(
+    dataset: Dataset,
+    tasks: Sequence[Task],
+    vocabulary: Vocabulary,
+    encode: Encode,
+    bos: int,
+    seed: int,
+    all_tasks: Sequence[str],
+) -> Corpus:
+    """Everything that rows of one data set are made of."""
+    return Corpus(
+        dataset=dataset,
+        tasks=tuple(tasks),
+        vocabulary=vocabulary,
+        events=build_events(dataset, tasks, vocabulary, seed),
+        encode=encode,
+        headers=user_headers(dataset.users.select("user_id", *header_columns(dataset.users)), encode),
+        bos=bos,
+        conditions=tuple(attribute_conditions(dataset.items)),
+        all_tasks=tuple(all_tasks),
+        item_index={i: n for n, i in enumerate(dataset.items["item_id"].to_list())} if dataset.items.height else {},
+    )

@@ -1,0 +1,116 @@
+"""Questions about texts."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import polars as pl
+
+from ..data.dataset import Part
+from ..tasks.labels import task_rows
+from ..tasks.task import Task
+from ..tasks.templates import placeholders
+from .arrays import choice_index
+from .corpus import Corpus
+from .row import Branch, Row, assemble, question_tokens
+from .window import pick
+
+REVIEW_TOKENS = 256  # a longer text keeps its first and last halves of this
+UNCOUNTED = 1_024  # characters of a text of few words whose tokens are not counted
+
+
+def sharing_texts(tasks: Sequence[Task]) -> list[list[Task]]:
+    """The tasks over texts, together where each shows the same columns in all its templates: a column that only one of
+    them shows might give away what another asks."""
+    found: dict[object, list[Task]] = {}
+    for task in tasks:
+        if task.unit == "text":
+            shown = {frozenset(placeholders(t)) for t in task.seen}
+            found.setdefault(shown.pop() if len(shown) == 1 else task.name, []).append(task)
+    return list(found.values())
+
+
+def text_rows(
+    corpus: Corpus,
+    tasks: Sequence[Task],
+    part: Part,
+    templates: Sequence[Sequence[str]],
+    seed: int,
+    shuffle: bool = False,
+    most: int | None = None,
+) -> Iterator[Row]:
+    """One row per text of `answered_texts`: a question with the text in it, the answers of all tasks its targets.
+
+    templates: each task's; a row is asked in one of one of its tasks', drawn by seed.
+    """
+    frame, answers = answered_texts(corpus, tasks, part, templates, seed, shuffle, most)
+    rng = np.random.default_rng([seed, 3])
+    for record, own in zip(frame.iter_rows(named=True), answers.tolist(), strict=True):
+        asked = [n for n, answer in enumerate(own) if answer >= 0]
+        words = pick(rng, templates[asked[int(rng.integers(len(asked)))]])
+        branch = text_branch(corpus, words, record, [(tasks[n].name, own[n]) for n in asked])
+        row = assemble(corpus, None, 0, 0, [branch], False, False, None)
+        if "row" in record:
+            row.source.append(int(record["row"]))
+        yield row
+
+
+def answered_texts(
+    corpus: Corpus,
+    tasks: Sequence[Task],
+    part: Part,
+    templates: Sequence[Sequence[str]],
+    seed: int,
+    shuffle: bool = False,
+    most: int | None = None,
+) -> tuple[pl.DataFrame, np.ndarray]:
+    """The texts of a part that any of the tasks asks about, and (texts, tasks) the indices of their answers, -1 for
+    none; a text that lacks what a template shows is left out.
+
+    shuffle: in drawn order. most: so many texts, drawn by seed, in their order.
+    """
+    shown = list(dict.fromkeys(n for of_task in templates for t in of_task for n in placeholders(t)))
+    found: pl.DataFrame | None = None
+    for task in tasks:
+        frame = task_rows(task, corpus.dataset, part)
+        key = "row" if "row" in frame.columns else "item_id"
+        if key == "row" and "learned" in corpus.dataset.interactions.columns:
+            asked = corpus.dataset.interactions.filter(~pl.col("learned")).select("row")
+            frame = frame.join(asked, on="row", how="semi", maintain_order="left")
+        answer = pl.Series(f"answer {task.name}", choice_index(task, corpus.group_of(task), frame["label"]))
+        on = list(dict.fromkeys([key, *shown]))
+        frame = frame.select(*on, answer).filter(pl.col(answer.name) >= 0).drop_nulls(shown)
+        found = frame if found is None else found.join(frame, on=on, how="full", coalesce=True, maintain_order="left")
+    assert found is not None
+    if shuffle:
+        found = found.sample(fraction=1.0, shuffle=True, seed=seed)
+    if most is not None and found.height > most:
+        found = found[np.sort(np.random.default_rng([seed, 5]).choice(found.height, most, replace=False))]
+    return found, found.select(pl.col(f"answer {t.name}").fill_null(-1) for t in tasks).to_numpy()
+
+
+def text_branch(corpus: Corpus, template: str, record: dict[str, object], answers: Sequence[tuple[str, int]]) -> Branch:
+    """A question about a text, and the index of each task's answer; a long text loses its middle."""
+    values = {
+        k: shorten(corpus, str(v)) if k in ("text", "review") else str(v) for k, v in record.items() if v is not None
+    }
+    tokens = question_tokens(template, values, {}, corpus.encode)
+    return Branch(tokens, 0, [(*answer, 1.0, -1) for answer in answers], sees_user=False, pooled=True)
+
+
+def shorten(corpus: Corpus, text: str) -> str:
+    """The text, or its first and last words where it is longer than REVIEW_TOKENS tokens; of one whose words are longer
+    than that, its first and last characters."""
+    words = text.split(" ")
+    if len(words) <= REVIEW_TOKENS // 2 and len(text) <= UNCOUNTED:
+        return text
+    # Words beyond as many as the tokens that are read are not counted token by token: each is one at least.
+    while len(words) > 2 and (
+        sum(map(bool, words)) > REVIEW_TOKENS or len(corpus.encode(" ".join(words))) > REVIEW_TOKENS
+    ):
+        keep = int(len(words) * 0.9) // 2
+        words = words[:keep] + words[-keep:]
+    text = " ".join(words)
+    while (tokens := len(corpus.encode(text))) > REVIEW_TOKENS:
+        keep = int(len(text) * 0.9 * REVIEW_TOKENS / tokens) // 2
+        text = text[:keep] + text[-keep:] if keep else ""
+    return text

@@ -1,0 +1,61 @@
+"""The data sets of a run, read again as they were for its training."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from pydantic import TypeAdapter
+
+from ..data.dataset import Dataset
+from ..data.grown import grown, with_items
+from ..data.load import fingerprint, load_dataset
+from ..data.named import expand
+from ..errors import DataError
+from ..files import read_json, read_parquet
+from .config import FinetuneConfig, run_folder
+from .folder import Run
+
+REPLAYED = 0.5  # share of the users whose earlier history is learned again with what came later
+
+
+def load_data(config: FinetuneConfig) -> tuple[Dataset, ...]:
+    """The data sets of a run: named ones, or the caller's files; those of the run that it resumes from, grown."""
+    if config.resume_from is not None:
+        return grown_data(config)
+    if bool(config.names) == bool(config.interactions):
+        raise DataError(
+            "give either named data sets or --interactions FILE"
+            if config.names
+            else "nothing to train on: name a data set, or give --interactions FILE"
+        )
+    options = config.data_options()
+    if config.interactions:
+        return (load_dataset(None, replace(options, interactions=config.interactions)),)
+    return tuple(load_dataset(name, replace(options, cut=cut)) for name, cut in expand(config.names))
+
+
+def parent_of(config: FinetuneConfig) -> Run:
+    """The run that a run trains on from."""
+    assert config.resume_from is not None
+    return Run(Path(config.resume_from))
+
+
+def grown_data(config: FinetuneConfig) -> tuple[Dataset, ...]:
+    """The data sets of the run that a run resumes from, with the events and items that came since."""
+    run = Run(run_folder(config))
+    later = read_parquet(run.later_events)
+    items = read_json(run.later_items, TypeAdapter(dict[str, list[dict[str, Any]]]))
+    found = []
+    for dataset in load_data(parent_of(config).config()):
+        own = later.filter(pl.col("dataset") == dataset.name).drop("dataset")
+        known = with_items(dataset, items.get(dataset.name, []))
+        if "user_id" not in dataset.interactions.columns:  # texts alone: nothing comes later
+            known = replace(known, interactions=known.interactions.with_columns(learned=pl.lit(True)))
+            found.append(replace(known, fingerprint=fingerprint(known)))
+            continue
+        users = dataset.interactions["user_id"].unique(maintain_order=True)
+        again = users.filter(pl.Series(np.random.default_rng([config.seed, 13]).random(len(users)) < REPLAYED))
+        found.append(grown(known, own, again.to_list()))
+    return tuple(found)

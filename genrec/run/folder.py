@@ -1,0 +1,114 @@
+"""A run folder: where its files are, whether it is finished, and what it was trained with."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from ..errors import RunError
+from ..files import read_yaml, shown
+from .config import FinetuneConfig, read_config
+
+if TYPE_CHECKING:  # a manifest is read with the model's files, which loads torch
+    from .manifest import Manifest
+
+MANIFEST = "genrec.json"  # of an adapter folder, written last
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, which need not be there yet."""
+
+    folder: Path
+
+    @property
+    def adapter(self) -> Path:
+        """The adapter, which may be shared."""
+        return self.folder / "adapter"
+
+    @property
+    def store(self) -> Path:
+        """The database of users and events, which is private."""
+        return self.folder / "store.db"
+
+    @property
+    def config_file(self) -> Path:
+        """The options that it was trained with."""
+        return self.folder / "config.yaml"
+
+    @property
+    def checkpoints(self) -> Path:
+        """What an interrupted training goes on with."""
+        return self.folder / "checkpoints"
+
+    @property
+    def plan(self) -> Path:
+        """What a training will do, fixed before its first step."""
+        return self.checkpoints / "plan.json"
+
+    @property
+    def log(self) -> Path:
+        """Losses and validations by step."""
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def alignment(self) -> Path:
+        """Of an aligned run: which run it was, the options, and the validations before and after."""
+        return self.folder / "align.json"
+
+    @property
+    def later_events(self) -> Path:
+        """Of a run that trains on from another: the events that came since."""
+        return self.folder / "later.parquet"
+
+    @property
+    def later_items(self) -> Path:
+        """Of a run that trains on from another: the items that were added since."""
+        return self.folder / "later_items.json"
+
+    @property
+    def finished(self) -> bool:
+        """Whether its training has come to an end."""
+        return (self.adapter / MANIFEST).is_file()
+
+    def check(self, flag: str = "") -> None:
+        """Raises RunError for a folder that is no finished run; flag: the option that named it."""
+        named = f"{flag} {self.folder}".strip()
+        if not self.folder.is_dir():
+            raise RunError(
+                f"{flag + ': ' if flag else ''}there is no run folder {self.folder}; "
+                f"`genrec finetune ... --out {self.folder}` makes one"
+            )
+        if not self.adapter.is_dir():
+            command = "align" if self.alignment.is_file() else "finetune"
+            how = (
+                f"its training was interrupted: give the same `genrec {command}` command to resume it"
+                if self.checkpoints.is_dir()
+                else f"it has no adapter/; `genrec finetune ... --out {self.folder}` makes one"
+            )
+            raise RunError(f"{named} is not a finished run: {how}")
+
+    def manifest(self, flag: str = "") -> "Manifest":
+        """The manifest of its adapter; raises RunError where it is not finished or damaged."""
+        from .manifest import read_manifest
+
+        self.check(flag)
+        return read_manifest(self.adapter)
+
+    def config(self) -> FinetuneConfig:
+        """The options that it was trained with, `out` being this folder; raises DataError where they cannot be read."""
+        return FinetuneConfig(**read_config(self.config_file) | {"out": str(self.folder)})  # type: ignore[arg-type]
+
+    def local_model(self, option: Literal["model", "item_text_model"]) -> str | None:
+        """Where its backbone or text encoder is, if that is a folder or file: config.yaml knows, the adapter must
+        not."""
+        config = read_yaml(self.config_file) if self.config_file.is_file() else {}
+        model = config.get(option) if isinstance(config, dict) else config
+        if not isinstance(config, dict) or not isinstance(model, str | None):
+            raise RunError(
+                f"{self.config_file} cannot be used: {option} is {shown(model)}; "
+                "the name of a model is allowed, or null"
+            )
+        with suppress(OSError):  # a name that is too long for a file
+            return model if model and Path(model).exists() else None
+        return None

@@ -1,0 +1,199 @@
+"""The manifest of an adapter folder: all that genrec.json says, checked."""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+from pydantic import AfterValidator, Field, TypeAdapter, ValidateAs
+
+from .. import __version__
+from ..errors import RunError
+from ..files import read_json, shown
+from ..model.backbone import Quantize
+from ..model.source import BackboneSource
+from ..tasks.vocabulary import ITEMS, Vocabulary
+from .folder import MANIFEST
+
+FORMAT = 5  # of an adapter; another format's answers would be wrong
+READABLE = (4, FORMAT)  # in format 4 the counts lie among the item rows
+ROWS = "item_rows.safetensors"
+COUNTS = "counts.safetensors"  # neighbours and effects, where there are any
+CATALOGUE = "catalogue.parquet"
+LORA, LORA_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+@dataclass(frozen=True)
+class _Group:
+    """A group of the vocabulary as genrec.json holds it."""
+
+    dataset: str
+    name: str
+    size: Count
+    words: tuple[str, ...]
+    values: tuple[Finite, ...]
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """The vocabulary as genrec.json holds it."""
+
+    n_words: Count
+    groups: tuple[_Group, ...]
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """The answers of a task as genrec.json holds them."""
+
+    words: tuple[str, ...]
+    values: tuple[Finite, ...]
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """A calibration as genrec.json holds it."""
+
+    temperature: Annotated[Finite, Field(gt=0)] = 1.0
+    bias: tuple[Finite, ...] = ()
+    features: tuple[Finite, ...] = ()
+    tilt: tuple[Finite, ...] = ()
+
+
+def _checked_options(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that loading reads have values that it knows."""
+    if options.get("quantize", "none") not in get_args(Quantize):
+        raise ValueError(f"quantize is {shown(options['quantize'])}; allowed: {', '.join(get_args(Quantize))}")
+    seed = options.get("seed", 0)
+    if type(seed) is not int or not 0 <= seed < 2**63:
+        raise ValueError(f"seed is {shown(seed)}; a whole number of at least 0 is allowed")
+    return options
+
+
+def _checked_source(source: BackboneSource) -> BackboneSource:
+    """The name of a backbone, and its revision on the hub, lead to no place outside the hub and its cache."""
+    parts, revision = source.model.split("/"), source.revision or ""
+    if len(parts) > (2 if source.kind == "hub" else 1) or any(p in ("", ".", "..") or p[0] == "~" for p in parts):
+        raise ValueError(f"{source.model!r} is no name of a model: an adapter holds no path")
+    if source.kind == "hub" and not (len(revision) == 40 and set(revision) <= set("0123456789abcdef")):
+        raise ValueError(f"{revision!r} is no commit of the hub")
+    return source
+
+
+Source = Annotated[BackboneSource, AfterValidator(_checked_source)]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an adapter is: read from and written to genrec.json.
+
+    text_encoder: where the items' text vectors come from, None for the backbone's own words. tasks: per data set, per
+    task, its answers (words, values). calibration: per `dataset/task`, temperature and bias.
+    files: sha256 of every other file of the folder.
+    """
+
+    backbone: Source
+    vocabulary: Annotated[Vocabulary, ValidateAs(_Groups, lambda groups: Vocabulary.from_json(asdict(groups)))]
+    tasks: Mapping[str, Mapping[str, Annotated[Mapping[str, Any], ValidateAs(_Answers, asdict)]]]
+    max_events: Count
+    header_columns: Mapping[str, Sequence[str]]
+    calibration: Mapping[str, Annotated[Mapping[str, Any], ValidateAs(_Fitted, asdict)]]
+    metrics: Mapping[str, float]
+    fingerprints: Mapping[str, str]
+    options: Annotated[Mapping[str, Any], AfterValidator(_checked_options)]
+    files: Mapping[str, Sha256]
+    text_encoder: Source | None = None
+    format: int = FORMAT
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        value = asdict(self)
+        return {"format": FORMAT, "genrec": __version__} | value | {"vocabulary": self.vocabulary.to_json()}
+
+
+@dataclass(frozen=True)
+class _Written:
+    """What every format's genrec.json says."""
+
+    format: int
+    genrec: str
+
+
+def file_hash(path: Path) -> str:
+    """sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of an adapter folder; raises RunError where it is missing, damaged or of another format."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise RunError(
+            f"{folder} is not a finished adapter: {MANIFEST} is missing. "
+            "Train one with `genrec finetune ... --out RUN`."
+        )
+    written = read_json(path, TypeAdapter(_Written))
+    if written.format not in READABLE:
+        raise RunError(
+            f"{folder} has format {written.format}, this genrec ({__version__}) reads {READABLE[0]} to {FORMAT}; "
+            f"it was written by genrec {shown(written.genrec)}" + ("; train it anew" if written.format < FORMAT else "")
+        )
+    manifest = read_json(path, TypeAdapter(Manifest))
+    for complaint in misfits(manifest):
+        raise RunError(f"{path} does not fit: {complaint}")
+    return manifest
+
+
+def misfits(manifest: Manifest) -> Iterator[str]:
+    """What the parts of a manifest say that cannot be true of all of them."""
+    vocabulary = manifest.vocabulary
+    if set(manifest.tasks) != set(vocabulary.datasets):
+        yield f"tasks are of {sorted(manifest.tasks)}, the vocabulary of {sorted(vocabulary.datasets)}"
+    for name in (ROWS, CATALOGUE, LORA, LORA_CONFIG):
+        if name not in manifest.files:
+            yield f"{name} is not among its files"
+    for dataset, tasks in manifest.tasks.items():
+        for task, answers in tasks.items():
+            where = f"{task!r} of {dataset!r}"
+            if task_file(task) not in manifest.files:
+                yield f"the file of task {where} is not among its files"
+            group = vocabulary.by_key.get((dataset, task if answers["words"] else ITEMS))
+            if group is None or (group.words, group.values) != (answers["words"], answers["values"]):
+                yield f"the answers of {where} are not those of the vocabulary"
+            fitted = {"bias": (), "features": (), "tilt": ()} | dict(manifest.calibration.get(f"{dataset}/{task}", {}))
+            sizes = [len(fitted[name]) for name in ("bias", "features", "tilt")]
+            n = len(answers["words"])
+            if sizes[0] not in (0, n) or sizes[2] not in (0, n) or (sizes[1] > 0) != (sizes[2] > 0):
+                yield f"the calibration of {where} is not of {n} answers"
+
+
+def task_file(name: str) -> str:
+    """Where an adapter folder holds a task."""
+    return f"tasks/{name}.yaml"
+
+
+def check_files(folder: Path, manifest: Manifest) -> None:
+    """Every file of the manifest is there, in the folder itself, and unchanged; raises RunError naming the first that
+    is not, or a task that the manifest does not list."""
+    inside = folder.resolve()
+    for name, expected in manifest.files.items():
+        path = folder / name
+        odd = not name.isprintable() or len(name.encode(errors="replace")) > 255
+        if odd or Path(name).is_absolute() or ".." in Path(name).parts:
+            raise RunError(f"{folder / MANIFEST} does not fit: the file {shown(name)} is not one of this folder")
+        if not path.is_file():
+            raise RunError(f"{folder} is incomplete: {name} is missing")
+        if not path.resolve().is_relative_to(inside):
+            raise RunError(f"{path} is refused: it is a link to a file outside of {folder}")
+        if file_hash(path) != expected:
+            raise RunError(
+                f"{path} is damaged: its sha256 is not the one in {MANIFEST}; fetch or train the adapter again"
+            )
+    for path in sorted((folder / "tasks").glob("*.yaml")):
+        if f"tasks/{path.name}" not in manifest.files:
+            raise RunError(f"{path} is refused: {MANIFEST} does not list it")

@@ -1,0 +1,61 @@
+"""Vectors of texts in the space of a run's items."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import RunError
+from ..model.backbone import Backbone, load_encoder
+from ..model.item_rows import ItemRows, mean_words
+from ..model.text_encoder import encode_texts, to_width
+from ..rows.corpus import plain_encoder
+from ..turns import encoded, in_turns
+from .adapter import Adapter
+
+Vectors = Tensor  # of texts (texts, width), float32
+TEXTS = 128  # whose words are looked up before others have their turn
+ENCODED = 32  # texts that an encoder reads before others have their turn
+
+
+class TextVectors:
+    """What the texts of items become, by the encoder that the run was trained with; place: where that is, if it is a
+    folder, since an adapter holds no path."""
+
+    def __init__(self, adapter: Adapter, place: str | None = None) -> None:
+        self.adapter, self.place = adapter, place
+        self._encoder: Backbone | None = None
+
+    @torch.no_grad()
+    def __call__(self, texts: Sequence[str]) -> Vectors:
+        """Vectors of the texts, not centred; zero for a text without words. Raises RunError where the text
+        encoder is another than that of the training."""
+        model, source = self.adapter.model, self.adapter.manifest.text_encoder
+        if source is not None:
+            if self._encoder is None:
+                self._encoder = load_encoder(self.place or source.model)
+                if self._encoder.source.sha256 != source.sha256:
+                    raise RunError(f"the text encoder {source.model} is another than the run was trained with")
+            width = model.outcome_rows.shape[1]
+            parts = [encode_texts(self._encoder, part) for part in in_turns(texts, ENCODED)]
+            vectors = torch.cat(parts or [encode_texts(self._encoder, texts)])
+            return to_width(vectors, width, int(self.adapter.manifest.options.get("seed", 0)))
+        return torch.cat([self.words_of(part) for part in in_turns(texts, TEXTS)] or [self.words_of(texts)])
+
+    def words_of(self, texts: Sequence[str]) -> Vectors:
+        """The mean word embedding of each text."""
+        model = self.adapter.model
+        encode, table = plain_encoder(self.adapter.tokenizer), model.backbone.get_input_embeddings()  # type: ignore[operator]
+        ids = encoded(encode, texts)
+        used = sorted({token for own in ids for token in own})
+        place = {token: n for n, token in enumerate(used)}
+        words = table(torch.as_tensor(used or [0], device=table.weight.device)).float().cpu()
+        return mean_words([[place[t] for t in own] for own in ids], words)
+
+
+@torch.no_grad()
+def rows_of_texts(rows: ItemRows, vectors: Vectors) -> np.ndarray:
+    """The rows (texts, width) that items known by these vectors alone would have in a catalogue."""
+    text = rows.placed(vectors)
+    return np.asarray((text + text @ rows.down @ rows.up).cpu())

@@ -1,0 +1,173 @@
+"""The database of a store: connections, locks, and errors in plain words."""
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+from sqlalchemy.engine import URL, Connection, Engine
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
+
+from ..data.source import SECRET
+from ..errors import DataError, RunError, UnavailableError
+
+ALIVE = {  # how long PostgreSQL may be silent: seconds, and milliseconds without the network's word
+    **{"connect_timeout": 5, "keepalives": 1, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3},
+    "tcp_user_timeout": 10_000,
+}
+PATIENCE = 30  # seconds that a writer of a SQLite file waits for another
+LOCK = 0x67656E726563  # PostgreSQL's advisory lock that a writer holds
+LOCKED = sa.select(sa.func.pg_advisory_xact_lock(LOCK))
+
+
+@dataclass(frozen=True)
+class Store:
+    """An open store; `name` is what messages call it (no password in it)."""
+
+    engine: Engine
+    name: str
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+
+def make_engine(url: URL) -> Engine:
+    if url.get_backend_name() not in ("sqlite", "postgresql"):
+        raise UnavailableError(f"{shown_url(url)}: no driver for this; a store is in SQLite or PostgreSQL")
+    server = url.get_backend_name() == "postgresql"
+    more: dict[str, Any] = {"pool_pre_ping": True, "pool_size": 10, "max_overflow": 20} if server else {}
+    waits = ALIVE if server else {"timeout": PATIENCE}
+    engine = sa.create_engine(url, connect_args=waits, hide_parameters=True, **more)  # errors are logged, users are not
+    sa.event.listen(engine, "connect", _set_up_postgresql if server else _set_up_sqlite)
+    return engine
+
+
+def _set_up_sqlite(connection: Any, record: Any) -> None:
+    connection.execute("PRAGMA synchronous = FULL")  # what is acknowledged outlives a power cut
+    # Also where nothing is deleted: pages that are split would keep copies, which no later deletion finds.
+    connection.execute("PRAGMA secure_delete = ON")
+
+
+def _set_up_postgresql(connection: Any, record: Any) -> None:
+    # A client that hangs with the writers' lock in its hand lets go. Not by `options`, which the URL may have.
+    connection.execute("SET statement_timeout = '10s'")
+    connection.execute("SET idle_in_transaction_session_timeout = '10s'")
+    connection.commit()
+
+
+def lift_limits(connection: Connection) -> None:
+    """For one transaction that reads or writes everything."""
+    connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+    connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+
+
+@contextlib.contextmanager
+def begin(engine: Engine, slow: bool = False) -> Iterator[Connection]:
+    """A transaction that writes, one at a time in a store: positions are never taken twice, and nothing deadlocks."""
+    with engine.begin() as connection:
+        if engine.dialect.name == "sqlite":  # else a reader that turns writer fails at once where another writes
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        elif engine.dialect.name == "postgresql":
+            if slow:
+                lift_limits(connection)
+            connection.execute(LOCKED)
+        yield connection
+
+
+def parse_url(url: str | Path) -> URL:
+    if isinstance(url, Path):
+        return URL.create("sqlite", database=str(url))
+    try:
+        found = sa.make_url(url)
+        return found.set(drivername="postgresql+psycopg") if found.drivername == "postgresql" else found
+    except (ArgumentError, ValueError):  # of which the message may hold a part of a password
+        raise RunError("the store's URL cannot be read; write sqlite:///FILE or postgresql+psycopg://...") from None
+
+
+def database_file(url: URL) -> Path:
+    if not url.database or url.database == ":memory:":
+        raise RunError("a SQLite store needs a file: sqlite:///FILE")
+    return Path(url.database)
+
+
+def shown_url(url: URL) -> str:
+    if url.get_backend_name() == "sqlite":
+        return url.database or "sqlite"
+    if "@" in (url.host or ""):  # of a password that holds one and is not written %40
+        return f"{url.drivername}://***"
+    hidden = {k: "***" for k in url.query if SECRET.search(k)}
+    return url.update_query_dict(hidden).render_as_string(hide_password=True)
+
+
+def cause_of(error: Exception, url: URL | None = None) -> str:
+    """What a database says, in a line, without the secrets of its URL."""
+    text = (str(getattr(error, "orig", None) or error).strip().splitlines() or [type(error).__name__])[0]
+    if url is not None:
+        options = [v for k, values in url.normalized_query.items() if SECRET.search(k) for v in values]
+        for secret in filter(None, (url.password and str(url.password), *options)):
+            text = text.replace(secret, "***")
+    return text
+
+
+@contextlib.contextmanager
+def plain_errors(url: URL) -> Iterator[None]:
+    name = shown_url(url)
+    try:
+        yield
+    except (NoSuchModuleError, ModuleNotFoundError) as error:
+        raise UnavailableError(f"{name}: the database driver is not installed ({error})") from error
+    except OperationalError as error:
+        if url.get_backend_name() == "sqlite":  # disk full, file not writable
+            raise RunError(f"{name}: cannot write the user store: {cause_of(error, url)}") from error
+        raise UnavailableError(f"{name}: cannot reach the database: {cause_of(error, url)}") from error
+    except exc.DataError as error:
+        raise DataError(f"{name}: the database cannot hold this: {cause_of(error, url)}") from error
+    except (exc.DatabaseError, sqlite3.DatabaseError) as error:
+        if not _is_damage(error):
+            raise
+        raise RunError(f"{name}: the user store is damaged: {cause_of(error, url)}") from error
+    except OSError as error:
+        raise RunError(f"{name}: cannot write the user store: {error.strerror}") from error
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether SQLite finds a file malformed, or JSON in it: its errors are then of no class below DatabaseError."""
+    return type(error) in (exc.DatabaseError, sqlite3.DatabaseError, json.JSONDecodeError)
+
+
+@contextlib.contextmanager
+def _served(store: Store) -> Iterator[None]:
+    """What goes wrong with an open store is no mistake of the caller, except a value that a database cannot hold."""
+    try:
+        yield
+    except (OperationalError, exc.TimeoutError) as error:
+        raise UnavailableError(
+            f"{store.name}: the database does not answer: {cause_of(error, store.engine.url)}"
+        ) from error
+    except (exc.DataError, UnicodeEncodeError) as error:
+        cause = error if isinstance(error, UnicodeEncodeError) else cause_of(error)
+        raise DataError(f"the database cannot hold this: {cause}") from error
+    except (exc.DatabaseError, json.JSONDecodeError) as error:
+        if not _is_damage(error):
+            raise
+        raise UnavailableError(f"{store.name}: the user store is damaged: {cause_of(error)}") from error
+
+
+@contextlib.contextmanager
+def reading(store: Store, slow: bool = False) -> Iterator[Connection]:
+    with _served(store), store.engine.connect() as connection:
+        if slow and store.engine.dialect.name == "postgresql":
+            lift_limits(connection)
+        yield connection
+
+
+@contextlib.contextmanager
+def writing(store: Store) -> Iterator[Connection]:
+    with _served(store), begin(store.engine) as connection:
+        yield connection

@@ -1,0 +1,197 @@
+"""Read users, events and items from a store."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import polars as pl
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from ..errors import RunError, UnknownNameError
+from .engine import Store, reading
+from .tables import (
+    ALL_COLUMNS,
+    ALL_EVENTS,
+    AT_ONCE,
+    HISTORY_COLUMNS,
+    USER_ATTRIBUTES,
+    USER_EVENTS,
+    events_table,
+    items_table,
+    meta_table,
+    recommendations_table,
+    users_table,
+)
+
+
+def datasets(store: Store) -> list[str]:
+    """The names of the store's data sets, in the run's order."""
+    with reading(store) as connection:
+        return list(connection.execute(sa.select(meta_table.c.datasets)).scalar_one())
+
+
+def users(store: Store, dataset: str) -> list[str]:
+    """The user ids of a data set, by first appearance."""
+    check_dataset(store, dataset)
+    query = sa.select(users_table.c.user_id).where(users_table.c.dataset == dataset).order_by(users_table.c.position)
+    with reading(store) as connection:
+        return list(connection.execute(query).scalars())
+
+
+def first_user(store: Store, dataset: str) -> str | None:
+    """The user id that appeared first in a data set; None where it has no users."""
+    query = (
+        sa.select(users_table.c.user_id)
+        .where(users_table.c.dataset == dataset)
+        .order_by(users_table.c.position)
+        .limit(1)
+    )
+    with reading(store) as connection:
+        return connection.execute(query).scalar_one_or_none()
+
+
+def has_user(store: Store, dataset: str, user_id: str) -> bool:
+    """Whether a data set knows a user."""
+    query = sa.select(sa.literal(1)).where(users_table.c.dataset == dataset, users_table.c.user_id == user_id)
+    with reading(store) as connection:
+        return connection.execute(query).first() is not None
+
+
+def known_users(store: Store, dataset: str, user_ids: Sequence[str]) -> set[str]:
+    """Those of some users whom a data set has."""
+    with reading(store) as connection:
+        return user_numbers(connection, users_table.c.user_id, dataset, user_ids)
+
+
+def history(store: Store, dataset: str, user_id: str) -> pl.DataFrame:
+    """A user's events, oldest first: item_id, event, rating, timestamp, basket, part; raises UnknownNameError."""
+    with reading(store) as connection:
+        rows = connection.execute(USER_EVENTS, {"dataset": dataset, "user_id": user_id}).all()
+    if not rows:
+        user_attributes(store, dataset, user_id)  # a user without events is known all the same
+    return _frame(rows, HISTORY_COLUMNS)
+
+
+def user_attributes(store: Store, dataset: str, user_id: str) -> dict[str, Any]:
+    """What is known of a user besides the events; raises UnknownNameError."""
+    with reading(store) as connection:
+        found = connection.execute(USER_ATTRIBUTES, {"dataset": dataset, "user_id": user_id}).scalar_one_or_none()
+    if found is None:
+        check_dataset(store, dataset)
+        raise unknown_user(store, [dataset], user_id)
+    if not isinstance(found, dict):
+        raise RunError(f"the user store is damaged: the attributes of a user are {str(found)[:50]!r}")
+    return found
+
+
+def all_events(store: Store, dataset: str) -> pl.DataFrame:
+    """Every event of a data set, users by first appearance and their events as `history` orders them.
+
+    Columns: user_id, item_id, event, rating, timestamp, review, basket, part (null: added after training).
+    """
+    check_dataset(store, dataset)
+    with reading(store, slow=True) as connection:
+        frames = [
+            _frame(rows, ALL_COLUMNS) for rows in connection.execute(ALL_EVENTS, {"dataset": dataset}).partitions()
+        ]
+    return pl.concat([_frame([], ALL_COLUMNS), *frames])
+
+
+def deletions(store: Store) -> int:
+    """How often users were deleted: where it has grown, what others keep of users in memory is to be forgotten."""
+    with reading(store) as connection:
+        return int(connection.execute(sa.select(meta_table.c.deletions)).scalar_one())
+
+
+def items_revision(store: Store, dataset: str) -> int:
+    """The latest revision of `added_items`; -1 where there are none."""
+    query = sa.select(sa.func.coalesce(sa.func.max(items_table.c.revision), -1)).where(items_table.c.dataset == dataset)
+    with reading(store) as connection:
+        return int(connection.execute(query).scalar_one())
+
+
+def added_items(store: Store, dataset: str, after: int = -1) -> list[tuple[int, str, dict[str, Any]]]:
+    """Revision, item_id and attributes of the items added or changed after a revision, the oldest first."""
+    query = (
+        sa.select(items_table.c.revision, items_table.c.item_id, items_table.c.attributes)
+        .where(items_table.c.dataset == dataset, items_table.c.revision > after)
+        .order_by(items_table.c.revision)
+    )
+    with reading(store) as connection:
+        return [(int(r), i, dict(a)) for r, i, a in connection.execute(query).all()]
+
+
+def summary(store: Store, dataset: str) -> dict[str, Any]:
+    """What a data set holds, what was added since training, and how many lists were followed by an event of theirs."""
+    check_dataset(store, dataset)
+    mine, lists = events_table.c.dataset == dataset, recommendations_table.c.dataset == dataset
+    count = sa.func.count()
+    kind = sa.func.coalesce(
+        events_table.c.event, sa.case((events_table.c.rating.is_not(None), "rating"), else_="event")
+    )
+    of_list = sa.select(recommendations_table.c.recommendation_id).where(lists)
+    followed = events_table.c.recommendation_id.in_(of_list)
+    with reading(store) as connection:
+
+        def one(query: sa.Select[Any]) -> int:
+            return int(connection.execute(query).scalar_one())
+
+        def by(query: sa.Select[Any, int]) -> dict[str, int]:
+            return {k: int(n) for k, n in connection.execute(query).all()}
+
+        made = one(sa.select(count).select_from(recommendations_table).where(lists))
+        with_event = one(sa.select(sa.func.count(sa.distinct(events_table.c.recommendation_id))).where(mine, followed))
+        return {
+            "users": one(sa.select(count).select_from(users_table).where(users_table.c.dataset == dataset)),
+            "events": one(sa.select(count).select_from(events_table).where(mine)),
+            "items_added": one(sa.select(count).select_from(items_table).where(items_table.c.dataset == dataset)),
+            "events_since_training": by(
+                sa.select(kind, count).where(mine, events_table.c.part.is_(None)).group_by(kind)
+            ),
+            "recommendations": made,
+            "recommendations_by_strategy": by(
+                sa.select(recommendations_table.c.strategy, count)
+                .where(lists)
+                .group_by(recommendations_table.c.strategy)
+            ),
+            "recommendations_followed": with_event,
+            "share_followed": with_event / made if made else None,
+            "events_of_recommendations": by(sa.select(kind, count).where(mine, followed).group_by(kind)),
+        }
+
+
+def _frame(rows: Sequence[sa.Row[Any]], schema: dict[str, pl.DataType]) -> pl.DataFrame:
+    columns = zip(*rows, strict=True) if rows else [()] * len(schema)
+    try:
+        return pl.DataFrame(dict(zip(schema, columns, strict=True)), schema=schema)
+    except (TypeError, OverflowError, pl.exceptions.PolarsError) as error:  # SQLite keeps any value in any column
+        raise RunError(f"the user store is damaged: {str(error).splitlines()[0]}") from error
+
+
+def user_numbers(connection: Connection, column: sa.Column[str], dataset: str, names: Sequence[str]) -> set[str]:
+    """Those of the names that a data set has in a column."""
+    query = sa.select(column).where(column.table.c.dataset == dataset)
+    found: set[str] = set()
+    for part in chunks(names):
+        found.update(connection.execute(query.where(column.in_(part))).scalars())
+    return found
+
+
+def chunks(names: Sequence[str]) -> Iterable[Sequence[str]]:
+    return (names[start : start + AT_ONCE] for start in range(0, len(names), AT_ONCE))
+
+
+def check_dataset(store: Store, dataset: str) -> None:
+    known = datasets(store)
+    if dataset not in known:
+        raise UnknownNameError("data set", dataset, known)
+
+
+def unknown_user(store: Store, where: Sequence[str], user_id: str) -> UnknownNameError:
+    own, column = users_table.c.dataset.in_(where), users_table.c.user_id
+    before = sa.select(column).where(own, column < user_id).order_by(column.desc()).limit(10)
+    after = sa.select(column).where(own, column > user_id).order_by(column).limit(10)
+    with reading(store) as connection:
+        near = [*connection.execute(before).scalars(), *connection.execute(after).scalars()]
+        count = connection.execute(sa.select(sa.func.count()).where(own)).scalar_one()
+    return UnknownNameError("user", user_id, near, f"in {', '.join(where)} ({count} users)")

@@ -1,0 +1,251 @@
+"""Write events, items and lists to a store."""
+
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import polars as pl
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
+
+from ..errors import DataError, UnavailableError
+from .engine import PATIENCE, Store, reading, writing
+from .read import check_dataset, chunks, datasets, unknown_user, user_numbers
+from .tables import (
+    AT_ONCE,
+    EVENT_FIELDS,
+    GIVEN_COLUMNS,
+    ID_FIELDS,
+    TEXT_FIELDS,
+    events_table,
+    items_table,
+    meta_table,
+    recommendations_table,
+    users_table,
+)
+
+
+def date_events(store: Store, dataset: str) -> None:
+    """Give the undated events that were added after training the time at which they came."""
+    undated = (events_table.c.dataset == dataset) & events_table.c.part.is_(None) & events_table.c.timestamp.is_(None)
+    with writing(store) as connection:
+        connection.execute(sa.update(events_table).where(undated).values(timestamp=events_table.c.received_at))
+
+
+def learn_events(store: Store) -> None:
+    """Let the events that were added after training count as those of a training."""
+    with writing(store) as connection:
+        connection.execute(sa.update(events_table).where(events_table.c.part.is_(None)).values(part="train"))
+
+
+def add_events(store: Store, dataset: str, user_id: str, events: pl.DataFrame) -> None:
+    """Append events to a user's history, a new user included, in one transaction.
+
+    events: item_id, and any of event, rating, timestamp, review, basket, part. Without a timestamp it is the latest.
+    """
+    if unknown := [c for c in events.columns if c not in GIVEN_COLUMNS]:
+        raise DataError(f"events to add: unknown column {', '.join(unknown)}; allowed: {', '.join(GIVEN_COLUMNS)}")
+    if "item_id" not in events.columns or events["item_id"].null_count():
+        raise DataError("events to add: every event needs an item_id")
+    try:
+        rows = events.cast({c: GIVEN_COLUMNS[c] for c in events.columns}).to_dicts()
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"events to add: {str(error).splitlines()[0]}") from error
+    if not rows:
+        check_dataset(store, dataset)
+        with writing(store) as connection:
+            _new_users(connection, dataset, [user_id])
+        return
+    record_events(store, dataset, [{"user_id": user_id, **row} for row in rows])
+
+
+def record_events(store: Store, dataset: str, events: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Append events of any users, new ones included, in one transaction that is on the disk when this returns; for each
+    event `recorded`, or `duplicate` where the user (or session) has an event of its event_id already.
+
+    events: user_id, item_id, and any of event_id, event, rating, timestamp (seconds), review, basket, part,
+    recommendation_id. Raises DataError, and then nothing is recorded.
+    """
+    check_dataset(store, dataset)
+    for n, event in enumerate(events):
+        _check_event(event, f"events[{n}]")
+    with writing(store) as connection:
+        return _append(connection, dataset, events)
+
+
+def delete_user(store: Store, user_id: str, dataset: str | None = None) -> dict[str, int]:
+    """Remove a user's attributes, events and lists from every data set, or from one; the rows removed, by table.
+
+    A SQLite file holds nothing of them afterwards; PostgreSQL frees deleted rows when it vacuums. Raises
+    UnknownNameError where nobody has the user, UnavailableError where others read a SQLite file for too long.
+    """
+    if dataset is not None:
+        check_dataset(store, dataset)
+    where = datasets(store) if dataset is None else [dataset]
+    with writing(store) as connection:
+        removed = {
+            table.name: connection.execute(
+                sa.delete(table).where(table.c.dataset.in_(where), table.c.user_id == user_id)
+            ).rowcount
+            for table in (users_table, events_table, recommendations_table)
+        }
+        if any(removed.values()):
+            connection.execute(sa.update(meta_table).values(deletions=meta_table.c.deletions + 1))
+    if not any(removed.values()):
+        raise unknown_user(store, where, user_id)
+    if store.engine.dialect.name == "sqlite":
+        with reading(store) as connection:
+            busy = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").scalar_one()
+        if busy:
+            raise UnavailableError(
+                f"{store.name}: the user is deleted, but others were reading for {PATIENCE} seconds, so that the log "
+                "beside the file holds the rows until the store is closed"
+            )
+    return removed
+
+
+def add_items(store: Store, dataset: str, items: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Keep items (item_id and attributes) that come to a catalogue after training; for each `added`, or `updated` where
+    the store has it already and the attributes are replaced. Raises DataError, and then nothing is kept."""
+    check_dataset(store, dataset)
+    for n, item in enumerate(items):
+        _check_item(item, f"items[{n}]")
+    done, rows = [], {}
+    with writing(store) as connection:
+        known = user_numbers(connection, items_table.c.item_id, dataset, [i["item_id"] for i in items])
+        first = _next(connection, items_table.c.revision, items_table.c.dataset == dataset)
+        for revision, item in enumerate(items, first):
+            item_id = item["item_id"]
+            attributes = {k: v for k, v in item.items() if k != "item_id"}
+            done.append("updated" if item_id in known or item_id in rows else "added")
+            rows[item_id] = {
+                "dataset": dataset,
+                "item_id": item_id,
+                "revision": revision,
+                "attributes": attributes,
+            }
+        for part in chunks([name for name in rows if name in known]):
+            own = (items_table.c.dataset == dataset, items_table.c.item_id.in_(part))
+            connection.execute(sa.delete(items_table).where(*own))
+        if rows:
+            connection.execute(sa.insert(items_table), list(rows.values()))
+    return done
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A list that was given: to whom (None: to nobody in particular), how it was made, and its items, best first."""
+
+    recommendation_id: str
+    dataset: str
+    user_id: str | None
+    strategy: str
+    items: tuple[str, ...]
+
+
+def record_recommendations(store: Store, lists: Sequence[Shown]) -> None:
+    """Remember lists that were given, so that events can name them; raises DataError where an id is taken."""
+    for dataset in {shown.dataset for shown in lists}:
+        check_dataset(store, dataset)
+    rows = [asdict(shown) | {"made_at": int(time.time()), "items": list(shown.items)} for shown in lists]
+    try:
+        with writing(store) as connection:
+            connection.execute(sa.insert(recommendations_table), rows)
+    except IntegrityError as error:
+        names = ", ".join(shown.recommendation_id for shown in lists[:3])
+        raise DataError(f"a recommendation_id is taken by another list: one of {names}") from error
+
+
+def _check_event(event: Mapping[str, Any], where: str) -> None:
+    if unknown := [str(f) for f in event if f not in EVENT_FIELDS]:
+        raise DataError(f"{where}: unknown field {', '.join(unknown)}; allowed: {', '.join(EVENT_FIELDS)}")
+    for field in ("user_id", "item_id"):
+        if event.get(field) is None:
+            raise DataError(f"{where}: every event needs a {field}")
+    for field, value in event.items():
+        if value is None:
+            continue
+        if field in ID_FIELDS:
+            right, what = isinstance(value, str) and value != "", "text that is not empty"
+        elif field in TEXT_FIELDS:
+            right, what = isinstance(value, str), "text"
+        elif field == "rating":
+            right, what = _is_number(value, int | float) and math.isfinite(value), "a finite number"
+        else:
+            right, what = _is_number(value, int) and abs(value) < 2**63, "a whole number of seconds"
+        if not right:
+            raise DataError(f"{where}.{field}: {value!r} is not {what}")
+
+
+def _is_number(value: Any, kind: Any) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _check_item(item: Mapping[str, Any], where: str) -> None:
+    item_id = item.get("item_id")
+    if not isinstance(item_id, str) or not item_id:
+        raise DataError(f"{where}.item_id: {item_id!r} is not text that is not empty")
+    try:
+        json.dumps(dict(item), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{where}: the attributes of '{item_id}' cannot be written as JSON ({error})") from error
+
+
+def _append(connection: Connection, dataset: str, events: Sequence[Mapping[str, Any]]) -> list[str]:
+    known: set[tuple[str, str | None]] = set()
+    columns = (events_table.c.user_id, events_table.c.event_id)
+    given = [(e["user_id"], e["event_id"]) for e in events if e.get("event_id")]
+    for start in range(0, len(given), AT_ONCE):
+        whose, ids = (set(column) for column in zip(*given[start : start + AT_ONCE], strict=True))
+        query = sa.select(*columns).where(
+            events_table.c.dataset == dataset, events_table.c.user_id.in_(whose), events_table.c.event_id.in_(ids)
+        )
+        known.update((user, event_id) for user, event_id in connection.execute(query).all())
+    done, fresh = [], []
+    for event in events:
+        own = (event["user_id"], event.get("event_id"))
+        done.append("duplicate" if own in known else "recorded")
+        if own not in known:
+            fresh.append(event)
+        if own[1] is not None:
+            known.add(own)
+    if not fresh:
+        return done
+    names = list(dict.fromkeys(e["user_id"] for e in fresh))
+    _new_users(connection, dataset, names)
+    last: dict[str, int] = {}
+    for part in chunks(names):
+        query = (
+            sa.select(events_table.c.user_id, sa.func.max(events_table.c.position))
+            .where(events_table.c.dataset == dataset, events_table.c.user_id.in_(part))
+            .group_by(events_table.c.user_id)
+        )
+        last |= {user: place for user, place in connection.execute(query).all()}
+    rows, now = [], int(time.time())
+    for event in fresh:
+        user = event["user_id"]
+        last[user] = last.get(user, -1) + 1
+        fields = {field: event.get(field) for field in EVENT_FIELDS}
+        rows.append(fields | {"dataset": dataset, "position": last[user], "received_at": now})
+    connection.execute(sa.insert(events_table), rows)
+    return done
+
+
+def _new_users(connection: Connection, dataset: str, names: Sequence[str]) -> None:
+    known = user_numbers(connection, users_table.c.user_id, dataset, names)
+    new = [n for n in names if n not in known]
+    if new:
+        first = _next(connection, users_table.c.position, users_table.c.dataset == dataset)
+        rows = [
+            {"dataset": dataset, "user_id": name, "position": place, "attributes": {}}
+            for place, name in enumerate(new, first)
+        ]
+        connection.execute(sa.insert(users_table), rows)
+
+
+def _next(connection: Connection, position: sa.Column[int], *mine: sa.ColumnElement[bool]) -> int:
+    return int(connection.execute(sa.select(sa.func.coalesce(sa.func.max(position), -1) + 1).where(*mine)).scalar_one())
