@@ -1,4 +1,4 @@
-"""What a command writes: results to stdout, everything else to stderr, tables whole or not at all."""
+"""Output of a command: results to stdout, everything else to stderr, tables whole or not at all."""
 
 import contextlib
 import json
