@@ -38,7 +38,9 @@ from genrec.model.backbone import load_backbone
 from genrec.model.batching import batches_by_length
 from genrec.model.item_rows import ItemRows
 from genrec.model.recmodel import RecModel
-from genrec.recommender.recommender import CHUNK, Recommender
+from genrec.recommender import Recommender
+from genrec.recommender.histories import prompts_of, stored_history
+from genrec.recommender.lists import CHUNK
 from genrec.rows.corpus import header_columns
 from genrec.rows.row import Row, read_at
 from genrec.run.adapter import load_adapter, save_adapter
@@ -129,9 +131,9 @@ def with_user(recommender: Recommender, tokens: int) -> str:
 
 def row_of(recommender: Recommender, user: str) -> Row:
     """The row that a list for the user is read from."""
-    shelf = recommender._shelf(recommender.datasets[0])
-    corpus = recommender._history(shelf, [user], [recommender._own_history(shelf, user)])
-    return recommender._row(corpus, 0, [])
+    views = recommender.views
+    view = views.of(None)
+    return prompts_of(views, view, [user], [stored_history(views, view, user)]).row(0, [])
 
 
 @torch.inference_mode()

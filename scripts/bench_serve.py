@@ -39,6 +39,7 @@ from waits import largest
 from waits import waits as waits_beside
 
 from genrec.recommender import Recommender
+from genrec.recommender.histories import given_history, prompts_of
 
 CALLERS = (1, 8, 32)
 EVENTS = 200
@@ -272,9 +273,8 @@ def serve_plain(run: Path) -> None:
     @app.post("/v1/recommendations")
     def recommend(body: dict[str, Any]) -> dict[str, Any]:
         with lock:
-            shelf = recommender._shelf(body["dataset"])
-            corpus = recommender._history(shelf, [""], [recommender._given_history(shelf, body["history"])])
-            row = recommender._row(corpus, 0, [])
+            view = recommender.views.of(body["dataset"])
+            row = prompts_of(recommender.views, view, [""], [given_history(view, body["history"])]).row(0, [])
             model, dataset = recommender.adapter.model, body["dataset"]
             items = recommender.scorer.item_rows(dataset)[0]
             prompt = model.embed(torch.as_tensor([row.tokens]), dataset, items).to(model.compute_dtype)

@@ -22,7 +22,7 @@ from genrec.model.batching import batches_by_length, collate
 from genrec.model.precision import choose_precision
 from genrec.model.recmodel import RecModel
 from genrec.rows.arrays import select
-from genrec.rows.row import assemble, read_at
+from genrec.rows.row import prompt_row, read_at
 from genrec.run.config import FinetuneConfig
 from genrec.scoring.scorer import Scorer
 from genrec.training.plan import PlannedBatches, plan_epoch
@@ -132,7 +132,7 @@ def single_batches(config: FinetuneConfig, prepared: Prepared) -> Iterator[Field
             for number in order[start : start + 2_000].tolist():
                 user, at = pairs[number]
                 lo = max(int(train.offsets[user]), at - config.max_events)
-                row = assemble(corpus, train.users[user], lo, at, [], False, False, train)
+                row = prompt_row(corpus, train.users[user], train, lo, at, [])
                 rows.append(replace(read_at(row, [len(row.tokens) - 1]), target_id=[int(train.item[at])]))
             batches = batches_by_length([len(r.tokens) for r in rows], config.batch_tokens)
             for chosen in rng.permutation(len(batches)).tolist():

@@ -11,7 +11,7 @@ from genrec.model.item_rows import ItemRows
 from genrec.model.recmodel import RecModel
 from genrec.rows.arrays import shown_from
 from genrec.rows.corpus import Corpus, build_corpus, offered_tasks, plain_encoder, vocabulary_of
-from genrec.rows.row import Branch, Row, assemble, read_at
+from genrec.rows.row import Branch, Row, prompt_row, read_at
 from genrec.scoring.engine import FEW, ROWS_AT_A_TIME
 from genrec.scoring.scorer import Scorer
 from genrec.tasks.taskfile import load_tasks
@@ -41,7 +41,7 @@ def history(corpus: Corpus, events: int, branches: list[list[int]] = (), user: i
     start = int(corpus.events.offsets[user])
     lo, hi = start + shown_from(events, MOST), start + events
     asked = [Branch(tokens, hi - lo, [("next_item", 0, 1.0, -1)]) for tokens in branches]
-    row = assemble(corpus, corpus.events.users[user], lo, hi, asked, False, False, corpus.events)
+    row = prompt_row(corpus, corpus.events.users[user], corpus.events, lo, hi, asked)
     if branches:
         return row
     return read_at(row, [len(row.tokens) - 1])

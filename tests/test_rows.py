@@ -10,16 +10,16 @@ from tiny import tiny_backbone
 from worlds import WORDS, chain_world, review_world, shop_world, view_world
 
 from genrec.data.dataset import Dataset
-from genrec.data.splits import split
+from genrec.data.splits import DAY, split
 from genrec.evaluation.held_out import held_out, user_rows
 from genrec.evaluation.reading import next_item_losses, read_part
 from genrec.model.backbone import load_backbone
 from genrec.model.item_rows import ItemRows, collaborative_vectors
 from genrec.model.lora import add_lora
 from genrec.model.recmodel import RecModel
-from genrec.rows.arrays import DAY, select
+from genrec.rows.arrays import select
 from genrec.rows.corpus import Corpus, build_corpus, offered_tasks, plain_encoder, vocabulary_of
-from genrec.rows.row import Branch, assemble, read_at
+from genrec.rows.row import Branch, prompt_row, read_at, training_row
 from genrec.rows.stored import load_rows, read_row, spell, text_examples
 from genrec.rows.training import training_rows
 from genrec.rows.window import RowOptions
@@ -220,16 +220,16 @@ def test_a_branch_reads_the_same_alone_and_beside_others(backbone) -> None:
         ),
     ]
     events = corpus.events
-    together = scorer.states([assemble(corpus, "u000", 0, 6, branches, False, False, events)])
-    alone = scorer.states([assemble(corpus, "u000", 0, 6, [b], False, False, events) for b in branches])
+    together = scorer.states([prompt_row(corpus, "u000", events, 0, 6, branches)])
+    alone = scorer.states([prompt_row(corpus, "u000", events, 0, 6, [b]) for b in branches])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
     # a candidate after the history reads as the item would in the history itself
-    whole = assemble(corpus, "u000", 0, 6, [], True, True, events)
+    whole = training_row(corpus, "u000", events, 0, 6, [], True)
     rating = corpus.all_tasks.index("rating")
     at = [a for a, t in zip(whole.target_at, whole.target_task, strict=True) if t == rating][5]
     dense = scorer.states([read_at(whole, [at])])
     candidate = Branch([item + int(events.item[5])], 5, [("rating", 0, 1.0, -1)])
-    asked = scorer.states([assemble(corpus, "u000", 0, 6, [candidate], False, False, events)])
+    asked = scorer.states([prompt_row(corpus, "u000", events, 0, 6, [candidate])])
     torch.testing.assert_close(dense, asked, atol=1e-5, rtol=1e-5)
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from genrec.errors import UnknownNameError
 from genrec.recommender import Recommender
+from genrec.recommender.histories import prompts_of
 from genrec.scoring.scheduler import QueueFullError, Scheduler, SharedScorer
 from genrec.turns import pause
 
@@ -82,9 +83,8 @@ def test_a_fault_is_that_of_one_job(recommender: Recommender, scheduler: Schedul
 
 
 def test_a_pass_that_fails_is_made_for_each_alone(recommender: Recommender, scheduler: Scheduler) -> None:
-    shelf = recommender._shelf("chain")
-    corpus = recommender._history(shelf, ["u003"], [recommender.history("u003")])
-    row = recommender._row(corpus, 0, [])
+    view = recommender.views.of("chain")
+    row = prompts_of(recommender.views, view, ["u003"], [recommender.history("u003")]).row(0, [])
     broken = replace(row, tokens=[*row.tokens[:-1], 10**7])  # an item that no catalogue has
     gate = held(scheduler)
     wrong = scheduler.submit(lambda: recommender.scorer.states([broken]), FAR)
@@ -200,10 +200,9 @@ def test_jobs_that_pause_keep_nobody_out(recommender: Recommender, scheduler: Sc
 
 
 def test_items_that_are_added_meanwhile_have_no_scores(recommender: Recommender, scheduler: Scheduler) -> None:
-    shelf = recommender._shelf("chain")
     states = recommender.scorer.item_rows("chain")[0][:12].float()
     histories = [np.arange(6, dtype=np.int32).repeat(200) for _ in range(12)]
-    height = shelf.items.height
+    height = recommender.catalogue("chain").height
 
     def adds() -> None:
         pause()

@@ -332,7 +332,7 @@ def test_no_file_is_read_and_no_address_asked(
                 sql.columns(text)
             with pytest.raises(TaskError, match="probe.yaml:5: label: cannot read the SQL expression"):
                 load_task(task_file(tmp_path, label=text))
-            with pytest.raises(TaskError, match="probe.yaml:7: where: cannot read the SQL expression"):
+            with pytest.raises(TaskError, match="probe.yaml:6: where: cannot read the SQL expression"):
                 load_task(task_file(tmp_path, where=text))
             with pytest.raises(GenrecError, match="--where"):
                 where_mask(items, text)

@@ -28,7 +28,7 @@ from genrec.model.precision import choose_precision
 from genrec.model.recmodel import SAMPLES, Draws, TaskHead
 from genrec.recommender import Recommender
 from genrec.rows.corpus import Corpus
-from genrec.rows.row import Branch, Row, assemble
+from genrec.rows.row import Branch, Row, prompt_row, text_row, training_row
 from genrec.rows.training import training_rows
 from genrec.rows.window import RowOptions
 from genrec.scoring.scorer import Scorer
@@ -76,7 +76,7 @@ def scorer(corpus: Corpus, backbone: Backbone) -> Scorer:
 
 def row(corpus: Corpus, branches: list[Branch], user: str = "u000", hi: int = 6) -> Row:
     """The first events of the first user, said to be those of `user`."""
-    return assemble(corpus, user, 0, hi, branches, False, False, corpus.events)
+    return prompt_row(corpus, user, corpus.events, 0, hi, branches)
 
 
 def question(corpus: Corpus, sees: int, sees_user: bool = True) -> Branch:
@@ -129,7 +129,7 @@ def test_a_question_sees_the_user_and_the_history_up_to_its_place(corpus: Corpus
 
 
 def test_a_candidate_reads_as_the_item_would_in_the_history(corpus: Corpus, scorer: Scorer) -> None:
-    whole = assemble(corpus, "u000", 0, 6, [], True, True, corpus.events)
+    whole = training_row(corpus, "u000", corpus.events, 0, 6, [], True)
     rating = corpus.all_tasks.index("rating")
     dense = scorer.states([whole])[[n for n, task in enumerate(whole.target_task) if task == rating][5]]
     candidate = Branch([corpus.items.first + int(corpus.events.item[5])], 5, [("rating", 0, 1.0, -1)])
@@ -147,7 +147,7 @@ def test_batches_read_as_single_rows(backbone: Backbone) -> None:
 def test_a_history_reads_as_transformers_reads_it(corpus: Corpus, scorer: Scorer, folder: Path) -> None:
     """The encoder gets the words, the decoder its start token and the events; the first item is asked of the start."""
     plain = AutoModel.from_pretrained(folder, dtype=choose_precision("cpu")).float().eval()
-    whole = assemble(corpus, "u000", 0, 6, [], True, True, corpus.events)
+    whole = training_row(corpus, "u000", corpus.events, 0, 6, [], True)
     tokens = torch.tensor(whole.tokens)
     words = int((tokens < corpus.vocabulary.n_words).sum())
     items = scorer.item_rows("chain")[0]
@@ -185,7 +185,7 @@ def test_a_sampled_softmax_knows_the_items_of_questions(
     model.head_list, model.heads = (head,), {(0, head.task): 0}
     share = torch.nn.functional.one_hot(torch.tensor(3), ITEMS).float() * 0.9
     model.draws["chain"] = Draws(share, torch.full((ITEMS,), 0.01))
-    fields = collate([assemble(corpus, None, 0, 0, [question(corpus, 0)], False, False, None)], 0, model.split)
+    fields = collate([text_row(corpus, question(corpus, 0))], 0, model.split)
     model.train()
     model(**fields)["loss"].backward()
     moved = model.rows_of("chain").residual.grad.abs().sum(1) > 0

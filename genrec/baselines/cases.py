@@ -73,7 +73,7 @@ def items_by_user(events: Events, keep: np.ndarray) -> tuple[np.ndarray, ...]:
 def training(corpus: Corpus) -> pl.DataFrame:
     """user, item, place of the training part."""
     assert corpus.events is not None
-    events = select(corpus.events, corpus.events.part == 0)
+    events = corpus.training
     return owned(items_by_user(events, wanted(corpus, events)), "user")
 
 
@@ -164,7 +164,7 @@ def answered_pairs(corpus: Corpus, task: Task, part: Part | None, seed: int) -> 
         keep = (index >= 0) & (events.item >= 0)
         user, item, answer = owner[keep], events.item[keep].astype(np.int64), index[keep].astype(np.int64)
         return Pairs(user, item, answer, np.ones(len(user)), tuple(events.users[u] for u in user))
-    train = select(corpus.events, corpus.events.part == 0)
+    train = corpus.training
     until = cutoff(corpus, "valid")
     sampler = ItemSampler(train, corpus.items.size)
     found = []

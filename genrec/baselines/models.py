@@ -13,8 +13,8 @@ import numpy as np
 import polars as pl
 
 from ..data.dataset import Part
+from ..data.splits import DAY
 from ..evaluation import metrics
-from ..rows.arrays import DAY
 from ..rows.corpus import Corpus
 from ..scoring.calibration import fit_outcome
 from ..tasks.labels import task_rows

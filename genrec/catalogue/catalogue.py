@@ -2,26 +2,34 @@
 
 import sys
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import polars as pl
 
-from ..errors import DataError
-from ..rows.corpus import Corpus
+from ..errors import DataError, UnknownNameError
+from ..turns import in_turns
 from .titles import TitleIndex
+from .where import where_mask
 
 COMPARED = 2_000  # names that a text is compared with, before others have their turn
+CHECKED = 200  # items that are checked, before others have their turn
+NAMED = ("item_id", "title", "train_count")  # columns of a catalogue that are no attributes
+LIKE = 60.0  # of 100: how like the text a title is that a search finds
 
 
 @dataclass(frozen=True)
-class Shelf:
-    """One data set of a run: its catalogue, its corpus for building prompts, and the names of its items."""
+class Catalogue:
+    """The items of one data set, in the order of their item tokens.
 
-    corpus: Corpus
+    items: item_id, title, attributes, train_count. index: the place of each item id.
+    """
+
+    dataset: str
     items: pl.DataFrame
-    index: dict[str, int]
+    index: Mapping[str, int]
 
     @cached_property
     def ids(self) -> list[str]:
@@ -29,23 +37,85 @@ class Shelf:
         return self.items["item_id"].to_list()
 
     @cached_property
-    def names(self) -> list[str | None]:
+    def titles(self) -> list[str | None]:
         """The title of each item."""
         return self.items["title"].to_list()
 
     @cached_property
-    def longest(self) -> int:
+    def longest_title(self) -> int:
         """Characters of its longest title."""
-        return max(map(len, filter(None, self.names)), default=0)
+        return max(map(len, filter(None, self.titles)), default=0)
 
     @cached_property
-    def titles(self) -> TitleIndex:
-        """Its titles."""
+    def title_index(self) -> TitleIndex:
+        """Its titles, to be found by what people write."""
         return TitleIndex.of(self.items)
 
+    def place(self, item: str) -> int:
+        """The place of an item; raises UnknownNameError for one that it lacks."""
+        if item not in self.index:
+            raise UnknownNameError("item", item, self.index, f"in the catalogue of {self.dataset}")
+        return self.index[item]
 
-NAMED = ("item_id", "title", "train_count")  # columns of a catalogue that are no attributes
-LIKE = 60.0  # of 100: how like the text a title is that a search finds
+    def attributes(self, item: str) -> dict[str, object]:
+        """What is said of an item besides its title; raises UnknownNameError for one that it lacks."""
+        row = self.items.row(self.place(item), named=True)  # a query of polars takes longer than some rows
+        return {k: v for k, v in row.items() if k not in NAMED and v is not None and v != []}
+
+    def find(self, title: str) -> pl.DataFrame:
+        """Items (item_id, title) that a title names, the most frequent first: to the letter (case, accents and articles
+        aside), else those that hold all its words, else those that differ by a typo."""
+        match = self.title_index.find(title)
+        return self.items[list(match.items) if match else []].select("item_id", "title")
+
+    def search(self, text: str, k: int) -> list[str]:
+        """Ids of the k items at most that an id or a title names, then of those whose titles are most like the text."""
+        from rapidfuzz import fuzz
+
+        named = self.find(text)["item_id"].to_list()
+        near = most_alike(text, self.titles, fuzz.WRatio, k, LIKE)
+        ids = [text] if text in self.index else []
+        return list(dict.fromkeys([*ids, *named, *(self.ids[n] for n in near)]))[:k]
+
+    def allowed(
+        self, exclude: Sequence[str], candidates: Sequence[str] | None = None, where: str | pl.Expr | None = None
+    ) -> np.ndarray:
+        """Which items (items,) may be listed: among the candidates, not excluded, meeting `where`."""
+        allowed = np.ones(self.items.height, dtype=bool)
+        if candidates is not None:
+            allowed[:] = False
+            allowed[[self.place(i) for i in candidates]] = True
+        allowed[[self.place(i) for i in exclude]] = False
+        if where is not None:
+            allowed &= where_mask(self.items.drop("train_count"), where)
+        return allowed
+
+    def check(self, items: Sequence[Mapping[str, object]]) -> pl.DataFrame:
+        """Items to add, or to say anew, as a frame with its columns; what an item lacks is null, and of one that is
+        given twice the last counts. Raises DataError for what cannot be added, naming the item and the column."""
+        schema = dict(self.items.drop("train_count").schema)
+        rows: dict[str, dict[str, object]] = {}
+        for part in in_turns(range(len(items)), CHECKED):
+            for n in part:
+                item, where = items[n], f"items[{n}]"
+                if unknown := [c for c in item if c not in schema]:
+                    columns = ", ".join(schema)
+                    raise DataError(
+                        f"{where}.{unknown[0]}: the catalogue of {self.dataset} has no such column; it has {columns}"
+                    )
+                item_id = checked_id(item.get("item_id"), f"{where}.item_id")
+                others = {c: kind for c, kind in schema.items() if c != "item_id"}
+                values = {c: as_column(item.get(c), kind, f"{where}.{c}") for c, kind in others.items()}
+                rows.pop(item_id, None)
+                rows[item_id] = {"item_id": item_id, **values}
+        return pl.DataFrame(list(rows.values()), schema=schema)
+
+    def grown(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Its items with those of a checked frame: said anew where it has them, else at the end."""
+        kept = self.items.update(frame, on="item_id", include_nulls=True)
+        new = frame.filter(~pl.col("item_id").is_in(self.ids))
+        none = pl.lit(0, kept.schema["train_count"]).alias("train_count")
+        return pl.concat([kept, new.with_columns(none).select(kept.columns)])
 
 
 def most_alike(
@@ -55,15 +125,13 @@ def most_alike(
     case and punctuation aside; None: any, to the letter."""
     from rapidfuzz import process, utils
 
-    from ..turns import in_turns
-
-    found: list[tuple[float, int]] = []
+    ranked: list[tuple[float, int]] = []
     for part in in_turns(range(len(names)), COMPARED):
-        own = names[part[0] : part[-1] + 1]
         processor = None if least is None else utils.default_process
-        near = process.extract(text, own, scorer=scorer, processor=processor, limit=k, score_cutoff=least)
-        found += [(-score, part[n]) for _, score, n in near]
-    return [n for _, n in sorted(found)[:k]]
+        some = names[part[0] : part[-1] + 1]
+        near = process.extract(text, some, scorer=scorer, processor=processor, limit=k, score_cutoff=least)
+        ranked += [(-score, part[n]) for _, score, n in near]
+    return [n for _, n in sorted(ranked)[:k]]
 
 
 def checked_id(value: object, where: str) -> str:
@@ -89,8 +157,8 @@ def as_column(value: object, kind: pl.DataType, where: str) -> object:
         if isinstance(value, str):
             return value.strip() or None
         raise DataError(f"{where}: a text is needed (given: {value!r})")
-    most = sys.float_info.max
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not -most <= value <= most:
+    largest = sys.float_info.max
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not -largest <= value <= largest:
         raise DataError(f"{where}: a number is needed (given: {value!r})")
     if kind.is_integer() and not (value == int(value) and -(2**63) <= value < 2**63):
         raise DataError(f"{where}: a whole number of 64 bits is needed (given: {value!r})")

@@ -15,11 +15,12 @@ import numpy as np
 import polars as pl
 
 from ..data.dataset import Part
-from ..rows.arrays import DAY, PARTS, UNDATED, Events, select, shown_from
+from ..data.splits import DAY
+from ..rows.arrays import PARTS, UNDATED, Events, select, shown_from
 from ..rows.corpus import Corpus
 from ..rows.lookahead import ItemSampler, candidate_items, cutoff, days_until_next, look_ahead_answers, look_ahead_event
 from ..rows.questions import basket_question
-from ..rows.row import Branch, Row, assemble, question_tokens, read_at
+from ..rows.row import Branch, Row, prompt_row, question_tokens, read_at
 from ..rows.window import Window
 from ..scoring.features import asks_list
 from ..tasks.task import Task
@@ -51,7 +52,7 @@ def last_window(events: Events, user: int, max_events: int) -> tuple[int, int]:
 def history_row(corpus: Corpus, events: Events, user: int, max_events: int, branches: list[Branch], ends: int) -> Row:
     """A user's visible history; reads the last history token, `ends` times, then the last token of each branch."""
     lo, hi = last_window(events, user, max_events)
-    row = assemble(corpus, events.users[user], lo, hi, branches, False, False, events)
+    row = prompt_row(corpus, events.users[user], events, lo, hi, branches)
     return read_at(row, [row.segment.count(0) - 1] * ends + row.target_at)
 
 

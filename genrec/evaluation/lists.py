@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 
 from ..evaluation import metrics
-from ..rows.arrays import select
 from ..rows.corpus import Corpus
 from ..scoring.scorer import Scorer
 from .bootstrap import mean_intervals
@@ -19,7 +18,7 @@ TENTHS = 10  # of the catalogue by popularity
 def next_item_results(scorer: Scorer, corpus: Corpus, ranked: Ranked) -> dict[str, Any]:
     """Ranking metrics under both protocols, of warm and cold cases apart, and what the lists are made of."""
     assert corpus.events is not None
-    train = select(corpus.events, corpus.events.part == 0)
+    train = corpus.training
     count = np.bincount(train.item[train.item >= 0], minlength=corpus.items.size)
     seen_users = {u for u, n in zip(train.users, np.diff(train.offsets), strict=True) if n > 0}
     cold_user = np.asarray([u not in seen_users for u in ranked.users])

@@ -1,11 +1,55 @@
 """Metrics on plain arrays; ties count against us."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import rankdata
 
 KS = (1, 5, 10, 20)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a metric is read. lower: the less, the better. sums_up: it says how good a task is on one line. in_tables: it
+    has a column in tables."""
+
+    lower: bool = False
+    sums_up: bool = False
+    in_tables: bool = True
+
+
+METRICS: Mapping[str, Metric] = {  # those worth a line, in the order of tables
+    "ndcg@10": Metric(sums_up=True),
+    "hr@10": Metric(),
+    "rmse": Metric(lower=True, sums_up=True),
+    "mae": Metric(lower=True),
+    "auc": Metric(sums_up=True),
+    "user_auc": Metric(),
+    "log_loss": Metric(lower=True),
+    "macro_f1": Metric(sums_up=True),
+    "accuracy": Metric(sums_up=True),
+    "ece": Metric(lower=True, in_tables=False),
+    "f1": Metric(in_tables=False),
+}
+
+
+def metric_of(key: str) -> Metric | None:
+    """How a metric is read that results name, as `seen_removed/ndcg@10`; None for one that is not worth a line."""
+    return METRICS.get(key.split("/")[-1])
+
+
+def sums_up(key: str) -> bool:
+    """Whether a metric says how good a task is on one line."""
+    metric = metric_of(key)
+    return metric is not None and metric.sums_up
+
+
+def table_metrics(names: Iterable[str]) -> list[str]:
+    """Those of some metrics that have a column in tables, in their order; with seen items kept last."""
+    order = list(METRICS)
+    wanted = [name for name in names if (metric := metric_of(name)) is not None and metric.in_tables]
+    return sorted(wanted, key=lambda name: (name.startswith("seen_kept"), order.index(name.split("/")[-1])))
 
 
 def target_ranks(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:

@@ -13,11 +13,12 @@ from ..evaluation import plots
 from ..files import one_line, read_json, write_text
 from ..options import arguments
 from ..run.folder import MANIFEST, Run
+from .metrics import METRICS, sums_up
 from .results import headline, read_log, read_results, results_file
 
 REPORT = "report.html"
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
-CURVES = ("seen_removed/ndcg@10", "ndcg@10", "rmse", "auc", "macro_f1", "accuracy")  # the first that a task has
+CURVES = ("seen_removed/ndcg@10", *(name for name in METRICS if sums_up(name)))  # the first that a task has
 TENTHS = ("training interactions", "items of the lists", "held-out items")
 
 

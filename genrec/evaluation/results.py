@@ -10,10 +10,10 @@ from pydantic import TypeAdapter
 from ..errors import RunError
 from ..files import checked_json, one_line, shown
 from ..run.folder import Run
+from .metrics import metric_of
 
 VERSION = 1  # of results.json
 KEYS = ("genrec", "run", "commands", "part", "versions", "datasets")  # of results.json
-HEADLINE = ("ndcg@10", "hr@10", "rmse", "mae", "auc", "user_auc", "log_loss", "ece", "f1", "accuracy", "macro_f1")
 HeldOutPart = Literal["valid", "test"]
 
 
@@ -79,7 +79,7 @@ def evaluate_command(run: Path, part: str) -> str:
 
 def headline(metric: str) -> bool:
     """Whether a metric is worth a line: those at 10, and what sums up answers."""
-    return metric.split("/")[-1] in HEADLINE
+    return metric_of(metric) is not None
 
 
 def with_interval(found: Mapping[str, float | None]) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .metrics import table_metrics
 from .results import headline, with_interval
 
 
@@ -33,14 +34,11 @@ def part_lines(by_part: Mapping[str, Any]) -> list[str]:
     """A table of a task's parts: the language model alone, counts alone, both; nothing where there is only one."""
     if len(by_part) < 2:
         return []
-    names = [m for m in by_part["language model"]["metrics"] if m.split("/")[-1] in SHOWN]
+    names = table_metrics(by_part["language model"]["metrics"])
     cells = [["by part", *names]]
     for part, own in by_part.items():
         cells.append([part, *(plain(own["metrics"].get(m, {}).get("value"), ".4f") for m in names)])
     return columns(cells)
-
-
-SHOWN = ("ndcg@10", "hr@10", "rmse", "mae", "auc", "user_auc", "log_loss", "accuracy", "macro_f1")  # in the tables
 
 
 def tables(results: Mapping[str, Any]) -> list[str]:
@@ -58,8 +56,7 @@ def tables(results: Mapping[str, Any]) -> list[str]:
 
 def table(title: str, ours: Mapping[str, Any], cost: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Lines of a task's table; the difference is ours minus theirs, of the first metric, with its interval."""
-    names = [m for m in ours["metrics"] if m.split("/")[-1] in SHOWN and any(m in r["metrics"] for r in rows)]
-    names.sort(key=lambda m: (m.startswith("seen_kept"), SHOWN.index(m.split("/")[-1])))
+    names = table_metrics(m for m in ours["metrics"] if any(m in r["metrics"] for r in rows))
     cells = [["", *names, f"ours minus theirs, {names[0]}", "training s", "predict ms"]]
     for row in [{"name": "genrec", "metrics": ours["metrics"], **cost}, *rows]:
         gain = row.get("difference", {}).get(names[0])

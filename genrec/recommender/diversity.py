@@ -2,16 +2,16 @@
 
 import numpy as np
 
-CHOSEN = 25  # items of a list spread out, before others have their turn
+from ..turns import pause
+
+CHOSEN = 25  # items of a list, before others have their turn
 
 
-def spread_out(scores: np.ndarray, vectors: np.ndarray, k: int, diversity: float) -> list[int]:
+def diversify(scores: np.ndarray, vectors: np.ndarray, k: int, diversity: float) -> list[int]:
     """The places of k items, good and unlike each other: maximal marginal relevance (Carbonell and Goldstein 1998).
 
     scores: (n,), scaled to 0..1 here. vectors: (n, width) of length 1. diversity: the weight of unlikeness, 0 to 1.
     """
-    from ..turns import pause
-
     spread = float(scores.max() - scores.min()) if len(scores) else 0.0
     worth = (scores - scores.min()) / spread if spread else np.zeros(len(scores))
     nearest, chosen = np.zeros(len(scores)), list[int]()

@@ -13,26 +13,38 @@ from ..tasks.units import with_attributes
 from ..tasks.vocabulary import EVENT, Group, Vocabulary
 
 PARTS: tuple[Part, ...] = ("train", "valid", "test")
-DAY = 86_400
 UNDATED = -(2**62)  # the time of an interaction without one: before all others
 
 
 @dataclass(frozen=True)
-class Events:
-    """One data set's interactions as arrays, users contiguous, oldest first.
+class Histories:
+    """Histories of users as arrays, users contiguous, oldest first: all that an answer needs.
 
     offsets: (users + 1,); every other array: (events,). item: index in the catalogue or -1. outcome: token id shown
-    after the item, or -1. kind: what happened, an index of `kinds`. basket: code or -1. part: 0 train, 1 valid, 2 test.
-    source: file row of the interaction. target: whether next_item asks for it. labels: per event task the index of the
-    right answer, or -1. where: per other task with a `where`, the interactions it keeps.
+    after the item, or -1. time: in seconds, UNDATED for none.
     """
 
     users: tuple[str, ...]
     offsets: np.ndarray
     item: np.ndarray
     outcome: np.ndarray
-    kind: np.ndarray
     time: np.ndarray
+
+    def span(self, user: int) -> tuple[int, int]:
+        """Where a user's events begin and end."""
+        return int(self.offsets[user]), int(self.offsets[user + 1])
+
+
+@dataclass(frozen=True)
+class Events(Histories):
+    """One data set's interactions: Histories, and what training asks of them.
+
+    kind: what happened, an index of `kinds`. basket: code or -1. part: 0 train, 1 valid, 2 test. source: file row of
+    the interaction. target: whether next_item asks for it. labels: per event task the index of the right answer, or -1.
+    where: per other task with a `where`, the interactions it keeps.
+    """
+
+    kind: np.ndarray
     basket: np.ndarray
     part: np.ndarray
     source: np.ndarray

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from ..errors import GenrecError
 from ..tasks.labels import missing_needs, resolve_answer, unknown_answers
 from ..tasks.task import Task
 from ..tasks.vocabulary import EVENT, ITEMS, Group, Vocabulary, build_vocabulary
-from .arrays import Events, build_events
+from .arrays import Events, Histories, build_events, select
 
 Encode = Callable[[str], list[int]]
 
@@ -34,6 +35,12 @@ class Corpus:
     conditions: tuple[tuple[str, str, np.ndarray], ...] = ()
     all_tasks: tuple[str, ...] = ()
     item_index: Mapping[str, int] = field(default_factory=dict)
+
+    @cached_property
+    def training(self) -> Events:
+        """The events of the training part; only of a corpus with events."""
+        assert self.events is not None
+        return select(self.events, self.events.part == 0)
 
     @property
     def items(self) -> Group:
@@ -62,7 +69,7 @@ def outcome_values(corpus: Corpus) -> np.ndarray | None:
     return None
 
 
-def shown_outcomes(corpus: Corpus, events: Events, user: int) -> tuple[np.ndarray, np.ndarray]:
+def shown_outcomes(corpus: Corpus, events: Histories, user: int) -> tuple[np.ndarray, np.ndarray]:
     """A user's items, and what came of them as the index of an outcome, -1 for none."""
     own = slice(int(events.offsets[user]), int(events.offsets[user + 1]))
     outcome = events.outcome[own]

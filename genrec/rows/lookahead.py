@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from ..data.splits import DAY
 from ..tasks.labels import labels, task_columns
 from ..tasks.task import Task
 from ..tasks.units import NEXT_EVENT, is_lookahead
-from .arrays import DAY, Events, choice_index
+from .arrays import Events, choice_index
 from .corpus import Corpus
 from .row import Branch, question_tokens
 from .window import Window, asked_ends, pick

@@ -11,12 +11,12 @@ only, its positions restart there, so it reads the same alone and beside others.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from ..tasks.templates import Placeholder, pieces
-from .arrays import Events
+from .arrays import Events, Histories
 from .corpus import Corpus, Encode
 
 
@@ -93,56 +93,90 @@ def question_tokens(
     return tokens + (encode(text) if text else [])
 
 
-def assemble(
-    corpus: Corpus,
-    user: str | None,
-    lo: int,
-    hi: int,
-    branches: Sequence[Branch],
-    dense: bool,
-    first_is_target: bool,
-    events: Events | None,
+@dataclass
+class _Targets:
+    """Targets of a row under construction: `Row`'s lists of them, without the names."""
+
+    since: list[int] = field(default_factory=list)
+    at: list[int] = field(default_factory=list)
+    task: list[int] = field(default_factory=list)
+    answer: list[int] = field(default_factory=list)
+    weight: list[float] = field(default_factory=list)
+    allowed: list[int] = field(default_factory=list)
+
+    def add(self, since: list[int], at: list[int], task: int, answer: list[int], weight: float, allowed: int) -> None:
+        """Targets of one task, read from the tokens `since` to `at`."""
+        self.since += since
+        self.at += at
+        self.task += [task] * len(at)
+        self.answer += answer
+        self.weight += [weight] * len(at)
+        self.allowed += [allowed] * len(at)
+
+
+def prompt_row(
+    corpus: Corpus, user: str | None, histories: Histories, lo: int, hi: int, branches: Sequence[Branch]
 ) -> Row:
-    """One row from events lo..hi of the arrays and its branches; `dense` makes every item and outcome a target."""
-    header = [corpus.bos, *(corpus.headers.get(user, []) if user is not None else [])]
-    if events is not None and hi > lo:
-        item, outcome = events.item[lo:hi], events.outcome[lo:hi]
-        tokens_array, place = history_tokens(header, corpus.items.first, item, outcome)
-        source = events.source[lo:hi].tolist()
-    else:
-        tokens_array, place, source = np.asarray(header), np.zeros(0, dtype=np.int64), []
-    tokens = tokens_array.tolist()
-    n_history = len(tokens)
-    position, segment, limit = list(range(n_history)), [0] * n_history, [n_history] * n_history
-    at: list[int] = []
-    of: list[int] = []
-    answer: list[int] = []
-    weight: list[float] = []
-    allowed: list[int] = []
+    """A row of the events lo..hi of the arrays and its branches, which alone have targets."""
+    tokens, place = _history(corpus, user, histories, lo, hi)
+    source = histories.source[lo:hi].tolist() if isinstance(histories, Events) else []
+    return _with_branches(corpus, tokens, place, branches, _Targets(), source)
+
+
+def training_row(
+    corpus: Corpus, user: str | None, events: Events, lo: int, hi: int, branches: Sequence[Branch], first: bool
+) -> Row:
+    """As `prompt_row`, with every item and outcome of the history as a target besides; first: the first item too."""
+    tokens, place = _history(corpus, user, events, lo, hi)
+    targets = _Targets()
     task_index = {t: i for i, t in enumerate(corpus.all_tasks)}
     dense_tasks = {t.name for t in corpus.tasks if t.dense}
-    if dense and events is not None and hi > lo:
-        wanted = events.target[lo:hi] & (events.item[lo:hi] >= 0)
-        if not first_is_target:
-            wanted[0] = False
+    item = events.item[lo:hi]
+    if hi > lo:
+        asked = events.target[lo:hi] & (item >= 0)
+        asked[0] &= first
         if "next_item" in task_index:
-            where = np.nonzero(wanted)[0]
-            at += (place[where] - 1).tolist()
-            of += [task_index["next_item"]] * len(where)
-            answer += events.item[lo:hi][where].tolist()
+            at = (place[asked] - 1).tolist()
+            targets.add(at, at, task_index["next_item"], item[asked].tolist(), 1.0, -1)
         for name, index in events.labels.items():
-            if name not in dense_tasks:
-                continue
-            where = np.nonzero((index[lo:hi] >= 0) & (events.item[lo:hi] >= 0))[0]
-            at += place[where].tolist()
-            of += [task_index[name]] * len(where)
-            answer += index[lo:hi][where].tolist()
-        weight, allowed = [1.0] * len(at), [-1] * len(at)
-    since = list(at)
+            if name in dense_tasks:
+                answered = (index[lo:hi] >= 0) & (item >= 0)
+                at = place[answered].tolist()
+                targets.add(at, at, task_index[name], index[lo:hi][answered].tolist(), 1.0, -1)
+    return _with_branches(corpus, tokens, place, branches, targets, events.source[lo:hi].tolist())
+
+
+def text_row(corpus: Corpus, branch: Branch) -> Row:
+    """A row of a question about a text, which no user and no history come before."""
+    tokens, place = np.asarray([corpus.bos]), np.zeros(0, dtype=np.int64)
+    return _with_branches(corpus, tokens, place, [branch], _Targets(), [])
+
+
+def _history(corpus: Corpus, user: str | None, histories: Histories, lo: int, hi: int) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens of the user's header and the events lo..hi, and the place of each event's item token."""
+    header = [corpus.bos, *(corpus.headers.get(user, []) if user is not None else [])]
+    if hi <= lo:
+        return np.asarray(header), np.zeros(0, dtype=np.int64)
+    return history_tokens(header, corpus.items.first, histories.item[lo:hi], histories.outcome[lo:hi])
+
+
+def _with_branches(
+    corpus: Corpus,
+    history: np.ndarray,
+    place: np.ndarray,
+    branches: Sequence[Branch],
+    targets: _Targets,
+    source: list[int],
+) -> Row:
+    """A row of the tokens of a history, whose events' item tokens are at `place`, and of branches after it."""
+    tokens = history.tolist()
+    n_history = len(tokens)
+    position, segment, limit = list(range(n_history)), [0] * n_history, [n_history] * n_history
+    task_index = {t: i for i, t in enumerate(corpus.all_tasks)}
     for number, branch in enumerate(branches, start=1):
         if not branch.sees_user:
             sees = 1
-        elif branch.sees >= hi - lo:
+        elif branch.sees >= len(place):
             sees = n_history
         else:
             sees = int(place[branch.sees])
@@ -151,14 +185,12 @@ def assemble(
         position += range(sees, sees + len(branch.tokens))
         segment += [number] * len(branch.tokens)
         limit += [sees] * len(branch.tokens)
-        for task, target, target_weight, mask in branch.targets:
-            at.append(len(tokens) - 1)
-            since.append(first if branch.pooled else at[-1])
-            of.append(task_index[task])
-            answer.append(target)
-            weight.append(target_weight)
-            allowed.append(mask)
-    return Row(corpus.dataset.name, tokens, position, segment, limit, since, at, of, answer, weight, allowed, source)
+        last = len(tokens) - 1
+        for task, answer, weight, mask in branch.targets:
+            targets.add([first if branch.pooled else last], [last], task_index[task], [answer], weight, mask)
+    t = targets
+    asked = (t.since, t.at, t.task, t.answer, t.weight, t.allowed)
+    return Row(corpus.dataset.name, tokens, position, segment, limit, *asked, source)
 
 
 def read_at(row: Row, places: Sequence[int]) -> Row:

@@ -11,7 +11,7 @@ from ..tasks.task import Task
 from ..tasks.templates import placeholders
 from .arrays import choice_index
 from .corpus import Corpus
-from .row import Branch, Row, assemble, question_tokens
+from .row import Branch, Row, question_tokens, text_row
 from .window import pick
 
 REVIEW_TOKENS = 256  # a longer text keeps its first and last halves of this
@@ -48,7 +48,7 @@ def text_rows(
         asked = [n for n, answer in enumerate(own) if answer >= 0]
         words = pick(rng, templates[asked[int(rng.integers(len(asked)))]])
         branch = text_branch(corpus, words, record, [(tasks[n].name, own[n]) for n in asked])
-        row = assemble(corpus, None, 0, 0, [branch], False, False, None)
+        row = text_row(corpus, branch)
         if "row" in record:
             row.source.append(int(record["row"]))
         yield row

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from .arrays import select
 from .corpus import Corpus
 from .lookahead import ItemSampler, look_ahead_candidates
 from .questions import (
@@ -16,7 +15,7 @@ from .questions import (
     plain_question,
     user_question,
 )
-from .row import Branch, Row, assemble
+from .row import Branch, Row, training_row
 from .texts import sharing_texts, text_rows
 from .window import RowOptions, Window, window_starts
 
@@ -48,7 +47,7 @@ def training_rows(corpus: Corpus, options: RowOptions) -> Iterator[Row]:
 def history_rows(corpus: Corpus, options: RowOptions) -> Iterator[Row]:
     """One row per window of each user's training events; some show neither outcomes nor who the user is."""
     assert corpus.events is not None
-    events = select(corpus.events, corpus.events.part == 0)
+    events = corpus.training
     bare = replace(events, outcome=np.full_like(events.outcome, -1))
     sampler = ItemSampler(events, corpus.items.size)
     for user, name in enumerate(events.users):
@@ -59,7 +58,8 @@ def history_rows(corpus: Corpus, options: RowOptions) -> Iterator[Row]:
             shown = bare if is_bare else events
             window = Window(shown, user, start, min(start + options.max_events, hi))
             branches = draw_branches(corpus, window, sampler, rng, options)
-            row = assemble(corpus, None if is_bare else name, window.lo, window.hi, branches, True, start == lo, shown)
+            whose = None if is_bare else name
+            row = training_row(corpus, whose, shown, window.lo, window.hi, branches, start == lo)
             if row.target_at:
                 yield row
 

@@ -6,8 +6,9 @@ from functools import cached_property
 
 import numpy as np
 
+from ..data.splits import DAY
 from ..tasks.task import Task
-from .arrays import DAY, UNDATED, Events
+from .arrays import UNDATED, Events
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,8 @@ class RowOptions:
     question_share: question tokens per history token. seed: of every draw.
     """
 
-    max_events: int = 200
-    stride: int = 100
+    max_events: int = 150
+    stride: int = 150
     question_share: float = 0.1
     seed: int = 0
 

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..rows.arrays import DAY, UNDATED, Events
+from ..data.splits import DAY
+from ..rows.arrays import UNDATED, Histories
 from ..rows.corpus import Corpus, outcome_group, outcome_values, shown_outcomes
 from ..tasks.task import Task
 
@@ -18,7 +19,7 @@ USERS = 256  # scored at a time
 
 
 def features_of(
-    scorer: "Scorer", corpus: Corpus, events: Events, task: Task, asked: Asked, ends: "States | None" = None
+    scorer: "Scorer", corpus: Corpus, events: Histories, task: Task, asked: Asked, ends: "States | None" = None
 ) -> np.ndarray | None:
     """Features (cases, features) of a task's cases after the events of their users, None where nothing is known
     besides: of a user alone the visits; of a user and an item what `Effects` knows and, where the task looks ahead, how
@@ -75,12 +76,12 @@ def unfitted(corpus: Corpus, task: Task) -> float:
     return float(np.corrcoef(answer, shown)[0, 1])
 
 
-def visits_of(events: Events, asked: Asked) -> np.ndarray:
+def visits_of(events: Histories, asked: Asked) -> np.ndarray:
     """The visits of the user of each case (cases, 5)."""
     return np.concatenate([np.tile(visits(events, user), (len(items), 1)) for user, items in asked])
 
 
-def visits(events: Events, user: int) -> np.ndarray:
+def visits(events: Histories, user: int) -> np.ndarray:
     """A user's visits (5,): whether there is only one, and logarithms of 1 + the days between the last two, the number
     of visits, the number of events, and the days between the first and the last. A visit is a time with events."""
     own = events.time[int(events.offsets[user]) : int(events.offsets[user + 1])]

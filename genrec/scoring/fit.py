@@ -8,7 +8,6 @@ import torch
 from scipy import sparse
 from scipy.optimize import minimize
 
-from ..rows.arrays import select
 from ..rows.corpus import Corpus, outcome_group, outcome_values
 from .effects import DAMPING, FACTORS, Effects, ridge
 from .engine import States
@@ -26,7 +25,7 @@ SEEN_MOST = 10.0  # bound of the weight of seen items, which nothing else holds 
 def find_neighbours(corpus: Corpus) -> Neighbours:
     """Neighbours of one data set's items, with weights of 0."""
     assert corpus.events is not None
-    train = select(corpus.events, corpus.events.part == 0)
+    train = corpus.training
     n = corpus.items.size
     user = np.repeat(np.arange(len(train.users)), np.diff(train.offsets))
     known = train.item >= 0
@@ -44,7 +43,7 @@ def find_effects(corpus: Corpus) -> Effects | None:
     there are no such outcomes."""
     assert corpus.events is not None
     values = outcome_values(corpus)
-    train = select(corpus.events, corpus.events.part == 0)
+    train = corpus.training
     shown = (train.outcome >= 0) & (train.item >= 0)
     if values is None or not shown.any():
         return None

@@ -10,7 +10,8 @@ from ..ask.conversation import Conversation
 from ..ask.understand import Reader
 from ..catalogue.titles import one_line
 from ..errors import UnavailableError
-from ..recommender.recommender import NOT_READ, Recommender
+from ..recommender import Recommender
+from ..recommender.histories import NOT_READ
 from .background import About, answer_background, background_task
 from .callers import Caller
 from .messages import Message

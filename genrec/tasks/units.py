@@ -8,13 +8,13 @@ from typing import Literal
 import polars as pl
 
 from ..data.dataset import Dataset, Part
+from ..data.splits import DAY
 from ..errors import TaskError
 
 Unit = Literal["event", "user_time", "basket", "text"]
 
 NEXT_EVENT = re.compile(r"next_(\w+)_days")
 RETURNS = "returns_days"
-DAY = 86_400
 SCHEMA: dict[str, pl.DataType] = {
     "user_id": pl.String(),
     "item_id": pl.String(),

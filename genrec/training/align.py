@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError, RunError, UnavailableError, UnknownNameError
-from ..evaluation.metrics import ranking_metrics
+from ..evaluation.metrics import ranking_metrics, sums_up
 from ..evaluation.reading import Ranked, scored_again
 from ..files import write_text
 from ..model.batching import Batch
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 VALIDATIONS = 2  # of an epoch
 ROW_RATE = 2.0  # learning rate of rows over that of LoRA, as in the defaults of finetune
-SHOWN = ("/ndcg@10", "/auc", "/rmse")  # metrics worth a line
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ def summary(aligned: Aligned) -> str:
     lines = [
         f"{name}: {value:.4f}, then {aligned.after[name]:.4f}"
         for name, value in aligned.before.items()
-        if name.endswith(SHOWN) and name in aligned.after
+        if sums_up(name) and name in aligned.after
     ]
     verdict = f"better than before: step {aligned.step} is kept" if aligned.better else "not better than before"
     lines.insert(0, f"validation, {verdict}")

@@ -11,7 +11,6 @@ import polars as pl
 import yaml
 
 from ..progress import Progress
-from ..rows.arrays import select
 from ..rows.corpus import Corpus, header_columns
 from ..run.adapter import save_adapter
 from ..run.card import model_card
@@ -94,6 +93,6 @@ def with_popularity(corpus: Corpus) -> pl.DataFrame:
     """The catalogue with `train_count`, the item's interactions in the training part."""
     counts = np.zeros(corpus.dataset.items.height, dtype=np.int64)
     if corpus.events is not None:
-        train = select(corpus.events, corpus.events.part == 0)
+        train = corpus.training
         counts = np.bincount(train.item[train.item >= 0], minlength=len(counts))
     return corpus.dataset.items.with_columns(pl.Series("train_count", counts))

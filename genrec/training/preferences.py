@@ -12,7 +12,7 @@ from ..model.encoder_decoder import Split
 from ..rows.arrays import PARTS, Events, select
 from ..rows.corpus import Corpus
 from ..rows.lookahead import ItemSampler
-from ..rows.row import Row, assemble, read_at
+from ..rows.row import Row, prompt_row, read_at
 from ..rows.window import RowOptions, window_starts
 from .plan import PlannedBatches, RowIndex, plan_epoch
 
@@ -161,7 +161,7 @@ def preference_row(
 ) -> PreferenceRow:
     """The history from event `start` on, read where each choice begins."""
     end = max(c.before for c in choices)
-    row = assemble(corpus, events.users[user], start, end, [], False, False, events)
+    row = prompt_row(corpus, events.users[user], events, start, end, [])
     item, outcome = events.item[start:end], events.outcome[start:end]
     width = np.where(item >= 0, 1 + (outcome >= 0), 0)
     read = len(row.tokens) - int(width.sum()) - 1 + np.append(0, np.cumsum(width))  # the last token before each event

@@ -12,7 +12,6 @@ from ..model.item_rows import ItemRows, collaborative_vectors, item_texts, mean_
 from ..model.lora import add_lora
 from ..model.recmodel import SAMPLED_ABOVE, Draws, RecModel, TaskHead
 from ..model.text_encoder import to_width
-from ..rows.arrays import select
 from ..rows.texts import text_rows
 from ..run.config import FinetuneConfig
 from ..scoring.engine import Engine
@@ -63,7 +62,7 @@ def build_model(config: FinetuneConfig, prepared: Prepared, seed: int) -> RecMod
         collaborative, known = torch.zeros(n, words.shape[1]), torch.zeros(n, dtype=torch.bool)
         counts = np.zeros(n, dtype=np.int64)
         if corpus.events is not None:
-            train = select(corpus.events, corpus.events.part == 0)
+            train = corpus.training
             counts = np.bincount(train.item[train.item >= 0], minlength=n)
             if config.collaborative:
                 norm = float(mean_norm(words))

@@ -164,5 +164,4 @@ def fit_outcomes(corpus: Corpus, reading: Reading) -> dict[str, Calibration]:
 
 def headline(found: Mapping[str, float]) -> str:
     """The few metrics worth a line."""
-    keys = ("/ndcg@10", "/rmse", "/auc", "/macro_f1", "/accuracy")
-    return ", ".join(f"{k} {v:.4f}" for k, v in found.items() if k.endswith(keys))
+    return ", ".join(f"{k} {v:.4f}" for k, v in found.items() if metrics.sums_up(k))

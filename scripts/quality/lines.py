@@ -25,6 +25,7 @@ from genrec.errors import RunError
 from genrec.evaluation import metrics
 from genrec.evaluation.bootstrap import clusters, mean_intervals, metric_intervals
 from genrec.evaluation.cases import answers_of, measure_of, rank_values, ranks_of, read_cases
+from genrec.evaluation.metrics import METRICS
 from genrec.evaluation.results import cases_file
 from genrec.recommender import Recommender
 from genrec.store.write import add_events
@@ -277,7 +278,7 @@ def loaded(run: Path, cases: pl.DataFrame) -> Iterator[Recommender]:
         for n, (case, *own) in enumerate(cases.select("case", "history", "events").iter_rows(), start=1):
             events = pl.DataFrame(dict(zip(columns, own, strict=True)), schema=columns)
             add_events(recommender.store, recommender.datasets[0], case, events)
-            progress("histories of the cases", n, cases.height, {})
+            progress.update("histories of the cases", n, cases.height)
         yield recommender
         recommender.store.close()
 
@@ -293,7 +294,7 @@ def answered(run: Path, cases: pl.DataFrame, ask: Ask) -> pl.DataFrame:
         with loaded(run, cases) as recommender, progress_bar() as progress:
             for part in cases.iter_slices(AT_ONCE):
                 found += ask(recommender, part)
-                progress(f"asking {run.name}", len(found), cases.height, {})
+                progress.update(f"asking {run.name}", len(found), cases.height)
         converters.write(cases.select("case").with_columns(pl.Series("answer", found)), path)
     answers = pl.read_parquet(path)
     if answers["case"].to_list() != cases["case"].to_list():
@@ -395,7 +396,7 @@ def without(bench: Bench) -> list[Row]:
     return [Row("genrec", first.metrics, seconds=seconds), *others]
 
 
-LOWER = ("rmse", "mse", "mae", "log_loss", "ece")  # the less, the better
+LOWER = ("mse", *(name for name, metric in METRICS.items() if metric.lower))  # the less, the better
 
 
 def compared(bench: Bench) -> list[Row]:

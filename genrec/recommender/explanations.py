@@ -1,0 +1,52 @@
+"""Which items of a history raise the scores of given items, measured by leaving them out."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+from ..rows.arrays import shown_from
+from ..turns import in_turns
+from .histories import end_states, prompts_of
+from .replies import EXPLANATION_SCHEMA
+from .views import View, Views
+
+AT_A_TIME = 200  # items, before others have their turn
+
+
+def explain(
+    views: Views, view: View, user: str | None, history: pl.DataFrame, items: Sequence[str], reasons: int
+) -> pl.DataFrame:
+    """The `reasons` items of a history at most that raise each item's score most (see `Explanations`).
+
+    A history of at most EVENTS_AT_ONCE items is left out item by item; of a longer one, stretches first and then the
+    items of the stretches that count most.
+    """
+    from ..scoring.occlusion import occlusion
+
+    catalogue = view.catalogue
+    index = [catalogue.place(i) for i in items]
+    whole = [catalogue.index.get(i, -1) for i in history["item_id"].to_list()]
+    shown = history[shown_from(history.height, views.adapter.manifest.max_events) :]
+    older = np.asarray(whole[: len(whole) - shown.height], dtype=np.int32)
+
+    def scores_without(left_out: Sequence[Sequence[int]]) -> np.ndarray:
+        kept = [shown[[n for n in range(shown.height) if n not in set(without)]] for without in left_out]
+        prompts = prompts_of(views, view, [user or ""] * len(kept), kept)
+        histories = [np.concatenate([older, prompts.items(n)]) for n in range(len(kept))]
+        scores = views.scorer.item_scores(end_states(views, prompts), view.name, histories)
+        return scores.double().cpu().numpy()[:, index]
+
+    effects = occlusion(shown.height, scores_without)
+    left_out = np.asarray(list(effects), dtype=np.int64)
+    falls = np.stack(list(effects.values())) if effects else np.zeros((0, len(items)))
+    rows = []
+    for part in in_turns(range(len(items)), AT_A_TIME):
+        for place in part:
+            fall = falls[:, place]
+            best = np.lexsort((-left_out, -fall))  # of equal ones the latest event
+            for n in best[fall[best] > 0][:reasons].tolist():
+                reason = shown["item_id"][int(left_out[n])]
+                title = catalogue.titles[catalogue.index[reason]] if reason in catalogue.index else None
+                rows.append((view.name, items[place], reason, title, float(fall[n])))
+    return pl.DataFrame(rows, schema=EXPLANATION_SCHEMA, orient="row")

@@ -1,0 +1,103 @@
+"""Histories of users, from the store or given, as rows that the model reads."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from .. import store as stores
+from ..rows.arrays import UNDATED, Histories, shown_from
+from ..rows.corpus import Corpus
+from ..rows.row import Branch, Row, prompt_row, read_at
+from ..tasks.vocabulary import EVENT
+from .views import View, Views, with_headers
+
+if TYPE_CHECKING:
+    from ..scoring.engine import States
+
+NOT_READ = "are not read, and only count as taken"  # how a warning of long histories ends
+GIVEN_SCHEMA = {"item_id": pl.String, "event": pl.String, "rating": pl.Float64, "timestamp": pl.Int64}
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Histories of some users as a run reads them: their headers are in the corpus; `""` is nobody."""
+
+    corpus: Corpus
+    histories: Histories
+    max_events: int
+
+    def row(self, n: int, branches: Sequence[Branch]) -> Row:
+        """History n cut to what the model was trained on, with branches that see all of it; without branches, its end
+        is read."""
+        lo, hi = self.histories.span(n)
+        lo += shown_from(hi - lo, self.max_events)
+        user = self.histories.users[n] or None
+        row = prompt_row(self.corpus, user, self.histories, lo, hi, [replace(b, sees=hi - lo) for b in branches])
+        return row if branches else read_at(row, [len(row.tokens) - 1])
+
+    def items(self, n: int) -> np.ndarray:
+        """The items of a whole history, -1 for one that the catalogue lacks."""
+        lo, hi = self.histories.span(n)
+        return self.histories.item[lo:hi]
+
+
+def prompts_of(views: Views, view: View, users: Sequence[str], frames: Sequence[pl.DataFrame]) -> Prompts:
+    """Prompts of users (`""`: nobody) whose histories (item_id, event, rating, timestamp) are given, oldest first."""
+    vocabulary, manifest = view.corpus.vocabulary, views.adapter.manifest
+    rating, event = (vocabulary.by_key.get((view.name, key)) for key in ("rating", EVENT))
+    item, outcome, time = [np.zeros(0, np.int32)], [np.zeros(0, np.int32)], [np.zeros(0, np.int64)]
+    for frame in frames:
+        item.append(np.asarray([view.catalogue.index.get(i, -1) for i in frame["item_id"].to_list()], dtype=np.int32))
+        shown = np.full(frame.height, -1, dtype=np.int32)
+        if rating is not None:
+            tokens = {v: rating.first + n for n, v in enumerate(rating.values)}
+            shown = np.asarray([tokens.get(v, -1) for v in frame["rating"].to_list()], dtype=np.int32)
+        elif event is not None:
+            words = {w: event.first + n for n, w in enumerate(event.words)}
+            shown = np.asarray([words.get(e, -1) for e in frame["event"].to_list()], dtype=np.int32)
+        outcome.append(shown)
+        time.append(frame["timestamp"].fill_null(UNDATED).to_numpy())
+    histories = Histories(
+        users=tuple(users),
+        offsets=np.cumsum([0, *(frame.height for frame in frames)]).astype(np.int64),
+        item=np.concatenate(item),
+        outcome=np.concatenate(outcome),
+        time=np.concatenate(time),
+    )
+    corpus = with_headers(view, views.store, users, manifest.header_columns.get(view.name, []))
+    return Prompts(corpus, histories, manifest.max_events)
+
+
+def stored_history(views: Views, view: View, user: str) -> pl.DataFrame:
+    """A user's interactions, oldest first; raises UnknownNameError for an unknown user."""
+    return stores.history(views.store, view.name, user)
+
+
+def given_history(view: View, items: Sequence[str] | pl.DataFrame) -> pl.DataFrame:
+    """A history given as item ids, or as a frame with them; raises UnknownNameError for an unknown item."""
+    given = items if isinstance(items, pl.DataFrame) else pl.DataFrame({"item_id": list(items)})
+    for item in given["item_id"].to_list():
+        view.catalogue.place(item)
+    if all(given.schema.get(c) == kind for c, kind in GIVEN_SCHEMA.items()):
+        return given
+    columns = {c: given[c].to_list() if c in given.columns else [None] * given.height for c in GIVEN_SCHEMA}
+    return pl.DataFrame(columns, schema=GIVEN_SCHEMA)
+
+
+def length_warnings(frames: Sequence[pl.DataFrame], max_events: int) -> tuple[str, ...]:
+    """A warning where histories are longer than what the model reads."""
+    dropped = [shown_from(frame.height, max_events) for frame in frames]
+    longer = sum(1 for n in dropped if n)
+    if not longer:
+        return ()
+    if len(frames) == 1:
+        return (f"the history has {frames[0].height:,} events; the oldest {dropped[0]:,} {NOT_READ}",)
+    return (f"{longer:,} histories have more than {max_events:,} events; their oldest {NOT_READ}",)
+
+
+def end_states(views: Views, prompts: Prompts) -> "States":
+    """Hidden states (users, width) after each whole history."""
+    return views.scorer.states([prompts.row(n, []) for n in range(len(prompts.histories.users))])

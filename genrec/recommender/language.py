@@ -1,0 +1,49 @@
+"""The backbone as it was pretrained, loaded when it is first asked."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ..errors import UnavailableError
+from ..turns import beside, pause
+
+if TYPE_CHECKING:
+    from ..language.talk import Talker
+    from ..model.backbone import Backbone
+
+
+class Language:
+    """The whole backbone without the adapter; load: what loads it, None where there is none."""
+
+    def __init__(self, load: "Callable[[], Backbone] | None", holds_conversations: bool) -> None:
+        self._load = load
+        self.can_talk = load is not None and holds_conversations
+        self._backbone: Backbone | None = None
+        self._loading = False
+        self._made_talker: Talker | None = None
+
+    @property
+    def backbone(self) -> "Backbone":
+        """The backbone, loaded once, however many jobs ask for it meanwhile."""
+        assert self._load is not None
+        while self._backbone is None:
+            if self._loading:
+                pause()
+                continue
+            self._loading = True
+            try:
+                self._backbone = beside(self._load)
+            finally:
+                self._loading = False
+        return self._backbone
+
+    @property
+    def talker(self) -> "Talker":
+        """What answers messages; raises UnavailableError where the backbone was not pretrained to."""
+        from ..language.talk import Talker
+
+        if not self.can_talk:
+            raise UnavailableError("this backbone was not pretrained to hold a conversation")
+        backbone = self.backbone  # others may have made the talker meanwhile
+        if self._made_talker is None:
+            self._made_talker = Talker(backbone)
+        return self._made_talker
