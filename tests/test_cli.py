@@ -220,7 +220,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
         (["finetune", "--resu"], ["--resume-from"]),
         (["evaluate", "runs/x", "--part", ""], ["valid", "test"]),
         (["tasks", "s"], ["show"]),
-        (["serve", "--no-"], ["--no-batching"]),
+        (["finetune", "--no-"], ["--no-collaborative"]),
         (["finetune", "--interactions", "gen"], ["genrec"]),
         (["evaluate", "gen"], ["genrec"]),
         (["compare", "x", "gen"], ["genrec"]),
@@ -262,12 +262,12 @@ def test_a_flag_comes_before_a_variable_before_the_file_before_the_default(
     monkeypatch.setenv("GENREC_SERVE_PORT", "2")
     monkeypatch.setenv("GENREC_SERVE_HOST", "variable")
     monkeypatch.setenv("GENREC_SERVE_ALLOWED_HOST", "one, two")
-    monkeypatch.setenv("GENREC_SERVE_BATCHING", "false")
+    monkeypatch.setenv("GENREC_SERVE_INSECURE", "true")
     given = options("serve", *file, "--port", "3")
     server = given.server
     assert (server.port, server.host, server.queue, server.max_history) == (3, "variable", 7, 10_000)
     assert server.origin == ("https://a", "https://b") and server.allowed_host == ("one", "two")
-    assert server.run == "runs/file" and given.log and not server.batching
+    assert server.run == "runs/file" and given.log and server.insecure
     assert options("serve", "runs/flag", *file).server.run == "runs/flag"
     monkeypatch.setenv("GENREC_SERVE_CONFIG", file[1])
     assert options("serve").server.queue == 7
