@@ -38,8 +38,8 @@ import torch
 from waits import largest
 from waits import waits as waits_beside
 
-from genrec.recommender import Recommender
 from genrec.recommender.histories import given_history, prompts_of
+from genrec.recommender.recommender import Recommender
 
 CALLERS = (1, 8, 32)
 EVENTS = 200
@@ -108,6 +108,11 @@ def genrec(run: Path, *options: str) -> list[str]:
     return [sys.executable, "-m", "genrec", "serve", str(run), "--port", "0", *options]
 
 
+def one_at_a_time(run: Path) -> list[str]:
+    """The same with a pass for each job alone."""
+    return [sys.executable, str(Path(__file__).with_name("serve_alone.py")), *genrec(run)[3:]]
+
+
 def post(url: str, path: str, body: object) -> Any:
     """The JSON that answers a request."""
     request = urllib.request.Request(url + path, json.dumps(body).encode(), {"content-type": "application/json"})
@@ -174,7 +179,7 @@ class Bodies:
 def measured(run: Path, part: str, bodies: Bodies, seconds: float, folder: Path) -> Found:
     """One workload at every number of callers, with batching and without, in turn."""
     found: Found = {}
-    with server(genrec(run)) as (together, _), server(genrec(run, "--no-batching")) as (alone, _):
+    with server(genrec(run)) as (together, _), server(one_at_a_time(run)) as (alone, _):
         for callers in CALLERS:
             for name, url in (("batching", together), ("one at a time", alone)):
                 before = prefixes(url)

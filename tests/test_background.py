@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from serving import Server, serving
 
-from genrec.serving.background import About, answer_background, background_task
+from genrec.serving.chat.background import RunSketch, answer_background, background_task
+from genrec.serving.chat.messages import Message, read_input, read_messages
 from genrec.serving.errors import ApiError
-from genrec.serving.messages import Message, read_input, read_messages
 
 REQUESTS = json.loads(Path(__file__).with_name("frontend_requests.json").read_text())
 TASKS = [r for r in REQUESTS if r["task"]]
 CHATS = [r for r in REQUESTS if not r["task"]]
-ABOUT = About(("red 2", "blue 3"), ("red", "blue"), ("recommend for user u001", "rank red 2, blue 3"))
+SKETCH = RunSketch(("red 2", "blue 3"), ("red", "blue"), ("recommend for user u001", "rank red 2, blue 3"))
 
 
 def named(request: dict[str, Any]) -> str:
@@ -68,7 +68,7 @@ def test_background_requests_are_recognised_and_answered_in_their_form(
     assert background_task(messages, header) == request_["task"]
     parsed(
         request_["parse"] if request_["parse"] not in ("topic",) else "plain",
-        answer_background(request_["task"], messages, ABOUT),
+        answer_background(request_["task"], messages, SKETCH),
     )
     found = server.get("/v1/chat/completions", body=request_["body"], **request_["headers"])
     parsed(request_["parse"], found["choices"][0]["message"]["content"])
@@ -86,7 +86,7 @@ def test_chats_of_frontends_are_answered(server: Server, request_: dict[str, Any
 
 
 def test_titles_and_tags_are_of_the_conversation(server: Server) -> None:
-    answers = [(r["task"], answer_background(r["task"], read_messages(r["body"]["messages"]), ABOUT)) for r in TASKS]
+    answers = [(r["task"], answer_background(r["task"], read_messages(r["body"]["messages"]), SKETCH)) for r in TASKS]
     titles = [answer for task, answer in answers if "title" in task]
     assert json.loads(titles[0])["title"] == "Recommend some red items for"
     assert len(titles) > 5 and all("Recommend some red items" in title for title in titles)
@@ -100,13 +100,13 @@ def test_what_is_offered_to_be_said_next_is_answered(server: Server) -> None:
         "### Task:\nSuggest 3-5 relevant follow-up questions.\n### Chat History:\n<chat_history>\n{}\n</chat_history>"
     )
     held = f"USER: recommend 3 red items for user u001\nASSISTANT: {listed['content']}"
-    offered = braces(answer_background("follow_up_generation", [Message("user", asked.format(held))], ABOUT))
+    offered = braces(answer_background("follow_up_generation", [Message("user", asked.format(held))], SKETCH))
     for said in offered["follow_ups"]:
         messages = [*body["messages"], {"role": "assistant", "content": listed["content"]}]
         found = server.get("/v1/chat/completions", body={"messages": [*messages, {"role": "user", "content": said}]})
         assert found["choices"][0]["message"]["genrec"]["understood"]["user_id"] == "u001"
     small = [Message("user", asked.format("USER: hello\nASSISTANT: Hello!"))]
-    assert braces(answer_background("follow_up_generation", small, ABOUT))["follow_ups"] == list(ABOUT.examples)
+    assert braces(answer_background("follow_up_generation", small, SKETCH))["follow_ups"] == list(SKETCH.examples)
 
 
 @pytest.mark.parametrize(

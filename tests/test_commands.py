@@ -16,9 +16,10 @@ from worlds import chain_world, review_world
 
 from genrec.ask import answer as asking
 from genrec.cli import main
-from genrec.recommender import Recommender
+from genrec.recommender.recommender import Recommender
 from genrec.rows.arrays import shown_from
-from genrec.serving.chat import markdown, with_reasons
+from genrec.serving.chat.chat import with_reasons
+from genrec.serving.chat.markdown import markdown
 
 Said = pytest.CaptureFixture[str]
 

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from genrec.ask.answer import reader_of, recall, reply
 from genrec.ask.conversation import Conversation
 from genrec.ask.understand import Reader
-from genrec.recommender import Recommender
+from genrec.recommender.recommender import Recommender
 from genrec.serving.callers import Caller
-from genrec.serving.chat import Asked, Said, chat, listed_in, turns_of
-from genrec.serving.messages import Message
+from genrec.serving.chat.chat import ChatReply, ChatRequest, chat, listed_in, turns_of
+from genrec.serving.chat.messages import Message
 
 STARTS = (
     "top 3 for user u001",
@@ -46,10 +46,10 @@ def reader(run: Recommender) -> Reader:
     return reader_of(run)
 
 
-def answered(run: Recommender, reader: Reader, *messages: tuple[str, str]) -> Said:
+def answered(run: Recommender, reader: Reader, *messages: tuple[str, str]) -> ChatReply:
     """The server's answer to messages (role, text)."""
-    asked = Asked(tuple(Message(role, text) for role, text in messages), Caller())
-    return chat(run, reader, asked, None, lambda _: None)
+    request = ChatRequest(tuple(Message(role, text) for role, text in messages), Caller())
+    return chat(run, reader, request, None, lambda _: None)
 
 
 @given(talk=talks)

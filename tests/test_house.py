@@ -19,9 +19,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 from file_map import ROOMS, first_sentence, with_file_map  # noqa: E402
 
 PACKAGE = ROOT / "genrec"
-LARGE = {"genrec.ask.answer", "genrec.ask.understand"} | {
-    f"genrec.serving.{name}" for name in ("openai_api", "recommender_api")
-}  # to be taken apart
+LARGE = {"genrec.ask.answer", "genrec.ask.understand"}  # to be taken apart
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 HEAVY = {"torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes"}

@@ -24,7 +24,7 @@ def recommender(toy_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Reco
     copy = tmp_path_factory.mktemp("scheduled") / "toy"
     shutil.copytree(toy_run, copy)
     found = Recommender.load(copy)
-    found.scorer = SharedScorer(found.scorer.model, prefix_bytes=2**24)
+    found.scheduler(100, prefix_bytes=2**24)  # from now on its scorer is one that jobs share
     return found
 
 

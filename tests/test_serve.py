@@ -289,6 +289,12 @@ def test_errors_name_the_field(
         assert (error["error"]["param"], error["error"]["code"]) == (param, code)
 
 
+def test_fields_that_nothing_reads(server: Server) -> None:
+    status, error, _ = server.call("/v1/recommendations", {"user_id": "u001", "context": {"hour": 9}})
+    assert (status, error["error"]["param"]) == (400, "context") and "nothing reads it yet" in error["error"]["message"]
+    assert server.get("/v1/recommendations", body={"user_id": "u001", "context": None, "seed": "any"})["items"]
+
+
 def test_what_is_too_large_is_refused(run: Path) -> None:
     with serving(run, "--max-body", "2000", "--max-history", "5") as server:
         assert server.call("/v1/recommendations", {"history": ["001"] * 6})[0] == 413
@@ -548,6 +554,8 @@ def test_mcp_over_stdio(run: Path) -> None:
             assert json.loads(after.content[0].text)["items"][0]["item_id"] == "005"  # type: ignore[union-attr]
             wrong = await client.call_tool("recommend", {"filters": {"taste": {"any": ["x"]}}})
             assert wrong.is_error and "taste" in wrong.content[0].text  # type: ignore[union-attr]
+            unread = await client.call_tool("recommend", {"user_id": "u001", "context": {"hour": 9}})
+            assert unread.is_error and "nothing reads it yet" in unread.content[0].text  # type: ignore[union-attr]
 
     asyncio.run(work())
 

@@ -1,5 +1,6 @@
 """A service in this process: whether it is ready, and what a hung model makes of that."""
 
+import ast
 import asyncio
 import shutil
 import threading
@@ -10,6 +11,7 @@ import jwt
 import pytest
 from serving import SECRET, user_token
 
+import genrec.serving
 from genrec.errors import DataError
 from genrec.serving import service as services
 from genrec.serving.callers import Caller, caller_of
@@ -79,6 +81,14 @@ def test_a_stream_hands_out_pieces_before_its_end(service: Service) -> None:
         return found
 
     assert asyncio.run(read()) == ["first", Done("last")]
+
+
+def test_no_endpoint_reaches_through_the_recommender() -> None:
+    for file in Path(genrec.serving.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Attribute) and node.attr in ("store", "engine", "adapter"):
+                owner = ast.unparse(node.value)
+                assert owner in ("config", "self.config"), f"{file}:{node.lineno}: {owner}.{node.attr}"
 
 
 def test_keys_of_file_and_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,7 +91,7 @@ class Mcp:
 def mcp(options: Mcp) -> None:
     """Answer the Model Context Protocol on stdin and stdout: tools to recommend, rank, predict, search and explain."""
     needs_run(options.server)
-    from ..serving.mcp_server import client_config, run_stdio
+    from ..serving.mcp import client_config, run_stdio
 
     if options.print_config:
         show_json(client_config(options.server))

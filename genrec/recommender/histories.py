@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from .. import store as stores
+from ..errors import DataError
 from ..rows.arrays import UNDATED, Histories, shown_from
 from ..rows.corpus import Corpus
 from ..rows.row import Branch, Row, prompt_row, read_at
@@ -101,3 +102,21 @@ def length_warnings(frames: Sequence[pl.DataFrame], max_events: int) -> tuple[st
 def end_states(views: Views, prompts: Prompts) -> "States":
     """Hidden states (users, width) after each whole history."""
     return views.scorer.states([prompts.row(n, []) for n in range(len(prompts.histories.users))])
+
+
+def outcome_of(views: Views, dataset: str, event: str | None, value: float | None) -> dict[str, str | float]:
+    """What an interaction of a kind and with a value is in a data set; see `Recommender.outcome_of`."""
+    group = views.adapter.manifest.vocabulary.by_key.get((dataset, "rating"))
+    outcome: dict[str, str | float] = {} if event is None else {"event": event}
+    if group is None:
+        if value is not None and event in (None, "rating"):
+            raise DataError(f"{dataset} has no ratings, so a value of {value:g} says nothing: leave it out")
+        return outcome
+    low, high = min(group.values), max(group.values)
+    if value is None and event in ("like", "dislike"):
+        value = high if event == "like" else low
+    if value is not None and event in (None, "rating", "like", "dislike"):
+        if not low <= value <= high:
+            raise DataError(f"a rating of {value:g}: those of {dataset} go from {low:g} to {high:g}")
+        outcome["rating"] = min(group.values, key=lambda v: abs(v - value))
+    return outcome

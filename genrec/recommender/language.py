@@ -1,9 +1,9 @@
 """The backbone as it was pretrained, loaded when it is first asked."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
-from ..errors import UnavailableError
+from ..errors import DataError, UnavailableError
 from ..turns import beside, pause
 
 if TYPE_CHECKING:
@@ -47,3 +47,19 @@ class Language:
         if self._made_talker is None:
             self._made_talker = Talker(backbone)
         return self._made_talker
+
+
+def first_tokens(tokenizer: Any, text: str, most: int) -> tuple[str, bool]:
+    """The first tokens of a text, and whether that leaves anything out."""
+    coded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    offsets = coded["offset_mapping"]
+    return (text, False) if len(offsets) <= most else (text[: offsets[most - 1][1] if most else 0], True)
+
+
+def decoded(tokenizer: Any, tokens: Sequence[int]) -> str:
+    """The text of token ids; raises DataError for one that the tokenizer does not have."""
+    size = len(tokenizer)
+    for token in tokens:
+        if not 0 <= token < size:
+            raise DataError(f"token {token}: the backbone has tokens 0 to {size - 1}")
+    return str(tokenizer.decode(list(tokens)))

@@ -15,14 +15,16 @@ from ..progress import Stage
 from ..rows.corpus import plain_encoder
 from ..turns import encoded
 from . import explanations, lists, predictions, vectors
-from .histories import given_history, stored_history
-from .language import Language
+from .histories import given_history, outcome_of, stored_history
+from .language import Language, decoded, first_tokens
+from .records import Records
 from .replies import Explanations, Predictions, Recommendations
 from .views import Views
 
 if TYPE_CHECKING:
     from ..model.backbone import Backbone
     from ..run.adapter import Adapter
+    from ..scoring.scheduler import Scheduler
     from ..scoring.scorer import Scorer
 
 
@@ -40,6 +42,7 @@ class Recommender:
         self.adapter, self.store = adapter, store
         self.views = Views(adapter, scorer, store, text_encoder)
         self._language = Language(load_language, bool(adapter.tokenizer.chat_template))
+        self.records = Records(store)
         self.datasets = self.views.datasets
 
     @staticmethod
@@ -82,12 +85,28 @@ class Recommender:
 
     @property
     def scorer(self) -> "Scorer":
-        """What reads and scores; another one of the same model may take its place."""
+        """What reads and scores."""
         return self.views.scorer
 
-    @scorer.setter
-    def scorer(self, scorer: "Scorer") -> None:
+    def scheduler(self, limit: int, prefix_bytes: int) -> "Scheduler":
+        """A thread that runs jobs on this run, whose reads go through the model together; not started yet.
+
+        limit: jobs waiting or under way at most. prefix_bytes: memory for the histories read last.
+        """
+        from ..scoring.scheduler import Scheduler, SharedScorer
+
+        scorer = SharedScorer(self.scorer.model, self.scorer.counts, prefix_bytes=prefix_bytes)
         self.views.use(scorer)
+        return Scheduler(scorer, limit)
+
+    def prefix_counts(self) -> dict[str, int]:
+        """Histories that were in memory (hits), those that were not (misses), and the bytes in use."""
+        prefixes = self.scorer.prefixes
+        return {"hits": prefixes.hits, "misses": prefixes.misses, "bytes": prefixes.size}
+
+    def forget_histories(self) -> None:
+        """Drop the histories that are in memory, such as those of a deleted user."""
+        self.scorer.prefixes.clear()
 
     # --- what the run holds ---------------------------------------------------------------------------------------
 
@@ -140,20 +159,7 @@ class Recommender:
         Where items are rated, `like` is the best rating and `dislike` the worst. Raises DataError for a rating beyond
         those of the data.
         """
-        group = self.adapter.manifest.vocabulary.by_key.get((self.views.dataset(dataset), "rating"))
-        outcome: dict[str, str | float] = {} if event is None else {"event": event}
-        if group is None:
-            if value is not None and event in (None, "rating"):
-                raise DataError(f"{dataset} has no ratings, so a value of {value:g} says nothing: leave it out")
-            return outcome
-        low, high = min(group.values), max(group.values)
-        if value is None and event in ("like", "dislike"):
-            value = high if event == "like" else low
-        if value is not None and event in (None, "rating", "like", "dislike"):
-            if not low <= value <= high:
-                raise DataError(f"a rating of {value:g}: those of {dataset} go from {low:g} to {high:g}")
-            outcome["rating"] = min(group.values, key=lambda v: abs(v - value))
-        return outcome
+        return outcome_of(self.views, self.views.dataset(dataset), event, value)
 
     # --- the catalogue --------------------------------------------------------------------------------------------
 
@@ -368,17 +374,11 @@ class Recommender:
 
     def cut(self, text: str, most: int) -> tuple[str, bool]:
         """The first tokens of a text, and whether that leaves anything out."""
-        coded = self.adapter.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        offsets = coded["offset_mapping"]
-        return (text, False) if len(offsets) <= most else (text[: offsets[most - 1][1] if most else 0], True)
+        return first_tokens(self.adapter.tokenizer, text, most)
 
     def text_of(self, tokens: Sequence[int]) -> str:
         """The text of token ids; raises DataError for one that the backbone does not have."""
-        size = len(self.adapter.tokenizer)
-        for token in tokens:
-            if not 0 <= token < size:
-                raise DataError(f"token {token}: the backbone has tokens 0 to {size - 1}")
-        return str(self.adapter.tokenizer.decode(list(tokens)))
+        return decoded(self.adapter.tokenizer, tokens)
 
     @property
     def can_talk(self) -> bool:

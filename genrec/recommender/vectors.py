@@ -57,7 +57,7 @@ def relevance(views: Views, view: View, query: str, texts: Sequence[str], user: 
                 rows[n] = item_rows[catalogue.index[texts[n]]]
             elif match is not None and match.how == "exact":
                 rows[n] = item_rows[match.items[0]]
-    wanted = user_vectors(views, view, [user])[0] if user is not None and asks_user else rows[-1]
+    wanted = user_vectors(views, view, [user])[0].astype(np.float64) if user is not None and asks_user else rows[-1]
     cosine = rows[:-1] @ wanted / (np.linalg.norm(rows[:-1], axis=1) * np.linalg.norm(wanted) + 1e-12)
     return [float(c) for c in 0.5 + cosine / 2]
 

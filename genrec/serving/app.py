@@ -5,7 +5,7 @@ import contextlib
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from types import FrameType
 from typing import Any
 
@@ -18,12 +18,15 @@ from starlette.middleware.cors import CORSMiddleware
 
 from .. import __version__
 from ..errors import GenrecError
-from . import openai_api, page, recommender_api
+from . import page
+from .api import catalogue, events, lists, predictions, users
 from .config import KEYS_VARIABLE, Keys, ServeConfig, check, read_keys
-from .connection import connection_class, most_connections, quieten
+from .connection import connection_class, connection_limit, limit_accept_log
+from .deps import CallerDep
 from .errors import ERRORS, ApiError, from_genrec, invalid
 from .guard import Guard, error_response
-from .mcp_server import mcp_app
+from .mcp import mcp_app
+from .openai import chat, completions, embeddings, models, rerank, responses
 from .service import Service
 
 STAINLESS = (  # what OpenAI's clients send from a browser
@@ -32,6 +35,10 @@ STAINLESS = (  # what OpenAI's clients send from a browser
     "x-stainless-retry-count, x-stainless-runtime, x-stainless-runtime-version, x-stainless-timeout"
 ).split(", ")
 HEADERS = ("authorization", "content-type", "x-api-key", "api-key", "x-request-id", "x-genrec-user", "x-genrec-task")
+ROUTERS = [
+    *(models.router, chat.router, completions.router, responses.router, embeddings.router, rerank.router),
+    *(lists.router, predictions.router, catalogue.router, events.router, users.router),
+]
 ORIGINS = (r"tauri://localhost", r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
 
 
@@ -42,13 +49,13 @@ def create_app(config: ServeConfig, keys: Keys) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
-        quieten(asyncio.get_running_loop())
+        limit_accept_log(asyncio.get_running_loop())
         service.load_in_background()
-        watching = asyncio.create_task(service.watch())
+        watcher = asyncio.create_task(service.sync.watch())
         async with mcp_life():
             yield
-        watching.cancel()
-        await service.written()
+        watcher.cancel()
+        await service.lists.flush()
         await asyncio.to_thread(service.close)
 
     app = FastAPI(
@@ -60,7 +67,7 @@ def create_app(config: ServeConfig, keys: Keys) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = service
-    for router in (openai_api.router, recommender_api.router):
+    for router in ROUTERS:
         app.include_router(router, prefix="/v1", responses=ERRORS)
         app.include_router(router, include_in_schema=False)
     health(app, service)
@@ -110,9 +117,9 @@ def from_validation(error: RequestValidationError) -> ApiError:
         name += f"[{part}]" if isinstance(part, int) else f".{part}" if name else str(part)
     code = {"missing": "missing_required_parameter"}.get(first["type"], "invalid_value")
     code = "invalid_type" if first["type"].endswith(("_type", "_parsing")) else code
-    given = first.get("input")
-    shown = f" (given: {str(given)[:100]!r})" if code != "missing_required_parameter" and given is not None else ""
-    return invalid(f"{name or 'the body'}: {first['msg']}{shown}", name or None, code)
+    value = first.get("input")
+    note = f" (given: {str(value)[:100]!r})" if code != "missing_required_parameter" and value is not None else ""
+    return invalid(f"{name or 'the body'}: {first['msg']}{note}", name or None, code)
 
 
 def health(app: FastAPI, service: Service) -> None:
@@ -128,10 +135,10 @@ def health(app: FastAPI, service: Service) -> None:
             return error_response(ApiError(503, why, "unavailable_error", code="not_ready"))
         return Response('{"status":"ok"}', media_type="application/json")
 
-    async def metrics(request: Request) -> Response:
+    async def metrics(caller: CallerDep) -> Response:
         """Counters for Prometheus; where keys are configured, for one of no user, or the key of the metrics."""
-        if not request.state.caller.counts:
-            request.state.caller.check(None, None)
+        if not caller.metrics_only:
+            caller.check(None, None)
         service.measure()
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
@@ -139,11 +146,11 @@ def health(app: FastAPI, service: Service) -> None:
         """Which genrec, and which model."""
         return {"version": __version__, "model": service.name}
 
-    own: dict[str, Any] = {"tags": ["server"], "responses": ERRORS}
-    app.add_api_route("/health", alive, name="health", **own)
-    app.add_api_route("/ready", ready, name="ready", **own)
-    app.add_api_route("/metrics", metrics, name="metrics", response_class=PlainTextResponse, **own)
-    app.add_api_route("/version", version, name="version", **own)
+    shared: dict[str, Any] = {"tags": ["server"], "responses": ERRORS}
+    app.add_api_route("/health", alive, name="health", **shared)
+    app.add_api_route("/ready", ready, name="ready", **shared)
+    app.add_api_route("/metrics", metrics, name="metrics", response_class=PlainTextResponse, **shared)
+    app.add_api_route("/version", version, name="version", **shared)
     for path in ("/healthz", "/livez"):
         app.add_api_route(path, alive, include_in_schema=False)
     app.add_api_route("/readyz", ready, include_in_schema=False)
@@ -168,25 +175,25 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def serve(config: ServeConfig, say: Any) -> None:
-    """Serve a run until SIGTERM or SIGINT; raises GenrecError for options that cannot be served with, and where the
-    run cannot be loaded."""
+def serve(config: ServeConfig, report: Callable[[str], None]) -> None:
+    """Serve a run until SIGTERM or SIGINT; report: called with lines for a person. Raises GenrecError for options that
+    cannot be served with, and if the run cannot be loaded."""
     keys = read_keys(config.keys)
     check(config, keys)
     app = create_app(config, keys)
     service: Service = app.state.service
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # anybody can send what is no HTTP, as often as he likes
-    listening = listen(config)
-    host, port = listening.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    say(
-        f"genrec {__version__} serves {service.name} at http://{shown}:{port} (OpenAI clients: http://{shown}:{port}/v1)"
+    listener = listen(config)
+    host, port = listener.getsockname()[:2]
+    name = f"[{host}]" if ":" in host else host
+    report(
+        f"genrec {__version__} serves {service.name} at http://{name}:{port} (OpenAI clients: http://{name}:{port}/v1)"
     )
     if not keys:
-        say(f"no key is asked for; --keys FILE or {KEYS_VARIABLE} asks for one")
-    own = uvicorn.Config(
+        report(f"no key is asked for; --keys FILE or {KEYS_VARIABLE} asks for one")
+    settings = uvicorn.Config(
         app,
-        http=connection_class(config.patience, most_connections()),
+        http=connection_class(config.patience, connection_limit()),
         ws="none",
         log_config=None,
         access_log=False,
@@ -194,29 +201,28 @@ def serve(config: ServeConfig, say: Any) -> None:
         timeout_graceful_shutdown=max(1, int(config.drain)),
         timeout_keep_alive=65,
     )
-    server = Server(own, service)
+    server = Server(settings, service)
 
     def end() -> None:
         server.should_exit = True
 
     service.on_failure = end
-    with contextlib.closing(listening):
-        server.run(sockets=[listening])
+    with contextlib.closing(listener):
+        server.run(sockets=[listener])
     if service.failure is not None:
         raise service.failure
 
 
 def listen(config: ServeConfig) -> socket.socket:
-    """A socket on the address of the options; raises GenrecError where it is taken."""
+    """A socket on the address of the options; raises GenrecError if it is taken."""
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    own = socket.socket(
-        family, socket.SOCK_STREAM, socket.IPPROTO_TCP
-    )  # asyncio sends at once only what is TCP by name
-    own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    protocol = socket.IPPROTO_TCP  # asyncio sends at once only on a socket that is TCP by name
+    listener = socket.socket(family, socket.SOCK_STREAM, protocol)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        own.bind((config.host, config.port))
-        own.listen(2048)
+        listener.bind((config.host, config.port))
+        listener.listen(2048)
     except OSError as error:
-        own.close()
+        listener.close()
         raise GenrecError(f"--host {config.host} --port {config.port}: {error.strerror}") from error
-    return own
+    return listener

@@ -16,7 +16,7 @@ REQUEST_LOG = "genrec.serving.requests"
 KEYS_VARIABLE = "GENREC_API_KEYS"
 METRICS_VARIABLE = "GENREC_METRICS_KEY"
 SECRET_VARIABLE = "GENREC_USER_JWT_SECRET"
-SECRET_LEAST = 32  # bytes: as long as a signature by HS256 (RFC 7518, 3.2)
+SECRET_BYTES = 32  # bytes: as long as a signature by HS256 (RFC 7518, 3.2)
 LOCAL = ("127.0.0.1", "::1", "localhost")
 
 
@@ -60,7 +60,6 @@ class ServeConfig:
     quantize: Literal["none", "nf4"] | None = option(None, "quantize the backbone (default: as the run was trained)")
     allow_backbone_mismatch: bool = option(False, "load on other weights of the same architecture")
     model: str | None = option(None, "where the backbone is, if it is a folder or file that has moved")
-    batching: bool = option(True, "read the requests that wait together")
     prefix_mib: int = option(512, "memory for the histories read last, in MiB")
 
 
@@ -85,13 +84,13 @@ class Keys:
 
     def user_of(self, key: str) -> str | None:
         """The user that a key is bound to; raises KeyError for a wrong one. Takes as long for every key."""
-        given, found = sha256(key.encode()).digest(), None
-        for digest in self.users:
-            if hmac.compare_digest(digest, given):
-                found = digest
-        if found is None:
+        digest, match = sha256(key.encode()).digest(), None
+        for candidate in self.users:
+            if hmac.compare_digest(candidate, digest):
+                match = candidate
+        if match is None:
             raise KeyError
-        return self.users[found]
+        return self.users[match]
 
 
 def read_keys(file: str | None) -> Keys:
@@ -116,12 +115,12 @@ def read_keys(file: str | None) -> Keys:
     if file is not None and not users:
         raise DataError(f"--keys {file}: no key in it")
     secret = os.environ.get(SECRET_VARIABLE, "").strip() or None
-    if secret is not None and len(secret.encode()) < SECRET_LEAST:
-        raise DataError(f"{SECRET_VARIABLE}: {len(secret.encode())} bytes; at least {SECRET_LEAST} are needed")
+    if secret is not None and len(secret.encode()) < SECRET_BYTES:
+        raise DataError(f"{SECRET_VARIABLE}: {len(secret.encode())} bytes; at least {SECRET_BYTES} are needed")
     if secret is not None and not users:
         raise DataError(f"{SECRET_VARIABLE} is set and no key is: users named in a header count only beside a key")
-    counts = os.environ.get(METRICS_VARIABLE, "").strip()
-    metrics = sha256(counts.encode()).digest() if counts else None
+    metrics_key = os.environ.get(METRICS_VARIABLE, "").strip()
+    metrics = sha256(metrics_key.encode()).digest() if metrics_key else None
     if metrics is not None and not users:
         raise DataError(f"{METRICS_VARIABLE} is set and no key is: without keys anybody may read the metrics")
     if metrics in users:

@@ -1,4 +1,4 @@
-"""HTTP connections: they end where headers do not come in time, and are no more than files may be open."""
+"""HTTP connections: they end if headers do not come in time, and are no more than files may be open."""
 
 import asyncio
 import logging
@@ -14,45 +14,45 @@ FULL = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\nconnection: close
 logger = logging.getLogger("genrec.serving")
 
 
-def most_connections() -> int:
+def connection_limit() -> int:
     """How many connections this process can hold, once it may open as many files as the system lets it."""
     try:
         import resource
     except ImportError:  # Windows has no such limit
         return 10_000
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        soft = wanted
-    soft = wanted if soft == resource.RLIM_INFINITY else soft
+    target = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
+    if soft != resource.RLIM_INFINITY and soft < target:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))
+        soft = target
+    soft = target if soft == resource.RLIM_INFINITY else soft
     return max(soft - SPARE, soft // 2)
 
 
-def connection_class(patience: float, most: int) -> type[H11Protocol]:
+def connection_class(patience: float, limit: int) -> type[H11Protocol]:
     """uvicorn's connection with two limits. patience: seconds from its beginning, or from the first byte of a later
-    request, until the headers are there; most: connections at a time, others are answered 503 and closed."""
+    request, until the headers are there; limit: connections at a time, others are answered 503 and closed."""
 
     class Connection(H11Protocol):
         headers_due: asyncio.TimerHandle | None = None
-        said_anything = False
+        sent_anything = False
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
-            if len(self.connections) > most:
+            if len(self.connections) > limit:
                 transport.write(FULL)
                 transport.close()
             else:
                 self.headers_due = self.loop.call_later(patience, self.headers_late)
 
         def data_received(self, data: bytes) -> None:
-            self.said_anything = True
+            self.sent_anything = True
             super().data_received(data)
-            asked = self.cycle is not None and not self.cycle.response_complete
-            if asked and self.headers_due is not None:
+            has_request = self.cycle is not None and not self.cycle.response_complete
+            if has_request and self.headers_due is not None:
                 self.headers_due.cancel()
                 self.headers_due = None
-            elif not asked and self.headers_due is None and not self.transport.is_closing():
+            elif not has_request and self.headers_due is None and not self.transport.is_closing():
                 self.headers_due = self.loop.call_later(patience, self.headers_late)
 
         def on_response_complete(self) -> None:
@@ -68,23 +68,23 @@ def connection_class(patience: float, most: int) -> type[H11Protocol]:
         def headers_late(self) -> None:
             self.headers_due = None
             if not self.transport.is_closing():
-                if self.said_anything:
+                if self.sent_anything:
                     self.transport.write(LATE)
                 self.transport.close()
 
     return Connection
 
 
-def quieten(loop: asyncio.AbstractEventLoop) -> None:
-    """Let a loop say at most once in QUIET seconds that the system gives it no more files: it tries very often."""
-    said = -QUIET
+def limit_accept_log(loop: asyncio.AbstractEventLoop) -> None:
+    """Have a loop log at most once in QUIET seconds that the system gives it no more files: it tries very often."""
+    logged = -QUIET
 
     def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        nonlocal said
+        nonlocal logged
         if not isinstance(context.get("exception"), OSError) or "accept" not in context.get("message", ""):
             loop.default_exception_handler(context)
-        elif time.monotonic() - said >= QUIET:
-            said = time.monotonic()
+        elif time.monotonic() - logged >= QUIET:
+            logged = time.monotonic()
             logger.error("no connection can be taken: %s", context["exception"])
 
     loop.set_exception_handler(handle)

@@ -120,7 +120,7 @@ def deadline_passed(seconds: float) -> ApiError:
 
 
 def server_error(request_id: str) -> ApiError:
-    """What went wrong stays in the log."""
+    """A failure of the server; its log alone says why."""
     return ApiError(500, f"the server failed; its log says why under request id {request_id}", "server_error")
 
 

@@ -1,4 +1,4 @@
-"""What stands before every endpoint: Host check, request ids, keys, limits, and errors that tell no secrets."""
+"""Before every endpoint: Host check, request ids, keys, limits, and errors that tell no secrets."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ PUBLIC = {
     "/favicon.ico",
 }
 PUBLIC_FOLDERS = ("/page/", "/docs/")
-KEPT = re.compile(rb"%(2[fF]|25)")  # codes of / and %, which stay coded in the path until it is cut into its parts
+CODED = re.compile(rb"%(2[fF]|25)")  # / and %, which stay coded in the path until it is cut into its parts
 REQUEST_ID = re.compile(r"[\w.:-]{1,100}")
 logger = logging.getLogger("genrec.serving")
 requests = logging.getLogger(REQUEST_LOG)
@@ -58,10 +58,10 @@ class Guard:
         if scope["path"] == "/mcp":  # the mount is at /mcp/, and few clients follow a redirect with their body
             scope["path"], scope["raw_path"] = "/mcp/", b"/mcp/"
         if b"%" in scope["raw_path"]:  # a slash of an id is no end of a part of the path: `PathId` decodes the rest
-            scope["path"] = unquote(KEPT.sub(rb"%25\1", scope["raw_path"]))
+            scope["path"] = unquote(CODED.sub(rb"%25\1", scope["raw_path"]))
         headers = Headers(scope=scope)
-        given = headers.get("x-request-id", "")
-        request_id = given if REQUEST_ID.fullmatch(given) else new_id("req")
+        client_id = headers.get("x-request-id", "")
+        request_id = client_id if REQUEST_ID.fullmatch(client_id) else new_id("req")
         scope.setdefault("state", {})["request_id"] = request_id
         began, status, metrics = time.perf_counter(), 0, self.service.metrics
         has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
@@ -70,11 +70,11 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                own = MutableHeaders(scope=message)
-                own["x-request-id"] = request_id
-                own["x-content-type-options"] = "nosniff"
+                answer_headers = MutableHeaders(scope=message)
+                answer_headers["x-request-id"] = request_id
+                answer_headers["x-content-type-options"] = "nosniff"
                 if has_body and "body_read" not in scope["state"]:
-                    own["connection"] = "close"  # what comes of it yet is read by nobody
+                    answer_headers["connection"] = "close"  # nobody reads the rest of the body
             await send(message)
 
         metrics.inflight.inc()
@@ -108,36 +108,36 @@ class Guard:
                 requests.info(json.dumps(line))
 
     async def checked(self, scope: Scope, headers: Headers, receive: Receive) -> Receive:
-        """Raises ApiError for what may not pass; returns a `receive` that tells the body, which is read here."""
+        """A `receive` that gives the body, which is read here; raises ApiError for a request that may not pass."""
         self.check_host(headers.get("host", ""))
         path = scope["path"]
         public = path in PUBLIC or path.startswith(PUBLIC_FOLDERS) or scope["method"] == "OPTIONS"
         scope["state"]["caller"] = Caller() if public else caller_of(headers, self.keys, self.service.config)
-        if scope["state"]["caller"].counts and path != "/metrics":
+        if scope["state"]["caller"].metrics_only and path != "/metrics":
             raise ApiError(403, "this key only opens /metrics", "permission_error", code="only_metrics")
         limit, patience = self.service.config.max_body, self.service.config.patience
         declared = headers.get("content-length", "0")
         if declared.isdigit() and int(declared) > limit:
             raise too_large(limit)
         body = await self.body_of(receive, limit, patience)
-        scope["state"]["body_read"], told = True, False
+        scope["state"]["body_read"], is_given = True, False
 
         async def again() -> Message:
-            nonlocal told
-            if told:
+            nonlocal is_given
+            if is_given:
                 return await receive()
-            told = True
+            is_given = True
             return {"type": "http.request", "body": body, "more_body": False}
 
         return again
 
     async def body_of(self, receive: Receive, limit: int, patience: float) -> bytes:
-        """The whole body of a request; raises ApiError where it is too long or comes too late."""
-        parts, size, more = [], 0, True
+        """The whole body of a request; raises ApiError if it is too long or comes too late."""
+        parts, size, has_more = [], 0, True
         try:
             async with asyncio.timeout(patience) as waiting:
                 with self.service.reading(waiting):
-                    while more:
+                    while has_more:
                         message = await receive()
                         if message["type"] == "http.disconnect":
                             raise ClientGoneError
@@ -145,7 +145,7 @@ class Guard:
                         size += len(parts[-1])
                         if size > limit:
                             raise too_large(limit)
-                        more = message.get("more_body", False)
+                        has_more = message.get("more_body", False)
         except TimeoutError:
             raise (shutting_down() if self.service.draining else too_late(patience)) from None
         return b"".join(parts)

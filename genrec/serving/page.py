@@ -5,10 +5,11 @@ import os
 import stat
 from pathlib import Path
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Response
 from fastapi.responses import FileResponse
 from starlette.staticfiles import StaticFiles
 
+from .deps import CallerDep
 from .errors import not_found
 from .service import Service
 
@@ -27,10 +28,10 @@ def add(app: FastAPI, service: Service) -> None:
         """The page."""
         return FileResponse(FOLDER / "index.html", headers={"Content-Security-Policy": POLICY})
 
-    async def report(request: Request) -> Response:
+    async def report(caller: CallerDep) -> Response:
         """The run's report, as `genrec evaluate` wrote it; it shows histories of users."""
-        request.state.caller.check(None, None)
-        html = await asyncio.to_thread(own_file, Path(service.config.run) / "report.html")
+        caller.check(None, None)
+        html = await asyncio.to_thread(regular_file, Path(service.config.run) / "report.html")
         if html is None:
             raise not_found("this run has no report yet: `genrec evaluate RUN` writes it", "no_report")
         return Response(html, media_type="text/html", headers={"Content-Security-Policy": REPORT_POLICY})
@@ -40,8 +41,8 @@ def add(app: FastAPI, service: Service) -> None:
     app.mount("/page", StaticFiles(directory=FOLDER), name="static")
 
 
-def own_file(path: Path) -> bytes | None:
-    """What a file of a run holds; None where there is none, or only a link to a file elsewhere."""
+def regular_file(path: Path) -> bytes | None:
+    """The bytes of a file of a run; None if there is none, or only a link to a file elsewhere."""
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     except OSError:

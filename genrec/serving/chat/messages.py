@@ -1,11 +1,11 @@
-"""What clients send as messages, read leniently."""
+"""Messages as clients send them, read leniently."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import ApiError, invalid
+from ..errors import ApiError, invalid
 
 TEXTS = ("text", "input_text", "output_text")  # parts of a message that hold text
 SILENT = ("reasoning", "function_call", "function_call_output", "item_reference")  # parts of a Responses input
@@ -42,7 +42,7 @@ def read_messages(value: object, field: str = "messages") -> list[Message]:
         raise invalid(f"{field}: a list of messages is needed", field, "invalid_type")
     if not value:
         raise invalid(f"{field} is empty", field)
-    return [read_message(one, f"{field}[{n}]") for n, one in enumerate(value)]
+    return [read_message(entry, f"{field}[{n}]") for n, entry in enumerate(value)]
 
 
 def read_message(value: object, field: str) -> Message:

@@ -1,0 +1,1 @@
+"""The recommender over REST, a file per resource."""

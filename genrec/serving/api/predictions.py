@@ -1,0 +1,48 @@
+"""Predictions: calibrated outcomes of users and items, of users, or of texts."""
+
+from fastapi import APIRouter
+
+from ...recommender import Recommender
+from ..deps import CallerDep, DisconnectedDep, ServiceDep
+from ..errors import invalid
+from .forms import Prediction, PredictionsReply, PredictionsRequest
+
+router = APIRouter(tags=["recommender"])
+
+
+@router.post("/predictions")
+async def predict(
+    service: ServiceDep, caller: CallerDep, disconnected: DisconnectedDep, body: PredictionsRequest
+) -> PredictionsReply:
+    """Predict an outcome, with calibrated probabilities: rating, click, purchase, churn, sentiment, category."""
+    texts = body.texts if body.texts is not None else [body.text] if body.text is not None else None
+    items = body.items if body.items is not None else [body.item_id] if body.item_id is not None else None
+    users = None
+    if texts is None:
+        user = caller.user_for(body.user_id)
+        if user is None:
+            raise invalid("give user_id, or text", "user_id", "missing_required_parameter")
+        users = [user] * (len(items) if items else 1)
+    service.check_lengths(items)
+
+    def work(recommender: Recommender) -> PredictionsReply:
+        outcomes = recommender.predict(body.task, users=users, items=items, texts=texts, dataset=body.dataset)
+        predictions = [
+            Prediction(
+                user_id=row["user_id"],
+                item_id=row["item_id"],
+                text=row["text"],
+                value=row["value"],
+                probabilities=dict(zip(outcomes.choices, row["probabilities"], strict=True)),
+            )
+            for row in outcomes.frame.iter_rows(named=True)
+        ]
+        return PredictionsReply(
+            model=service.name,
+            dataset=outcomes.frame["dataset"][0],
+            task=body.task,
+            predictions=predictions,
+            warnings=list(outcomes.warnings),
+        )
+
+    return await service.ask(work, disconnected)

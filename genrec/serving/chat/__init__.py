@@ -1,0 +1,1 @@
+"""A chat: messages in, an answer in Markdown or in the form of a schema out."""

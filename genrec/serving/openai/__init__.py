@@ -1,0 +1,1 @@
+"""The endpoints of the OpenAI API, and a rerank as Jina's."""
