@@ -5,9 +5,11 @@ import reprlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from .errors import DataError, RunError
+from .errors import DataError, RunError, UnknownNameError
+from .options import flag as flag_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -109,6 +111,34 @@ def read_yaml(path: Path) -> Any:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, yaml.YAMLError) as error:  # not UTF-8, no YAML, or a date that there is not
         raise DataError(f"{path} is not YAML: {one_line(error)}") from error
+
+
+def read_options(path: Path, config: type, flag: str) -> dict[str, Any]:
+    """A YAML file of options, by the names of the fields of `config`; raises DataError for anything else."""
+    try:
+        values = read_yaml(path)
+    except DataError as error:
+        raise DataError(f"{flag} {error}") from error
+    hints = get_type_hints(config)
+    if not isinstance(values, dict):
+        raise DataError(f"{flag} {path}: option names with values are expected, as `seed: 1`")
+    for name, value in values.items():
+        if name not in hints:
+            raise UnknownNameError("option", str(name)[:80], hints, f"in {flag} {path}")
+        if not is_value(value, hints[name]):
+            raise DataError(f"{flag} {path}: {name}: {shown(value)} is not a value of {flag_of(name)}")
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+
+
+def is_value(value: object, hint: Any) -> bool:
+    """Whether a value of a YAML file is of an option's type."""
+    if get_origin(hint) in (Union, UnionType):
+        return any(is_value(value, one) for one in get_args(hint))
+    if get_origin(hint) is tuple:
+        return isinstance(value, list) and all(isinstance(v, str) for v in value)
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    return type(value) is hint or (type(value) is int and hint is float)
 
 
 def read_parquet(path: Path, rows: int | None = None) -> "pl.DataFrame":

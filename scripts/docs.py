@@ -19,13 +19,24 @@ from file_map import README, with_file_map  # noqa: E402
 from quality.page import PAGE as QUALITY_PAGE  # noqa: E402
 from quality.page import page as quality_page  # noqa: E402
 
-from genrec.cli import COMMANDS, parser_for  # noqa: E402
+from genrec.cli.main import COMMANDS, main  # noqa: E402
 
 PAGE = ROOT / "docs" / "cli.md"
 HEAD = """# Command line
 
 Written by `python scripts/docs.py` from what `genrec COMMAND --help` prints. Results go to stdout, everything
 else to stderr. Exit status: 0, 2 for bad input (one message), 130 after Ctrl-C.
+
+An option with several values is repeated (`--task rating --task click`), and of any other the last one counts. A word
+that begins with a dash and has no space in it is given with an equals sign (`--user=-x`).
+
+Completion of commands, flags and their values:
+
+```
+genrec completion bash > ~/.local/share/bash-completion/completions/genrec
+genrec completion zsh > "${fpath[1]}/_genrec"
+genrec completion fish > ~/.config/fish/completions/genrec.fish
+```
 """
 
 
@@ -33,9 +44,9 @@ def help_of(command: str | None) -> str:
     """What `genrec [COMMAND] --help` prints on a terminal of 100 columns."""
     os.environ["COLUMNS"] = "100"
     out = io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
-        parser_for(command).parse_args([*([command] if command else []), "--help"])
-    return out.getvalue().rstrip()
+    with contextlib.redirect_stdout(out):
+        main([*([command] if command else []), "--help"])
+    return "\n".join(line.rstrip() for line in out.getvalue().rstrip().splitlines())
 
 
 def page() -> str:

@@ -9,7 +9,7 @@ README = ROOT / "README.md"
 # In the order that data walks through them: a room imports from itself and from rooms before it (tests/test_house.py).
 ROOMS = (
     *("errors", "options", "files", "progress", "turns", "sql", "data", "tasks", "rows", "store", "catalogue", "model"),
-    *("scoring", "language", "run", "evaluation", "training", "baselines", "recommender", "doctor", "ask"),
+    *("scoring", "language", "run", "evaluation", "training", "baselines", "recommender", "ask"),
     *("serving", "cli"),
     "__main__",
 )

@@ -32,7 +32,8 @@ def weekly(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
     world.items.write_parquet(folder / "items.parquet")
     model = str(tiny_backbone(folder / "tiny", WORDS))
     data = ["--interactions", str(folder / "visits.parquet"), "--items", str(folder / "items.parquet")]
-    options = ["--split", "temporal", "--days", "60", "--task", *TASKS, "--epochs", "1", "--lr", "1e-5"]
+    options = ["--split", "temporal", "--days", "60", "--epochs", "1", "--lr", "1e-5"]
+    options += [word for task in TASKS for word in ("--task", task)]
     assert main(["finetune", *data, "--model", model, *options, "--out", str(folder / "run")]) == 0
     return load_run(folder / "run")
 

@@ -19,7 +19,6 @@ sys.path.insert(0, str(ROOT / "scripts"))
 from file_map import ROOMS, first_sentence, with_file_map  # noqa: E402
 
 PACKAGE = ROOT / "genrec"
-LARGE = {"genrec.cli"}  # to be taken apart
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 HEAVY = {"torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes"}
@@ -89,6 +88,7 @@ def test_heavy_packages_stay_in_their_rooms(file: Path) -> None:
     if own not in HEAVY_ROOMS:
         loaded = imports(file, everywhere=False)
         early = [f"{file}:{line}: {m}" for line, m in loaded if "genrec" in m and room(m) in HEAVY_ROOMS]
+        early = [line for line in early if not line.endswith(": genrec.run.config")]  # options, no torch
         assert not early, "import these where they are used, so that genrec --help stays quick"
 
 
@@ -97,7 +97,7 @@ def test_only_cli_prints(file: Path) -> None:
     calls = [
         n for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
     ]
-    assert file == PACKAGE / "cli.py" or not [call.lineno for call in calls if call.func.id == "print"]
+    assert room(name_of(file)) == "cli" or not [call.lineno for call in calls if call.func.id == "print"]
 
 
 def test_front_ends_import_no_torch() -> None:
@@ -137,5 +137,5 @@ def test_the_readme_names_every_file() -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=name_of)
 def test_a_module_is_read_in_one_sitting(file: Path) -> None:
-    assert len(file.read_text().splitlines()) <= 400 or name_of(file) in LARGE
+    assert len(file.read_text().splitlines()) <= 400
     assert first_sentence(file), "a module says in its docstring what it holds"

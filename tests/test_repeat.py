@@ -12,7 +12,7 @@ from conftest import toy_command
 from genrec.cli import main
 
 Said = pytest.CaptureFixture[str]
-SHORT = ("--epochs", "2", "--task", "next_item", "rating")
+SHORT = ("--epochs", "2", "--task", "next_item", "--task", "rating")
 
 
 def results(run: Path) -> dict[str, Any]:

@@ -3,12 +3,14 @@
 import json
 import shlex
 import shutil
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-from genrec.cli import finetune_config, main, parser_for
+from genrec.cli import main
+from genrec.cli.main import parsed
 from genrec.options import arguments
 from genrec.run.config import FinetuneConfig, config_yaml
 
@@ -134,16 +136,23 @@ def test_baselines_stand_beside_ours(run: Path) -> None:
         assert said in text
 
 
+def finetune_config(words: list[str]) -> FinetuneConfig:
+    """The options that a finetune command would train with."""
+    call = parsed(words)
+    assert isinstance(call, partial)
+    return call.args[0].training
+
+
 def test_the_commands_of_a_report_give_the_run_again(evaluated_run: Path) -> None:
     results = json.loads((evaluated_run / "results.json").read_text())
     train, measure = (shlex.split(command)[1:] for command in results["commands"])
-    config = finetune_config(parser_for("finetune").parse_args(train))
+    config = finetune_config(train)
     assert config.out == str(evaluated_run)
     assert config_yaml(config) == (evaluated_run / "config.yaml").read_text()
     assert measure == ["evaluate", str(evaluated_run)]
     given = {"names": ("ml-100k", "demo"), "column": ("a=b c", "d=e"), "title": "{brand} $x", "k_core": 5}
     config = FinetuneConfig(**given, split="random", layers=2, minutes=1.5, lr=1e-5, collaborative=False, dry_run=True)
-    assert finetune_config(parser_for("finetune").parse_args(["finetune", *arguments(config)])) == config
+    assert finetune_config(["finetune", *arguments(config)]) == config
 
 
 def test_a_run_that_was_not_evaluated_is_named(toy_run: Path, run: Path, capsys: Said) -> None:

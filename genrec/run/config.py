@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Literal
 
 import yaml
 
 from ..data.load import DataOptions
 from ..data.source import check_url, is_url, source_name
-from ..errors import DataError, UnknownNameError
-from ..files import read_yaml, shown
-from ..options import option
+from ..errors import DataError
+from ..files import read_options
+from ..options import check_ranges, option
 
 LOCAL = (
     "interactions",
@@ -48,29 +48,39 @@ class FinetuneConfig:
         "your own interactions: CSV, TSV, JSON lines, Parquet, RecBole .inter; SQL as sqlite:///FILE#TABLE "
         "or postgresql://USER:${PASSWORD}@HOST/DB#SELECT ...; hf://datasets/OWNER/NAME/FILE or hf://OWNER/NAME?split=...",
         metavar="FILE|URL",
+        heading="Data",
     )
     items: str | None = option(None, "your own catalogue", metavar="FILE|URL")
     users: str | None = option(None, "your own users' attributes", metavar="FILE|URL")
-    column: tuple[str, ...] = option((), "what a column means, as user_id=customer", metavar="NAME=COLUMN")
+    column: tuple[str, ...] = option(
+        (), "what a column means, as user_id=customer; may be repeated", metavar="NAME=COLUMN"
+    )
     title: str | None = option(None, 'compose titles from columns, as "{brand} {size}"', metavar="TEMPLATE")
     bad_rows: Literal["error", "skip"] = option("error", "rows that cannot be parsed: stop, or drop and count them")
     missing: tuple[str, ...] = option(
-        (), "missing values of a column: COLUMN=drop|mean|median|nearest|interpolate", metavar="COLUMN=HOW"
+        (),
+        "missing values of a column: COLUMN=drop|mean|median|nearest|interpolate; may be repeated",
+        metavar="COLUMN=HOW",
     )
     duplicates: Literal["keep", "drop"] = option("keep", "equal interactions")
-    k_core: int = option(0, "drop users and items with fewer interactions, repeatedly")
+    k_core: int = option(0, "drop users and items with fewer interactions, repeatedly", min=0)
     split: Literal["auto", "leave_one_out", "temporal", "k_fold", "random", "given"] = option(
         "auto", "how interactions are held out"
     )
-    folds: int = option(5, "folds of --split k_fold")
-    fold: int = option(0, "the fold held out by --split k_fold")
-    days: int = option(28, "days of each held-out part of --split temporal")
-    task: tuple[str, ...] = option((), "train only these tasks (default: all that the data can feed)", metavar="TASK")
-    tasks: tuple[str, ...] = option((), "your own task files", metavar="FILE")
+    folds: int = option(5, "folds of --split k_fold", min=2)
+    fold: int = option(0, "the fold held out by --split k_fold", min=0)
+    days: int = option(28, "days of each held-out part of --split temporal", min=1)
+    task: tuple[str, ...] = option(
+        (),
+        "train only this task; may be repeated (default: all that the data can feed)",
+        metavar="TASK",
+        heading="Tasks",
+    )
+    tasks: tuple[str, ...] = option((), "a task file of your own; may be repeated", metavar="FILE")
     task_weights: str = option("fixed", "fixed (each task's own), learned, or rating=2,click=0.5")
-    model: str = option("smollm2-135m", "hub id, local folder, GGUF file or short name")
+    model: str = option("smollm2-135m", "hub id, local folder, GGUF file or short name", heading="Model")
     layers: int | None = option(
-        None, f"keep the first n blocks of the backbone (default: {BLOCKS}, or all of a smaller one)"
+        None, f"keep the first n blocks of the backbone (default: {BLOCKS}, or all of a smaller one)", min=1
     )
     quantize: Literal["none", "nf4"] = option("none", "quantize the frozen backbone")
     item_text_model: str | None = option(
@@ -78,46 +88,33 @@ class FinetuneConfig:
         "encoder of the items' texts: minilm, hub id or local folder (default: the backbone's own word embeddings)",
         metavar="MODEL",
     )
-    lora_r: int = option(16, "LoRA rank")
-    lora_alpha: int = option(32, "LoRA alpha")
-    epochs: int = option(5, "passes over the rows at most; validation may stop earlier")
-    minutes: float | None = option(None, "fit blocks and epochs to this many minutes of training")
-    lr: float = option(1e-3, "learning rate of LoRA")
-    row_lr: float = option(2e-3, "learning rate of item and outcome rows")
-    weight_decay: float = option(0.01, "weight decay (lambda)")
-    warmup: float = option(0.05, "share of the steps in which the learning rate rises")
-    dropout: float = option(0.3, "dropout of rows and last hidden states")
-    row_dropout: float = option(0.03, "share of items per step that must do without their learned part")
-    label_smoothing: float = option(0.1, "share of a next item that is spread over the catalogue")
-    batch_tokens: int = option(1024, "padded tokens per batch")
-    max_events: int = option(150, "longest history of a row, in events")
-    stride: int = option(150, "events between the windows of a longer history")
-    question_share: float = option(0.1, "question tokens per history token")
+    lora_r: int = option(16, "LoRA rank", min=1)
+    lora_alpha: int = option(32, "LoRA alpha", min=1)
+    epochs: int = option(5, "passes over the rows at most; validation may stop earlier", min=1, heading="Training")
+    minutes: float | None = option(None, "fit blocks and epochs to this many minutes of training", above=0)
+    lr: float = option(1e-3, "learning rate of LoRA", min=0)
+    row_lr: float = option(2e-3, "learning rate of item and outcome rows", min=0)
+    weight_decay: float = option(0.01, "weight decay (lambda)", min=0)
+    warmup: float = option(0.05, "share of the steps in which the learning rate rises", min=0, below=1)
+    dropout: float = option(0.3, "dropout of rows and last hidden states", min=0, below=1)
+    row_dropout: float = option(0.03, "share of items per step that must do without their learned part", min=0, below=1)
+    label_smoothing: float = option(0.1, "share of a next item that is spread over the catalogue", min=0, below=1)
+    batch_tokens: int = option(1024, "padded tokens per batch", min=16)
+    max_events: int = option(150, "longest history of a row, in events", min=2)
+    stride: int = option(150, "events between the windows of a longer history", min=1)
+    question_share: float = option(0.1, "question tokens per history token", min=0)
     collaborative: bool = option(
         True, "start item rows from co-occurrence as well as from text, and let neighbours add to scores"
     )
-    valid_tokens: int = option(80_000, "tokens that each validation reads at most")
-    patience: int = option(2, "validations without improvement before stopping")
-    seed: int = option(0, "of every random draw")
+    valid_tokens: int = option(80_000, "tokens that each validation reads at most", min=1)
+    patience: int = option(2, "validations without improvement before stopping", min=1)
+    seed: int = option(0, "of every random draw", min=0)
     report_to: str = option("none", "logger of the transformers Trainer: tensorboard, wandb, mlflow, trackio")
     dry_run: bool = option(False, "print what would be trained, and train nothing")
 
     def __post_init__(self) -> None:
         """Raises DataError for a value that an option cannot take."""
-        least = {"seed": 0, "k_core": 0, "folds": 2, "fold": 0, "days": 1, "layers": 1, "lora_r": 1, "lora_alpha": 1}
-        least |= {"epochs": 1, "batch_tokens": 16, "max_events": 2, "stride": 1, "valid_tokens": 1, "patience": 1}
-        for name, lowest in least.items():
-            value = getattr(self, name)
-            if value is not None and value < lowest:
-                raise DataError(f"{flag(name)} {value}: at least {lowest} is needed")
-        for name in ("dropout", "row_dropout", "label_smoothing", "warmup"):
-            if not 0 <= getattr(self, name) < 1:
-                raise DataError(f"{flag(name)} {getattr(self, name)}: allowed are 0 up to, not including, 1")
-        for name in ("lr", "row_lr", "weight_decay", "question_share"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise DataError(f"{flag(name)} {getattr(self, name)}: a number of at least 0 is needed")
-        if self.minutes is not None and not 0 < self.minutes < float("inf"):
-            raise DataError(f"--minutes {self.minutes}: a number above 0 is needed")
+        check_ranges(self)
         if self.task_weights not in ("fixed", "learned"):
             task_weights(self.task_weights)
         if self.store is not None and self.resume_from is None:
@@ -153,32 +150,22 @@ class AlignConfig:
         None, "run folder to write (default: RUN-aligned, and only where it is better than RUN)", metavar="DIR"
     )
     dataset: tuple[str, ...] = option(
-        (), "data sets whose preferences are learned (default: all of the run)", metavar="NAME"
+        (), "a data set whose preferences are learned; may be repeated (default: all of the run)", metavar="NAME"
     )
-    beta: float = option(1.0, "how firmly the model is held to what it was: higher is firmer")
-    rejected: int = option(3, "rejected items per chosen one, at most")
-    epochs: int = option(2, "passes over the preferences at most; validation may stop earlier")
-    lr: float = option(1e-4, "learning rate of LoRA; that of rows is twice as high")
-    seed: int = option(0, "of every random draw")
+    beta: float = option(1.0, "how firmly the model is held to what it was: higher is firmer", above=0)
+    rejected: int = option(3, "rejected items per chosen one, at most", min=1)
+    epochs: int = option(2, "passes over the preferences at most; validation may stop earlier", min=1)
+    lr: float = option(1e-4, "learning rate of LoRA; that of rows is twice as high", above=0)
+    seed: int = option(0, "of every random draw", min=0)
 
     def __post_init__(self) -> None:
         """Raises DataError for a value that an option cannot take."""
-        for name, lowest in {"rejected": 1, "epochs": 1, "seed": 0}.items():
-            if getattr(self, name) < lowest:
-                raise DataError(f"{flag(name)} {getattr(self, name)}: at least {lowest} is needed")
-        for name in ("beta", "lr"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise DataError(f"{flag(name)} {getattr(self, name)}: a number above 0 is needed")
+        check_ranges(self)
 
     @property
     def folder(self) -> Path:
         """Where the aligned run goes."""
         return Path(self.out or f"{Path(self.run)}-aligned")
-
-
-def flag(name: str) -> str:
-    """The flag of an option."""
-    return "--" + name.replace("_", "-")
 
 
 def task_weights(value: str) -> dict[str, float]:
@@ -217,27 +204,7 @@ def pairs(values: Sequence[str], flag: str) -> dict[str, str]:
 
 def read_config(path: Path) -> dict[str, object]:
     """The options of a run's config.yaml, as they can be given again; raises DataError for anything else."""
-    try:
-        value = read_yaml(path)
-    except DataError as error:
-        raise DataError(f"--config {error}") from error
-    hints = get_type_hints(FinetuneConfig)
-    if not isinstance(value, dict):
-        raise DataError(f"--config {path}: option names with values are expected, as in a run's config.yaml")
-    for name, given in value.items():
-        if name not in hints:
-            raise UnknownNameError("option", str(name)[:80], hints, f"in --config {path}")
-        hint = hints[name]
-        if get_origin(hint) is tuple:
-            right = isinstance(given, list) and all(isinstance(v, str) for v in given)
-        elif get_origin(hint) is Literal:
-            right = given in get_args(hint)
-        else:
-            kinds = get_args(hint) or (hint,)
-            right = type(given) in kinds or (type(given) is int and float in kinds)
-        if not right:
-            raise DataError(f"--config {path}: {name}: {shown(given)} is not a value of {flag(name)}")
-    return {name: tuple(v) if isinstance(v, list) else v for name, v in value.items()}
+    return read_options(path, FinetuneConfig, "--config")
 
 
 def config_yaml(config: FinetuneConfig) -> str:

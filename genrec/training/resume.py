@@ -13,9 +13,10 @@ from ..data.grown import later_events, with_items
 from ..errors import DataError, RunError
 from ..files import whole, write_text
 from ..model.recmodel import RecModel
+from ..options import flag
 from ..rows.corpus import Corpus
 from ..run.adapter import continue_from, read_tasks
-from ..run.config import FinetuneConfig, flag, read_config, run_folder
+from ..run.config import FinetuneConfig, read_config, run_folder
 from ..run.data import load_data, parent_of
 from ..run.folder import Run
 from ..run.manifest import Manifest, check_files

@@ -19,7 +19,8 @@ import numpy as np
 import polars as pl
 import yaml
 
-from genrec.cli import main, progress_bar, say
+from genrec.cli import main
+from genrec.cli.output import progress_bar, say
 from genrec.errors import RunError
 from genrec.evaluation import metrics
 from genrec.evaluation.bootstrap import clusters, mean_intervals, metric_intervals

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import psutil
 
-from . import __version__
-from .data.fetch import cache_folder
+from .. import __version__
+from ..data.fetch import cache_folder
 
 CORE = ("torch", "transformers", "peft", "datasets", "polars", "sqlalchemy")
 OPTIONAL = (
@@ -30,7 +30,7 @@ class Finding(NamedTuple):
 
 def report() -> list[Finding]:
     """Processor, memory, accelerator, precision, versions, cache, and the optional packages."""
-    from .model import precision
+    from ..model import precision
 
     device = precision.default_device()
     memory = psutil.virtual_memory()

@@ -1,0 +1,84 @@
+"""`genrec finetune`, `align` and `rows`: a run, another run from it, or the rows alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError
+from ..options import option, options_of
+from ..run.config import AlignConfig, FinetuneConfig, read_config
+from .output import progress_bar, resumable, say
+from .parser import command
+
+
+@dataclass(frozen=True)
+class Finetune:
+    """Options of finetune."""
+
+    training: FinetuneConfig = options_of(FinetuneConfig)
+    config: Path | None = option(
+        None, "options from a run's config.yaml; those given beside it come first", metavar="FILE"
+    )
+
+
+@dataclass(frozen=True)
+class Rows(Finetune):
+    """Options of rows: those of finetune, and the form of the output."""
+
+    text: bool = option(False, "prompt and completion as text (JSON lines), as TRL reads it")
+
+
+def values_of_run(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options of --config, or those of the run that --resume-from names."""
+    if given.get("resume_from"):
+        from ..training.resume import options_of
+
+        return options_of(given["resume_from"], given)
+    return read_config(given["config"]) if given.get("config") else {}
+
+
+def is_source(word: str) -> bool:
+    """Whether a word names a data set."""
+    from ..data.named import NAMES
+    from ..data.source import is_url
+
+    return word in NAMES or is_url(word)
+
+
+@command(below=values_of_run, takes=is_source)
+@resumable()
+def finetune(options: Finetune) -> None:
+    """Train one adapter on your interactions or on named data sets."""
+    from ..training.finetune import finetune as train
+    from ..training.look import dry_run
+
+    if options.training.dry_run:
+        for line in dry_run(options.training, say):
+            print(line)
+        return
+    with progress_bar() as progress:
+        finished = train(options.training, say, progress)
+    print("\n  ".join((f"Done: {finished.folder}. Next:", *finished.commands)))
+
+
+@command()
+@resumable()
+def align(config: AlignConfig) -> None:
+    """Tune a run to what its users chose and what they passed over; writes another run."""
+    from ..training.align import align as tune
+    from ..training.align import summary
+
+    with progress_bar() as progress:
+        aligned = tune(config, say, progress)
+    print(summary(aligned))
+
+
+@command(below=values_of_run, takes=is_source)
+def rows(options: Rows) -> None:
+    """Write the training rows, for a look or for another trainer."""
+    from ..training.look import export_rows
+
+    if options.training.out is None:
+        raise DataError("--out DIR is needed: where the rows go")
+    print(export_rows(options.training, Path(options.training.out), options.text, say))
