@@ -283,7 +283,7 @@ def test_a_flag_comes_before_a_variable_before_the_file_before_the_default(
         ("port: many", "port: 'many' is not a value of --port"),
         ("port: true", "port: True is not a value of --port"),
         ("origin: https://a", "origin: 'https://a' is not a value of --origin"),
-        ("language: fr", "language: 'fr' is not a value of --language"),
+        ("quantize: int3", "quantize: 'int3' is not a value of --quantize"),
         ("- port", "option names with values are expected"),
         ("port: [", "--config"),
     ],
@@ -352,3 +352,13 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(words: str) -> None:
     command = f"set -o pipefail; '{sys.executable}' -m genrec {words} | :"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert done.returncode == 141 and done.stderr == ""
+
+
+def test_a_log_level_or_a_language_that_is_none_is_named(
+    toy_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    message = refused(capsys, "serve", str(toy_run), "--language", "eng")
+    assert "Unknown language 'eng' in --language. Did you mean 'en'" in message and "zh" in message
+    monkeypatch.setenv("GENREC_LOG_LEVEL", "loud")
+    allowed = "DEBUG, INFO, WARNING, ERROR"
+    assert refused(capsys, "tasks", "list") == f"genrec tasks: GENREC_LOG_LEVEL is 'LOUD'; allowed: {allowed}"

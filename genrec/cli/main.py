@@ -29,6 +29,7 @@ class Entry(NamedTuple):
     help: str
 
 
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 COMMANDS = {
     "finetune": Entry("train", "Train", "Train one adapter on your interactions or on named data sets."),
     "align": Entry(
@@ -150,9 +151,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = joined(sys.argv[1:] if argv is None else argv)
     name = command_of(words)
     title = f"genrec {name}" if name in COMMANDS else "genrec"
-    logging.basicConfig(
-        level=os.environ.get("GENREC_LOG_LEVEL", "WARNING"), format="%(levelname)s %(name)s: %(message)s"
-    )
+    level = os.environ.get("GENREC_LOG_LEVEL", "WARNING").upper()
+    if level not in LOG_LEVELS:
+        say(f"{title}: GENREC_LOG_LEVEL is {level[:80]!r}; allowed: {', '.join(LOG_LEVELS)}")
+        return 2
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
     # imported by peft where it is installed; its fast path is optional, and said so on every start
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     try:

@@ -9,7 +9,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
-from ..errors import DataError, GenrecError
+from ..ask.language import languages
+from ..errors import DataError, GenrecError, UnknownNameError
 from ..options import option
 
 REQUEST_LOG = "genrec.serving.requests"
@@ -47,8 +48,10 @@ class ServeConfig:
     allowed_host: tuple[str, ...] = option(
         (), "names that this server is reached by, for the Host check; may be repeated", metavar="HOST"
     )
-    language: Literal["en", "zh"] | None = option(
-        None, "language of what is said where a request is not understood (default: that of the request)"
+    language: str | None = option(
+        None,
+        "language of what is said where a request is not understood, as en or zh (default: that of the request)",
+        metavar="LANGUAGE",
     )
     record_events: bool = option(False, "MCP clients may record events")
     queue: int = option(256, "requests waiting for the model at most; more are answered 429")
@@ -138,6 +141,8 @@ def is_local(host: str) -> bool:
 
 def check(config: ServeConfig, keys: Keys) -> None:
     """Raises GenrecError for options that cannot be served with."""
+    if config.language is not None and config.language not in (known := languages()):
+        raise UnknownNameError("language", config.language, known, "in --language")
     if not is_local(config.host) and not keys and not config.insecure:
         raise GenrecError(
             f"--host {config.host} is reached from other machines, and no key is set: give --keys FILE or "
