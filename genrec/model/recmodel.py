@@ -11,6 +11,7 @@ from ..tasks.vocabulary import ITEMS, Group, Vocabulary
 from .batching import Batch
 from .encoder_decoder import split_of
 from .item_rows import ItemRows
+from .losses import conditional, outcome_losses, smoothed
 
 SAMPLED_ABOVE = 20_000  # catalogues larger than this train with a sampled softmax
 SAMPLES = 8_192
@@ -43,6 +44,20 @@ class Draws:
         """Log probability that the items at `index` are among SAMPLES draws and `events` events of a batch."""
         missed = SAMPLES * torch.log1p(-self.probability[index]) + events * torch.log1p(-self.share[index])
         return torch.log(-torch.expm1(missed))
+
+
+@dataclass(frozen=True)
+class CatalogueView:
+    """A catalogue as a batch sees it: vectors (n, width) and biases (n,) of all its items, or of a sample.
+
+    subset: (n,) catalogue indices of the sample. position_of: (items,) the place of each item in it, -1 for none. Both
+    are None if the view is of all items.
+    """
+
+    rows: Tensor
+    bias: Tensor
+    subset: Tensor | None = None
+    position_of: Tensor | None = None
 
 
 class RecModel(nn.Module):
@@ -161,54 +176,66 @@ class RecModel(nn.Module):
         return product + bias  # float32, like the biases
 
     def forward(self, **fields: Tensor) -> dict[str, Tensor]:
-        """The weighted loss of a batch (the fields of `batching.Batch`), and each task's summed loss and count.
+        """The weighted loss of a batch (the fields of `batching.Batch`), and each task's summed loss and count."""
+        batch = Batch.from_fields(fields)
+        view = self.view(batch)
+        rows, position_of = (None, None) if view is None else (view.rows, view.position_of)
+        hidden = self.states(batch, rows, position_of)  # (B, T, width)
+        states = self.dropout(read_states(hidden, batch))  # (targets, width)
+        tasks = batch.target_task.unique().tolist()
+        return self.weigh(batch, {number: self.task_losses(number, states, batch, view) for number in tasks})
+
+    def view(self, batch: Batch) -> CatalogueView | None:
+        """The catalogue of a batch's data set, None if it has none.
+
+        In training some items do without their learned part, a large catalogue is sampled (with logQ correction), and
+        cold items have no score: one that nobody took in training may be as good as any, so it is not a negative.
+        """
+        dataset = self.names[batch.dataset]
+        if dataset not in self.catalogue_of:
+            return None
+        catalogue = self.rows_of(dataset)
+        n = len(catalogue.residual)
+        if not self.training:
+            return CatalogueView(*catalogue(None, None))
+        keep = (torch.rand(n, device=self.device) >= self.row_dropout).float() if self.row_dropout > 0 else None
+        if n <= SAMPLED_ABOVE:
+            rows, bias = catalogue(None, keep)
+            return CatalogueView(rows, bias.masked_fill(~catalogue.warm, -torch.inf))
+        subset, position_of, correction = self.sample_items(batch, dataset, n)
+        rows, bias = catalogue(subset, keep)
+        bias = (bias - correction).masked_fill(~catalogue.warm[subset], -torch.inf)
+        return CatalogueView(rows, bias, subset, position_of)
+
+    def task_losses(self, number: int, states: Tensor, batch: Batch, view: CatalogueView | None) -> Tensor:
+        """Losses (n,) of a task's targets in a batch; states: (targets, width)."""
+        of_task = batch.target_task == number  # (targets,)
+        head = self.head_list[self.heads[batch.dataset, number]]
+        group = self.vocabulary.groups[head.group]
+        if group.is_items:
+            assert view is not None
+            return self.item_losses(states[of_task], batch, of_task, view)
+        scores = self.group_scores(states[of_task], group)  # (n, answers)
+        values = torch.tensor(group.values, device=scores.device) if head.numeric else None
+        return outcome_losses(scores, batch.target_id[of_task], values)
+
+    def weigh(self, batch: Batch, losses: Mapping[int, Tensor]) -> dict[str, Tensor]:
+        """The weighted sum of the tasks' mean losses, and each task's summed loss and count.
 
         Learned weights are those of Kendall, Gal and Cipolla 2018: exp(-s) L + s / 2 for each task.
         """
-        batch = Batch.from_fields(fields)
-        dataset = self.names[batch.dataset]
-        items = bias = position_of = subset = None
-        if dataset in self.catalogue_of:
-            catalogue = self.rows_of(dataset)
-            n = catalogue.residual.shape[0]
-            keep = None
-            if self.training and self.row_dropout > 0:
-                keep = (torch.rand(n, device=self.device) >= self.row_dropout).float()
-            correction = None
-            if self.training and n > SAMPLED_ABOVE:
-                subset, position_of, correction = self.sample_items(batch, dataset, n)
-            items, bias = catalogue(subset, keep)
-            if correction is not None:
-                bias = bias - correction  # in training only, where every score is a score of the sample
-            if self.training:  # an item that nobody took in training may be as good as any: it is no wrong answer
-                warm = catalogue.warm if subset is None else catalogue.warm[subset]
-                bias = bias.masked_fill(~warm, -torch.inf)
-        hidden = self.states(batch, items, position_of)
-        states = self.dropout(read_states(hidden, batch))
-        total = states.new_zeros((), dtype=torch.float32)
+        total = torch.zeros((), dtype=torch.float32, device=self.device)
         report: dict[str, Tensor] = {}
-        for number in batch.target_task.unique().tolist():
-            of_task = batch.target_task == number
+        expected = self.expected_targets.get(batch.dataset) if self.training else None
+        for number, values in losses.items():
+            weight = batch.target_weight[batch.target_task == number]
             head_number = self.heads[batch.dataset, number]
             head = self.head_list[head_number]
-            group = self.vocabulary.groups[head.group]
-            answer, weight = batch.target_id[of_task], batch.target_weight[of_task]
-            if group.is_items:
-                assert items is not None and bias is not None
-                losses = self.item_losses(states[of_task], batch, of_task, dataset, items, bias, subset, position_of)
-            else:
-                scores = self.group_scores(states[of_task], group)
-                losses = nn.functional.cross_entropy(scores, answer, reduction="none")
-                if head.numeric:
-                    values = torch.tensor(group.values, device=scores.device)
-                    losses = losses + (scores.softmax(1) @ values - values[answer]).square()
-            summed = (losses * weight).sum()
-            expected = self.expected_targets.get(batch.dataset)
-            mean = summed / (expected[number] if expected is not None and self.training else weight.sum())
-            learned = self.log_variance[head_number]
-            total = total + head.weight * torch.exp(-learned) * mean
-            report[f"{dataset}/{head.name}/loss"] = summed.detach()
-            report[f"{dataset}/{head.name}/count"] = weight.sum()
+            summed, count = (values * weight).sum(), weight.sum()
+            mean = summed / (count if expected is None else expected[number])
+            total = total + head.weight * torch.exp(-self.log_variance[head_number]) * mean
+            name = f"{self.names[batch.dataset]}/{head.name}"
+            report |= {f"{name}/loss": summed.detach(), f"{name}/count": count}
         if self.log_variance.requires_grad:  # of every task, also those that a batch happens to lack
             for number, head in enumerate(self.head_list):
                 if head.dataset == batch.dataset:
@@ -243,42 +270,28 @@ class RecModel(nn.Module):
                 mean = self.group_scores(own, group).mean(0)
                 self.outcome_bias[lo : lo + group.size] -= mean - mean.mean()
 
-    def item_losses(
-        self,
-        states: Tensor,
-        batch: Batch,
-        of_task: Tensor,
-        dataset: str,
-        items: Tensor,
-        bias: Tensor,
-        subset: Tensor | None,
-        position_of: Tensor | None,
-    ) -> Tensor:
-        """Cross-entropy over the catalogue, or over a sample of it with logQ correction, and over a condition's
-        items only.
+    def item_losses(self, states: Tensor, batch: Batch, of_task: Tensor, view: CatalogueView) -> Tensor:
+        """Losses (n,) over the catalogue, or a sample of it, and over a condition's items only.
 
-        In training a share `label_smoothing` of the right answer is spread over the whole catalogue, cold items
-        excepted (Szegedy et al. 2016); not so over a sample or a condition's items.
+        states: (n, width). of_task: (targets,) bool. In training a share `label_smoothing` of the right answer is
+        spread over the whole catalogue, cold items excepted; not so over a sample or a condition's items.
         """
+        dataset = self.names[batch.dataset]
         answer, allowed = batch.target_id[of_task], batch.target_allowed[of_task]
-        scores = self.item_scores(states, dataset, items, bias)
-        if position_of is not None:
-            answer = position_of[answer]
-        losses = nn.functional.cross_entropy(scores, answer, reduction="none")
-        if self.training and self.label_smoothing > 0 and subset is None:
-            warm = torch.isfinite(bias)
-            mean_row = (warm / warm.sum())[None] @ items
-            mean_bias = bias[warm].mean(0, keepdim=True)
-            mean = self.item_scores(states, dataset, mean_row, mean_bias)[:, 0]
-            losses = losses + self.label_smoothing * (scores.gather(1, answer[:, None])[:, 0] - mean)
-        limited = allowed >= 0
-        if not limited.any():
+        scores = self.item_scores(states, dataset, view.rows, view.bias)  # (n, items)
+        if view.position_of is not None:
+            answer = view.position_of[answer]
+        losses = outcome_losses(scores, answer, None)
+        if self.training and self.label_smoothing > 0 and view.subset is None:
+            warm = torch.isfinite(view.bias)
+            mean_row = (warm / warm.sum())[None] @ view.rows  # (1, width)
+            mean_bias = view.bias[warm].mean(0, keepdim=True)
+            mean_score = self.item_scores(states, dataset, mean_row, mean_bias)[:, 0]
+            losses = smoothed(losses, scores, answer, mean_score, self.label_smoothing)
+        if not (allowed >= 0).any():
             return losses
         masks = self.allowed[batch.dataset]
-        masks = masks if subset is None else masks[:, subset]
-        under = torch.nonzero(limited)[:, 0]
-        inside = scores[under].masked_fill(~masks[allowed[under]], float("-inf"))
-        return losses.index_put((under,), nn.functional.cross_entropy(inside, answer[under], reduction="none"))
+        return conditional(losses, scores, answer, allowed, masks if view.subset is None else masks[:, view.subset])
 
     def sample_items(self, batch: Batch, dataset: str, n: int) -> tuple[Tensor, Tensor, Tensor]:
         """Items of the batch and SAMPLES drawn ones: their catalogue indices, the map from index to place, and the log
