@@ -21,24 +21,19 @@ NONE = "none"  # the name of what is no request
 
 def kind_of(task: Task) -> Kind:
     """How a task is asked: `next` and `basket` for items, else its unit."""
-    if task.answer.kind == "item":
+    if task.gives_items:
         return "basket" if task.unit == "basket" else "next"
     return task.unit
 
 
-def looks_ahead(task: Task) -> bool:
-    """Whether a task asks what happens within days, which its file then names."""
-    return task.horizon_days is not None
-
-
 def is_choice_of_event(task: Task) -> bool:
     """Whether a task asks yes or no of an event itself, as of a click."""
-    return task.unit == "event" and len(task.answer.choices) == 2 and not task.answer.values and not looks_ahead(task)
+    return task.unit == "event" and task.is_yes_no and not task.looks_ahead
 
 
 def is_number_of_event(task: Task) -> bool:
     """Whether a task asks for a number of an event itself, as for a rating."""
-    return task.unit == "event" and task.answer.kind == "number" and not looks_ahead(task)
+    return task.unit == "event" and task.answer.kind == "number" and not task.looks_ahead
 
 
 @dataclass(frozen=True)
