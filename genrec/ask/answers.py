@@ -97,7 +97,7 @@ def ranked(
         ranking = recommender.recommend(user, **options, like=history)
     else:
         ranking = recommender.recommend(history=history, **options)
-    return ranking, ranking.frame["strategy"][0] if ranking.frame.height else "model"
+    return ranking, ranking.strategy
 
 
 def history_of(reader: Reader, request: Request) -> list[str]:
@@ -216,8 +216,8 @@ def prediction(recommender: Recommender, reader: Reader, request: Request) -> An
         texts=request.text if kind == "text" else None,
         dataset=request.dataset,
     )
-    row = outcomes.frame.row(0, named=True)
-    probabilities = dict(zip(outcomes.choices, row["probabilities"], strict=True))
+    row = outcomes.records()[0]
+    probabilities = row["probabilities"]
     about = [f"user {user}"] if kind != "text" else []
     if kind == "event" and item and user is not None:
         about.append(item.title)

@@ -102,7 +102,7 @@ def recommend(options: Recommend) -> None:
         show_json(list_json(lists, options.user, options.dataset or recommender.datasets[0]))
         return
     warn(lists.warnings)
-    if frame.height and frame["strategy"][0] == "popular":
+    if lists.strategy == "popular":
         say("nothing is known of this user: the most popular items")
     for row in frame.iter_rows(named=True):
         print(
@@ -184,10 +184,9 @@ def predict(options: Predict) -> None:
     if options.json:
         show_json(prediction_json(predictions))
         return
-    row = predictions.frame.row(0, named=True)
-    probabilities = zip(predictions.choices, row["probabilities"], strict=True)
-    value = f"{row['value']:.2f}" if isinstance(row["value"], float) else row["value"]
-    print(f"{row['task']}: {value}  ({', '.join(f'{c} {p:.3f}' for c, p in probabilities)})")
+    record = predictions.records()[0]
+    value = f"{record['value']:.2f}" if isinstance(record["value"], float) else record["value"]
+    print(f"{record['task']}: {value}  ({', '.join(f'{c} {p:.3f}' for c, p in record['probabilities'].items())})")
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def list_json(lists: "Recommendations", user: str | None, dataset: str) -> dict[
     return {
         "dataset": frame["dataset"][0] if frame.height else dataset,
         "user_id": user,
-        "strategy": frame["strategy"][0] if frame.height else "model",
+        "strategy": lists.strategy,
         "items": frame.select("rank", "item_id", "title", "score", "probability").to_dicts(),
         "warnings": list(lists.warnings),
     }
@@ -50,10 +50,8 @@ def list_json(lists: "Recommendations", user: str | None, dataset: str) -> dict[
 
 def prediction_json(predictions: "Predictions") -> dict[str, Any]:
     """The first prediction in the form of docs/json.md."""
-    row = predictions.frame.row(0, named=True)
-    probabilities = dict(zip(predictions.choices, row["probabilities"], strict=True))
-    reply = {"dataset": row["dataset"], "task": row["task"], "value": row["value"], "probabilities": probabilities}
-    return reply | {"user_id": row["user_id"], "item_id": row["item_id"]}
+    record = predictions.records()[0]
+    return {name: record[name] for name in ("dataset", "task", "value", "probabilities", "user_id", "item_id")}
 
 
 def similar_json(neighbours: "Recommendations", item: str, dataset: str | None) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Answers of a Recommender: frames, what was chosen, warnings."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
@@ -13,6 +14,11 @@ class Recommendations:
     frame: pl.DataFrame
     warnings: tuple[str, ...] = ()
 
+    @property
+    def strategy(self) -> str:
+        """How the first list was made: `model` too if there is none."""
+        return str(self.frame["strategy"][0]) if self.frame.height else "model"
+
 
 @dataclass(frozen=True)
 class Predictions:
@@ -21,6 +27,11 @@ class Predictions:
     frame: pl.DataFrame
     choices: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+
+    def records(self) -> list[dict[str, Any]]:
+        """Each prediction as values by column, its probabilities by answer."""
+        rows = self.frame.iter_rows(named=True)
+        return [r | {"probabilities": dict(zip(self.choices, r["probabilities"], strict=True))} for r in rows]
 
 
 @dataclass(frozen=True)

@@ -119,4 +119,4 @@ def scored(recommender: Recommender, query: ListQuery, body: RecommendationsRequ
         diversity=body.diversity or 0.0,
         dataset=query.dataset,
     )
-    return scores.frame["strategy"][0] if scores.frame.height else "model", scores
+    return scores.strategy, scores

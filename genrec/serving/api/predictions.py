@@ -27,16 +27,8 @@ async def predict(
 
     def work(recommender: Recommender) -> PredictionsReply:
         outcomes = recommender.predict(body.task, users=users, items=items, texts=texts, dataset=body.dataset)
-        predictions = [
-            Prediction(
-                user_id=row["user_id"],
-                item_id=row["item_id"],
-                text=row["text"],
-                value=row["value"],
-                probabilities=dict(zip(outcomes.choices, row["probabilities"], strict=True)),
-            )
-            for row in outcomes.frame.iter_rows(named=True)
-        ]
+        columns = ("user_id", "item_id", "text", "value", "probabilities")
+        predictions = [Prediction(**{name: record[name] for name in columns}) for record in outcomes.records()]
         return PredictionsReply(
             model=service.name,
             dataset=outcomes.frame["dataset"][0],
