@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from postgres_server import PostgresServer
 from serving import Server, serving
+from waiting import until
 
 OTHERS = re.compile(r"\bu\d{3}\b")  # users of the toy world
 
@@ -461,13 +462,12 @@ def test_no_more_connections_than_files(run: Path) -> None:
     lines: list[bytes] = []
     try:
         url = None
-        while url is None:
-            match = re.search(rb"at (http://\S+) \(", process.stderr.readline())
+        while url is None and (line := process.stderr.readline()):
+            match = re.search(rb"at (http://\S+) \(", line)
             url = match and match[1].decode()
         threading.Thread(target=lambda: lines.extend(process.stderr or ()), daemon=True).start()
         server = Server(process, url)  # type: ignore[arg-type]
-        while server.call("/ready")[0] != 200:
-            time.sleep(0.1)
+        until(lambda: server.call("/ready")[0] == 200, pause=0.1)
         held = [opened(server, b"") for _ in range(400)]
         refused = sum(one.recv(100).startswith(b"HTTP/1.1 503") for one in held[-200:])
         assert refused == 200

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from waiting import until
 
 from genrec.errors import UnknownNameError
 from genrec.recommender import Recommender
@@ -113,15 +114,13 @@ def test_who_leaves_or_waits_too_long_is_dropped(recommender: Recommender, sched
     with pytest.raises(TimeoutError):
         late.result(30)
     left.cancel()
-    while scheduler.depth:
-        time.sleep(0.01)
+    until(lambda: not scheduler.depth)
     assert {"left ended", "late ended"} <= set(ran)
     missed = scheduler.submit(lambda: ran.append("missed"), time.monotonic() - 1)
     with pytest.raises(TimeoutError):
         missed.result(30)
     assert "missed" not in ran
-    while scheduler.depth:
-        time.sleep(0.01)
+    until(lambda: not scheduler.depth)
 
 
 def test_the_queue_is_bounded(scheduler: Scheduler) -> None:
@@ -132,8 +131,7 @@ def test_the_queue_is_bounded(scheduler: Scheduler) -> None:
     gate.set()
     for future in futures:
         future.result(30)
-    while scheduler.depth:
-        time.sleep(0.01)
+    until(lambda: not scheduler.depth)
     scheduler.submit(lambda: None, FAR).result(30)
 
 
@@ -148,8 +146,7 @@ def test_a_long_job_lets_short_ones_ahead(recommender: Recommender, scheduler: S
             pause()
 
     others = [scheduler.submit(long, FAR) for _ in range(3)]
-    while len(turns) < 6:
-        time.sleep(0.01)
+    until(lambda: len(turns) >= 6)
     for user in ("u001", "u002", "u003"):
         began = len(turns)
         scheduler.submit(lambda user=user: recommender.recommend(user, k=3).frame.height, FAR).result(30)
@@ -192,8 +189,7 @@ def test_jobs_that_pause_keep_nobody_out(recommender: Recommender, scheduler: Sc
     assert scheduler.submit(lambda: recommender.recommend("u001", k=3).frame.height, FAR).result(30) == 3
     for job in others[:60]:
         job.cancel()
-    while scheduler.depth > 10:
-        time.sleep(0.01)
+    until(lambda: scheduler.depth <= 10)
     gate.set()
     for job in others[60:]:
         job.result(30)

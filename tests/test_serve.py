@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from serving import SECRET, Server, serving, user_token
+from waiting import until
 
 LISTED = re.compile(r"^(\d+)\. \*\*(.+?)\*\*.* `(\S+)`$", re.M)
 
@@ -496,8 +497,7 @@ def test_an_acknowledged_event_survives_kill_9(run: Path, tmp_path: Path) -> Non
         threads = [threading.Thread(target=write, args=(w,)) for w in range(4)]
         for thread in threads:
             thread.start()
-        while len(kept) < 150:
-            time.sleep(0.01)
+        until(lambda: len(kept) >= 150)
         server.process.kill()
         stop.set()
         for thread in threads:

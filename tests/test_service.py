@@ -10,6 +10,7 @@ from pathlib import Path
 import jwt
 import pytest
 from serving import SECRET, user_token
+from waiting import until
 
 import genrec.serving
 from genrec.errors import DataError
@@ -37,13 +38,11 @@ def test_a_hung_model_is_not_ready(service: Service, monkeypatch: pytest.MonkeyP
     assert service.not_ready is None
     gate = threading.Event()
     job = service.submit(lambda _: gate.wait())
-    while service.not_ready is None:
-        time.sleep(0.01)
+    until(lambda: service.not_ready is not None)
     assert "has not answered" in service.not_ready
     gate.set()
     job.result(10)
-    while service.not_ready is not None:
-        time.sleep(0.01)
+    until(lambda: service.not_ready is None)
 
 
 def test_a_hung_model_does_not_hang_its_callers(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:

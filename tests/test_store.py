@@ -7,7 +7,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import polars as pl
 import pytest
 import sqlalchemy as sa
+from waiting import until
 
 from genrec.data.dataset import Dataset
 from genrec.errors import DataError, RunError, UnavailableError, UnknownNameError
@@ -379,8 +379,7 @@ def test_a_killed_writer_leaves_the_old_store_or_none(tmp_path: Path, had_one: b
         create_store(path, [shop()]).close()
     partial = tmp_path / ".store.db.partial"
     with subprocess.Popen([sys.executable, "-c", WRITER, str(path)]) as writer:
-        while writer.poll() is None and not (partial.exists() and partial.stat().st_size > 100_000):
-            time.sleep(0.01)
+        until(lambda: writer.poll() is not None or (partial.exists() and partial.stat().st_size > 100_000))
         writer.kill()
     assert writer.returncode == -signal.SIGKILL
     assert partial.exists()
