@@ -43,7 +43,7 @@ class Batch:
 
 
 def batch_mask(segment: Tensor, limit: Tensor) -> Tensor:
-    """Which tokens attend to which: history causally, a branch to its first `limit` tokens and causally to itself.
+    """Attention mask: causal for the history; of a branch the first `limit` history tokens and, causally, itself.
 
     segment, limit: (batch, length), segment -1 on padding. Returns (batch, 1, length, length) bool.
     """

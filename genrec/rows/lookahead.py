@@ -45,13 +45,13 @@ class ItemSampler:
         counts = np.bincount(events.item[events.item >= 0], minlength=n_items).astype(np.float64) + 0.5
         self.popularity = counts / counts.sum()
         self.uniform = np.full(n_items, 1 / n_items)
-        self.below = np.cumsum(self.popularity)
+        self.cumulative = np.cumsum(self.popularity)
 
     def draw(self, how: str, size: int, rng: np.random.Generator) -> np.ndarray:
         """`size` items with repetition."""
         if how == "uniform":
             return rng.integers(len(self.uniform), size=size)
-        return np.minimum(np.searchsorted(self.below, rng.random(size), side="right"), len(self.below) - 1)
+        return np.minimum(np.searchsorted(self.cumulative, rng.random(size), side="right"), len(self.cumulative) - 1)
 
 
 @dataclass(frozen=True)

@@ -54,10 +54,11 @@ def fit_outcome(
     """Temperature and, with enough cases, one bias per answer and one weight per feature that minimise the weighted log
     loss (Guo et al. 2017).
 
-    features: (n, features) of answers that have values or are no and yes; unfitted: their weights if there are too few
-    cases to fit them. A deviation from the mean answer, in standard deviations, moves the answer by itself with a
-    weight of 1, exactly so for no and yes that are equally likely. A weight is fitted if a bias is: few cases mostly
-    come from a few users, whose own deviations are no sample of what users' deviations mean.
+    scores: (n, answers). answer: (n,) index of the right one. weight: (n,). features: (n, features) of answers that
+    have values or are no and yes. unfitted: their weights if there are too few cases to fit them. A deviation from the
+    mean answer, in standard deviations, moves the answer by itself with a weight of 1, exactly so for no and yes that
+    are equally likely. A weight is fitted if a bias is: few cases mostly come from a few users, whose own deviations
+    are no sample of what users' deviations mean.
 
     A pull worth one case holds them near a scale of the scores (the inverse of the temperature) of 1, the biases that
     give the weighted base rates, and unfitted weights. Cases of unlike weight stand for a drawn sample, whose rates are

@@ -100,8 +100,10 @@ def fit_neighbours(
     excluded: Sequence[Sequence[int]] | None = None,
 ) -> None:
     """Set the weights of a data set's neighbours for a question to those that make the held-out targets (the first of
-    each case) likeliest beside the model's scores, over the catalogue or a uniform sample of it. excluded: items of
-    each case that cannot be the answer.
+    each case) likeliest beside the model's scores, over the catalogue or a uniform sample of it.
+
+    states: (cases, width). histories, targets, excluded: catalogue indices per case, of its history oldest first (-1
+    for no item), of the held-out items, and of items that cannot be the answer.
 
     A convex problem: the scores' own scale and the weights, at least 0, by L-BFGS-B. A pull worth one case holds the
     weights near 0, and few cases leave them there.
@@ -115,7 +117,7 @@ def fit_neighbours(
     features = 2 + len(KINDS) * len(DECAYS)
     cases = np.sort(rng.permutation(len(states))[: SCORES // (features * len(drawn))])
     target = np.asarray([targets[c][0] for c in cases])
-    value = np.empty((features, len(cases), 1 + len(drawn)), dtype=np.float32)  # the target first, then the drawn
+    value = np.empty((features, len(cases), 1 + len(drawn)), dtype=np.float32)  # the target, then the drawn
     for start in range(0, len(cases), 64):
         part = cases[start : start + 64]
         part_histories = [histories[c] for c in part]
@@ -132,7 +134,7 @@ def fit_neighbours(
         for row, history in zip(seen, part_histories, strict=True):
             row[history[history >= 0]] = 1
         store(features - 1, torch.as_tensor(seen))
-    masked = drawn[None, :] == target[:, None]  # the target is there already
+    masked = drawn[None, :] == target[:, None]  # (cases, drawn): the target has a column of its own
     if excluded is not None:
         masked |= np.stack([np.isin(drawn, excluded[c]) for c in cases])
     log_share = np.full(1 + len(drawn), np.log(n / len(drawn)), dtype=np.float32)
