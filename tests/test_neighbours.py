@@ -20,7 +20,7 @@ from genrec.scoring import neighbours as module
 from genrec.scoring.calibration import Calibration, fit_outcome
 from genrec.scoring.effects import DAMPING, NAMES, PENALTY, Effects
 from genrec.scoring.features import unfitted
-from genrec.scoring.fit import LEAST, find_effects, fit_neighbours
+from genrec.scoring.fit import MIN_CASES, find_effects, fit_neighbours
 from genrec.scoring.neighbours import DECAYS, Links, Neighbours, ease, transitions
 from genrec.scoring.scorer import Counts, Scorer
 from genrec.training.prepare import prepare
@@ -41,7 +41,7 @@ def test_ease_restores_a_history_from_its_other_items() -> None:
 
 
 def test_only_the_strongest_neighbours_are_kept(monkeypatch) -> None:
-    monkeypatch.setattr(module, "KEPT", 2)
+    monkeypatch.setattr(module, "MAX_NEIGHBOURS", 2)
     item = np.asarray([0, 1, 0, 2, 0, 3, 0, 1, 0, 2, 0, 1])
     found = transitions(item, np.zeros(len(item), dtype=int), 4).toarray()
     assert np.nonzero(found[0])[0].tolist() == [1, 2]
@@ -135,7 +135,7 @@ def test_weights_follow_what_validation_shows(tmp_path, monkeypatch, drawn) -> N
     scorer, name, states = ignorant(tmp_path, [(np.arange(8) + s) % n for s in rng.integers(0, n, 300)], n)
     shown = [(np.arange(7) + s) % n for s in rng.integers(0, n, 200)]
     targets = [np.asarray([(own[-1] + 1) % n]) for own in shown]
-    few = slice(0, LEAST - 1)
+    few = slice(0, MIN_CASES - 1)
     fit_neighbours(scorer, name, states[few], shown[few], targets[few], 0)
     neighbours = scorer.counts[name].neighbours
     assert not neighbours.adds("next_item")

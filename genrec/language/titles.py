@@ -14,9 +14,9 @@ from ..scoring.scorer import Ranking
 from .trie import Trie, beam_search, build_trie, exact_scores
 
 HEADER = "What one person chose, oldest first:\n"
-SHOWN = 30  # titles of a history that are read, the most recent
+MAX_TITLES = 30  # titles of a history that are read, the most recent
 PROMPT_TOKENS = 512  # and no more tokens of them than this
-FEW = 100  # so many candidates are scored exactly
+FEW = 100  # up to so many candidates are scored exactly
 BEAMS = 10  # at least
 PROMPTS_AT_A_TIME = 8
 
@@ -33,22 +33,22 @@ class Titles:
 
 
 def item_titles(items: pl.DataFrame) -> list[str]:
-    """A text per item, no two alike: the title, with the year where two share it, then with the item_id; the item_id
-    alone where there is no title."""
+    """A text per item, no two alike: the title, with the year if two share it, then with the item_id; the item_id
+    alone if there is no title."""
     ids = items["item_id"].to_list()
     texts = [" ".join((title or "").split()) or item for title, item in zip(items["title"].to_list(), ids, strict=True)]
     years = items["year"].to_list() if "year" in items.columns else [None] * len(ids)
-    for more in (years, ids):
-        count = pl.Series(texts, dtype=pl.String).is_duplicated().to_list()
+    for suffixes in (years, ids):
+        duplicated = pl.Series(texts, dtype=pl.String).is_duplicated().to_list()
         texts = [
-            f"{text} ({own})" if alike and own is not None else text
-            for text, own, alike in zip(texts, more, count, strict=True)
+            f"{text} ({suffix})" if is_duplicate and suffix is not None else text
+            for text, suffix, is_duplicate in zip(texts, suffixes, duplicated, strict=True)
         ]
     return texts
 
 
 def read_titles(language: Backbone, items: pl.DataFrame) -> Titles:
-    """The catalogue as the model reads it; raises GenrecError where nothing in the tokenizer can close a title."""
+    """The catalogue as the model reads it; raises GenrecError if the tokenizer has no token that can close a title."""
     encode = plain_encoder(language.tokenizer)
     end = title_end(language.tokenizer)
     tokens = [[t for t in encode(text) if t != end] for text in item_titles(items)]
@@ -67,13 +67,13 @@ def title_end(tokenizer: Any) -> int:
 
 def title_prompt(titles: Titles, history: Sequence[int]) -> list[int]:
     """The most recent titles of a history (catalogue indices, oldest first), one per line."""
-    shown: list[int] = []
-    for item in reversed(history[-SHOWN:]):
+    prompt: list[int] = []
+    for item in reversed(history[-MAX_TITLES:]):
         line = [*titles.tokens[item], titles.end]
-        if shown and len(shown) + len(line) > PROMPT_TOKENS:
+        if prompt and len(prompt) + len(line) > PROMPT_TOKENS:
             break
-        shown = line + shown
-    return titles.header + shown
+        prompt = line + prompt
+    return titles.header + prompt
 
 
 def rank_titles(
@@ -84,20 +84,20 @@ def rank_titles(
     score: the log-probability of the title under the model; probability: the same, not calibrated. At most FEW items
     are scored exactly; of more, those that max(k, BEAMS) beams find are given, which can be fewer than k.
     """
-    found: list[Ranking] = [Ranking(np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0))] * len(histories)
+    rankings: list[Ranking] = [Ranking(np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0))] * len(histories)
     prompts = [title_prompt(titles, history) for history in histories]
-    counts = np.asarray([own.sum() for own in allowed])
+    counts = np.asarray([mask.sum() for mask in allowed])
     model = titles.language.model
     for n in np.nonzero((counts > 0) & (counts <= FEW))[0].tolist():
         index = np.nonzero(allowed[n])[0]
         score = exact_scores(model, prompts[n], titles.trie, index)
         best = np.lexsort((index, -score))[:k]
-        found[n] = Ranking(index[best], score[best], np.exp(score[best]))
+        rankings[n] = Ranking(index[best], score[best], np.exp(score[best]))
     many = sorted(np.nonzero(counts > FEW)[0].tolist(), key=lambda n: len(prompts[n]))
     for start in range(0, len(many), PROMPTS_AT_A_TIME):
         part = many[start : start + PROMPTS_AT_A_TIME]
-        own = np.stack([allowed[n] for n in part])
-        beams = beam_search(model, [prompts[n] for n in part], titles.trie, own, max(k, BEAMS))
+        masks = np.stack([allowed[n] for n in part])
+        beams = beam_search(model, [prompts[n] for n in part], titles.trie, masks, max(k, BEAMS))
         for n, (index, score) in zip(part, beams, strict=True):
-            found[n] = Ranking(index[:k], score[:k], np.exp(score[:k]))
-    return found
+            rankings[n] = Ranking(index[:k], score[:k], np.exp(score[:k]))
+    return rankings

@@ -21,7 +21,7 @@ class Trie:
     """Nodes level by level, the root first; the children of node n are the nodes from first[n] to first[n + 1].
 
     token, parent: (nodes,), the token that leads to a node and the node it comes from. order: (n,) identifiers in the
-    order of their tokens; those below node n are order[low[n] : high[n]], more than one at a leaf where tokens are
+    order of their tokens; those below node n are order[low[n] : high[n]], more than one at a leaf if tokens are
     equal. leaf: (n,), the node of each identifier's end token.
     """
 
@@ -46,7 +46,7 @@ def build_trie(identifiers: Sequence[Sequence[int]], end: int) -> Trie:
         row[: len(tokens) + 1] = [*tokens, end]
     order = np.lexsort(table.T[::-1]) if table.size else np.zeros(0, dtype=np.int64)
     table, lengths = table[order], lengths[order]
-    at = np.zeros(len(order), dtype=np.int64)  # the node that each identifier has come to
+    node = np.zeros(len(order), dtype=np.int64)  # the node that each identifier has come to
     differs = np.zeros(len(order), dtype=bool)
     differs[:1] = True
     token, parent, low, high = [np.asarray([-1])], [np.asarray([-1])], [np.asarray([0])], [np.asarray([len(order)])]
@@ -56,14 +56,14 @@ def build_trie(identifiers: Sequence[Sequence[int]], end: int) -> Trie:
         alive = lengths > level
         new = np.nonzero(differs & alive)[0]
         token.append(table[new, level])
-        parent.append(at[new])
-        at[alive] = nodes + np.cumsum(differs & alive)[alive] - 1
+        parent.append(node[new])
+        node[alive] = nodes + np.cumsum(differs & alive)[alive] - 1
         nodes += len(new)
         low.append(new)
         high.append(new + np.bincount(np.searchsorted(new, np.nonzero(alive)[0], "right") - 1, minlength=len(new)))
     parents = np.concatenate(parent)
-    leaf = np.empty_like(at)
-    leaf[order] = at
+    leaf = np.empty_like(node)
+    leaf[order] = node
     arrays = {
         "token": np.concatenate(token),
         "parent": parents,
@@ -77,57 +77,57 @@ def build_trie(identifiers: Sequence[Sequence[int]], end: int) -> Trie:
 
 
 @torch.inference_mode()
-def exact_scores(model: Any, prompt: Sequence[int], trie: Trie, wanted: np.ndarray) -> np.ndarray:
-    """Log-probabilities (wanted,) float64 of these identifiers after a prompt.
+def exact_scores(model: Any, prompt: Sequence[int], trie: Trie, index: np.ndarray) -> np.ndarray:
+    """Log-probabilities (n,) float64 of the identifiers `index` (n,) after a prompt.
 
-    The prompt is read once; the identifiers follow it as one row of branches, in which common beginnings are read once.
+    The prompt is read once; the identifiers follow it as one row of branches that share common beginnings.
     """
-    if not len(wanted):
+    if not len(index):
         return np.zeros(0)
     device = model.device
     tokens = torch.as_tensor([list(prompt)], device=device)
     cache = DynamicCache(config=model.config)
     last = model(input_ids=tokens, cache=cache, use_cache=True, logits_to_keep=1).logits[0]
     trie = trie.to(device)
-    leaves, back = torch.unique(trie.leaf[torch.as_tensor(wanted, device=device)], return_inverse=True)
+    leaves, inverse = torch.unique(trie.leaf[torch.as_tensor(index, device=device)], return_inverse=True)
     leaves = leaves[torch.argsort(trie.low[leaves])]  # neighbours share the most
-    found = torch.empty(len(trie.token), dtype=torch.float64, device=device)
+    leaf_scores = torch.empty(len(trie.token), dtype=torch.float64, device=device)
     for part in leaves.split(AT_A_TIME):
-        found[part] = _branch_scores(model, last, cache, tokens.shape[1], trie, part)
-    scores: np.ndarray = found[torch.sort(leaves).values[back]].cpu().numpy()
+        leaf_scores[part] = _branch_scores(model, last, cache, tokens.shape[1], trie, part)
+    scores: np.ndarray = leaf_scores[torch.sort(leaves).values[inverse]].cpu().numpy()
     return scores
 
 
 def _branch_scores(model: Any, last: Tensor, cache: DynamicCache, length: int, trie: Trie, leaves: Tensor) -> Tensor:
-    """Log-probabilities of these leaves; last: (1, vocabulary), the scores after the prompt, which the cache keeps."""
+    """Log-probabilities of these leaves; last: (1, vocabulary), the logits after the prompt, which the cache holds."""
     path = [leaves]  # from the leaves upwards; at the root a path waits for the longer ones
     while path[-1].any():
         path.append(trie.parent[path[-1]].clamp_min(0))
     inner = torch.unique(torch.cat(path[1:]))  # the root and all nodes that are no leaf, parents before children
-    read = inner[1:]
-    if len(read):
-        place, above = torch.arange(len(read), device=read.device), read
-        visible = torch.zeros(len(read), len(inner), dtype=torch.bool, device=read.device)
-        depth = torch.zeros_like(read)
-        while above.any():
-            visible[place, torch.searchsorted(inner, above)] = True
-            depth += above > 0
-            above = trie.parent[above].clamp_min(0)
-        visible = torch.cat([visible.new_ones(len(read), length), visible[:, 1:]], 1)
-        logits = _read(model, trie.token[read][None], visible[None], (length - 1 + depth)[None], cache)[0]
-        cache.crop(-len(read))
+    branch = inner[1:]
+    if len(branch):
+        row, ancestor = torch.arange(len(branch), device=branch.device), branch
+        visible = torch.zeros(len(branch), len(inner), dtype=torch.bool, device=branch.device)
+        depth = torch.zeros_like(branch)
+        while ancestor.any():
+            visible[row, torch.searchsorted(inner, ancestor)] = True
+            depth += ancestor > 0
+            ancestor = trie.parent[ancestor].clamp_min(0)
+        visible = torch.cat([visible.new_ones(len(branch), length), visible[:, 1:]], 1)
+        logits = _logits(model, trie.token[branch][None], visible[None], (length - 1 + depth)[None], cache)[0]
+        cache.crop(-len(branch))
         last = torch.cat([last, logits])
     total = torch.logsumexp(last.float(), 1)
     scores = torch.zeros(len(leaves), dtype=torch.float64, device=leaves.device)
     for nodes in path:
-        come_from = torch.searchsorted(inner, trie.parent[nodes].clamp_min(0))
-        step = last[come_from, trie.token[nodes].clamp_min(0)].float() - total[come_from]
+        parent_row = torch.searchsorted(inner, trie.parent[nodes].clamp_min(0))
+        step = last[parent_row, trie.token[nodes].clamp_min(0)].float() - total[parent_row]
         scores += torch.where(nodes > 0, step, 0.0)
     return scores
 
 
-def _read(model: Any, tokens: Tensor, visible: Tensor, position: Tensor, cache: DynamicCache) -> Tensor:
-    """Scores (rows, tokens, vocabulary) of what follows each token; visible: (rows, tokens, all tokens so far)."""
+def _logits(model: Any, tokens: Tensor, visible: Tensor, position: Tensor, cache: DynamicCache) -> Tensor:
+    """Logits (rows, tokens, vocabulary) after each token; visible: (rows, tokens, all tokens so far)."""
     mask = torch.zeros(visible.shape, dtype=model.dtype, device=visible.device)
     mask = mask.masked_fill(~visible, torch.finfo(model.dtype).min)[:, None]
     logits: Tensor = model(
@@ -142,7 +142,7 @@ def beam_search(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """The likeliest identifiers after each prompt that beams find, and their log-probabilities, best first.
 
-    allowed: (prompts, n) bool. A beam that ends counts where it is among the best `beams` of its step, and a prompt is
+    allowed: (prompts, n) bool. A beam that ends counts if it is among the best `beams` of its step, and a prompt is
     done when no open beam can become one of its best `beams` ended ones, as in transformers. A prompt is read once: its
     beams are branches of one row, so nothing of the cache is copied or reordered.
     """
@@ -150,46 +150,46 @@ def beam_search(
     trie = trie.to(device)
     longest = max(len(p) for p in prompts)
     tokens = torch.zeros(n, longest, dtype=torch.long)
-    shown = torch.zeros(n, longest, dtype=torch.bool)
-    for row, there, prompt in zip(tokens, shown, prompts, strict=True):
-        row[longest - len(prompt) :], there[longest - len(prompt) :] = torch.as_tensor(list(prompt)), True
-    tokens, shown = tokens.to(device), shown.to(device)
-    position = (shown.long().cumsum(1) - 1).clamp_min(0)
+    is_token = torch.zeros(n, longest, dtype=torch.bool)
+    for row, row_mask, prompt in zip(tokens, is_token, prompts, strict=True):
+        row[longest - len(prompt) :], row_mask[longest - len(prompt) :] = torch.as_tensor(list(prompt)), True
+    tokens, is_token = tokens.to(device), is_token.to(device)
+    position = (is_token.long().cumsum(1) - 1).clamp_min(0)
     cache = DynamicCache(config=model.config)
-    options = {"attention_mask": shown.long(), "position_ids": position, "cache": cache, "use_cache": True}
+    options = {"attention_mask": is_token.long(), "position_ids": position, "cache": cache, "use_cache": True}
     logits = model(input_ids=tokens, logits_to_keep=1, **options).logits  # (prompts, beams, vocabulary)
     position = position[:, -1:].expand(n, beams)
-    open_to = torch.as_tensor(allowed, device=device)[:, trie.order].long().cumsum(1)
-    open_to = torch.nn.functional.pad(open_to, (1, 0))
-    visible = shown[:, None]
+    allowed_before = torch.as_tensor(allowed, device=device)[:, trie.order].long().cumsum(1)
+    allowed_before = torch.nn.functional.pad(allowed_before, (1, 0))
+    visible = is_token[:, None]
     node, score = torch.zeros(n, 1, dtype=torch.long, device=device), torch.zeros(n, 1, device=device)
     ended = torch.zeros(n, beams, dtype=torch.long, device=device)
     ended_score = torch.full((n, beams), -torch.inf, device=device)
     itself = torch.eye(beams, dtype=torch.bool, device=device).expand(n, beams, beams)
     while True:
-        best, child, beam = _best_children(logits, trie, open_to, node, score, 2 * beams)
+        best, child, beam = _best_children(logits, trie, allowed_before, node, score, 2 * beams)
         ends = trie.first[child] == trie.first[child + 1]
         just_ended = best[:, :beams].masked_fill(~ends[:, :beams], -torch.inf)
-        ended_score, kept = torch.cat([ended_score, just_ended], 1).topk(beams, 1)
-        ended = torch.cat([ended, child[:, :beams]], 1).gather(1, kept)
-        score, kept = best.masked_fill(ends, -torch.inf).topk(beams, 1)
+        ended_score, order = torch.cat([ended_score, just_ended], 1).topk(beams, 1)
+        ended = torch.cat([ended, child[:, :beams]], 1).gather(1, order)
+        score, order = best.masked_fill(ends, -torch.inf).topk(beams, 1)
         score[score[:, 0] <= ended_score[:, -1]] = -torch.inf
         if score.isneginf().all():
             break
-        node, beam = child.gather(1, kept), beam.gather(1, kept)
+        node, beam = child.gather(1, order), beam.gather(1, order)
         position = position + 1
         visible = torch.cat([visible.gather(1, beam[..., None].expand(-1, -1, visible.shape[2])), itself], 2)
-        logits = _read(model, trie.token[node].clamp_min(0), visible, position, cache)
-    return [_identifiers(trie, *found) for found in zip(ended, ended_score, allowed, strict=True)]
+        logits = _logits(model, trie.token[node].clamp_min(0), visible, position, cache)
+    return [_identifiers(trie, *ended_beams) for ended_beams in zip(ended, ended_score, allowed, strict=True)]
 
 
 def _best_children(
-    logits: Tensor, trie: Trie, open_to: Tensor, node: Tensor, score: Tensor, most: int
+    logits: Tensor, trie: Trie, allowed_before: Tensor, node: Tensor, score: Tensor, limit: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Scores, nodes and beams, each (prompts, most), of the best continuations; -inf where there are no more.
+    """Scores, nodes and beams, each (prompts, limit), of the best continuations; -inf if there are no more.
 
-    Only scores of children are gathered, never a mask of the vocabulary. open_to: (prompts, n + 1), how many allowed
-    identifiers come before each place of the trie's order.
+    Only scores of children are gathered, never a mask of the vocabulary. allowed_before: (prompts, n + 1), how many
+    allowed identifiers come before each position of the trie's order.
     """
     n, beams = node.shape
     total = torch.logsumexp(logits.float(), 2).flatten()
@@ -199,16 +199,16 @@ def _best_children(
     child = trie.first[node.flatten()[of_beam]] + torch.arange(len(of_beam), device=node.device) - starts[of_beam]
     prompt = of_beam // beams
     values = score.flatten()[of_beam] + logits.flatten(0, 1)[of_beam, trie.token[child]].float() - total[of_beam]
-    is_open = open_to[prompt, trie.high[child]] > open_to[prompt, trie.low[child]]
+    is_open = allowed_before[prompt, trie.high[child]] > allowed_before[prompt, trie.low[child]]
     of_prompt = counts.sum(1)
     column = torch.arange(len(of_beam), device=node.device) - (of_prompt.cumsum(0) - of_prompt)[prompt]
-    shape = n, max(most, int(of_prompt.max()))
+    shape = n, max(limit, int(of_prompt.max()))
     table = torch.full(shape, -torch.inf, device=node.device)
     table[prompt, column] = values.masked_fill(~is_open, -torch.inf)
     children, of_beams = (torch.zeros(shape, dtype=torch.long, device=node.device) for _ in range(2))
     children[prompt, column], of_beams[prompt, column] = child, of_beam % beams
-    best, place = table.topk(most, 1)
-    return best, children.gather(1, place), of_beams.gather(1, place)
+    best, order = table.topk(limit, 1)
+    return best, children.gather(1, order), of_beams.gather(1, order)
 
 
 def _identifiers(trie: Trie, ended: Tensor, score: Tensor, allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

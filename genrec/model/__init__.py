@@ -1,1 +1,1 @@
-"""What is trained and runs forward."""
+"""Models: frozen backbone, item rows and their forward pass."""

@@ -19,8 +19,8 @@ CHUNK = 128  # queries per matrix product; 64 to 192 are alike
 
 class ChunkedAttention(torch.autograd.Function):
     """softmax(scale q k^T + mask) v of q (batch, key heads, group, length, width) and k, v (batch, key heads, length,
-    width); blocked (batch or 1, 1, length, length) is true where a query may not look, everything ahead of it
-    included."""
+    width); blocked (batch or 1, 1, length, length) is true where a query must not attend, all keys
+    ahead of it included."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, blocked: Tensor, scale: float) -> Tensor:
@@ -28,34 +28,34 @@ class ChunkedAttention(torch.autograd.Function):
         batch, heads, group, length, width = q.shape
         q = q * scale
         out = torch.empty_like(q)
-        kept = []
+        saved = []
         for start in range(0, length, CHUNK):
             end = min(start + CHUNK, length)
             chunk = q[..., start:end, :].reshape(batch, heads, -1, width)
             scores = (chunk @ k[:, :, :end].transpose(-1, -2)).view(batch, heads, group, end - start, end)
             scores.masked_fill_(blocked[:, :, None, start:end, :end], torch.finfo(q.dtype).min)
-            share = scores.softmax(-1).view(batch, heads, -1, end)
-            out[..., start:end, :] = (share @ v[:, :, :end]).view(batch, heads, group, -1, width)
-            kept.append(share)
-        ctx.save_for_backward(q, k, v, *kept)
+            probs = scores.softmax(-1).view(batch, heads, -1, end)
+            out[..., start:end, :] = (probs @ v[:, :, :end]).view(batch, heads, group, -1, width)
+            saved.append(probs)
+        ctx.save_for_backward(q, k, v, *saved)
         ctx.scale = scale
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of q, k and v."""
-        q, k, v, *kept = ctx.saved_tensors
+        q, k, v, *saved = ctx.saved_tensors
         batch, heads, group, length, width = q.shape
         grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        for share, start in zip(kept, range(0, length, CHUNK), strict=True):
+        for probs, start in zip(saved, range(0, length, CHUNK), strict=True):
             end = min(start + CHUNK, length)
-            of_out = grad[..., start:end, :].reshape(batch, heads, -1, width)
+            grad_out = grad[..., start:end, :].reshape(batch, heads, -1, width)
             chunk = q[..., start:end, :].reshape(batch, heads, -1, width)
-            of_share = of_out @ v[:, :, :end].transpose(-1, -2)
-            of_scores = torch._softmax_backward_data(of_share, share, -1, share.dtype)
-            grad_q[..., start:end, :] = (of_scores @ k[:, :, :end]).view(batch, heads, group, -1, width)
-            grad_k[:, :, :end] += of_scores.transpose(-1, -2) @ chunk
-            grad_v[:, :, :end] += share.transpose(-1, -2) @ of_out
+            grad_probs = grad_out @ v[:, :, :end].transpose(-1, -2)
+            grad_scores = torch._softmax_backward_data(grad_probs, probs, -1, probs.dtype)
+            grad_q[..., start:end, :] = (grad_scores @ k[:, :, :end]).view(batch, heads, group, -1, width)
+            grad_k[:, :, :end] += grad_scores.transpose(-1, -2) @ chunk
+            grad_v[:, :, :end] += probs.transpose(-1, -2) @ grad_out
         return grad_q * ctx.scale, grad_k, grad_v, None, None
 
 
@@ -71,8 +71,8 @@ def chunked_attention(
 ) -> tuple[Tensor, None]:
     """transformers' attention interface: query (batch, heads, length, width) to (batch, length, heads, width).
 
-    attention_mask: None for plain causal attention, else bool (batch, 1, length, length) that lets no query look ahead.
-    What is not plain (dropout, a cache, a position bias, ...) goes to transformers' `sdpa`.
+    attention_mask: None for plain causal attention, else bool (batch, 1, length, length), causal. Other calls (dropout,
+    a cache, a position bias, ...) go to transformers' `sdpa`.
     """
     batch, heads, length, width = query.shape
     plain = (

@@ -27,8 +27,8 @@ from .source import BackboneSource, foreign_errors, hash_files, quiet_loading, w
 
 log = logging.getLogger(__name__)
 Quantize = Literal["none", "nf4"]
-ROOM = 320  # positions for what is known of the user, and a question or a text
-LEAST_SHARE = 1 / 16  # of a model's numbers that its weight files hold, packed to 4 bits or with parts left out
+ROOM = 320  # positions for the user's header, and a question or a text
+MIN_SHARE = 1 / 16  # of a model's numbers that its weight files hold, packed to 4 bits or with parts left out
 
 
 @dataclass(frozen=True)
@@ -58,23 +58,23 @@ def load_backbone(
     expected: the source an adapter was trained on; fetched first, other weights raise RunError unless allow_mismatch.
     Raises UnknownNameError, UnavailableError (nothing cached and no network), RunError (files that cannot be used).
     """
-    where = torch.device(device or default_device())
-    found = find_pretrained(model, cache or cache_folder(), expected, CAUSAL)
-    weights = weight_files(found.folder)
-    config = _config(found.folder, model)
+    torch_device = torch.device(device or default_device())
+    files = find_pretrained(model, cache or cache_folder(), expected, CAUSAL)
+    weights = weight_files(files.folder)
+    config = _config(files.folder, model)
     total = _depth(config, weights)
     blocks = min(total, at_most or total) if layers is None else layers
     if not 1 <= blocks <= total:
         raise GenrecError(f"--layers {layers}: {model} has {total} blocks; allowed: 1 to {total}")
     _keep_blocks(config, blocks)
-    digest = found.sha256 or hash_files(weights)
+    digest = files.sha256 or hash_files(weights)
     with quiet_loading():
-        body = _load_body(found.folder, weights, config, quantize, where, choose_precision(where))
-        tokenizer = _load_tokenizer(found.folder)
+        body = _load_body(files.folder, weights, config, quantize, torch_device, choose_precision(torch_device))
+        tokenizer = _load_tokenizer(files.folder)
     source = BackboneSource(
-        model=found.model,
-        kind=found.kind,
-        revision=found.revision,
+        model=files.model,
+        kind=files.kind,
+        revision=files.revision,
         sha256=digest,
         blocks=blocks,
         total_blocks=total,
@@ -88,25 +88,30 @@ def load_backbone(
     if config.is_encoder_decoder:
         bias_by_position(body)
     log.info(
-        "backbone: %s (%s), %d of %d blocks, %s", source.model, source.kind, blocks, total, describe_precision(where)
+        "backbone: %s (%s), %d of %d blocks, %s",
+        source.model,
+        source.kind,
+        blocks,
+        total,
+        describe_precision(torch_device),
     )
     return Backbone(body, tokenizer, source)
 
 
 def load_encoder(model: str, *, cache: Path | None = None) -> Backbone:
     """A BERT-style encoder of texts, whole and in float32, in eval mode, nothing trainable; raises as load_backbone."""
-    where = torch.device(default_device())
-    found = find_pretrained(model, cache or cache_folder(), None, ENCODER)
-    weights = weight_files(found.folder)
-    config = _encoder_config(found.folder, model)
+    torch_device = torch.device(default_device())
+    files = find_pretrained(model, cache or cache_folder(), None, ENCODER)
+    weights = weight_files(files.folder)
+    config = _encoder_config(files.folder, model)
     total = _depth(config, weights)
     with quiet_loading():
-        body = _load_body(found.folder, weights, config, "none", where, torch.float32)
-        tokenizer = _load_tokenizer(found.folder)
+        body = _load_body(files.folder, weights, config, "none", torch_device, torch.float32)
+        tokenizer = _load_tokenizer(files.folder)
     source = BackboneSource(
-        model=found.model,
-        kind=found.kind,
-        revision=found.revision,
+        model=files.model,
+        kind=files.kind,
+        revision=files.revision,
         sha256=hash_files(weights),
         blocks=total,
         total_blocks=total,
@@ -122,33 +127,35 @@ def load_language(
 ) -> Backbone:
     """A causal model with all its blocks and its LM head, as it was pretrained, in eval mode, nothing trainable.
 
-    expected: the source an adapter was trained on, of which any blocks may have been kept; raises as load_backbone.
+    expected: the source an adapter was trained on, with any number of its blocks; raises as load_backbone.
     """
-    where = torch.device(device or default_device())
-    found = find_pretrained(model, cache_folder(), expected, CAUSAL)
-    weights = weight_files(found.folder)
-    config = _config(found.folder, model)
+    torch_device = torch.device(device or default_device())
+    files = find_pretrained(model, cache_folder(), expected, CAUSAL)
+    weights = weight_files(files.folder)
+    config = _config(files.folder, model)
     if config.is_encoder_decoder:
         raise GenrecError(f"{model} is an encoder-decoder model; titles as items need a decoder-only one")
     total = _depth(config, weights)
-    kind = transformers.AutoModelForCausalLM
+    auto_class = transformers.AutoModelForCausalLM
     with quiet_loading():
-        whole = _load_body(found.folder, weights, config, "none", where, choose_precision(where), kind)
-        tokenizer = _load_tokenizer(found.folder)
+        language_model = _load_body(
+            files.folder, weights, config, "none", torch_device, choose_precision(torch_device), auto_class
+        )
+        tokenizer = _load_tokenizer(files.folder)
     source = BackboneSource(
-        model=found.model,
-        kind=found.kind,
-        revision=found.revision,
-        sha256=found.sha256 or hash_files(weights),
+        model=files.model,
+        kind=files.kind,
+        revision=files.revision,
+        sha256=files.sha256 or hash_files(weights),
         blocks=total,
         total_blocks=total,
-        architecture=type(whole.base_model).__name__,
+        architecture=type(language_model.base_model).__name__,
         hidden_size=int(config.hidden_size),
     )
     if expected is not None and not allow_mismatch:
         _check_expected(replace(source, blocks=expected.blocks), expected)
-    whole.eval().requires_grad_(False)
-    return Backbone(whole, tokenizer, source)
+    language_model.eval().requires_grad_(False)
+    return Backbone(language_model, tokenizer, source)
 
 
 def word_table(backbone: Backbone) -> torch.nn.Embedding:
@@ -159,12 +166,12 @@ def word_table(backbone: Backbone) -> torch.nn.Embedding:
 
 
 def word_count(backbone: Backbone) -> int:
-    """How many tokens are words: those of the tokenizer, or of the embedding layer where it has more."""
+    """How many tokens are words: those of the tokenizer, or of the embedding layer if it has more."""
     return max(len(backbone.tokenizer), word_table(backbone).num_embeddings)
 
 
 def events_that_fit(backbone: Backbone, vocabulary: Vocabulary) -> int:
-    """How many events a row may show beside a header and a question, in the positions that the backbone knows."""
+    """How many events a row may show beside a header and a question, in the positions that the backbone has."""
     positions = getattr(backbone.model.config, "max_position_embeddings", None) or 2**20
     with_outcomes = any(not g.is_items for g in vocabulary.groups)
     return max(2, (positions - ROOM) // (2 if with_outcomes else 1))
@@ -176,8 +183,8 @@ def _config(folder: Path, model: str) -> transformers.PreTrainedConfig:
     kind = config.model_type
     with foreign_errors(f"{folder / 'config.json'}: cannot be used"):
         masked = _is_encoder(config) or any("MaskedLM" in name for name in config.architectures or [])
-    known = ENCODER_DECODERS if config.is_encoder_decoder else MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-    if masked or kind not in known:
+    supported = ENCODER_DECODERS if config.is_encoder_decoder else MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    if masked or kind not in supported:
         raise GenrecError(
             f"--model {model}: architecture '{kind}' is not supported; supported: decoder-only models that "
             "transformers loads with AutoModelForCausalLM (Llama, SmolLM2, Qwen, Mistral, Gemma, GPT-2, ...), and of "
@@ -202,7 +209,7 @@ def _encoder_config(folder: Path, model: str) -> transformers.PreTrainedConfig:
 
 
 def _is_encoder(config: transformers.PreTrainedConfig) -> bool:
-    """Whether every token of the model sees every other; BERT's kin can be configured either way."""
+    """Whether attention goes both ways; a model like BERT can be configured either way."""
     two_way = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
     return two_way and not config.is_encoder_decoder
 
@@ -214,11 +221,11 @@ def _read_config(folder: Path) -> transformers.PreTrainedConfig:
             f"{folder}: no config.json; a model folder holds config.json, a tokenizer and safetensors weights"
         )
     with foreign_errors(f"{path}: cannot be used"):
-        given = checked_json(path.read_bytes(), TypeAdapter(dict[str, Any]))
-    kind = given.get("model_type")
-    if "auto_map" in given and kind not in CONFIG_MAPPING_NAMES:
+        values = checked_json(path.read_bytes(), TypeAdapter(dict[str, Any]))
+    kind = values.get("model_type")
+    if "auto_map" in values and kind not in CONFIG_MAPPING_NAMES:
         raise RunError(f"{path}: model_type {shown(kind)} needs code of its own (auto_map), which is never run")
-    for name, value in given.items():
+    for name, value in values.items():
         if name.endswith("_implementation") and "/" in str(value):
             raise RunError(f"{path}: {name} {shown(value)} names code on the hub, which is never run")
     with foreign_errors(f"{path}: cannot be used"):
@@ -226,25 +233,25 @@ def _read_config(folder: Path) -> transformers.PreTrainedConfig:
 
 
 def _depth(config: transformers.PreTrainedConfig, weights: Sequence[Path]) -> int:
-    """Blocks of the model; of an encoder-decoder, of its deeper stack. Raises RunError where the weight files cannot
+    """Blocks of the model; of an encoder-decoder, of its deeper stack. Raises RunError if the weight files cannot
     hold them."""
     decoder = config.num_decoder_layers if config.is_encoder_decoder else 0
-    found = max(int(config.num_hidden_layers), int(decoder))
+    blocks = max(int(config.num_hidden_layers), int(decoder))
     tensors = len(_sizes(weights))
-    if not 1 <= found <= tensors:
+    if not 1 <= blocks <= tensors:
         raise RunError(
-            f"{weights[0].parent / 'config.json'}: {found:,} blocks do not fit weight files of {tensors:,} tensors"
+            f"{weights[0].parent / 'config.json'}: {blocks:,} blocks do not fit weight files of {tensors:,} tensors"
         )
-    return found
+    return blocks
 
 
 def _sizes(weights: Sequence[Path]) -> list[int]:
     """Numbers in each tensor of the weight files."""
-    found = []
+    sizes = []
     for file in weights:
         with safe_open(file, "pt") as tensors:
-            found += [math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys()]
-    return found
+            sizes += [math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys()]
+    return sizes
 
 
 def _keep_blocks(config: transformers.PreTrainedConfig, blocks: int) -> None:
@@ -267,19 +274,19 @@ def _load_body(
     quantize: Quantize,
     device: torch.device,
     dtype: torch.dtype,
-    kind: Any = transformers.AutoModel,
+    auto_class: Any = transformers.AutoModel,
 ) -> transformers.PreTrainedModel:
     """The model, by default without its LM head, on the device; every weight it needs must be in the files, and their
-    number is compared first, lest a config of a few lines asks for more memory than there is."""
+    number is compared first, so that a config of a few lines cannot ask for more memory than there is."""
     options: dict[str, Any] = {"device_map": {"": device}} if device.type != "cpu" else {}
     if quantize == "nf4":
         options = {"device_map": {"": device}, "quantization_config": _nf4()}
     with foreign_errors(f"{folder}: the weights cannot be loaded"):
         with torch.device("meta"):
-            wanted = sum(p.numel() for p in kind.from_config(config, trust_remote_code=False).parameters())
-        if sum(_sizes(weights)) < wanted * LEAST_SHARE:
-            raise RunError(f"{folder / 'config.json'}: {wanted:,} numbers do not fit the weight files")
-        body, info = kind.from_pretrained(
+            n_parameters = sum(p.numel() for p in auto_class.from_config(config, trust_remote_code=False).parameters())
+        if sum(_sizes(weights)) < n_parameters * MIN_SHARE:
+            raise RunError(f"{folder / 'config.json'}: {n_parameters:,} numbers do not fit the weight files")
+        body, info = auto_class.from_pretrained(
             folder,
             config=config,
             dtype=dtype,

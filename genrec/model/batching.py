@@ -16,26 +16,24 @@ from .encoder_decoder import Split, encoder_fields, split_row
 class Batch:
     """Rows of one data set, padded at the end.
 
-    tokens: (batch, length). position, mask: None where no row has branches; else (batch, length) and (batch, 1, length,
-    length), true where a token may look. target_*: (targets,) row, first and last place, task, answer in its group,
-    weight, allowed set (-1: all). encoder_*: what the encoder of an encoder-decoder reads, with cross_mask (batch, 1,
-    length, encoder length); all else is then of its decoder.
+    position, mask: None if no row has branches. Masks are true where a token may attend. encoder_* are read by
+    the encoder of an encoder-decoder, cross_mask is its decoder's for them; all else is then of the decoder.
     """
 
     dataset: int
-    tokens: Tensor
-    target_row: Tensor
-    target_from: Tensor
-    target_at: Tensor
-    target_task: Tensor
-    target_id: Tensor
-    target_weight: Tensor
-    target_allowed: Tensor
-    position: Tensor | None = None
-    mask: Tensor | None = None
-    encoder_tokens: Tensor | None = None
-    encoder_mask: Tensor | None = None
-    cross_mask: Tensor | None = None
+    tokens: Tensor  # (batch, length)
+    target_row: Tensor  # (targets,) row of the batch
+    target_from: Tensor  # (targets,) first token that the target is read from
+    target_at: Tensor  # (targets,) last token that the target is read from
+    target_task: Tensor  # (targets,)
+    target_id: Tensor  # (targets,) index of the answer in its group
+    target_weight: Tensor  # (targets,) float32
+    target_allowed: Tensor  # (targets,) condition whose items compete, -1 for all
+    position: Tensor | None = None  # (batch, length)
+    mask: Tensor | None = None  # (batch, 1, length, length) bool
+    encoder_tokens: Tensor | None = None  # (batch, encoder length)
+    encoder_mask: Tensor | None = None  # (batch, 1, encoder length, encoder length) bool
+    cross_mask: Tensor | None = None  # (batch, 1, length, encoder length) bool
 
     @staticmethod
     def from_fields(fields: Mapping[str, Tensor]) -> "Batch":
@@ -45,32 +43,32 @@ class Batch:
 
 
 def batch_mask(segment: Tensor, limit: Tensor) -> Tensor:
-    """Who may look at whom: history causally, a branch at the first `limit` history tokens and causally at itself.
+    """Attention mask: causal for the history; of a branch the first `limit` history tokens and, causally, itself.
 
     segment, limit: (batch, length), segment -1 on padding. Returns (batch, 1, length, length) bool.
     """
     length = segment.shape[1]
-    at = torch.arange(length)
-    causal = at[:, None] >= at[None, :]
-    same = segment[:, :, None] == segment[:, None, :]
-    history = (segment[:, None, :] == 0) & (at[None, None, :] < limit[:, :, None])
+    index = torch.arange(length)  # (length,)
+    causal = index[:, None] >= index[None, :]  # (length, length)
+    same = segment[:, :, None] == segment[:, None, :]  # (batch, length, length)
+    history = (segment[:, None, :] == 0) & (index[None, None, :] < limit[:, :, None])  # (batch, length, length)
     return ((same | history) & causal).unsqueeze(1)
 
 
 def collate(rows: Sequence[Row], dataset: int, split: Split | None = None, pad: int = 0) -> dict[str, Tensor]:
-    """The fields of a Batch. Rows without branches need neither mask nor positions: padding comes last and nothing
-    looks ahead. split: for an encoder-decoder."""
-    halves = [split_row(row, split) for row in rows] if split is not None else []
-    if halves:
-        rows = [decoded for decoded, _ in halves]
+    """The fields of a Batch. Rows without branches need neither mask nor positions: padding comes last and
+    attention is causal. split: for an encoder-decoder."""
+    split_rows = [split_row(row, split) for row in rows] if split is not None else []
+    if split_rows:
+        rows = [decoded for decoded, _ in split_rows]
     length = max(len(r.tokens) for r in rows)
     shape = (len(rows), length)
-    tokens = np.full(shape, pad, dtype=np.int64)
+    tokens = np.full(shape, pad, dtype=np.int64)  # (batch, length)
     for n, row in enumerate(rows):
         tokens[n, : len(row.tokens)] = row.tokens
     counts = [len(r.target_at) for r in rows]
 
-    def flat(name: str, dtype: Any) -> Tensor:
+    def flat(name: str, dtype: Any) -> Tensor:  # (targets,)
         return torch.as_tensor(np.concatenate([np.asarray(getattr(r, name), dtype=dtype) for r in rows]))
 
     fields = {
@@ -93,8 +91,8 @@ def collate(rows: Sequence[Row], dataset: int, split: Split | None = None, pad: 
             position[n, : len(row.tokens)] = row.position
         fields["position"] = torch.as_tensor(position)
         fields["mask"] = batch_mask(torch.as_tensor(segment), torch.as_tensor(limit))
-    if halves:
-        fields |= encoder_fields([encoded for _, encoded in halves], length, pad)
+    if split_rows:
+        fields |= encoder_fields([encoded for _, encoded in split_rows], length, pad)
     return fields
 
 

@@ -3,9 +3,9 @@
     encoder   </s> age 24, technician | What comes next?
     decoder   <start> <item 302> <rated 3> <item 377> <rated 1> | <start> | <item 51>
 
-What is known of the user and every question are encoded each by itself. In the decoder a question is one token, at the
-place where it is asked, that reads the question and what is known of the user; a history and a bare candidate read the
-latter. A question reads the same alone and beside others: T5 knows distances only, in the encoder those within a
+The user's header and every question are encoded each by itself. In the decoder a question is one token, at the position
+where it is asked, that attends to the question and the header; a history and a bare candidate attend to the latter. The
+states of a question are the same alone and beside others: T5 encodes distances only, in the encoder those within a
 question, in the decoder those between positions, which restart where a branch is asked.
 """
 
@@ -25,7 +25,7 @@ ENCODER_DECODERS = ("t5", "mt5")  # model types whose first block holds the posi
 
 @dataclass(frozen=True)
 class Split:
-    """What splitting a row needs to know: tokens below `n_words` are words, `start` begins what is decoded."""
+    """How to split a row: tokens below `n_words` are words, `start` begins what is decoded."""
 
     n_words: int
     start: int
@@ -34,7 +34,7 @@ class Split:
 @dataclass(frozen=True)
 class Encoded:
     """The encoder's half of a row: its tokens with their segments, and per token of the decoder the segment that it
-    reads, and whether it also reads what is known of the user."""
+    attends to, and whether it also attends to the user's header."""
 
     tokens: np.ndarray
     segment: np.ndarray
@@ -43,7 +43,7 @@ class Encoded:
 
 
 def split_of(config: PreTrainedConfig, n_words: int) -> Split | None:
-    """How a backbone's rows are split; None where it reads them whole."""
+    """How a backbone's rows are split; None if it reads them whole."""
     if not config.is_encoder_decoder:
         return None
     start = getattr(config, "decoder_start_token_id", None)
@@ -51,9 +51,10 @@ def split_of(config: PreTrainedConfig, n_words: int) -> Split | None:
 
 
 def split_row(row: Row, split: Split) -> tuple[Row, Encoded]:
-    """A row as the decoder reads it, its targets moved along, and what the encoder reads of it.
+    """A row as the decoder reads it, its targets moved along, and the encoder's half of it.
 
-    A branch that does not see the user sees nothing in the decoder: its first token has read what is known of the user.
+    A branch that does not see the user attends to nothing before it in the decoder: its first token has attended to the
+    header.
     """
     tokens, segment, limit = (np.asarray(values) for values in (row.tokens, row.segment, row.limit))
     first = np.searchsorted(segment, segment)  # where each token's segment begins
@@ -62,21 +63,21 @@ def split_row(row: Row, split: Split) -> tuple[Row, Encoded]:
     begins = encoded & (first == np.arange(len(tokens)))
     decoded = ~encoded | begins
     count = np.append(0, np.cumsum(decoded))
-    place = count[1:] - 1
+    index = count[1:] - 1
     sees_user = limit > 1
     sees = np.where(sees_user, count[limit], 0)
-    position = np.where(segment == 0, place, sees + place - place[first])
-    half = replace(
+    position = np.where(segment == 0, index, sees + index - index[first])
+    decoder_row = replace(
         row,
         tokens=np.where(begins, split.start, tokens)[decoded].tolist(),
         position=position[decoded].tolist(),
         segment=segment[decoded].tolist(),
         limit=sees[decoded].tolist(),
-        target_from=place[row.target_from].tolist(),
-        target_at=place[row.target_at].tolist(),
+        target_from=index[row.target_from].tolist(),
+        target_at=index[row.target_at].tolist(),
     )
     reads = np.where(encoded, segment, 0)[decoded]
-    return half, Encoded(tokens[encoded], segment[encoded], reads, sees_user[decoded])
+    return decoder_row, Encoded(tokens[encoded], segment[encoded], reads, sees_user[decoded])
 
 
 def encoder_fields(rows: Sequence[Encoded], length: int, pad: int) -> dict[str, Tensor]:
@@ -98,14 +99,14 @@ def encoder_fields(rows: Sequence[Encoded], length: int, pad: int) -> dict[str, 
 
 
 def bias_by_position(model: PreTrainedModel) -> None:
-    """Let a T5's decoder take its position bias from `position_ids`, where given, not from the places of the tokens."""
+    """Let a T5's decoder take its position bias from `position_ids`, if given, not from the indices of the tokens."""
     attention: Any = model.get_submodule("decoder.block.0.layer.0.SelfAttention")  # whose bias later blocks use
-    plain = attention.forward
+    original_forward = attention.forward
 
     def forward(*args: Any, position_ids: Tensor | None = None, **kwargs: Any) -> Any:
         if position_ids is not None:
             kwargs["position_bias"] = position_bias(attention, position_ids)
-        return plain(*args, **kwargs)
+        return original_forward(*args, **kwargs)
 
     attention.forward = forward
 
@@ -118,5 +119,5 @@ def position_bias(attention: Any, position: Tensor) -> Tensor:
         num_buckets=attention.relative_attention_num_buckets,
         max_distance=attention.relative_attention_max_distance,
     )
-    found: Tensor = attention.relative_attention_bias(bucket).permute(0, 3, 1, 2)
-    return found
+    bias: Tensor = attention.relative_attention_bias(bucket).permute(0, 3, 1, 2)
+    return bias

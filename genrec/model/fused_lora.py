@@ -51,16 +51,16 @@ def fuse_lora(backbone: nn.Module) -> int:
 
 
 def _fuse(module: LoraLinear) -> None:
-    plain = module.forward
+    original_forward = module.forward
     base = module.get_base_layer()
     a, b = module.lora_A["default"], module.lora_B["default"]
     scale = module.scaling["default"]
 
     def forward(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if module.disable_adapters or module.merged:
-            return plain(x, *args, **kwargs)
+            return original_forward(x, *args, **kwargs)
         with torch.autocast(x.device.type, enabled=False):  # the weight's dtype decides
-            found: Tensor = LoraProduct.apply(x, base.weight, base.bias, a.weight, b.weight, scale)
-        return found
+            out: Tensor = LoraProduct.apply(x, base.weight, base.bias, a.weight, b.weight, scale)
+        return out
 
     module.forward = forward  # type: ignore[method-assign]

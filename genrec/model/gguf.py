@@ -23,13 +23,13 @@ def from_gguf(path: Path, cache: Path, *, model: str, kind: Kind) -> PretrainedF
     """A GGUF file, de-quantized once into the cache under its own hash."""
     digest = hash_file(path)
     folder = cache / "models" / f"{path.stem}-{digest[:16]}"
-    found = converted(folder, model, kind, None)
-    if found is None:
+    files = converted(folder, model, kind, None)
+    if files is None:
         convert_gguf(path, folder)
-        found = converted(folder, model, kind, None)
-    if found is None:
+        files = converted(folder, model, kind, None)
+    if files is None:
         raise RunError(f"{folder}: the converted model is incomplete; delete the folder and try again")
-    return found
+    return files
 
 
 def converted(folder: Path, model: str, kind: Kind, revision: str | None) -> PretrainedFiles | None:

@@ -1,4 +1,4 @@
-"""Where item rows start from: the item's text, and who interacted with it in the training part."""
+"""Item rows, and the vectors they start from: an item's text, and co-occurrence in the training part."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ RANK = 192  # dimensions of the collaborative vectors
 
 
 def item_texts(items: pl.DataFrame) -> list[str]:
-    """`Toy Story (1995) Animation, Children's` for each item: title, year, then short attributes; empty where
+    """`Toy Story (1995) Animation, Children's` for each item: title, year, then short attributes; empty if
     nothing is known."""
     texts = []
     columns = [c for c in items.columns if c not in ("item_id", "title", "year")]
@@ -48,20 +48,20 @@ def mean_words(encode_ids: Sequence[Sequence[int]], words: Tensor) -> Tensor:
 def text_vectors(vectors: Tensor, norm: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     """Vectors of the items' texts (items, width), centred over the catalogue and scaled to `norm`, and the centre
     (width,)."""
-    known = (vectors != 0).any(1)
-    centre = vectors[known].mean(0) if known.any() else torch.zeros(vectors.shape[1])
-    return placed(vectors, centre, norm, seed), centre
+    has_text = (vectors != 0).any(1)
+    centre = vectors[has_text].mean(0) if has_text.any() else torch.zeros(vectors.shape[1])
+    return centred(vectors, centre, norm, seed), centre
 
 
-def placed(vectors: Tensor, centre: Tensor, norm: Tensor, seed: int) -> Tensor:
+def centred(vectors: Tensor, centre: Tensor, norm: Tensor, seed: int) -> Tensor:
     """Vectors of texts (items, width) less the centre (width,) of a catalogue and scaled to `norm`.
 
     An item without text, whose vector is zero, and one at the very centre get a seeded random direction.
     """
-    known = (vectors != 0).any(1)
-    vectors = torch.where(known[:, None], vectors - centre, vectors)
+    has_text = (vectors != 0).any(1)  # (items,)
+    vectors = torch.where(has_text[:, None], vectors - centre, vectors)
     noise = torch.randn(vectors.shape, generator=torch.Generator().manual_seed(seed)).to(vectors)
-    flat_rows = ~known | (vectors.norm(dim=1) < 1e-6)
+    flat_rows = ~has_text | (vectors.norm(dim=1) < 1e-6)
     vectors = torch.where(flat_rows[:, None], noise, vectors)
     return nn.functional.normalize(vectors, dim=1) * norm
 
@@ -74,14 +74,12 @@ def mean_norm(words: Tensor) -> Tensor:
 def collaborative_vectors(
     item: np.ndarray, offsets: np.ndarray, n_items: int, width: int, norm: float, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """Who is bought, seen or rated near whom: positive PMI of co-occurrence, truncated SVD, rotated into the model's
-    width.
+    """Items that are bought, seen or rated near each other get like vectors: positive PMI of co-occurrence, truncated
+    SVD, rotated into the model's width.
 
-    item: (events,) catalogue index of training events, users contiguous by `offsets` (users + 1,). Co-occurrence
-    within WINDOW
-    events, weighted by 1 / distance; context counts to the power .75 (Levy, Goldberg and Dagan 2015). Returns
-    (items, width)
-    vectors of norm `norm`, zero where an item has no neighbour, and the mask of those that have one.
+    item: (events,) catalogue index of training events, users contiguous by `offsets` (users + 1,). Co-occurrence within
+    WINDOW events, weighted by 1 / distance; context counts to the power .75 (Levy, Goldberg and Dagan 2015). Returns
+    vectors (items, width) of norm `norm`, zero for an item without neighbours, and the mask (items,) of those with any.
     """
     user = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     pairs = sparse.coo_matrix((n_items, n_items), dtype=np.float32).tocsr()
@@ -107,8 +105,8 @@ def collaborative_vectors(
     rotation = np.linalg.qr(rng.standard_normal((width, rank)))[0].T
     vectors = torch.as_tensor((u * np.sqrt(np.maximum(s, 0))) @ rotation, dtype=torch.float32)
     length = vectors.norm(dim=1, keepdim=True)
-    known = length[:, 0] > 1e-6
-    return torch.where(known[:, None], vectors / length.clamp_min(1e-6) * norm, torch.zeros(())), known
+    has_neighbour = length[:, 0] > 1e-6
+    return torch.where(has_neighbour[:, None], vectors / length.clamp_min(1e-6) * norm, torch.zeros(())), has_neighbour
 
 
 class ItemRows(nn.Module):
@@ -117,8 +115,8 @@ class ItemRows(nn.Module):
     row = (text + P text + c m collaborative) / sqrt(1 + c m) + m residual, bias = <text, q> + m residual bias, where c
     marks items that have a collaborative vector and m is 0 for the items whose learned part is dropped in this step and
     for cold ones, which have no training interactions, else 1. P has low rank. The residual bias starts from the item's
-    training interactions, log(1 + count). `centre`
-    was subtracted from the text vectors, and is kept so that an item that comes later can be placed among them.
+    training interactions, log(1 + count). `centre` was subtracted from the text vectors, and is kept for items that
+    come later.
     """
 
     text: Tensor
@@ -154,7 +152,7 @@ class ItemRows(nn.Module):
         """Add items at the end that are known by their texts alone: text vectors (n, width), not centred."""
         n, width = text.shape
         new = {
-            "text": self.placed(text),
+            "text": self.centred(text),
             "collaborative": self.text.new_zeros(n, width),
             "known": self.known.new_zeros(n),
             "warm": self.warm.new_zeros(n),
@@ -166,11 +164,11 @@ class ItemRows(nn.Module):
 
     def reword(self, index: Tensor, text: Tensor) -> None:
         """Give items at `index` (n,) other texts: vectors (n, width), not centred."""
-        self.text[index] = self.placed(text)
+        self.text[index] = self.centred(text)
 
-    def placed(self, text: Tensor) -> Tensor:
-        """Text vectors (n, width) among those of the catalogue: less its centre, and as long as they are."""
-        return placed(text.to(self.text), self.centre, self.text.norm(dim=1).mean(), len(self.text))
+    def centred(self, text: Tensor) -> Tensor:
+        """Text vectors (n, width) less the centre of the catalogue's, scaled to their mean norm."""
+        return centred(text.to(self.text), self.centre, self.text.norm(dim=1).mean(), len(self.text))
 
     def forward(self, index: Tensor | None = None, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Rows (n, width) and biases (n,) of the items at `index` (all: None); `keep` (items,) is 0 where the

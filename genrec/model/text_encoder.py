@@ -19,12 +19,12 @@ def encode_texts(encoder: Backbone, texts: Sequence[str], progress: Callable[[in
 
     progress: called with the texts encoded and the texts in all.
     """
-    found = torch.zeros(len(texts), encoder.source.hidden_size)
-    filled = [n for n, text in enumerate(texts) if text]
-    if not filled:
-        return found
+    vectors = torch.zeros(len(texts), encoder.source.hidden_size)
+    nonempty = [n for n, text in enumerate(texts) if text]
+    if not nonempty:
+        return vectors
     options = {"truncation": True, "max_length": MAX_TOKENS}
-    ids = [torch.as_tensor(i) for i in encoder.tokenizer([texts[n] for n in filled], **options)["input_ids"]]
+    ids = [torch.as_tensor(i) for i in encoder.tokenizer([texts[n] for n in nonempty], **options)["input_ids"]]
     done = 0
     for group in batches_by_length([len(i) for i in ids], BATCH_TOKENS):
         tokens = nn.utils.rnn.pad_sequence([ids[n] for n in group], True, encoder.tokenizer.pad_token_id or 0)
@@ -33,17 +33,17 @@ def encode_texts(encoder: Backbone, texts: Sequence[str], progress: Callable[[in
         tokens, mask = tokens.to(encoder.model.device), mask.to(encoder.model.device)
         states = encoder.model(input_ids=tokens, attention_mask=mask.long()).last_hidden_state
         mean = (states * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)
-        found[[filled[n] for n in group]] = nn.functional.normalize(mean.float(), dim=1).cpu()
+        vectors[[nonempty[n] for n in group]] = nn.functional.normalize(mean.float(), dim=1).cpu()
         done += len(group)
         if progress is not None:
-            progress(done, len(filled))
-    return found
+            progress(done, len(nonempty))
+    return vectors
 
 
 def to_width(vectors: Tensor, width: int, seed: int) -> Tensor:
-    """The vectors (n, own width) in another width, by a seeded orthonormal map: inner products stay as they are, or
-    nearly so (Johnson and Lindenstrauss 1984) where `width` is smaller than their own."""
-    own = vectors.shape[1]
-    draw = torch.randn(max(own, width), min(own, width), generator=torch.Generator().manual_seed(seed))
+    """The vectors (n, their width) in another width, by a seeded orthonormal map: inner products stay as they are, or
+    nearly so (Johnson and Lindenstrauss 1984) if `width` is smaller than theirs."""
+    current = vectors.shape[1]
+    draw = torch.randn(max(current, width), min(current, width), generator=torch.Generator().manual_seed(seed))
     basis = torch.linalg.qr(draw)[0]
-    return vectors @ (basis.T if width >= own else basis)
+    return vectors @ (basis.T if width >= current else basis)

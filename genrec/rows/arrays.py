@@ -61,19 +61,19 @@ class Events(Histories):
 
 
 def choice_index(task: Task, group: Group, answers: pl.Series) -> np.ndarray:
-    """Index of each answer among the group's words; -1 where there is none."""
+    """Index (answers,) int16 of each answer among the group's words, -1 for none."""
     if answers.dtype == pl.Boolean:
         return answers.cast(pl.Int16).fill_null(-1).to_numpy()
     if group.values:
         keys, answers = pl.Series(group.values, dtype=pl.Float64), answers.cast(pl.Float64)
     else:
         keys, answers = pl.Series(group.words, dtype=pl.String), answers.cast(pl.String)
-    places = pl.Series(range(len(keys)), dtype=pl.Int16)
-    return answers.replace_strict(keys, places, default=-1, return_dtype=pl.Int16).fill_null(-1).to_numpy()
+    indices = pl.Series(range(len(keys)), dtype=pl.Int16)
+    return answers.replace_strict(keys, indices, default=-1, return_dtype=pl.Int16).fill_null(-1).to_numpy()
 
 
 def build_events(dataset: Dataset, tasks: Sequence[Task], vocabulary: Vocabulary, seed: int) -> Events | None:
-    """The interactions as arrays; None where the data has no users or items.
+    """The interactions as arrays; None if the data has no users or items.
 
     Events of one training basket are shuffled (seeded), since the order inside a basket means nothing.
     """
@@ -108,10 +108,10 @@ def build_events(dataset: Dataset, tasks: Sequence[Task], vocabulary: Vocabulary
             dense[task.name] = np.where(selected(task, rows).to_numpy(), index, -1).astype(np.int16)
             if task.name == "rating":
                 outcome = np.where(index >= 0, group.first + index.astype(np.int64), -1)
-    if "learned" in frame.columns:  # shown, and not asked for
-        asked = ~frame["learned"].to_numpy()
-        target &= asked
-        dense = {task: np.where(asked, index, -1).astype(np.int16) for task, index in dense.items()}
+    if "learned" in frame.columns:  # learned before: part of histories, no target
+        is_new = ~frame["learned"].to_numpy()
+        target &= is_new
+        dense = {task: np.where(is_new, index, -1).astype(np.int16) for task, index in dense.items()}
     kinds = frame["event"].unique().sort()
     kind = frame["event"].replace_strict(kinds, pl.Series(range(len(kinds)), dtype=pl.Int32)).to_numpy()
     if (name, EVENT) in vocabulary.by_key:
@@ -140,14 +140,14 @@ def build_events(dataset: Dataset, tasks: Sequence[Task], vocabulary: Vocabulary
 
 
 def shuffled_baskets(frame: pl.DataFrame, seed: int) -> pl.DataFrame:
-    """Interactions with the order inside each basket drawn; one without a basket stays where it is."""
+    """Interactions with the order inside each basket drawn; one without a basket keeps its position."""
     rng = np.random.default_rng([seed, 1])
-    together = pl.col("row").min().over("user_id", "basket")
-    place = pl.when(pl.col("basket").is_null()).then(pl.col("row")).otherwise(together)
+    first_row = pl.col("row").min().over("user_id", "basket")
+    position = pl.when(pl.col("basket").is_null()).then(pl.col("row")).otherwise(first_row)
     keys = ["_user", *(["timestamp"] if "timestamp" in frame.columns else []), "_basket", "_shuffle"]
     frame = frame.with_columns(
         pl.Series("_shuffle", rng.random(frame.height)),
-        place.alias("_basket"),
+        position.alias("_basket"),
         pl.col("row").min().over("user_id").alias("_user"),
     )
     return frame.sort(keys).drop("_user", "_basket", "_shuffle")
@@ -171,8 +171,8 @@ def select(events: Events, keep: np.ndarray) -> Events:
     )
 
 
-def shown_from(events: int, most: int) -> int:
-    """Where the shown part of a history of so many events begins, at most `most` of them: the oldest are cut a quarter
-    at a time, so that a history that grows by one event mostly begins where it did."""
-    quarter = max(1, most // 4)
-    return max(0, -(-(events - most) // quarter)) * quarter
+def shown_from(events: int, limit: int) -> int:
+    """Index of the first event that is shown of so many, at most `limit` of them: the oldest are cut a quarter of the
+    limit at a time, so that a history that grows by one event mostly begins at the same one."""
+    quarter = max(1, limit // 4)
+    return max(0, -(-(events - limit) // quarter)) * quarter

@@ -20,7 +20,7 @@ Encode = Callable[[str], list[int]]
 
 @dataclass(frozen=True)
 class Corpus:
-    """What a data set gives to rows: its arrays, the tasks it feeds, and its attribute conditions.
+    """A data set as rows need it: its arrays, the tasks it feeds, and its attribute conditions.
 
     conditions: (words, SQL, mask over the catalogue). headers: text tokens of each user's attributes.
     """
@@ -60,7 +60,7 @@ def outcome_group(corpus: Corpus) -> Group:
 
 
 def outcome_values(corpus: Corpus) -> np.ndarray | None:
-    """The outcomes that histories show as numbers, ratings or 0 and 1 for two kinds of events; None where neither."""
+    """The outcomes that histories show as numbers, ratings or 0 and 1 for two kinds of events; None if neither."""
     keys, name = corpus.vocabulary.by_key, corpus.dataset.name
     if (name, "rating") in keys:
         return np.asarray(keys[name, "rating"].values, dtype=np.float64)
@@ -70,10 +70,10 @@ def outcome_values(corpus: Corpus) -> np.ndarray | None:
 
 
 def shown_outcomes(corpus: Corpus, events: Histories, user: int) -> tuple[np.ndarray, np.ndarray]:
-    """A user's items, and what came of them as the index of an outcome, -1 for none."""
-    own = slice(int(events.offsets[user]), int(events.offsets[user + 1]))
-    outcome = events.outcome[own]
-    return events.item[own], np.where(outcome >= 0, outcome - outcome_group(corpus).first, -1)
+    """Items (events,) of a user as catalogue indices, and the index (events,) of each event's outcome, -1 for none."""
+    span = slice(int(events.offsets[user]), int(events.offsets[user + 1]))
+    outcome = events.outcome[span]
+    return events.item[span], np.where(outcome >= 0, outcome - outcome_group(corpus).first, -1)
 
 
 def plain_encoder(tokenizer: Any) -> Encode:
@@ -86,17 +86,17 @@ def plain_encoder(tokenizer: Any) -> Encode:
 
 
 def first_token(tokenizer: Any) -> int:
-    """What every row begins with."""
-    found = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-    if found is None:
+    """The token that every row begins with."""
+    token = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    if token is None:
         raise GenrecError("the model's tokenizer has neither a token that begins a text nor one that ends it")
-    return int(found)
+    return int(token)
 
 
 def offered_tasks(dataset: Dataset, tasks: Sequence[Task]) -> tuple[list[Task], list[str]]:
-    """The tasks a data set can feed, with answers taken from it where they come from data, and one line for each
+    """The tasks a data set can feed, with answers taken from it if they come from data, and one line for each
     that it cannot."""
-    offered, why = [], []
+    offered, notes = [], []
     for task in tasks:
         reason = missing_needs(task, dataset)
         if reason is None and task.horizon_days is not None and not dataset.cutoffs:
@@ -107,13 +107,13 @@ def offered_tasks(dataset: Dataset, tasks: Sequence[Task]) -> tuple[list[Task], 
             resolved = resolve_answer(task, dataset)
             offered.append(resolved)
             if unknown := unknown_answers(resolved, dataset):
-                why.append(
+                notes.append(
                     f"{dataset.name}: task {task.name}: {unknown:,} held-out rows have an answer that training lacks; "
                     "they are not evaluated"
                 )
         else:
-            why.append(f"{dataset.name}: task {task.name} is off: {reason}")
-    return offered, why
+            notes.append(f"{dataset.name}: task {task.name} is off: {reason}")
+    return offered, notes
 
 
 def group_specs(
@@ -143,10 +143,10 @@ def vocabulary_of(datasets: Sequence[Dataset], tasks: Mapping[str, Sequence[Task
 def attribute_words(name: str, value: object) -> str:
     """`age 24`, `occupation technician`; text is used as it is, numbers shortened."""
     if isinstance(value, list):
-        shown = ", ".join(str(v) for v in value if v)
+        text = ", ".join(str(v) for v in value if v)
     else:
-        shown = f"{value:g}" if isinstance(value, float) else str(value)
-    return f"{name.replace('_', ' ')} {shown}"
+        text = f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{name.replace('_', ' ')} {text}"
 
 
 def header_columns(users: pl.DataFrame) -> list[str]:
@@ -154,8 +154,8 @@ def header_columns(users: pl.DataFrame) -> list[str]:
 
     At most 100 different values, and at most half as many as there are users.
     """
-    most = min(100, users.height // 2)
-    return [c for c in users.columns if c != "user_id" and users[c].n_unique() <= most]
+    limit = min(100, users.height // 2)
+    return [c for c in users.columns if c != "user_id" and users[c].n_unique() <= limit]
 
 
 def user_headers(users: pl.DataFrame, encode: Encode) -> dict[str, list[int]]:
@@ -169,37 +169,39 @@ def user_headers(users: pl.DataFrame, encode: Encode) -> dict[str, list[int]]:
 
 
 def user_header(record: Mapping[str, object], columns: Sequence[str], encode: Encode) -> list[int]:
-    """Tokens of `age 24, occupation technician: `; none where nothing is known of the user."""
-    known = [attribute_words(c, record[c]) for c in columns if record.get(c) is not None]
-    return encode(", ".join(known) + ":") if known else []
+    """Tokens of `age 24, occupation technician: `; empty if nothing is known of the user."""
+    words = [attribute_words(c, record[c]) for c in columns if record.get(c) is not None]
+    return encode(", ".join(words) + ":") if words else []
 
 
-def attribute_conditions(items: pl.DataFrame, least: int = 10, most: int = 200) -> list[tuple[str, str, np.ndarray]]:
+def attribute_conditions(
+    items: pl.DataFrame, min_items: int = 10, max_values: int = 200
+) -> list[tuple[str, str, np.ndarray]]:
     """Conditions the catalogue offers: each value of a list or small text column, each decade of `year`."""
-    found = []
+    conditions = []
     for column in items.columns:
         if column in ("item_id", "title"):
             continue
         dtype = items.schema[column]
         if isinstance(dtype, pl.List) or dtype == pl.String:
-            single = items.select("item_id", column)
-            values = single.explode(column) if isinstance(dtype, pl.List) else single
-            counts = values.drop_nulls(column).group_by(column).len().filter(pl.col("len") >= least).sort(column)
-            if not 2 <= counts.height <= most:
+            cells = items.select("item_id", column)
+            values = cells.explode(column) if isinstance(dtype, pl.List) else cells
+            counts = values.drop_nulls(column).group_by(column).len().filter(pl.col("len") >= min_items).sort(column)
+            if not 2 <= counts.height <= max_values:
                 continue
             for value in counts[column].to_list():
-                of = pl.col(column).list.contains(value) if isinstance(dtype, pl.List) else pl.col(column) == value
-                mask = items.select(of.fill_null(False)).to_series().to_numpy()
+                matches = pl.col(column).list.contains(value) if isinstance(dtype, pl.List) else pl.col(column) == value
+                mask = items.select(matches.fill_null(False)).to_series().to_numpy()
                 quoted = str(value).replace("'", "''")
-                found.append((f"{column.replace('_', ' ')} {value}", f"{column} = '{quoted}'", mask))
+                conditions.append((f"{column.replace('_', ' ')} {value}", f"{column} = '{quoted}'", mask))
         elif column == "year" and dtype.is_numeric():
             for decade in range(1900, 2030, 10):
                 mask = (
                     items.select(pl.col(column).is_between(decade, decade + 9).fill_null(False)).to_series().to_numpy()
                 )
-                if mask.sum() >= least:
-                    found.append((f"from the {decade}s", f"year between {decade} and {decade + 9}", mask))
-    return found
+                if mask.sum() >= min_items:
+                    conditions.append((f"from the {decade}s", f"year between {decade} and {decade + 9}", mask))
+    return conditions
 
 
 def build_corpus(

@@ -23,13 +23,13 @@ def look_ahead_answers(corpus: Corpus, task: Task, days: Sequence[float]) -> np.
     return choice_index(task, corpus.group_of(task), labels(task, frame))
 
 
-def days_until_next(events: Events, user: int, place: int, until: int, event: str | None) -> float:
-    """Days from event `place` to the user's next event at a later time (of one kind, if named) before `until`;
-    infinite where there is none."""
-    now = int(events.time[place])
-    own = slice(int(events.offsets[user]), int(events.offsets[user + 1]))
-    time = events.time[own]
-    later = time[(time > now) & (time < until) & is_kind(events, own, event)]
+def days_until_next(events: Events, user: int, position: int, until: int, event: str | None) -> float:
+    """Days from event `position` to the user's next event at a later time (of one kind, if named) before `until`;
+    infinite if there is none."""
+    now = int(events.time[position])
+    span = slice(int(events.offsets[user]), int(events.offsets[user + 1]))
+    time = events.time[span]
+    later = time[(time > now) & (time < until) & is_kind(events, span, event)]
     return float(later.min() - now) / DAY if len(later) else float("inf")
 
 
@@ -45,18 +45,19 @@ class ItemSampler:
         counts = np.bincount(events.item[events.item >= 0], minlength=n_items).astype(np.float64) + 0.5
         self.popularity = counts / counts.sum()
         self.uniform = np.full(n_items, 1 / n_items)
-        self.below = np.cumsum(self.popularity)
+        self.cumulative = np.cumsum(self.popularity)
 
     def draw(self, how: str, size: int, rng: np.random.Generator) -> np.ndarray:
         """`size` items with repetition."""
         if how == "uniform":
             return rng.integers(len(self.uniform), size=size)
-        return np.minimum(np.searchsorted(self.below, rng.random(size), side="right"), len(self.below) - 1)
+        return np.minimum(np.searchsorted(self.cumulative, rng.random(size), side="right"), len(self.cumulative) - 1)
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Items asked about at one moment; `weight` makes them stand for the whole catalogue."""
+    """Items asked about at one moment, with answers and weights, each (candidates,); weighted, they stand for the whole
+    catalogue."""
 
     items: np.ndarray
     answers: np.ndarray
@@ -68,22 +69,22 @@ def candidate_items(
     task: Task,
     events: Events,
     user: int,
-    place: int,
+    position: int,
     until: int,
     sampler: ItemSampler,
     rng: np.random.Generator,
     most: int = 4,
 ) -> Candidates:
-    """Candidates after event `place` (absolute) with their answers.
+    """Candidates after event `position` (absolute) with their answers.
 
-    Items the user gets within the horizon (at most `most`), negatives drawn as the task says, and, where the data has
+    Items the user gets within the horizon (at most `most`), negatives drawn as the task says, and, if the data has
     several kinds of events, the item of the event itself.
     """
     hi = int(events.offsets[user + 1])
-    horizon, now = (task.horizon_days or 0) * DAY, int(events.time[place])
-    ahead = slice(place + 1, hi)
+    horizon, now = (task.horizon_days or 0) * DAY, int(events.time[position])
+    ahead = slice(position + 1, hi)
     time = events.time[ahead]
-    later = place + 1 + np.nonzero((time > now) & (time < until) & is_kind(events, ahead, look_ahead_event(task)))[0]
+    later = position + 1 + np.nonzero((time > now) & (time < until) & is_kind(events, ahead, look_ahead_event(task)))[0]
     first_time: dict[int, int] = {}
     for n in later.tolist():
         first_time.setdefault(int(events.item[n]), int(events.time[n]))
@@ -97,22 +98,22 @@ def candidate_items(
         q = sampler.popularity if task.negatives.draw == "popularity" else sampler.uniform
         weight = np.concatenate([weight, 1 / (q[drawn] * size)])
         chosen = np.concatenate([chosen, drawn])
-    elif events.item[place] >= 0:
-        chosen = np.asarray([events.item[place]])
+    elif events.item[position] >= 0:
+        chosen = np.asarray([events.item[position]])
         weight = np.ones(1)
     days = [(first_time[int(i)] - now) / DAY if int(i) in first_time else float("inf") for i in chosen]
     return Candidates(chosen, look_ahead_answers(corpus, task, days), weight)
 
 
 def look_ahead_event(task: Task) -> str | None:
-    """The event in a label such as `next_purchase_days <= 28`; None where any event counts."""
-    found = next((m for c in task_columns(task) if (m := NEXT_EVENT.fullmatch(c))), None)
-    return found[1] if found else None
+    """The event in a label such as `next_purchase_days <= 28`; None if any event counts."""
+    match = next((m for c in task_columns(task) if (m := NEXT_EVENT.fullmatch(c))), None)
+    return match[1] if match else None
 
 
-def is_kind(events: Events, where: slice, event: str | None) -> np.ndarray:
-    """Which of the events are of one kind; all of them where none is named."""
-    kind = events.kind[where]
+def is_kind(events: Events, span: slice, event: str | None) -> np.ndarray:
+    """Mask of the events that are of one kind; of all of them if none is named."""
+    kind = events.kind[span]
     if event is None:
         return np.ones(len(kind), dtype=bool)
     return kind == (events.kinds.index(event) if event in events.kinds else -1)
@@ -128,8 +129,8 @@ def look_ahead_candidates(
         return []
     branches = []
     for end in rng.permutation(ends)[:moments].tolist():
-        found = candidate_items(corpus, task, window.events, window.user, window.lo + end, until, sampler, rng)
-        for item, answer in zip(found.items.tolist(), found.answers.tolist(), strict=True):
+        candidates = candidate_items(corpus, task, window.events, window.user, window.lo + end, until, sampler, rng)
+        for item, answer in zip(candidates.items.tolist(), candidates.answers.tolist(), strict=True):
             token = corpus.items.first + item
             target = [(task.name, int(answer), 1.0, -1)]
             branches.append(Branch([token], end + 1, target))

@@ -1,9 +1,9 @@
 """Histories x tasks x templates -> rows.
 
-A row is one user's history followed by branches. History: what is known of the user, then an item token and, where
-events end differently, an outcome token per event. Every item and every outcome in it is a target. A branch is a
-question (text that may hold item tokens) or a single candidate item; it sees the history up to its event and itself
-only, its positions restart there, so it reads the same alone and beside others.
+A row is one user's history followed by branches. History: attributes of the user, then an item token and, if events
+end differently, an outcome token per event. Every item and every outcome in it is a target. A branch is a question
+(text that may hold item tokens) or a single candidate item; it attends to the history up to its event and to itself
+only, its positions restart there, so its states are the same alone and beside others.
 
     tokens    <bos> age 24, technician  <item 302> <rated 3> <item 377> <rated 1> | What comes next? | <item 51>
     segment     0    0  0  0     0           0         0          0         0        1   1    1   1       2
@@ -22,7 +22,7 @@ from .corpus import Corpus, Encode
 
 @dataclass(frozen=True)
 class Branch:
-    """A question or candidate: what it reads, how many history events it sees, and the targets at its last token.
+    """A question or candidate: its tokens, how many history events it attends to, and the targets at its last token.
 
     pooled: the targets are read from the mean of its hidden states, as a text's are, not from the last.
     """
@@ -36,9 +36,13 @@ class Branch:
 
 @dataclass(frozen=True)
 class Row:
-    """One training example; lists of equal length per token, and per target.
+    """One training example: lists of equal length per token, others of equal length per target, stored as int32
+    (target_weight as float32, source as uint32).
 
-    A target is read from the mean hidden state of the tokens target_from to target_at: mostly one and the same.
+    segment: 0 for the history, else the branch's number. limit: so many history tokens the token attends to. A target
+    is read from the mean hidden state of the tokens target_from to target_at: mostly one and the same. target_id: index
+    of the answer in its group, not a token. target_allowed: the condition whose items compete, -1 for all. source: file
+    rows of the history's events.
     """
 
     dataset: str
@@ -58,19 +62,19 @@ class Row:
 def history_tokens(
     header: list[int], item_first: int, item: np.ndarray, outcome: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens of header and events, and the place of each event's item token.
+    """Tokens (tokens,) of header and events, and the position (events,) of each event's item token.
 
     item, outcome: (events,) catalogue index and outcome token id (-1: none). An event without a known item is left out.
     """
-    known = item >= 0
-    width = known.astype(np.int64) * (1 + (outcome >= 0))
-    place = len(header) + np.cumsum(width) - width
+    has_item = item >= 0
+    width = has_item.astype(np.int64) * (1 + (outcome >= 0))
+    positions = len(header) + np.cumsum(width) - width
     tokens = np.empty(len(header) + int(width.sum()), dtype=np.int64)
     tokens[: len(header)] = header
-    tokens[place[known]] = item_first + item[known]
-    second = known & (outcome >= 0)
-    tokens[place[second] + 1] = outcome[second]
-    return tokens, place
+    tokens[positions[has_item]] = item_first + item[has_item]
+    has_outcome = has_item & (outcome >= 0)
+    tokens[positions[has_outcome] + 1] = outcome[has_outcome]
+    return tokens, positions
 
 
 def question_tokens(
@@ -118,42 +122,44 @@ def prompt_row(
     corpus: Corpus, user: str | None, histories: Histories, lo: int, hi: int, branches: Sequence[Branch]
 ) -> Row:
     """A row of the events lo..hi of the arrays and its branches, which alone have targets."""
-    tokens, place = _history(corpus, user, histories, lo, hi)
+    tokens, positions = _history_tokens(corpus, user, histories, lo, hi)
     source = histories.source[lo:hi].tolist() if isinstance(histories, Events) else []
-    return _with_branches(corpus, tokens, place, branches, _Targets(), source)
+    return _with_branches(corpus, tokens, positions, branches, _Targets(), source)
 
 
 def training_row(
     corpus: Corpus, user: str | None, events: Events, lo: int, hi: int, branches: Sequence[Branch], first: bool
 ) -> Row:
-    """As `prompt_row`, with every item and outcome of the history as a target besides; first: the first item too."""
-    tokens, place = _history(corpus, user, events, lo, hi)
+    """As `prompt_row`, with every item and outcome of the history as a target, too; first: the first item as well."""
+    tokens, positions = _history_tokens(corpus, user, events, lo, hi)
     targets = _Targets()
     task_index = {t: i for i, t in enumerate(corpus.all_tasks)}
     dense_tasks = {t.name for t in corpus.tasks if t.dense}
     item = events.item[lo:hi]
     if hi > lo:
-        asked = events.target[lo:hi] & (item >= 0)
-        asked[0] &= first
+        is_target = events.target[lo:hi] & (item >= 0)
+        is_target[0] &= first
         if "next_item" in task_index:
-            at = (place[asked] - 1).tolist()
-            targets.add(at, at, task_index["next_item"], item[asked].tolist(), 1.0, -1)
+            at = (positions[is_target] - 1).tolist()
+            targets.add(at, at, task_index["next_item"], item[is_target].tolist(), 1.0, -1)
         for name, index in events.labels.items():
             if name in dense_tasks:
-                answered = (index[lo:hi] >= 0) & (item >= 0)
-                at = place[answered].tolist()
-                targets.add(at, at, task_index[name], index[lo:hi][answered].tolist(), 1.0, -1)
-    return _with_branches(corpus, tokens, place, branches, targets, events.source[lo:hi].tolist())
+                has_answer = (index[lo:hi] >= 0) & (item >= 0)
+                at = positions[has_answer].tolist()
+                targets.add(at, at, task_index[name], index[lo:hi][has_answer].tolist(), 1.0, -1)
+    return _with_branches(corpus, tokens, positions, branches, targets, events.source[lo:hi].tolist())
 
 
 def text_row(corpus: Corpus, branch: Branch) -> Row:
-    """A row of a question about a text, which no user and no history come before."""
-    tokens, place = np.asarray([corpus.bos]), np.zeros(0, dtype=np.int64)
-    return _with_branches(corpus, tokens, place, [branch], _Targets(), [])
+    """A row of a question about a text, without a user and a history."""
+    tokens, positions = np.asarray([corpus.bos]), np.zeros(0, dtype=np.int64)
+    return _with_branches(corpus, tokens, positions, [branch], _Targets(), [])
 
 
-def _history(corpus: Corpus, user: str | None, histories: Histories, lo: int, hi: int) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens of the user's header and the events lo..hi, and the place of each event's item token."""
+def _history_tokens(
+    corpus: Corpus, user: str | None, histories: Histories, lo: int, hi: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens of the user's header and the events lo..hi, and the position of each event's item token."""
     header = [corpus.bos, *(corpus.headers.get(user, []) if user is not None else [])]
     if hi <= lo:
         return np.asarray(header), np.zeros(0, dtype=np.int64)
@@ -163,12 +169,12 @@ def _history(corpus: Corpus, user: str | None, histories: Histories, lo: int, hi
 def _with_branches(
     corpus: Corpus,
     history: np.ndarray,
-    place: np.ndarray,
+    positions: np.ndarray,
     branches: Sequence[Branch],
     targets: _Targets,
     source: list[int],
 ) -> Row:
-    """A row of the tokens of a history, whose events' item tokens are at `place`, and of branches after it."""
+    """A row of the tokens of a history, whose events' item tokens are at `positions`, and of branches after it."""
     tokens = history.tolist()
     n_history = len(tokens)
     position, segment, limit = list(range(n_history)), [0] * n_history, [n_history] * n_history
@@ -176,10 +182,10 @@ def _with_branches(
     for number, branch in enumerate(branches, start=1):
         if not branch.sees_user:
             sees = 1
-        elif branch.sees >= len(place):
+        elif branch.sees >= len(positions):
             sees = n_history
         else:
-            sees = int(place[branch.sees])
+            sees = int(positions[branch.sees])
         first = len(tokens)
         tokens += branch.tokens
         position += range(sees, sees + len(branch.tokens))
@@ -189,19 +195,19 @@ def _with_branches(
         for task, answer, weight, mask in branch.targets:
             targets.add([first if branch.pooled else last], [last], task_index[task], [answer], weight, mask)
     t = targets
-    asked = (t.since, t.at, t.task, t.answer, t.weight, t.allowed)
-    return Row(corpus.dataset.name, tokens, position, segment, limit, *asked, source)
+    target_lists = (t.since, t.at, t.task, t.answer, t.weight, t.allowed)
+    return Row(corpus.dataset.name, tokens, position, segment, limit, *target_lists, source)
 
 
-def read_at(row: Row, places: Sequence[int]) -> Row:
-    """A row that is read at these places, whatever the right answers there are."""
-    at, zeros = list(places), [0] * len(places)
+def read_at(row: Row, positions: Sequence[int]) -> Row:
+    """A row with targets at these token positions, of which only the hidden states matter."""
+    token_positions, zeros = list(positions), [0] * len(positions)
     return replace(
         row,
-        target_from=at,
-        target_at=at,
+        target_from=token_positions,
+        target_at=token_positions,
         target_task=zeros,
         target_id=zeros,
-        target_weight=[1.0] * len(at),
-        target_allowed=[-1] * len(at),
+        target_weight=[1.0] * len(token_positions),
+        target_allowed=[-1] * len(token_positions),
     )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import datasets
 
 ROWS_FILE = "rows.arrow"
-ROWS_VERSION = 5  # of what rows are made of; raised where the same data and options give other rows
+ROWS_VERSION = 5  # of what rows are made of; raised when the same data and options give other rows
 ROW_FIELDS = tuple(f.name for f in fields(Row))
 
 
@@ -43,7 +43,7 @@ def load_rows(
     folder: Path,
     progress: Callable[[int], None] | None = None,
 ) -> "datasets.Dataset":
-    """All training rows of a run; built once, then read from `folder`. Raises DataError where there are none.
+    """All training rows of a run; built once, then read from `folder`. Raises DataError if there are none.
 
     progress: called with the rows written so far.
     """
@@ -120,10 +120,10 @@ def spell(corpus: Corpus, tokens: Sequence[int], decode: Callable[[list[int]], s
 
 
 def text_examples(corpus: Corpus, row: Row, decode: Callable[[list[int]], str]) -> Iterator[dict[str, str]]:
-    """A row's targets in TRL's prompt/completion form: what the target's place can see, and the answer."""
+    """A row's targets in TRL's prompt/completion form: the tokens that the target attends to, and the answer."""
     for at, task, answer in zip(row.target_at, row.target_task, row.target_id, strict=True):
         segment, limit = row.segment[at], row.limit[at]
-        seen = [
+        visible = [
             t
             for n, t in enumerate(row.tokens[: at + 1])
             if row.segment[n] == segment or (row.segment[n] == 0 and n < limit)
@@ -131,4 +131,4 @@ def text_examples(corpus: Corpus, row: Row, decode: Callable[[list[int]], str]) 
         name = corpus.all_tasks[task]
         group = corpus.group_of(next(t for t in corpus.tasks if t.name == name))
         answer_text = spell(corpus, [group.first + answer], decode) if group.is_items else group.words[answer]
-        yield {"prompt": spell(corpus, seen[1:] or seen, decode), "completion": f" {answer_text}"}
+        yield {"prompt": spell(corpus, visible[1:] or visible, decode), "completion": f" {answer_text}"}

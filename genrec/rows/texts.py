@@ -19,14 +19,14 @@ UNCOUNTED = 1_024  # characters of a text of few words whose tokens are not coun
 
 
 def sharing_texts(tasks: Sequence[Task]) -> list[list[Task]]:
-    """The tasks over texts, together where each shows the same columns in all its templates: a column that only one of
+    """The tasks over texts, together if each shows the same columns in all its templates: a column that only one of
     them shows might give away what another asks."""
-    found: dict[object, list[Task]] = {}
+    groups: dict[object, list[Task]] = {}
     for task in tasks:
         if task.unit == "text":
-            shown = {frozenset(placeholders(t)) for t in task.seen}
-            found.setdefault(shown.pop() if len(shown) == 1 else task.name, []).append(task)
-    return list(found.values())
+            columns = {frozenset(placeholders(t)) for t in task.seen}
+            groups.setdefault(columns.pop() if len(columns) == 1 else task.name, []).append(task)
+    return list(groups.values())
 
 
 def text_rows(
@@ -44,10 +44,10 @@ def text_rows(
     """
     frame, answers = answered_texts(corpus, tasks, part, templates, seed, shuffle, most)
     rng = np.random.default_rng([seed, 3])
-    for record, own in zip(frame.iter_rows(named=True), answers.tolist(), strict=True):
-        asked = [n for n, answer in enumerate(own) if answer >= 0]
-        words = pick(rng, templates[asked[int(rng.integers(len(asked)))]])
-        branch = text_branch(corpus, words, record, [(tasks[n].name, own[n]) for n in asked])
+    for record, indices in zip(frame.iter_rows(named=True), answers.tolist(), strict=True):
+        task_numbers = [n for n, answer in enumerate(indices) if answer >= 0]
+        template = pick(rng, templates[task_numbers[int(rng.integers(len(task_numbers)))]])
+        branch = text_branch(corpus, template, record, [(tasks[n].name, indices[n]) for n in task_numbers])
         row = text_row(corpus, branch)
         if "row" in record:
             row.source.append(int(record["row"]))
@@ -68,24 +68,24 @@ def answered_texts(
 
     shuffle: in drawn order. most: so many texts, drawn by seed, in their order.
     """
-    shown = list(dict.fromkeys(n for of_task in templates for t in of_task for n in placeholders(t)))
-    found: pl.DataFrame | None = None
+    columns = list(dict.fromkeys(n for of_task in templates for t in of_task for n in placeholders(t)))
+    texts: pl.DataFrame | None = None
     for task in tasks:
         frame = task_rows(task, corpus.dataset, part)
         key = "row" if "row" in frame.columns else "item_id"
         if key == "row" and "learned" in corpus.dataset.interactions.columns:
-            asked = corpus.dataset.interactions.filter(~pl.col("learned")).select("row")
-            frame = frame.join(asked, on="row", how="semi", maintain_order="left")
+            new_rows = corpus.dataset.interactions.filter(~pl.col("learned")).select("row")
+            frame = frame.join(new_rows, on="row", how="semi", maintain_order="left")
         answer = pl.Series(f"answer {task.name}", choice_index(task, corpus.group_of(task), frame["label"]))
-        on = list(dict.fromkeys([key, *shown]))
-        frame = frame.select(*on, answer).filter(pl.col(answer.name) >= 0).drop_nulls(shown)
-        found = frame if found is None else found.join(frame, on=on, how="full", coalesce=True, maintain_order="left")
-    assert found is not None
+        on = list(dict.fromkeys([key, *columns]))
+        frame = frame.select(*on, answer).filter(pl.col(answer.name) >= 0).drop_nulls(columns)
+        texts = frame if texts is None else texts.join(frame, on=on, how="full", coalesce=True, maintain_order="left")
+    assert texts is not None
     if shuffle:
-        found = found.sample(fraction=1.0, shuffle=True, seed=seed)
-    if most is not None and found.height > most:
-        found = found[np.sort(np.random.default_rng([seed, 5]).choice(found.height, most, replace=False))]
-    return found, found.select(pl.col(f"answer {t.name}").fill_null(-1) for t in tasks).to_numpy()
+        texts = texts.sample(fraction=1.0, shuffle=True, seed=seed)
+    if most is not None and texts.height > most:
+        texts = texts[np.sort(np.random.default_rng([seed, 5]).choice(texts.height, most, replace=False))]
+    return texts, texts.select(pl.col(f"answer {t.name}").fill_null(-1) for t in tasks).to_numpy()
 
 
 def text_branch(corpus: Corpus, template: str, record: dict[str, object], answers: Sequence[tuple[str, int]]) -> Branch:
@@ -98,19 +98,19 @@ def text_branch(corpus: Corpus, template: str, record: dict[str, object], answer
 
 
 def shorten(corpus: Corpus, text: str) -> str:
-    """The text, or its first and last words where it is longer than REVIEW_TOKENS tokens; of one whose words are longer
+    """The text, or its first and last words if it is longer than REVIEW_TOKENS tokens; of one whose words are longer
     than that, its first and last characters."""
     words = text.split(" ")
     if len(words) <= REVIEW_TOKENS // 2 and len(text) <= UNCOUNTED:
         return text
-    # Words beyond as many as the tokens that are read are not counted token by token: each is one at least.
+    # more words than REVIEW_TOKENS are cut without counting tokens: each word is one at least
     while len(words) > 2 and (
         sum(map(bool, words)) > REVIEW_TOKENS or len(corpus.encode(" ".join(words))) > REVIEW_TOKENS
     ):
-        keep = int(len(words) * 0.9) // 2
-        words = words[:keep] + words[-keep:]
+        half = int(len(words) * 0.9) // 2
+        words = words[:half] + words[-half:]
     text = " ".join(words)
     while (tokens := len(corpus.encode(text))) > REVIEW_TOKENS:
-        keep = int(len(text) * 0.9 * REVIEW_TOKENS / tokens) // 2
-        text = text[:keep] + text[-keep:] if keep else ""
+        half = int(len(text) * 0.9 * REVIEW_TOKENS / tokens) // 2
+        text = text[:half] + text[-half:] if half else ""
     return text

@@ -19,7 +19,7 @@ from .row import Branch, Row, training_row
 from .texts import sharing_texts, text_rows
 from .window import RowOptions, Window, window_starts
 
-BARE = 0.15  # share of histories shown as plain lists of items: callers give these, too
+BARE = 0.15  # share of histories shown as plain lists of items, as callers may give them
 
 
 def training_rows(corpus: Corpus, options: RowOptions) -> Iterator[Row]:
@@ -34,10 +34,10 @@ def training_rows(corpus: Corpus, options: RowOptions) -> Iterator[Row]:
         for row in history_rows(corpus, options):
             tokens += len(row.tokens)
             yield row
-    for together in sharing_texts(corpus.tasks):
+    for tasks in sharing_texts(corpus.tasks):
         budget = options.question_share / 2 * tokens if tokens else float("inf")
-        templates = [t.seen for t in together]
-        for row in text_rows(corpus, together, "train", templates, options.seed, shuffle=tokens > 0):
+        templates = [t.seen for t in tasks]
+        for row in text_rows(corpus, tasks, "train", templates, options.seed, shuffle=tokens > 0):
             budget -= len(row.tokens)
             if budget < 0:
                 break
@@ -55,11 +55,11 @@ def history_rows(corpus: Corpus, options: RowOptions) -> Iterator[Row]:
         for start in window_starts(lo, hi, options):
             rng = np.random.default_rng([options.seed, 2, user, start - lo])
             is_bare = rng.random() < BARE
-            shown = bare if is_bare else events
-            window = Window(shown, user, start, min(start + options.max_events, hi))
+            visible = bare if is_bare else events
+            window = Window(visible, user, start, min(start + options.max_events, hi))
             branches = draw_branches(corpus, window, sampler, rng, options)
-            whose = None if is_bare else name
-            row = training_row(corpus, whose, shown, window.lo, window.hi, branches, start == lo)
+            user_id = None if is_bare else name
+            row = training_row(corpus, user_id, visible, window.lo, window.hi, branches, start == lo)
             if row.target_at:
                 yield row
 

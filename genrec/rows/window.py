@@ -1,4 +1,4 @@
-"""A window of a user's history, and the places in it that a question can be about."""
+"""A window of a user's history, and the positions in it that a question can be about."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class Window:
 
     @cached_property
     def ends(self) -> np.ndarray:
-        """Events after which another time begins: the moments at which one can ask what happens later."""
+        """Positions of the last event of each time: the moments at which a question can look ahead."""
         time = self.events.time[self.lo : self.hi]
         return np.nonzero(np.append(time[1:] > time[:-1], True))[0]
 
@@ -56,21 +56,23 @@ def pick(rng: np.random.Generator, values: Sequence[str]) -> str:
     return values[int(rng.integers(len(values)))]
 
 
-def target_places(window: Window) -> np.ndarray:
-    """Events of the window that next_item may ask for, the first one excepted."""
-    wanted = window.events.target[window.lo : window.hi] & (window.events.item[window.lo : window.hi] >= 0)
-    places = np.nonzero(wanted)[0]
-    return places[places > 0]
+def target_positions(window: Window) -> np.ndarray:
+    """Positions of the window that next_item may ask for, the first one excepted."""
+    mask = window.events.target[window.lo : window.hi] & (window.events.item[window.lo : window.hi] >= 0)
+    positions = np.nonzero(mask)[0]
+    return positions[positions > 0]
 
 
-def kept(task: Task, window: Window) -> np.ndarray:
-    """Which events of the window the task's `where` keeps."""
+def selection_mask(task: Task, window: Window) -> np.ndarray:
+    """Mask of the window's events that the task's `where` selects."""
     mask = window.events.where.get(task.name)
     return np.ones(window.hi - window.lo, dtype=bool) if mask is None else mask[window.lo : window.hi]
 
 
 def asked_ends(task: Task, window: Window, until: int) -> np.ndarray:
-    """Moments of the window that a look-ahead task may be asked after: their horizon ends before the cut-off."""
+    """Positions after which a look-ahead task may be asked: their horizon ends before the cut-off."""
     ends = window.ends
     time = window.events.time[window.lo + ends]
-    return ends[(time > UNDATED) & (time + (task.horizon_days or 0) * DAY <= until) & kept(task, window)[ends]]
+    return ends[
+        (time > UNDATED) & (time + (task.horizon_days or 0) * DAY <= until) & selection_mask(task, window)[ends]
+    ]

@@ -42,7 +42,7 @@ from .manifest import (
 from .tensors import catalogue_keys, check_tensors, read_counts, read_rows, read_tensors
 
 log = logging.getLogger(__name__)
-COLUMNS = (pl.String(), pl.Int64(), pl.Float64(), pl.List(pl.String()))  # what a catalogue's attributes are
+COLUMNS = (pl.String(), pl.Int64(), pl.Float64(), pl.List(pl.String()))  # types of a catalogue's attributes
 
 
 @dataclass(frozen=True)
@@ -58,15 +58,15 @@ class Adapter:
 
     def tasks_of(self, dataset: str) -> list[Task]:
         """The tasks of a data set, with the answers that training found in it."""
-        found = []
+        tasks = []
         for name, answers in self.manifest.tasks[dataset].items():
             task = self.tasks[name]
             answer = replace(task.answer, choices=tuple(answers["words"]), values=tuple(answers["values"]))
-            found.append(replace(task, answer=answer))
-        return found
+            tasks.append(replace(task, answer=answer))
+        return tasks
 
 
-def own_state(model: RecModel) -> dict[str, Tensor]:
+def rows_state(model: RecModel) -> dict[str, Tensor]:
     """Every tensor of the model that is not the backbone's: outcome rows, item rows with their starting vectors,
     scales."""
     return {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items() if not k.startswith("backbone.")}
@@ -88,7 +88,7 @@ def save_adapter(
     (partial / "tasks").mkdir(parents=True)
     model.backbone.save_pretrained(partial)  # type: ignore[operator]
     clean_adapter_config(partial / LORA_CONFIG, manifest.backbone.model)
-    save_file(own_state(model), partial / ROWS)
+    save_file(rows_state(model), partial / ROWS)
     if state := counts_state(manifest.vocabulary, counts):
         save_file(state, partial / COUNTS)
     empty = pl.DataFrame(schema={"item_id": pl.String, "title": pl.String, "dataset": pl.String})
@@ -112,22 +112,22 @@ def save_adapter(
 
 
 def read_tasks(folder: Path, manifest: Manifest) -> dict[str, Task]:
-    """The tasks of an adapter by name, those of its manifest; raises TaskError or RunError where one is not what the
+    """The tasks of an adapter by name, those of its manifest; raises TaskError or RunError if one is not as the
     manifest says."""
-    found = {}
+    loaded = {}
     for name in sorted({name for tasks in manifest.tasks.values() for name in tasks}):
         path = folder / task_file(name)
-        task = found[name] = load_task(path)
+        task = loaded[name] = load_task(path)
         if task.name != name:
             raise RunError(f"{path} does not fit: it holds the task {task.name!r}")
         for tasks in manifest.tasks.values():
             if name in tasks and bool(tasks[name]["words"]) == (task.answer.kind == "item"):
                 raise RunError(f"{path} does not fit: its answers are of another kind than those in {MANIFEST}")
-    return found
+    return loaded
 
 
 def read_catalogues(folder: Path, manifest: Manifest) -> dict[str, pl.DataFrame]:
-    """The items of each data set, in the order of their item tokens; raises RunError where they do not fit the
+    """The items of each data set, in the order of their item tokens; raises RunError if they do not fit the
     vocabulary."""
     path = folder / CATALOGUE
     sizes = {g.dataset: g.size for g in manifest.vocabulary.groups if g.is_items}
@@ -137,18 +137,18 @@ def read_catalogues(folder: Path, manifest: Manifest) -> dict[str, pl.DataFrame]
     for name, kind in {**dict(frame.schema), **{n: frame.schema.get(n) for n in fixed}}.items():
         allowed = [fixed[name]] if name in fixed else COLUMNS
         if kind not in allowed:
-            what = f"column {shown(name)} is {kind or 'missing'}; allowed: {', '.join(map(str, allowed))}"
-            raise RunError(f"{path} does not fit: {what}")
-    found = {}
+            mismatch = f"column {shown(name)} is {kind or 'missing'}; allowed: {', '.join(map(str, allowed))}"
+            raise RunError(f"{path} does not fit: {mismatch}")
+    catalogues = {}
     for name in [n for n in manifest.vocabulary.datasets if n in sizes]:
         size = sizes[name]
-        own = frame.filter(pl.col("dataset") == name).drop("dataset")
-        if own.height != size or own["item_id"].null_count() or own["item_id"].n_unique() != size:
-            what = f"{own.height:,} rows and {own['item_id'].drop_nulls().n_unique():,} item ids"
-            raise RunError(f"{path} does not fit: {what} are of {name!r}, the vocabulary has {size:,} items")
-        keep = [c for c in own.columns if c in ("item_id", "title") or own[c].null_count() < own.height]
-        found[name] = own.select(keep)
-    return found
+        items = frame.filter(pl.col("dataset") == name).drop("dataset")
+        if items.height != size or items["item_id"].null_count() or items["item_id"].n_unique() != size:
+            mismatch = f"{items.height:,} rows and {items['item_id'].drop_nulls().n_unique():,} item ids"
+            raise RunError(f"{path} does not fit: {mismatch} are of {name!r}, the vocabulary has {size:,} items")
+        keep = [c for c in items.columns if c in ("item_id", "title") or items[c].null_count() < items.height]
+        catalogues[name] = items.select(keep)
+    return catalogues
 
 
 def load_adapter(
@@ -163,7 +163,7 @@ def load_adapter(
 ) -> Adapter:
     """Load an adapter onto the backbone it was trained on.
 
-    Raises RunError where files are missing, damaged or of another format, or the backbone differs and `allow_mismatch`
+    Raises RunError if files are missing, damaged or of another format, or if the backbone differs and `allow_mismatch`
     is not set. place: where the backbone is, for one that is a folder or file of the user's: an adapter holds no path.
     merge: whether LoRA goes into the weights of an unquantized backbone; with nf4 it stays apart.
     """
@@ -190,19 +190,19 @@ def load_adapter(
     model.to(backbone.model.device)
     model.eval()
     counts = counts_from(manifest.vocabulary, counts_tensors)
-    placed = {dataset: own.to(model.device) for dataset, own in counts.items()}
-    return Adapter(model, backbone.tokenizer, manifest, tasks, catalogues, placed)
+    on_device = {dataset: dataset_counts.to(model.device) for dataset, dataset_counts in counts.items()}
+    return Adapter(model, backbone.tokenizer, manifest, tasks, catalogues, on_device)
 
 
 def check_words(folder: Path, manifest: Manifest, backbone: Backbone, allow_mismatch: bool) -> None:
-    """The words and the positions of the backbone are those of the manifest; raises RunError where they are not."""
-    words, most = word_count(backbone), events_that_fit(backbone, manifest.vocabulary)
-    given = manifest.vocabulary.n_words
-    if given < words or (given > words and not allow_mismatch):
-        raise RunError(f"{folder / MANIFEST} does not fit: it counts {given:,} words, the backbone has {words:,}")
-    if manifest.max_events > most:
+    """The words and the positions of the backbone are those of the manifest; raises RunError if they are not."""
+    words, limit = word_count(backbone), events_that_fit(backbone, manifest.vocabulary)
+    n_words = manifest.vocabulary.n_words
+    if n_words < words or (n_words > words and not allow_mismatch):
+        raise RunError(f"{folder / MANIFEST} does not fit: it counts {n_words:,} words, the backbone has {words:,}")
+    if manifest.max_events > limit:
         raise RunError(
-            f"{folder / MANIFEST} does not fit: max_events is {manifest.max_events:,}, the backbone holds {most:,}"
+            f"{folder / MANIFEST} does not fit: max_events is {manifest.max_events:,}, the backbone holds {limit:,}"
         )
 
 
@@ -217,8 +217,8 @@ def counts_state(vocabulary: Vocabulary, counts: Mapping[str, Counts]) -> dict[s
     return {
         f"{key}{name}.{k}": v.detach().cpu().contiguous()
         for key, dataset, _ in catalogue_keys(vocabulary)
-        if (own := counts.get(dataset)) is not None
-        for name, part in (("neighbours", own.neighbours), ("effects", own.effects))
+        if (dataset_counts := counts.get(dataset)) is not None
+        for name, part in (("neighbours", dataset_counts.neighbours), ("effects", dataset_counts.effects))
         if part is not None
         for k, v in part.state_dict().items()
     }
@@ -249,7 +249,7 @@ def continue_from(model: RecModel, folder: Path) -> dict[str, Counts]:
     """Put an adapter folder's LoRA and rows into a model made for training on the same data, or on data that has grown,
     and return its counts by data set, as large as the data.
 
-    Items beyond those of the folder keep the rows that the model has, and `warm` tells who was taken since.
+    Items beyond those of the folder keep the rows that the model has, and `warm` tells which items were taken since.
     """
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
@@ -262,13 +262,13 @@ def continue_from(model: RecModel, folder: Path) -> dict[str, Counts]:
         old, now = len(state[key + "text"]), len(rows.text)
         if old > now:
             raise RunError(f"{folder} has {old:,} items in a catalogue of which the data holds {now:,} now")
-        woken = rows.warm[:old] & ~state[key + "warm"].to(rows.warm.device)
+        newly_warm = rows.warm[:old] & ~state[key + "warm"].to(rows.warm.device)
         bias = rows.bias.data.clone()
         for name in ("text", "collaborative", "known", "warm", "residual", "bias"):
-            own = getattr(rows, name).data.cpu()
-            state[key + name] = torch.cat([state[key + name].to(own), own[old:]])
-        state[key + "warm"][:old] |= woken.cpu()
-        state[key + "bias"][:old][woken.cpu()] = bias[:old][woken].cpu()
+            values = getattr(rows, name).data.cpu()
+            state[key + name] = torch.cat([state[key + name].to(values), values[old:]])
+        state[key + "warm"][:old] |= newly_warm.cpu()
+        state[key + "bias"][:old][newly_warm.cpu()] = bias[:old][newly_warm].cpu()
         counts[dataset].extend(now - old)
     _, unexpected = model.load_state_dict(state, strict=False)
     assert not unexpected, unexpected
@@ -279,11 +279,11 @@ def continue_from(model: RecModel, folder: Path) -> dict[str, Counts]:
             "the options of the run"
         )
     lora = read_tensors(folder / LORA)
-    own_lora = get_peft_model_state_dict(model.backbone)
-    check_tensors(folder / LORA, lora, {name: (torch.float32, tuple(t.shape)) for name, t in own_lora.items()})
+    expected_lora = get_peft_model_state_dict(model.backbone)
+    check_tensors(folder / LORA, lora, {name: (torch.float32, tuple(t.shape)) for name, t in expected_lora.items()})
     set_peft_model_state_dict(model.backbone, lora)
-    model.to(model.device)  # what was made here lies on the CPU
-    return {dataset: own.to(model.device) for dataset, own in counts.items()}
+    model.to(model.device)  # tensors made here are on the CPU
+    return {dataset: dataset_counts.to(model.device) for dataset, dataset_counts in counts.items()}
 
 
 def empty_model(backbone: torch.nn.Module, vocabulary: Vocabulary, state: Mapping[str, Tensor]) -> RecModel:

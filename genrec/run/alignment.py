@@ -34,7 +34,7 @@ class _AlignOptions:
 
 @dataclass(frozen=True)
 class _Alignment:
-    """What align.json says of an alignment: step, before and after once it is done."""
+    """An alignment as align.json holds it: step, before and after once it is done."""
 
     run: str
     manifest: str
@@ -45,5 +45,5 @@ class _Alignment:
 
 
 def read_alignment(run: Run) -> dict[str, Any]:
-    """What a run's align.json says; raises RunError where it cannot be read."""
+    """A run's align.json; raises RunError if it cannot be read."""
     return asdict(read_json(run.alignment, TypeAdapter(_Alignment)))

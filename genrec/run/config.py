@@ -25,7 +25,7 @@ LOCAL = (
 DATA_OPTIONS = (
     *("items", "users", "column", "title", "bad_rows", "missing", "duplicates", "k_core"),
     *("split", "folds", "fold", "days", "seed"),
-)  # what decides how data is read
+)  # options that decide how data is read
 BLOCKS = 6  # of the backbone at most, unless --layers says otherwise
 
 
@@ -170,15 +170,15 @@ class AlignConfig:
 
 def task_weights(value: str) -> dict[str, float]:
     """`rating=2,click=0.5` as weights by task name."""
-    found = {}
+    weights = {}
     for name, weight in pairs(value.split(","), "task-weights").items():
         try:
-            found[name] = float(weight)
+            weights[name] = float(weight)
         except ValueError:
-            found[name] = -1.0
-        if not 0 <= found[name] < float("inf"):
+            weights[name] = -1.0
+        if not 0 <= weights[name] < float("inf"):
             raise DataError(f"--task-weights {name}={weight}: a number of at least 0 is needed")
-    return found
+    return weights
 
 
 def run_folder(config: FinetuneConfig) -> Path:
@@ -193,13 +193,13 @@ def run_folder(config: FinetuneConfig) -> Path:
 
 def pairs(values: Sequence[str], flag: str) -> dict[str, str]:
     """`NAME=VALUE` options as a mapping."""
-    found = {}
+    mapping = {}
     for value in values:
         name, equals, rest = value.partition("=")
         if not equals or not name or not rest:
             raise DataError(f"--{flag} {value!r}: NAME=VALUE is expected")
-        found[name] = rest
-    return found
+        mapping[name] = rest
+    return mapping
 
 
 def read_config(path: Path) -> dict[str, object]:

@@ -47,15 +47,15 @@ def grown_data(config: FinetuneConfig) -> tuple[Dataset, ...]:
     run = Run(run_folder(config))
     later = read_parquet(run.later_events)
     items = read_json(run.later_items, TypeAdapter(dict[str, list[dict[str, Any]]]))
-    found = []
+    datasets = []
     for dataset in load_data(parent_of(config).config()):
-        own = later.filter(pl.col("dataset") == dataset.name).drop("dataset")
-        known = with_items(dataset, items.get(dataset.name, []))
+        events = later.filter(pl.col("dataset") == dataset.name).drop("dataset")
+        extended = with_items(dataset, items.get(dataset.name, []))
         if "user_id" not in dataset.interactions.columns:  # texts alone: nothing comes later
-            known = replace(known, interactions=known.interactions.with_columns(learned=pl.lit(True)))
-            found.append(replace(known, fingerprint=fingerprint(known)))
+            extended = replace(extended, interactions=extended.interactions.with_columns(learned=pl.lit(True)))
+            datasets.append(replace(extended, fingerprint=fingerprint(extended)))
             continue
         users = dataset.interactions["user_id"].unique(maintain_order=True)
-        again = users.filter(pl.Series(np.random.default_rng([config.seed, 13]).random(len(users)) < REPLAYED))
-        found.append(grown(known, own, again.to_list()))
-    return tuple(found)
+        replayed = users.filter(pl.Series(np.random.default_rng([config.seed, 13]).random(len(users)) < REPLAYED))
+        datasets.append(grown(extended, events, replayed.to_list()))
+    return tuple(datasets)

@@ -38,12 +38,12 @@ class Run:
 
     @property
     def checkpoints(self) -> Path:
-        """What an interrupted training goes on with."""
+        """Checkpoints that an interrupted training resumes from."""
         return self.folder / "checkpoints"
 
     @property
     def plan(self) -> Path:
-        """What a training will do, fixed before its first step."""
+        """The plan of a training, fixed before its first step."""
         return self.checkpoints / "plan.json"
 
     @property
@@ -73,7 +73,7 @@ class Run:
 
     def check(self, flag: str = "") -> None:
         """Raises RunError for a folder that is no finished run; flag: the option that named it."""
-        named = f"{flag} {self.folder}".strip()
+        label = f"{flag} {self.folder}".strip()
         if not self.folder.is_dir():
             raise RunError(
                 f"{flag + ': ' if flag else ''}there is no run folder {self.folder}; "
@@ -81,26 +81,26 @@ class Run:
             )
         if not self.adapter.is_dir():
             command = "align" if self.alignment.is_file() else "finetune"
-            how = (
+            reason = (
                 f"its training was interrupted: give the same `genrec {command}` command to resume it"
                 if self.checkpoints.is_dir()
                 else f"it has no adapter/; `genrec finetune ... --out {self.folder}` makes one"
             )
-            raise RunError(f"{named} is not a finished run: {how}")
+            raise RunError(f"{label} is not a finished run: {reason}")
 
     def manifest(self, flag: str = "") -> "Manifest":
-        """The manifest of its adapter; raises RunError where it is not finished or damaged."""
+        """The manifest of its adapter; raises RunError if it is not finished or damaged."""
         from .manifest import read_manifest
 
         self.check(flag)
         return read_manifest(self.adapter)
 
     def config(self) -> FinetuneConfig:
-        """The options that it was trained with, `out` being this folder; raises DataError where they cannot be read."""
+        """The options that it was trained with, `out` being this folder; raises DataError if they cannot be read."""
         return FinetuneConfig(**read_config(self.config_file) | {"out": str(self.folder)})  # type: ignore[arg-type]
 
     def local_model(self, option: Literal["model", "item_text_model"]) -> str | None:
-        """Where its backbone or text encoder is, if that is a folder or file: config.yaml knows, the adapter must
+        """Path of its backbone or text encoder, if that is a folder or file: config.yaml holds it, the adapter must
         not."""
         config = read_yaml(self.config_file) if self.config_file.is_file() else {}
         model = config.get(option) if isinstance(config, dict) else config

@@ -33,7 +33,7 @@ class Loaded:
 
 
 def load_run(folder: Path) -> Loaded:
-    """A finished run with its data read again; raises RunError where data or tasks are not those of its training."""
+    """A finished run with its data read again; raises RunError if data or tasks are not those of its training."""
     run = Run(folder)
     manifest = run.manifest()
     quantize = manifest.options.get("quantize", "none")

@@ -16,7 +16,7 @@ from ..model.lora import add_lora
 from .manifest import LORA, LORA_CONFIG
 from .tensors import Layout, check_tensors, read_tensors
 
-LORA_IS: Mapping[str, Any] = {  # what PEFT's file says besides nothing
+LORA_IS: Mapping[str, Any] = {  # values that PEFT's file may hold, besides empty ones
     "peft_type": "LORA",
     "bias": "none",
     "init_lora_weights": True,
@@ -26,7 +26,7 @@ LORA_IS: Mapping[str, Any] = {  # what PEFT's file says besides nothing
 LORA_TELLS = (
     *("r", "lora_alpha", "lora_dropout", "target_modules", "task_type", "inference_mode"),
     *("auto_mapping", "base_model_name_or_path", "revision", "peft_version"),
-)  # what may stand there too: the first two are read, and the tensors tell which layers there are
+)  # keys with any value: the first two are read, and the tensors tell which layers there are
 
 
 def clean_adapter_config(path: Path, model: str) -> None:
@@ -37,7 +37,7 @@ def clean_adapter_config(path: Path, model: str) -> None:
 
 
 def read_lora_config(folder: Path) -> tuple[int, int]:
-    """Rank and alpha of an adapter folder's LoRA; raises RunError where PEFT's file asks for anything but LoRA as
+    """Rank and alpha of an adapter folder's LoRA; raises RunError if PEFT's file asks for anything but LoRA as
     `lora_config` makes it. PEFT itself never reads the file: it imports modules that such a file names."""
     path = folder / LORA_CONFIG
     config = read_json(path, TypeAdapter(dict[str, Any]))
@@ -45,17 +45,17 @@ def read_lora_config(folder: Path) -> tuple[int, int]:
         if value != LORA_IS[name] if name in LORA_IS else value and name not in LORA_TELLS:
             allowed = shown(LORA_IS[name]) if name in LORA_IS else "nothing"
             raise RunError(f"{path} is refused: {shown(name)} is {shown(value)}; allowed: {allowed}")
-    found = []
+    numbers = []
     for name in ("r", "lora_alpha"):
         value = config.get(name)
         if type(value) is not int or not 1 <= value < 2**16:
             raise RunError(f"{path} is refused: {name} is {shown(value)}; a whole number from 1 to 65,535 is allowed")
-        found.append(value)
-    return found[0], found[1]
+        numbers.append(value)
+    return numbers[0], numbers[1]
 
 
 def read_lora(folder: Path, backbone: nn.Module) -> tuple[int, int, dict[str, Tensor]]:
-    """Rank, alpha and tensors of an adapter folder's LoRA; raises RunError where they do not fit each other or the
+    """Rank, alpha and tensors of an adapter folder's LoRA; raises RunError if they do not fit each other or the
     linear layers of the backbone."""
     r, alpha = read_lora_config(folder)
     layout: Layout = {}
@@ -76,15 +76,15 @@ def with_lora(backbone: nn.Module, folder: Path) -> nn.Module:
     from ..model.fused_lora import fuse_lora
 
     r, alpha, state = read_lora(folder, backbone)
-    found = add_lora(backbone, r, alpha)
-    set_peft_model_state_dict(found, state)
-    found.requires_grad_(False).eval()
+    peft_model = add_lora(backbone, r, alpha)
+    set_peft_model_state_dict(peft_model, state)
+    peft_model.requires_grad_(False).eval()
     dtype = backbone.get_input_embeddings().weight.dtype  # type: ignore[operator]
-    for name, parameter in found.named_parameters():
+    for name, parameter in peft_model.named_parameters():
         if "lora_" in name:
             parameter.data = parameter.data.to(dtype)
-    fuse_lora(found)
-    return found
+    fuse_lora(peft_model)
+    return peft_model
 
 
 def merged(backbone: nn.Module, folder: Path) -> nn.Module:

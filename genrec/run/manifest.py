@@ -17,9 +17,9 @@ from ..tasks.vocabulary import ITEMS, Vocabulary
 from .folder import MANIFEST
 
 FORMAT = 5  # of an adapter; another format's answers would be wrong
-READABLE = (4, FORMAT)  # in format 4 the counts lie among the item rows
+READABLE = (4, FORMAT)  # in format 4 the counts are among the item rows
 ROWS = "item_rows.safetensors"
-COUNTS = "counts.safetensors"  # neighbours and effects, where there are any
+COUNTS = "counts.safetensors"  # neighbours and effects, if there are any
 CATALOGUE = "catalogue.parquet"
 LORA, LORA_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -89,7 +89,7 @@ Source = Annotated[BackboneSource, AfterValidator(_checked_source)]
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an adapter is: read from and written to genrec.json.
+    """Everything genrec.json says of an adapter: read from it and written to it.
 
     text_encoder: where the items' text vectors come from, None for the backbone's own words. tasks: per data set, per
     task, its answers (words, values). calibration: per `dataset/task`, temperature and bias.
@@ -117,7 +117,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class _Written:
-    """What every format's genrec.json says."""
+    """Keys that every format's genrec.json has."""
 
     format: int
     genrec: str
@@ -130,18 +130,18 @@ def file_hash(path: Path) -> str:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of an adapter folder; raises RunError where it is missing, damaged or of another format."""
+    """The manifest of an adapter folder; raises RunError if it is missing, damaged or of another format."""
     path = folder / MANIFEST
     if not path.is_file():
         raise RunError(
             f"{folder} is not a finished adapter: {MANIFEST} is missing. "
             "Train one with `genrec finetune ... --out RUN`."
         )
-    written = read_json(path, TypeAdapter(_Written))
-    if written.format not in READABLE:
+    header = read_json(path, TypeAdapter(_Written))
+    if header.format not in READABLE:
         raise RunError(
-            f"{folder} has format {written.format}, this genrec ({__version__}) reads {READABLE[0]} to {FORMAT}; "
-            f"it was written by genrec {shown(written.genrec)}" + ("; train it anew" if written.format < FORMAT else "")
+            f"{folder} has format {header.format}, this genrec ({__version__}) reads {READABLE[0]} to {FORMAT}; "
+            f"it was written by genrec {shown(header.genrec)}" + ("; train it anew" if header.format < FORMAT else "")
         )
     manifest = read_json(path, TypeAdapter(Manifest))
     for complaint in misfits(manifest):
@@ -150,7 +150,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def misfits(manifest: Manifest) -> Iterator[str]:
-    """What the parts of a manifest say that cannot be true of all of them."""
+    """Contradictions between the parts of a manifest."""
     vocabulary = manifest.vocabulary
     if set(manifest.tasks) != set(vocabulary.datasets):
         yield f"tasks are of {sorted(manifest.tasks)}, the vocabulary of {sorted(vocabulary.datasets)}"
@@ -159,17 +159,17 @@ def misfits(manifest: Manifest) -> Iterator[str]:
             yield f"{name} is not among its files"
     for dataset, tasks in manifest.tasks.items():
         for task, answers in tasks.items():
-            where = f"{task!r} of {dataset!r}"
+            label = f"{task!r} of {dataset!r}"
             if task_file(task) not in manifest.files:
-                yield f"the file of task {where} is not among its files"
+                yield f"the file of task {label} is not among its files"
             group = vocabulary.by_key.get((dataset, task if answers["words"] else ITEMS))
             if group is None or (group.words, group.values) != (answers["words"], answers["values"]):
-                yield f"the answers of {where} are not those of the vocabulary"
+                yield f"the answers of {label} are not those of the vocabulary"
             fitted = {"bias": (), "features": (), "tilt": ()} | dict(manifest.calibration.get(f"{dataset}/{task}", {}))
             sizes = [len(fitted[name]) for name in ("bias", "features", "tilt")]
             n = len(answers["words"])
             if sizes[0] not in (0, n) or sizes[2] not in (0, n) or (sizes[1] > 0) != (sizes[2] > 0):
-                yield f"the calibration of {where} is not of {n} answers"
+                yield f"the calibration of {label} is not of {n} answers"
 
 
 def task_file(name: str) -> str:
@@ -183,8 +183,8 @@ def check_files(folder: Path, manifest: Manifest) -> None:
     inside = folder.resolve()
     for name, expected in manifest.files.items():
         path = folder / name
-        odd = not name.isprintable() or len(name.encode(errors="replace")) > 255
-        if odd or Path(name).is_absolute() or ".." in Path(name).parts:
+        is_unsafe = not name.isprintable() or len(name.encode(errors="replace")) > 255
+        if is_unsafe or Path(name).is_absolute() or ".." in Path(name).parts:
             raise RunError(f"{folder / MANIFEST} does not fit: the file {shown(name)} is not one of this folder")
         if not path.is_file():
             raise RunError(f"{folder} is incomplete: {name} is missing")

@@ -16,7 +16,7 @@ from .manifest import COUNTS, FORMAT, ROWS, Manifest
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file; raises RunError where it is damaged."""
+    """The tensors of a safetensors file; raises RunError if it is damaged."""
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
@@ -41,17 +41,17 @@ def check_tensors(path: Path, state: Mapping[str, Tensor], layout: Mapping[str, 
                 f"{path} does not fit: {name} is {dtypes[0]} of {tensor.ndim} dimensions, "
                 f"{dtypes[1]} of {len(sizes)} is expected"
             )
-        for place, (size, expected) in enumerate(zip(tensor.shape, sizes, strict=True)):
-            wanted = free.setdefault(expected, size) if isinstance(expected, str) else expected
-            if size != wanted:
-                axis = ("rows", "columns", "layers")[place]
-                raise RunError(f"{path} does not fit: {name} has {size:,} {axis}, {wanted:,} are expected")
+        for dimension, (size, expected) in enumerate(zip(tensor.shape, sizes, strict=True)):
+            required = free.setdefault(expected, size) if isinstance(expected, str) else expected
+            if size != required:
+                axis = ("rows", "columns", "layers")[dimension]
+                raise RunError(f"{path} does not fit: {name} has {size:,} {axis}, {required:,} are expected")
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise RunError(f"{path} is refused: {name} holds values that are no finite numbers")
 
 
 def catalogue_keys(vocabulary: Vocabulary) -> Iterator[tuple[str, str, int]]:
-    """What the names of a catalogue's tensors begin with, its data set, and the number of its items."""
+    """Prefix of the names of a catalogue's tensors, its data set, and the number of its items."""
     sizes = {g.dataset: g.size for g in vocabulary.groups if g.is_items}
     for number, dataset in enumerate(name for name in vocabulary.datasets if name in sizes):
         yield f"catalogues.{number}.", dataset, sizes[dataset]
@@ -92,8 +92,8 @@ def counts_layout(manifest: Manifest, names: Collection[str]) -> Layout:
             layout[key + "neighbours.seen"] = (real, (len(QUESTIONS),))
         if key + "effects.item" in names:
             by_key = vocabulary.by_key
-            shown_in_histories = by_key.get((dataset, "rating")) or by_key.get((dataset, EVENT))
-            layout[key + "effects.value"] = (real, (shown_in_histories.size if shown_in_histories else 0,))
+            outcomes = by_key.get((dataset, "rating")) or by_key.get((dataset, EVENT))
+            layout[key + "effects.value"] = (real, (outcomes.size if outcomes else 0,))
             layout[key + "effects.item"] = (real, (n,))
             layout[key + "effects.factors"] = (real, (n, key + "factors"))
             layout |= links_layout(f"{key}effects.links.", n)
@@ -111,7 +111,7 @@ def links_layout(key: str, items: int) -> Layout:
 
 
 def read_rows(folder: Path, manifest: Manifest, width: int) -> dict[str, Tensor]:
-    """The item rows of an adapter folder and its outcome rows; raises RunError where they do not fit the vocabulary and
+    """The item rows of an adapter folder and its outcome rows; raises RunError if they do not fit the vocabulary and
     the backbone's width."""
     path = folder / ROWS
     state = read_tensors(path)
@@ -127,7 +127,7 @@ def is_count(name: str) -> bool:
 
 
 def read_counts(folder: Path, manifest: Manifest) -> dict[str, Tensor]:
-    """The tensors of an adapter folder's counts; raises RunError where they do not fit the vocabulary."""
+    """The tensors of an adapter folder's counts; raises RunError if they do not fit the vocabulary."""
     path = folder / (COUNTS if manifest.format == FORMAT else ROWS)
     if path.name == COUNTS and COUNTS not in manifest.files:
         return {}

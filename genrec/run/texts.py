@@ -15,13 +15,13 @@ from ..turns import encoded, in_turns
 from .adapter import Adapter
 
 Vectors = Tensor  # of texts (texts, width), float32
-TEXTS = 128  # whose words are looked up before others have their turn
-ENCODED = 32  # texts that an encoder reads before others have their turn
+TEXTS = 128  # whose words are looked up before other jobs run
+ENCODED = 32  # texts that an encoder reads before other jobs run
 
 
 class TextVectors:
-    """What the texts of items become, by the encoder that the run was trained with; place: where that is, if it is a
-    folder, since an adapter holds no path."""
+    """Vectors of items' texts, by the encoder that the run was trained with; place: where that is, if it is a folder,
+    since an adapter holds no path."""
 
     def __init__(self, adapter: Adapter, place: str | None = None) -> None:
         self.adapter, self.place = adapter, place
@@ -29,7 +29,7 @@ class TextVectors:
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> Vectors:
-        """Vectors of the texts, not centred; zero for a text without words. Raises RunError where the text
+        """Vectors of the texts, not centred; zero for a text without words. Raises RunError if the text
         encoder is another than that of the training."""
         model, source = self.adapter.model, self.adapter.manifest.text_encoder
         if source is not None:
@@ -48,14 +48,14 @@ class TextVectors:
         model = self.adapter.model
         encode, table = plain_encoder(self.adapter.tokenizer), model.backbone.get_input_embeddings()  # type: ignore[operator]
         ids = encoded(encode, texts)
-        used = sorted({token for own in ids for token in own})
-        place = {token: n for n, token in enumerate(used)}
+        used = sorted({token for token_ids in ids for token in token_ids})
+        row_of = {token: n for n, token in enumerate(used)}
         words = table(torch.as_tensor(used or [0], device=table.weight.device)).float().cpu()
-        return mean_words([[place[t] for t in own] for own in ids], words)
+        return mean_words([[row_of[t] for t in token_ids] for token_ids in ids], words)
 
 
 @torch.no_grad()
 def rows_of_texts(rows: ItemRows, vectors: Vectors) -> np.ndarray:
-    """The rows (texts, width) that items known by these vectors alone would have in a catalogue."""
-    text = rows.placed(vectors)
+    """The rows (texts, width) that items with nothing but these vectors would have in a catalogue."""
+    text = rows.centred(vectors)
     return np.asarray((text + text @ rows.down @ rows.up).cpu())

@@ -1,1 +1,1 @@
-"""What a score is made of."""
+"""Scores and their parts: language model, counts, calibration."""

@@ -9,8 +9,8 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
 TEMPERATURES = np.exp(np.linspace(np.log(0.25), np.log(4.0), 33))
-LEAST = 50  # held-out cases below which nothing is fitted to the scores alone
-BIAS_LEAST = 300  # and below which answers get no bias and features no weight of their own
+MIN_CASES = 50  # held-out cases below which nothing is fitted to the scores alone
+MIN_BIAS_CASES = 300  # and below which answers get no bias and features no weight of their own
 HOTTEST = 20.0  # temperature of scores that say nothing of the held-out cases
 
 
@@ -18,8 +18,8 @@ HOTTEST = 20.0  # temperature of scores that say nothing of the held-out cases
 class Calibration:
     """probabilities = softmax(scores / temperature + bias + (features effects) tilt).
 
-    features: what is known of a case besides the model's scores (`scoring/effects.py`), a weight each. tilt: (answers,)
-    where they push: up the answers' values, or to yes.
+    features: weights of a case's features (`scoring/features.py`), beside the model's scores. tilt: (answers,) the
+    direction in which they push: up the answers' values, or to yes.
     """
 
     temperature: float = 1.0
@@ -29,9 +29,9 @@ class Calibration:
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> "Calibration":
-        """As an adapter's manifest holds it; what is missing was not fitted."""
-        more = (tuple(value.get(name, ())) for name in ("bias", "features", "tilt"))
-        return Calibration(value.get("temperature", 1.0), *more)
+        """As an adapter's manifest holds it; missing values were not fitted."""
+        fitted = (tuple(value.get(name, ())) for name in ("bias", "features", "tilt"))
+        return Calibration(value.get("temperature", 1.0), *fitted)
 
     def probabilities(self, scores: np.ndarray, features: np.ndarray | None = None) -> np.ndarray:
         """Calibrated probabilities (n, answers) of scores (n, answers) and features (n, features); rows sum to 1."""
@@ -54,22 +54,23 @@ def fit_outcome(
     """Temperature and, with enough cases, one bias per answer and one weight per feature that minimise the weighted log
     loss (Guo et al. 2017).
 
-    features: (n, features) of answers that have values or are no and yes; unfitted: their weights where too few cases
-    say otherwise. A deviation from the mean answer, in standard deviations, moves the answer by itself with a weight of
-    1, exactly so for no and yes that are equally likely. A weight is fitted where a bias is: few cases mostly come from
-    a few users, whose own deviations are no sample of what users' deviations mean.
+    scores: (n, answers). answer: (n,) index of the right one. weight: (n,). features: (n, features) of answers that
+    have values or are no and yes. unfitted: their weights if there are too few cases to fit them. A deviation from the
+    mean answer, in standard deviations, moves the answer by itself with a weight of 1, exactly so for no and yes that
+    are equally likely. A weight is fitted if a bias is: few cases mostly come from a few users, whose own deviations
+    are no sample of what users' deviations mean.
 
     A pull worth one case holds them near a scale of the scores (the inverse of the temperature) of 1, the biases that
     give the weighted base rates, and unfitted weights. Cases of unlike weight stand for a drawn sample, whose rates are
     not those of the world: then biases are always fitted.
     """
     n, k = scores.shape
-    enough = n >= LEAST and len(np.unique(answer)) > 1
+    enough = n >= MIN_CASES and len(np.unique(answer)) > 1
     if not enough and (features is None or not unfitted):
         return Calibration()
-    with_bias = enough and (n >= BIAS_LEAST or not np.allclose(weight, weight[0]))
+    with_bias = enough and (n >= MIN_BIAS_CASES or not np.allclose(weight, weight[0]))
     weight = weight / weight.mean() if n else weight
-    used = features if features is not None and (with_bias or unfitted) else np.zeros((n, 0))
+    inputs = features if features is not None and (with_bias or unfitted) else np.zeros((n, 0))
     tilt = np.asarray(values) if values else np.arange(k)
     tilt = (tilt - tilt.mean()) / tilt.std()
     start = np.zeros(0)
@@ -81,30 +82,30 @@ def fit_outcome(
 
     def loss(theta: np.ndarray) -> float:
         scaled = scores * (1 + theta[0]) + (np.append(theta[1:biased] + start, 0) if with_bias else 0)
-        scaled = scaled + (used @ (unfitted + theta[biased:]))[:, None] * tilt
+        scaled = scaled + (inputs @ (unfitted + theta[biased:]))[:, None] * tilt
         likelihood = (log_softmax(scaled, axis=1)[np.arange(n), answer] * weight).sum()
         return float((theta**2).sum() - likelihood) / max(n, 1)
 
     free = (None, None) if with_bias else (0, 0)
-    bounds = [(1 / HOTTEST - 1, None), *[free] * (len(start) + used.shape[1])]
-    found = minimize(loss, np.zeros(len(bounds)), method="L-BFGS-B", bounds=bounds).x
-    temperature = float(1 / (1 + found[0]))
-    bias = tuple(float(b) for b in np.append(found[1:biased] + start, 0)) if with_bias else ()
-    if not used.shape[1]:
+    bounds = [(1 / HOTTEST - 1, None), *[free] * (len(start) + inputs.shape[1])]
+    solution = minimize(loss, np.zeros(len(bounds)), method="L-BFGS-B", bounds=bounds).x
+    temperature = float(1 / (1 + solution[0]))
+    bias = tuple(float(b) for b in np.append(solution[1:biased] + start, 0)) if with_bias else ()
+    if not inputs.shape[1]:
         return Calibration(temperature, bias)
-    return Calibration(temperature, bias, tuple((unfitted + found[biased:]).tolist()), tuple(tilt.tolist()))
+    return Calibration(temperature, bias, tuple((unfitted + solution[biased:]).tolist()), tuple(tilt.tolist()))
 
 
 def fit_items(loss_by_temperature: np.ndarray, cases: int) -> Calibration:
     """The temperature of TEMPERATURES with the least summed loss of the held-out items."""
-    if cases < LEAST:
+    if cases < MIN_CASES:
         return Calibration()
     return Calibration(float(TEMPERATURES[int(loss_by_temperature.argmin())]))
 
 
 def item_losses(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Negative log probability of the targets at each of TEMPERATURES, averaged over them; scores (items,), minus
-    infinity where an item may not appear."""
+    infinity for an excluded item."""
     finite = scores[np.isfinite(scores)]
     top = finite.max()
     total = np.log(np.exp((finite[None, :] - top) / TEMPERATURES[:, None]).sum(1))

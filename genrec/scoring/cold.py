@@ -10,33 +10,33 @@ COLD_SHARE = 0.1  # of the first of a list, about, at most
 
 
 def place_cold(scores: Tensor, by_text: Tensor, warm: Tensor, histories: Sequence[np.ndarray]) -> None:
-    """Give each cold item the place among a user's warm items that it has where all are judged by their texts alone.
+    """Give each cold item the rank among a user's warm items that it has if all are scored by their texts alone.
 
     scores: (n, items), in which those of cold items are replaced. by_text: (n, items). warm: (items,) bool. Items of
-    the history (catalogue indices, -1 for none) are not among those it is placed with. Quantile mapping: scores of the
+    the history (catalogue indices, -1 for none) are not among those it is ranked with. Quantile mapping: scores of the
     same rank correspond, with linear interpolation between them; beyond the first and the last, differences by text
-    count. Texts alone spread scores less than what is known of items does: without this no cold item would come first.
-    Where more than COLD_SHARE of the items are cold, places are lowered so that this is their share of the first.
+    count. Texts alone spread scores less than learned rows do: without this no cold item would come first. If more than
+    COLD_SHARE of the items are cold, ranks are lowered so that this is their share of the first.
     """
-    among = warm.repeat(len(scores), 1)
-    for own, history in zip(among, histories, strict=True):
-        own[torch.as_tensor(history[history >= 0], device=own.device, dtype=torch.long)] = False
-    among |= warm & ~among.any(1, keepdim=True)  # who has every warm item
-    order_text = by_text.masked_fill(~among, -torch.inf).sort(1).values
-    order = scores.masked_fill(~among, -torch.inf).sort(1).values
+    eligible = warm.repeat(len(scores), 1)
+    for mask, history in zip(eligible, histories, strict=True):
+        mask[torch.as_tensor(history[history >= 0], device=mask.device, dtype=torch.long)] = False
+    eligible |= warm & ~eligible.any(1, keepdim=True)  # users who have every warm item
+    order_text = by_text.masked_fill(~eligible, -torch.inf).sort(1).values
+    order = scores.masked_fill(~eligible, -torch.inf).sort(1).values
     cold = torch.nonzero(~warm)[:, 0]
-    own = by_text[:, cold].contiguous()
+    cold_scores = by_text[:, cold].contiguous()
     last = scores.shape[1] - 1
-    first = (~among).sum(1, keepdim=True)  # place of the lowest of them
+    first = (~eligible).sum(1, keepdim=True)  # rank of the lowest of them
 
-    above = torch.searchsorted(order_text, own).clamp(max=last).maximum(first)
+    above = torch.searchsorted(order_text, cold_scores).clamp(max=last).maximum(first)
     below = (above - 1).maximum(first)
     low, high = order_text.gather(1, below), order_text.gather(1, above)
-    place = below + torch.where(high > low, (own - low) / (high - low), 0).clamp(0, 1).double()
+    rank = below + torch.where(high > low, (cold_scores - low) / (high - low), 0).clamp(0, 1).double()
     odds = len(cold) / int(warm.sum()) / (COLD_SHARE / (1 - COLD_SHARE))
-    place = first + (last - first) * ((place - first) / (last - first).clamp(min=1)) ** max(1.0, odds)
+    rank = first + (last - first) * ((rank - first) / (last - first).clamp(min=1)) ** max(1.0, odds)
 
-    below = place.long()
-    mapped = torch.lerp(order.gather(1, below), order.gather(1, (below + 1).clamp(max=last)), (place - below).float())
-    beyond = (own - order_text[:, -1:]).clamp_min(0) + (own - order_text.gather(1, first)).clamp_max(0)
+    below = rank.long()
+    mapped = torch.lerp(order.gather(1, below), order.gather(1, (below + 1).clamp(max=last)), (rank - below).float())
+    beyond = (cold_scores - order_text[:, -1:]).clamp_min(0) + (cold_scores - order_text.gather(1, first)).clamp_max(0)
     scores[:, cold] = mapped + beyond

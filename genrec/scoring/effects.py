@@ -10,7 +10,7 @@ from .neighbours import Links
 
 FACTORS = 40  # of an item; on ratings held out of ML-100K's training part 30 to 60 are alike
 PENALTY = 1.5  # of 1 to 2 the least error there and of ML-1M's ratings, the best AUC within users of CoLLM's clicks
-DAMPING = 10.0  # events at the mean that a user is given besides his own; better than PENALTY sqrt(n) on CoLLM
+DAMPING = 10.0  # events at the mean that are added to a user's own; better than PENALTY sqrt(n) on CoLLM
 NAMES = ("user", "item", "factors", "neighbours")
 
 
@@ -24,14 +24,14 @@ def ridge(vectors: np.ndarray, values: np.ndarray, damping: float | None = None)
     if damping is not None:
         penalty[-1] = damping
     gram[np.diag_indices(len(gram))] += penalty
-    found: np.ndarray = np.linalg.solve(gram, inputs.T @ values)
-    return found
+    weights: np.ndarray = np.linalg.solve(gram, inputs.T @ values)
+    return weights
 
 
 class Effects(nn.Module):
-    """Deviations from the mean outcome, in standard deviations, that are known of a user and an item: user effect, item
-    effect and the product of their factors, all from one matrix factorisation (Koren, Bell and Volinsky 2009), and what
-    the residuals of the user's items say of the item (a ridge regression, as EASE is).
+    """Deviations from the mean outcome, in standard deviations, of a user and an item: user effect, item effect and the
+    product of their factors, all from one matrix factorisation (Koren, Bell and Volinsky 2009), and the prediction of
+    the residuals of the user's other items (a ridge regression, as EASE is).
 
     value: (outcomes,) of each outcome shown in a history, of mean 0 and variance 1 over the training part. item:
     (items,) effects. factors: (items, width). links: from the residuals, beyond user and item effects, of a history's
@@ -56,7 +56,7 @@ class Effects(nn.Module):
         return Effects(value, item, factors, Links.like(state, key + "links."))
 
     def extend(self, n: int) -> None:
-        """Add n items of which nothing is known."""
+        """Add n items without effects."""
         self.item = torch.cat([self.item, self.item.new_zeros(n)])
         self.factors = torch.cat([self.factors, self.factors.new_zeros(n, self.factors.shape[1])])
         self.links.extend(n)
@@ -67,22 +67,25 @@ class Effects(nn.Module):
 
         items: catalogue indices or -1; outcomes: indices of `value` or -1.
         """
-        known = (items >= 0) & (outcomes >= 0)
-        beyond = np.where(known, self.value.cpu().numpy()[outcomes] - self.item.cpu().numpy()[items], 0)
-        found = ridge(self.factors.cpu().numpy()[items[known]].astype(np.float64), beyond[known], DAMPING)
-        return float(found[-1]), found[:-1], np.where(known, beyond - found[-1], 0)
+        mask = (items >= 0) & (outcomes >= 0)
+        beyond = np.where(mask, self.value.cpu().numpy()[outcomes] - self.item.cpu().numpy()[items], 0)
+        weights = ridge(self.factors.cpu().numpy()[items[mask]].astype(np.float64), beyond[mask], DAMPING)
+        return float(weights[-1]), weights[:-1], np.where(mask, beyond - weights[-1], 0)
 
     def forward(
         self, histories: Sequence[tuple[np.ndarray, np.ndarray]], candidates: Sequence[Sequence[int]]
     ) -> np.ndarray:
-        """NAMES of each candidate of each history in turn (candidates in all, 4); histories: (items, outcomes) as in
-        `user`."""
+        """Features NAMES (candidates in all, 4) of each history's candidates in turn.
+
+        histories: (items, outcomes) as in `user`.
+        """
         item, factors = self.item.cpu().numpy(), self.factors.cpu().numpy()
         rows = [np.zeros((0, len(NAMES)))]
-        for (items, outcomes), asked in zip(histories, candidates, strict=True):
-            effect, own, residual = self.user(items, outcomes)
-            say = torch.as_tensor(residual, dtype=torch.float32, device=self.value.device)
-            beside = self.links.spread([items], say)[0].cpu().numpy()
-            at = np.asarray(asked, dtype=np.int64)
-            rows.append(np.column_stack([np.full(len(at), effect), item[at], factors[at] @ own, beside[at]]))
+        for (items, outcomes), item_numbers in zip(histories, candidates, strict=True):
+            effect, user_factors, residual = self.user(items, outcomes)
+            event_weights = torch.as_tensor(residual, dtype=torch.float32, device=self.value.device)
+            link_sums = self.links.accumulate([items], event_weights)[0].cpu().numpy()
+            index = np.asarray(item_numbers, dtype=np.int64)
+            columns = [np.full(len(index), effect), item[index], factors[index] @ user_factors, link_sums[index]]
+            rows.append(np.column_stack(columns))
         return np.concatenate(rows)

@@ -1,4 +1,4 @@
-"""A trained model reading: hidden states of many rows at once, and what the language model alone scores by them."""
+"""A trained model in evaluation: hidden states of many rows at once, and the scores of the language model alone."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -11,17 +11,17 @@ from transformers import DynamicCache
 from ..model.batching import Batch, batches_by_length, collate
 from ..model.recmodel import RecModel, read_states
 from ..rows.row import Row
-from .prefixes import LEAST, Prefix, PrefixCache, joined, prefix_of
+from .prefixes import MIN_TOKENS, Prefix, PrefixCache, joined, prefix_of
 
 States = Tensor  # hidden states (reads, width), float32
-FEW = 8  # so many rows are read one by one, each after the part of it that is known
+FEW = 8  # up to so many rows are read after their cached histories
 ROWS_AT_A_TIME = 65_536  # item rows computed at a time
 
 
 class Engine:
     """Scores rows with a model in evaluation mode; item rows are computed once and kept until `refresh`.
 
-    prefix_bytes: memory for the histories read last. 0 reads every row anew, as evaluation does while a model trains.
+    prefix_bytes: memory for the histories read last. 0 reads every row anew, as evaluation does during training.
     """
 
     def __init__(self, model: RecModel, batch_tokens: int = 4_096, prefix_bytes: int = 0) -> None:
@@ -36,7 +36,7 @@ class Engine:
         self.prefixes.clear()
 
     def places(self, index: Sequence[int]) -> Tensor:
-        """Catalogue indices as the model takes them."""
+        """Catalogue indices (n,) on the model's device."""
         return torch.as_tensor(index, device=self.model.device)
 
     def forget_rows(self, dataset: str) -> None:
@@ -46,7 +46,7 @@ class Engine:
 
     @torch.inference_mode()
     def item_rows(self, dataset: str, text_alone: bool = False) -> tuple[Tensor, Tensor]:
-        """Rows (items, width) and biases (items,) of a catalogue; text_alone: as if nobody had taken any of them."""
+        """Rows (items, width) and biases (items,) of a catalogue; text_alone: as if none had training interactions."""
         if (dataset, text_alone) not in self._rows:
             catalogue = self.model.rows_of(dataset)
             n, width = catalogue.residual.shape
@@ -74,11 +74,11 @@ class Engine:
 
     @torch.inference_mode()
     def read_anew(self, rows: Sequence[Row], progress: Callable[[int, int], None] | None = None) -> States:
-        """As `states`, whatever is known of the rows' histories, none of which are kept."""
+        """As `states`, without cached histories; none is kept."""
         counts = np.asarray([len(r.target_at) for r in rows])
         starts = np.concatenate([[0], np.cumsum(counts)])
         width = self.model.outcome_rows.shape[1]
-        out = torch.empty(int(starts[-1]), width, device=self.model.device)
+        out = torch.empty(int(starts[-1]), width, device=self.model.device)  # (reads, width)
         done = 0
         by_dataset: dict[str, list[int]] = {}
         for n, row in enumerate(rows):
@@ -87,13 +87,13 @@ class Engine:
             items = self.item_rows(dataset)[0] if dataset in self.model.catalogue_of else None
             lengths = [len(rows[n].tokens) for n in members]
             for group in batches_by_length(lengths, self.batch_tokens):
-                chosen = [members[n] for n in group]
-                fields = collate([rows[n] for n in chosen], self.model.names.index(dataset), self.model.split)
+                numbers = [members[n] for n in group]
+                fields = collate([rows[n] for n in numbers], self.model.names.index(dataset), self.model.split)
                 batch = Batch.from_fields({k: v.to(self.model.device) for k, v in fields.items()})
-                read = read_states(self.model.states(batch, items), batch).float()
-                places = np.concatenate([np.arange(starts[n], starts[n + 1]) for n in chosen])
-                out[torch.as_tensor(places, device=out.device)] = read
-                done += len(chosen)
+                target_states = read_states(self.model.states(batch, items), batch).float()  # (reads, width)
+                indices = np.concatenate([np.arange(starts[n], starts[n + 1]) for n in numbers])
+                out[torch.as_tensor(indices, device=out.device)] = target_states
+                done += len(numbers)
                 if progress is not None:
                     progress(done, len(rows))
         return out
@@ -104,100 +104,101 @@ class Engine:
         return self.prefixes.limit > 0 and can_read_on(self.model)
 
     def unread(self, row: Row) -> int:
-        """Tokens of a row that must go through the backbone, since they are not known from before."""
-        known, start = self._known(row)
-        return 0 if known is not None and start == len(row.tokens) else len(row.tokens) - start
+        """Tokens of a row that must go through the backbone, since no cached history covers them."""
+        prefix, start = self._cached(row)
+        return 0 if prefix is not None and start == len(row.tokens) else len(row.tokens) - start
 
     @torch.inference_mode()
     def read_on(self, rows: Sequence[Row]) -> States:
-        """As `states`; what is known of the rows' histories does not go through the backbone, and the histories are
-        kept. Rows of like length are read together."""
-        found: list[States | None] = [None] * len(rows)
+        """As `states` (reads, width); cached parts of the rows' histories do not go through the backbone, and the
+        histories are cached. Rows of like length share a batch."""
+        states: list[States | None] = [None] * len(rows)
         starts = []
         for n, row in enumerate(rows):
-            known, start = self._known(row)
+            prefix, start = self._cached(row)
             starts.append(start)
             self.prefixes.hits += start > 0
             self.prefixes.misses += start == 0
-            if known is not None and start == len(row.tokens):
-                found[n] = known.last[None]  # the same bits as the first time
+            if prefix is not None and start == len(row.tokens):
+                states[n] = prefix.last[None]  # the same bits as the first time
         by_dataset: dict[tuple[str, bool], list[int]] = {}
         for n, row in enumerate(rows):
-            if found[n] is None:
+            if states[n] is None:
                 by_dataset.setdefault((row.dataset, starts[n] > 0), []).append(n)
         for members in by_dataset.values():
             for group in batches_by_length([len(rows[n].tokens) - starts[n] for n in members], self.batch_tokens):
-                chosen = [members[n] for n in group]
-                for n, own in zip(chosen, self._read_after([rows[n] for n in chosen]), strict=True):
-                    found[n] = own
-        return torch.cat([own for own in found if own is not None])
+                numbers = [members[n] for n in group]
+                for n, row_states in zip(numbers, self._read_uncached([rows[n] for n in numbers]), strict=True):
+                    states[n] = row_states
+        return torch.cat([row_states for row_states in states if row_states is not None])
 
-    def _known(self, row: Row) -> tuple[Prefix | None, int]:
-        """What is known of a row's history, and how many tokens of the row need not be read; all of them where only the
-        end of the history is asked for."""
+    def _cached(self, row: Row) -> tuple[Prefix | None, int]:
+        """The cached prefix of a row's history, and how many tokens of the row it covers; all of them if only the end
+        of the history is asked for."""
         history = row.tokens[: row.segment.count(0)]
-        known = self.prefixes.longest(row.dataset, history)
-        if known is None:
+        prefix = self.prefixes.longest(row.dataset, history)
+        if prefix is None:
             return None, 0
-        if row.target_at == [known.length - 1] and known.length == len(row.tokens):
-            return known, known.length
-        return known, min(known.length, *row.target_from)
+        if row.target_at == [prefix.length - 1] and prefix.length == len(row.tokens):
+            return prefix, prefix.length
+        return prefix, min(prefix.length, *row.target_from)
 
-    def _read_after(self, rows: Sequence[Row]) -> list[States]:
-        """States of rows of one data set, all or none of which begin with what is known; padded to one length of the
-        known part and one of the part that is read."""
+    def _read_uncached(self, rows: Sequence[Row]) -> list[States]:
+        """States (reads of the row, width) of rows of one data set, all or none of which have a cached prefix; padded
+        to one length of the prefix and one of the rest."""
         dataset = rows[0].dataset
         items = self.item_rows(dataset)[0] if dataset in self.model.catalogue_of else None
-        known, starts = zip(*(self._known(row) for row in rows), strict=True)
+        prefixes, starts = zip(*(self._cached(row) for row in rows), strict=True)
         fields = collate(rows, self.model.names.index(dataset))
         batch = Batch.from_fields({k: v.to(self.model.device) for k, v in fields.items()})
         tokens, position, mask, cache = batch.tokens, batch.position, batch.mask, DynamicCache()
-        width = max(starts)
-        if width:
-            tokens, position, mask, cache = self._after(batch, [len(r.tokens) for r in rows], known, starts)
-        hidden = self.model.hidden(
-            self.model.embed(tokens, dataset, items), position, mask, cache=cache
-        ).last_hidden_state
-        begin = torch.as_tensor(starts, device=hidden.device)[batch.target_row]
-        begun = replace(batch, target_from=batch.target_from - begin, target_at=batch.target_at - begin)
-        read = read_states(hidden, begun).float().split([len(r.target_at) for r in rows])
-        for n, (row, before, start) in enumerate(zip(rows, known, starts, strict=True)):
+        prefix_length = max(starts)
+        if prefix_length:
+            tokens, position, mask, cache = self._after_prefixes(batch, [len(r.tokens) for r in rows], prefixes, starts)
+        embedded = self.model.embed(tokens, dataset, items)  # (rows, length, width)
+        hidden = self.model.hidden(embedded, position, mask, cache=cache).last_hidden_state  # (rows, length, width)
+        begin = torch.as_tensor(starts, device=hidden.device)[batch.target_row]  # (reads,)
+        shifted = replace(batch, target_from=batch.target_from - begin, target_at=batch.target_at - begin)
+        states = read_states(hidden, shifted).float().split([len(r.target_at) for r in rows])
+        for n, (row, prefix, start) in enumerate(zip(rows, prefixes, starts, strict=True)):
             history = row.tokens[: row.segment.count(0)]
-            if len(history) >= LEAST and (before is None or before.length < len(history)):
+            if len(history) >= MIN_TOKENS and (prefix is None or prefix.length < len(history)):
                 last = hidden[n, len(history) - 1 - start].float().clone()
-                self.prefixes.keep(dataset, history, prefix_of(cache, n, start, width, len(history), last), before)
-        return list(read)
+                self.prefixes.keep(
+                    dataset, history, prefix_of(cache, n, start, prefix_length, len(history), last), prefix
+                )
+        return list(states)
 
-    def _after(
-        self, batch: Batch, lengths: Sequence[int], known: Sequence[Prefix], starts: Sequence[int]
+    def _after_prefixes(
+        self, batch: Batch, lengths: Sequence[int], prefixes: Sequence[Prefix], starts: Sequence[int]
     ) -> tuple[Tensor, Tensor, Tensor, DynamicCache]:
-        """Tokens (rows, read), positions and mask (rows, 1, read, known + read) of what comes after the known parts,
-        and these as a cache."""
-        width, read = max(starts), max(n - s for n, s in zip(lengths, starts, strict=True))
-        start = torch.as_tensor(starts, device=batch.tokens.device)[:, None]
-        place = (start + torch.arange(read, device=start.device)).clamp(max=batch.tokens.shape[1] - 1)
-        position = place if batch.position is None else batch.position.gather(1, place)
+        """Tokens after the cached prefixes, their positions and mask, and the prefixes as one cache."""
+        prefix_length, length = max(starts), max(n - s for n, s in zip(lengths, starts, strict=True))
+        start = torch.as_tensor(starts, device=batch.tokens.device)[:, None]  # (rows, 1)
+        index = (start + torch.arange(length, device=start.device)).clamp(max=batch.tokens.shape[1] - 1)
+        position = index if batch.position is None else batch.position.gather(1, index)  # (rows, length)
         if batch.mask is None:
-            at = torch.arange(batch.tokens.shape[1], device=start.device)
-            full = (at[:, None] >= at[None, :]).expand(len(starts), -1, -1)
+            column = torch.arange(batch.tokens.shape[1], device=start.device)
+            full = (column[:, None] >= column[None, :]).expand(len(starts), -1, -1)
         else:
-            full = batch.mask[:, 0]
-        rows = full.gather(1, place[:, :, None].expand(-1, -1, full.shape[2]))
-        before = torch.arange(width, device=start.device)
-        old = rows[:, :, :width] & (before < start)[:, None]
-        new = rows.gather(2, place[:, None, :].expand(-1, read, -1))
-        at = torch.arange(read, device=start.device)
-        new &= at < torch.as_tensor(lengths, device=start.device)[:, None, None] - start[:, :, None]
-        new |= at[:, None] == at  # what is padding looks at itself, lest nothing be looked at
-        return batch.tokens.gather(1, place), position, torch.cat([old, new], 2)[:, None], joined(known, starts, width)
+            full = batch.mask[:, 0]  # (rows, whole length, whole length)
+        rows = full.gather(1, index[:, :, None].expand(-1, -1, full.shape[2]))  # (rows, length, whole length)
+        prefix_column = torch.arange(prefix_length, device=start.device)
+        old = rows[:, :, :prefix_length] & (prefix_column < start)[:, None]  # (rows, length, prefix length)
+        new = rows.gather(2, index[:, None, :].expand(-1, length, -1))  # (rows, length, length)
+        column = torch.arange(length, device=start.device)
+        new &= column < torch.as_tensor(lengths, device=start.device)[:, None, None] - start[:, :, None]
+        new |= column[:, None] == column  # padding attends to itself so that no softmax is empty
+        mask = torch.cat([old, new], 2)[:, None]  # (rows, 1, length, prefix length + length)
+        return batch.tokens.gather(1, index), position, mask, joined(prefixes, starts, prefix_length)
 
     @torch.inference_mode()
     def model_scores(self, states: States, dataset: str, text_alone: bool = False) -> Tensor:
         """Exact scores (n, items) of the whole catalogue by the language model: scale <h, row> + bias.
 
-        text_alone: by rows that are made of the items' texts, as those of items that nobody took.
+        text_alone: by rows that are made of the items' texts, as those of items without training interactions.
         """
-        rows, bias = self.item_rows(dataset, text_alone)
+        rows, bias = self.item_rows(dataset, text_alone)  # (items, width), (items,)
         scale = float(self.model.rows_of(dataset).log_scale.exp())
         return torch.addmm(bias, states, rows.t(), alpha=scale)
 
@@ -208,6 +209,6 @@ class Engine:
 
 
 def can_read_on(model: RecModel) -> bool:
-    """Whether reading on after a cached history gives what reading the whole row gives: so it is with attention, not
-    with models that carry a state, nor with an encoder."""
+    """Whether reading on after a cached history gives the states of the whole row: true of attention, not of
+    models that carry a state, nor of an encoder."""
     return model.split is None and not getattr(model.backbone, "_is_stateful", False)

@@ -1,4 +1,4 @@
-"""What is known of a case besides what the model reads of it, as numbers that calibration weighs."""
+"""Features of a case by counts, besides the model's scores, which calibration weighs."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -14,32 +14,32 @@ if TYPE_CHECKING:
     from .engine import States
     from .scorer import Scorer
 
-Asked = Sequence[tuple[int, Sequence[int]]]  # a user's place among the events, and the items asked about, -1 for none
+Cases = Sequence[tuple[int, Sequence[int]]]  # a user's index in the events, and the items asked about, -1 for none
 USERS = 256  # scored at a time
 
 
 def features_of(
-    scorer: "Scorer", corpus: Corpus, events: Histories, task: Task, asked: Asked, ends: "States | None" = None
+    scorer: "Scorer", corpus: Corpus, events: Histories, task: Task, cases: Cases, ends: "States | None" = None
 ) -> np.ndarray | None:
-    """Features (cases, features) of a task's cases after the events of their users, None where nothing is known
-    besides: of a user alone the visits; of a user and an item what `Effects` knows and, where the task looks ahead, how
-    high the item is in the user's list, and the visits: who comes often gets more of everything.
+    """Features (cases, features) of a task's cases after the events of their users, None if there are none:
+    of a user alone the visits; of a user and an item those of `Effects` and, if the task looks ahead, how high the item
+    is in the user's list, and the visits: users who come often get more of everything.
 
-    ends: what the model made of each user's history (users, width), for a task of which `asks_list` is true.
+    ends: states (users, width) after each user's history, for a task of which `asks_list` is true.
     """
     if task.unit == "user_time":
-        return visits_of(events, asked)
+        return visits_of(events, cases)
     if task.unit != "event" or corpus.dataset.name not in scorer.model.catalogue_of:
         return None
-    found, items = [], [items for _, items in asked]
+    features, items = [], [items for _, items in cases]
     effects = scorer.counts[corpus.dataset.name].effects
     if effects is not None:
-        found.append(effects([shown_outcomes(corpus, events, user) for user, _ in asked], items))
+        features.append(effects([shown_outcomes(corpus, events, user) for user, _ in cases], items))
     if asks_list(task):
         assert ends is not None
-        own = [events.item[events.offsets[user] : events.offsets[user + 1]] for user, _ in asked]
-        found += [lifts(scorer, corpus.dataset.name, ends, own, items)[:, None], visits_of(events, asked)]
-    return np.concatenate(found, 1) if found else None
+        histories = [events.item[events.offsets[user] : events.offsets[user + 1]] for user, _ in cases]
+        features += [lifts(scorer, corpus.dataset.name, ends, histories, items)[:, None], visits_of(events, cases)]
+    return np.concatenate(features, 1) if features else None
 
 
 def asks_list(task: Task) -> bool:
@@ -51,44 +51,44 @@ def lifts(
     scorer: "Scorer", dataset: str, ends: "States", histories: Sequence[np.ndarray], items: Sequence[Sequence[int]]
 ) -> np.ndarray:
     """Logarithm of how much likelier than by chance each item is the next one (items in all,), of each history."""
-    found = [np.zeros(0)]
+    parts = [np.zeros(0)]
     for start in range(0, len(items), USERS):
         part = slice(start, start + USERS)
         scores = scorer.item_scores(ends[part], dataset, histories[part]).double()
         lift = (scores.log_softmax(1) + np.log(scores.shape[1])).cpu().numpy()
-        found += [own[list(asked)] for own, asked in zip(lift, items[part], strict=True)]
-    return np.concatenate(found)
+        parts += [row[list(index)] for row, index in zip(lift, items[part], strict=True)]
+    return np.concatenate(parts)
 
 
 def unfitted(corpus: Corpus, task: Task) -> float:
-    """The weight that features have where too few cases say otherwise: of deviations of the outcomes that histories
-    show, how far these correlate with the answers of an event's task in the training part (1 where they are the very
+    """The weight of features if there are too few cases to fit it: of deviations of the outcomes that histories
+    show, how far these correlate with the answers of an event's task in the training part (1 if they are the very
     answers, -1 for two kinds of events of which the first is a yes); 0 for a task that looks ahead."""
     events, values = corpus.events, outcome_values(corpus)
     if task.unit != "event" or task.horizon_days is not None or events is None or values is None:
         return 0.0
     label = events.labels[task.name]
-    known = (events.part == 0) & (events.outcome >= 0) & (label >= 0)
-    answer = np.asarray(task.answer.values)[label[known]] if task.answer.values else label[known]
-    shown = values[events.outcome[known] - outcome_group(corpus).first]
-    if len(np.unique(answer)) < 2 or len(np.unique(shown)) < 2:
+    mask = (events.part == 0) & (events.outcome >= 0) & (label >= 0)
+    answer = np.asarray(task.answer.values)[label[mask]] if task.answer.values else label[mask]
+    outcome = values[events.outcome[mask] - outcome_group(corpus).first]
+    if len(np.unique(answer)) < 2 or len(np.unique(outcome)) < 2:
         return 0.0
-    return float(np.corrcoef(answer, shown)[0, 1])
+    return float(np.corrcoef(answer, outcome)[0, 1])
 
 
-def visits_of(events: Histories, asked: Asked) -> np.ndarray:
+def visits_of(events: Histories, cases: Cases) -> np.ndarray:
     """The visits of the user of each case (cases, 5)."""
-    return np.concatenate([np.tile(visits(events, user), (len(items), 1)) for user, items in asked])
+    return np.concatenate([np.tile(visits(events, user), (len(items), 1)) for user, items in cases])
 
 
 def visits(events: Histories, user: int) -> np.ndarray:
     """A user's visits (5,): whether there is only one, and logarithms of 1 + the days between the last two, the number
     of visits, the number of events, and the days between the first and the last. A visit is a time with events."""
-    own = events.time[int(events.offsets[user]) : int(events.offsets[user + 1])]
-    own = own[own > UNDATED]
-    times = np.unique(own)
+    event_times = events.time[int(events.offsets[user]) : int(events.offsets[user + 1])]
+    event_times = event_times[event_times > UNDATED]
+    times = np.unique(event_times)
     if not len(times):
         return np.zeros(5)
     gap = (times[-1] - times[-2]) / DAY if len(times) > 1 else 0.0
-    numbers = (gap, len(times), len(own), (times[-1] - times[0]) / DAY)
+    numbers = (gap, len(times), len(event_times), (times[-1] - times[0]) / DAY)
     return np.asarray([float(len(times) == 1), *np.log1p(numbers)])

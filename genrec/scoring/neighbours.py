@@ -1,4 +1,4 @@
-"""What a catalogue's items were taken beside and before in training histories, added to the model's scores."""
+"""Neighbours of items in training histories, those taken beside and after them, added to the model's scores."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,12 +7,12 @@ import torch
 from scipy import linalg, sparse
 from torch import Tensor, nn
 
-DECAYS = (0.5, 0.8, 0.95, 1.0)  # of an item's say with each event that came after it; learned weights mix them
-KEPT = 200  # neighbours of an item, the strongest
-EASE_MOST = 20_000  # items; a larger catalogue's matrix cannot be inverted in memory and minutes
+DECAYS = (0.5, 0.8, 0.95, 1.0)  # of an item's weight with each event that came after it; learned weights mix them
+MAX_NEIGHBOURS = 200  # of an item, the strongest
+EASE_MAX_ITEMS = 20_000  # a larger catalogue's matrix cannot be inverted in memory and minutes
 EASE_PENALTY = 150.0
 WINDOW = 3  # events that transitions reach
-SMOOTHING = 5.0  # transitions that every item is given besides its own
+SMOOTHING = 5.0  # transitions that are added to every item's own
 KINDS = ("ease", "transitions", "itself")
 QUESTIONS = ("next_item", "basket")  # what comes next, and what goes with the last items of the history
 
@@ -34,8 +34,8 @@ def ease(histories: sparse.csr_matrix, penalty: float = EASE_PENALTY) -> sparse.
 
 
 def strongest(weights: np.ndarray) -> sparse.csr_matrix:
-    """The KEPT entries of each row that are furthest from 0."""
-    k = min(KEPT, weights.shape[1])
+    """The MAX_NEIGHBOURS entries of each row that are furthest from 0."""
+    k = min(MAX_NEIGHBOURS, weights.shape[1])
     columns = np.argpartition(-np.abs(weights), k - 1, axis=1)[:, :k]
     rows = np.repeat(np.arange(len(weights)), k)
     values = np.take_along_axis(weights, columns, 1).ravel()
@@ -52,9 +52,9 @@ def transitions(item: np.ndarray, user: np.ndarray, n_items: int) -> sparse.csr_
         weight = np.full(int(same.sum()), 1 / distance, dtype=np.float32)
         counts = counts + sparse.csr_matrix((weight, (a[same], b[same])), shape=(n_items, n_items))
     share = sparse.csr_matrix(sparse.diags_array(1 / (np.asarray(counts.sum(1)).ravel() + SMOOTHING)) @ counts)
-    for n in np.nonzero(np.diff(share.indptr) > KEPT)[0]:
-        own = share.data[share.indptr[n] : share.indptr[n + 1]]
-        own[np.argpartition(-own, KEPT)[KEPT:]] = 0
+    for n in np.nonzero(np.diff(share.indptr) > MAX_NEIGHBOURS)[0]:
+        row = share.data[share.indptr[n] : share.indptr[n + 1]]
+        row[np.argpartition(-row, MAX_NEIGHBOURS)[MAX_NEIGHBOURS:]] = 0
     share.eliminate_zeros()
     return share
 
@@ -75,36 +75,36 @@ class Links(nn.Module):
     @staticmethod
     def like(state: Mapping[str, Tensor], key: str) -> "Links":
         """Links of the sizes of a saved state, whose names begin with `key`, to be filled from it."""
-        found = Links(sparse.csr_matrix((1, 1)))
+        links = Links(sparse.csr_matrix((1, 1)))
         for name in ("first", "candidate", "strength"):
-            setattr(found, name, torch.zeros_like(state[key + name]))
-        return found
+            setattr(links, name, torch.zeros_like(state[key + name]))
+        return links
 
     def extend(self, n: int) -> None:
         """Add n items that nothing links to."""
         self.first = torch.cat([self.first, self.first[-1:].expand(n)])
 
-    def spread(self, histories: Sequence[np.ndarray], say: Tensor) -> Tensor:
+    def accumulate(self, histories: Sequence[np.ndarray], weights: Tensor) -> Tensor:
         """Sums (histories, items) of the strengths of each history's items; histories: catalogue indices, -1 for no
-        item; say: (events,) factor of each event, of all histories in one."""
+        item; weights: (events,) of each event, of all histories in one."""
         n = len(self.first) - 1
-        row = torch.as_tensor(np.repeat(np.arange(len(histories)), [len(h) for h in histories]), device=say.device)
-        item = torch.as_tensor(np.concatenate([np.zeros(0), *histories]).astype(np.int64), device=say.device)
-        row, item, say = (t[item >= 0] for t in (row, item, say))
+        row = torch.as_tensor(np.repeat(np.arange(len(histories)), [len(h) for h in histories]), device=weights.device)
+        item = torch.as_tensor(np.concatenate([np.zeros(0), *histories]).astype(np.int64), device=weights.device)
+        row, item, weights = (t[item >= 0] for t in (row, item, weights))
         first, count = self.first[item], self.first[item + 1] - self.first[item]
         entry = torch.repeat_interleave(first - (count.cumsum(0) - count), count)
         entry += torch.arange(len(entry), device=entry.device)
-        value = self.strength[entry] * torch.repeat_interleave(say, count)
-        place = torch.repeat_interleave(row, count) * n + self.candidate[entry]
-        return value.new_zeros(len(histories) * n).index_add_(0, place, value).view(len(histories), n)
+        value = self.strength[entry] * torch.repeat_interleave(weights, count)
+        index = torch.repeat_interleave(row, count) * n + self.candidate[entry]
+        return value.new_zeros(len(histories) * n).index_add_(0, index, value).view(len(histories), n)
 
 
 class Neighbours(nn.Module):
-    """Scores that a history gives to the items beside it: for each of KINDS, and each event, strength(event's item,
+    """Scores that a history adds to its neighbours: for each of KINDS, and each event, strength(event's item,
     candidate) times sum_d weight_d DECAYS_d ** (events after it); and `seen` for a candidate that is in the history.
 
     Strengths are scaled to a root mean square of 1 by kind. Each of QUESTIONS has its own weight (questions, kinds,
-    decays) and seen (questions,); where they are 0 they add nothing.
+    decays) and seen (questions,); if they are 0 they add nothing.
     """
 
     weight: Tensor
@@ -120,7 +120,7 @@ class Neighbours(nn.Module):
         self.register_buffer("seen", torch.zeros(len(QUESTIONS)))
 
     def extend(self, n: int) -> None:
-        """Add n items that nothing was taken beside."""
+        """Add n items without neighbours."""
         for links in self.kinds:
             links.extend(n)  # type: ignore[operator]
 
@@ -129,24 +129,24 @@ class Neighbours(nn.Module):
         number = QUESTIONS.index(question)
         return bool((self.weight[number] != 0).any() or self.seen[number] != 0)
 
-    def spread(self, histories: Sequence[np.ndarray], kind: int, weight: Tensor) -> Tensor:
+    def accumulate(self, histories: Sequence[np.ndarray], kind: int, weight: Tensor) -> Tensor:
         """Sums (histories, items) of one kind; histories: catalogue indices oldest first, -1 for no item; weight:
         (decays,)."""
         events = [np.arange(len(h))[::-1] for h in histories]
         after = torch.as_tensor(np.concatenate([np.zeros(0), *events]), dtype=torch.float32, device=weight.device)
-        say = torch.stack([w * d**after for w, d in zip(weight, DECAYS, strict=True)]).sum(0)
+        event_weights = torch.stack([w * d**after for w, d in zip(weight, DECAYS, strict=True)]).sum(0)
         links = self.kinds[kind]
         assert isinstance(links, Links)
-        return links.spread(histories, say)
+        return links.accumulate(histories, event_weights)
 
     def forward(self, histories: Sequence[np.ndarray], question: str) -> Tensor:
-        """What is added to the scores of a question (histories, items); histories as in `spread`."""
+        """The addend (histories, items) to the scores of a question; histories as in `accumulate`."""
         number = QUESTIONS.index(question)
-        found = torch.zeros(len(histories), len(self.kinds[0].first) - 1, device=self.weight.device)  # type: ignore[arg-type]
+        scores = torch.zeros(len(histories), len(self.kinds[0].first) - 1, device=self.weight.device)  # type: ignore[arg-type]
         for kind, weight in enumerate(self.weight[number]):
             if (weight != 0).any():
-                found += self.spread(histories, kind, weight)
-        for own, history in zip(found, histories, strict=True):
-            seen = torch.as_tensor(np.unique(history[history >= 0]), device=own.device, dtype=torch.long)
-            own[seen] += self.seen[number]
-        return found
+                scores += self.accumulate(histories, kind, weight)
+        for row, history in zip(scores, histories, strict=True):
+            seen = torch.as_tensor(np.unique(history[history >= 0]), device=row.device, dtype=torch.long)
+            row[seen] += self.seen[number]
+        return scores

@@ -1,4 +1,4 @@
-"""Which events of a history move a score: leave them out and look."""
+"""Events of a history that move a score: leave them out and measure its fall."""
 
 from collections.abc import Callable, Sequence
 
@@ -18,8 +18,8 @@ def occlusion(events: int, scores: Scores) -> dict[int, np.ndarray]:
     if events <= EVENTS_AT_ONCE:
         return one_by_one(range(events), scores)
     stretches = [s.tolist() for s in np.array_split(np.arange(events), STRETCHES)]
-    found = scores([[], *stretches])
-    falls = found[0] - found[1:]
+    results = scores([[], *stretches])
+    falls = results[0] - results[1:]
     order = np.argsort(-falls.max(axis=1))
     best = {*order[:FOLLOWED].tolist(), STRETCHES - 1}
     return one_by_one(sorted(n for stretch in best for n in stretches[stretch]), scores)
@@ -27,5 +27,5 @@ def occlusion(events: int, scores: Scores) -> dict[int, np.ndarray]:
 
 def one_by_one(events: Sequence[int], scores: Scores) -> dict[int, np.ndarray]:
     """The fall of the scores without each of the events."""
-    found = scores([[], *([n] for n in events)])
-    return {n: found[0] - found[place] for place, n in enumerate(events, start=1)}
+    results = scores([[], *([n] for n in events)])
+    return {n: results[0] - results[variant] for variant, n in enumerate(events, start=1)}

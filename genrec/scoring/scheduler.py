@@ -1,4 +1,4 @@
-"""Many jobs in one thread: what they ask of the engine at the same time goes through the model together."""
+"""Many jobs in one thread: calls that they make at the same time go through the model as one batch."""
 
 import ctypes
 import sys
@@ -17,13 +17,13 @@ from torch import Tensor
 from ..rows.row import Row
 from ..turns import JobGreenlet, Pause, StoppedError, in_job, pause, wait
 from .engine import FEW, States
-from .prefixes import LEAST
+from .prefixes import MIN_TOKENS
 from .scorer import PARTS, Part, Ranking, Scorer
 
-BATCH_TOKENS = 2_048  # read at a time: what waits longest is not kept waiting by much more than itself
-PIECE_TOKENS = 256  # of what one job reads at a time, while others wait
+BATCH_TOKENS = 2_048  # read at a time: the call that waits longest is not delayed by much more than itself
+PIECE_TOKENS = 256  # that one job reads at a time, while others wait
 EVENTS_AT_A_TIME = 4_000  # of the histories whose scores one job asks for at a time
-TRIMMED = 500  # passes after which memory that was freed goes back to the system
+TRIM_PASSES = 500  # passes after which freed memory goes back to the system
 ACTIVE = 64  # jobs under way at a time; the others wait in the queue
 SLICE = 0.05  # seconds of a round after which no other job begins or goes on
 AHEAD = 4  # rounds of shared passes between two turns of jobs that paused
@@ -33,18 +33,18 @@ class SharedScorer(Scorer):
     """A Scorer for the jobs of a Scheduler; outside of one it is a plain Scorer."""
 
     def states(self, rows: Sequence[Row], progress: Callable[[int, int], None] | None = None) -> States:
-        """As Scorer.states; a job waits here while others are read along, or in turn with it where it has many rows."""
+        """As Scorer.states; a job waits here for a batch with others' rows, or pauses in turn if it has many rows."""
         if not in_job() or not rows:
             return super().states(rows, progress)
-        few = self.remembers and (len(rows) <= FEW or one_history(rows))
-        found = []
-        for start, end in pieces_of([self.unread(row) if few else len(row.tokens) for row in rows], PIECE_TOKENS):
-            if few:
-                found.append(wait(Read(rows[start:end])))
+        shared = self.remembers and (len(rows) <= FEW or one_history(rows))
+        parts = []
+        for start, end in pieces_of([self.unread(row) if shared else len(row.tokens) for row in rows], PIECE_TOKENS):
+            if shared:
+                parts.append(wait(ReadCall(rows[start:end])))
             else:
-                found.append(self.read_anew(rows[start:end]))
+                parts.append(self.read_anew(rows[start:end]))
                 pause()
-        return torch.cat(found)
+        return torch.cat(parts)
 
     def item_scores(
         self,
@@ -54,7 +54,7 @@ class SharedScorer(Scorer):
         question: str = "next_item",
         parts: Sequence[Part] = PARTS,
     ) -> Tensor:
-        """As Scorer.item_scores; a job lets others in between. Items that are added meanwhile have no scores."""
+        """As Scorer.item_scores; a job pauses for others in between. Items that are added meanwhile have no scores."""
         pieces = pieces_of([1 + len(history) for history in histories], EVENTS_AT_A_TIME)
         if not in_job() or len(pieces) == 1:
             return super().item_scores(states, dataset, histories, question, parts)
@@ -78,22 +78,22 @@ class SharedScorer(Scorer):
         question: str = "next_item",
         items: int | None = None,
     ) -> list[Ranking]:
-        """As Scorer.rank; a job waits here while others are ranked along."""
+        """As Scorer.rank; a job waits here while its states are batched with others'."""
         if not in_job() or allowed is not None or not len(states):
             options = {"temperature": temperature, "question": question, "items": items}
             return super().rank(states, dataset, k, excluded, histories, allowed=allowed, **options)  # type: ignore[arg-type]
-        return wait(Rank((dataset, temperature, question, items), states, k, excluded, histories))
+        return wait(RankCall((dataset, temperature, question, items), states, k, excluded, histories))
 
 
 @dataclass(frozen=True, eq=False)
-class Read:
+class ReadCall:
     """Rows to read."""
 
     rows: Sequence[Row]
 
 
 @dataclass(frozen=True, eq=False)
-class Rank:
+class RankCall:
     """States to rank the whole catalogue for; calls of one `key` (data set, temperature, question, items) go
     together."""
 
@@ -117,33 +117,34 @@ def one_history(rows: Sequence[Row]) -> bool:
     """Whether all rows ask about the same history, so that it need be read only once."""
     first = rows[0]
     shared = first.tokens[: first.segment.count(0)]
-    return all(r.dataset == first.dataset and r.tokens[: len(shared)] == shared for r in rows) and len(shared) >= LEAST
+    alike = all(r.dataset == first.dataset and r.tokens[: len(shared)] == shared for r in rows)
+    return alike and len(shared) >= MIN_TOKENS
 
 
-def pieces_of(lengths: Sequence[int], most: int) -> list[tuple[int, int]]:
-    """Things of these lengths as stretches of at most `most` together, each of one at least: their starts and ends."""
-    found, start, size = [], 0, 0
+def pieces_of(lengths: Sequence[int], limit: int) -> list[tuple[int, int]]:
+    """Starts and ends of consecutive pieces, each of a length of at most `limit` in sum, or of one thing."""
+    pieces, start, size = [], 0, 0
     for n, length in enumerate(lengths):
-        if n > start and size + length > most:
-            found.append((start, n))
+        if n > start and size + length > limit:
+            pieces.append((start, n))
             start, size = n, 0
         size += length
-    return [*found, (start, len(lengths))]
+    return [*pieces, (start, len(lengths))]
 
 
 def trim() -> None:
-    """Give freed memory back: glibc keeps what lies between pieces still in use, and batches are of many sizes."""
-    give_back = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if give_back is not None:
-        give_back(0)
+    """Give freed memory back: glibc keeps pages between blocks still in use, and batches are of many sizes."""
+    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if malloc_trim is not None:
+        malloc_trim(0)
 
 
 class QueueFullError(Exception):
-    """So many jobs wait that no other is taken."""
+    """The queue is full: no other job is taken."""
 
 
 class Scheduler:
-    """Runs jobs in one thread, the oldest first; reads and lists that several want are made in one pass.
+    """Runs jobs in one thread, the oldest first; reads and lists of several jobs are batched into one pass.
 
     Nothing a job does outside the scorer is interrupted by another. limit: jobs waiting or under way, beyond which
     `submit` raises QueueFullError. together: False makes every pass for one job alone, to measure what batching brings.
@@ -155,7 +156,7 @@ class Scheduler:
         self.passes = self.read = 0  # passes made, and rows read in them
         self._ahead = 0  # rounds of shared passes since a job that paused went on
         self._waiting: deque[Job] = deque()
-        self._active: OrderedDict[JobGreenlet, Read | Rank | Pause] = OrderedDict()
+        self._active: OrderedDict[JobGreenlet, ReadCall | RankCall | Pause] = OrderedDict()
         self._count = 0
         self._change = threading.Condition()
         self._ending = False
@@ -210,23 +211,23 @@ class Scheduler:
         """Begin the jobs that wait longest, while there is room and time."""
         until = time.monotonic() + SLICE
         busy = sum(1 for call in self._active.values() if not isinstance(call, Pause))
-        room = (ACTIVE if self.together else 1) - busy  # who only pauses keeps nobody out
+        room = (ACTIVE if self.together else 1) - busy  # jobs that only pause take no slot
         while room > 0 and self._waiting and time.monotonic() < until:
             job = self._waiting.popleft()
             room -= 1
             if job.result.cancelled() or time.monotonic() > job.deadline:
                 self._finish(job, TimeoutError())
                 continue
-            one = JobGreenlet(self._run)
-            one.job = job
-            self._resume(one, job)
+            greenlet = JobGreenlet(self._run)
+            greenlet.job = job
+            self._resume(greenlet, job)
 
     def _run(self, job: Job) -> None:
         try:
             result = job.work()
         except StoppedError:
             self._finish(job, TimeoutError())
-        except BaseException as error:  # whatever it is belongs to who asked
+        except BaseException as error:  # any error goes to the job's future
             self._finish(job, error)
         else:
             self._finish(job, None, result)
@@ -242,21 +243,21 @@ class Scheduler:
         except InvalidStateError:
             pass  # cancelled
 
-    def _resume(self, one: JobGreenlet, value: Any) -> None:
-        """Run a job up to what it asks next."""
+    def _resume(self, greenlet: JobGreenlet, value: Any) -> None:
+        """Run a job up to its next call."""
         self.since = time.monotonic()
-        call = one.switch(value)
-        if not one.dead:
-            self._active[one] = call
+        call = greenlet.switch(value)
+        if not greenlet.dead:
+            self._active[greenlet] = call
 
-    def _throw(self, one: JobGreenlet, error: BaseException) -> None:
-        self._active.pop(one, None)
-        call = one.throw(error)
-        if not one.dead:
-            self._active[one] = call
+    def _throw(self, greenlet: JobGreenlet, error: BaseException) -> None:
+        self._active.pop(greenlet, None)
+        call = greenlet.throw(error)
+        if not greenlet.dead:
+            self._active[greenlet] = call
 
     def _drop(self) -> None:
-        """End the jobs that nobody waits for, or not any longer."""
+        """End the jobs that were cancelled or are past their deadline."""
         now = time.monotonic()
         for _ in range(len(self._waiting)):
             job = self._waiting.popleft()
@@ -264,71 +265,71 @@ class Scheduler:
                 self._finish(job, TimeoutError())
             else:
                 self._waiting.append(job)
-        for one in list(self._active):
-            if one.job.result.cancelled() or now > one.job.deadline:
-                self._throw(one, StoppedError())
+        for greenlet in list(self._active):
+            if greenlet.job.result.cancelled() or now > greenlet.job.deadline:
+                self._throw(greenlet, StoppedError())
 
     def _pass(self) -> None:
-        """Make one list or one pass for those that wait longest for it and all that fit beside them; where there is
-        none, or AHEAD were made, let those that only paused go on in turn, while there is time."""
-        ranks = [one for one, call in self._active.items() if isinstance(call, Rank)]
-        reads = [one for one, call in self._active.items() if isinstance(call, Read)]
-        paused = [one for one, call in self._active.items() if isinstance(call, Pause)]
+        """Make one list or one pass for the jobs that wait longest and all that fit into the batch; if there is none,
+        or AHEAD were made, resume the jobs that only paused in turn, while there is time."""
+        ranks = [greenlet for greenlet, call in self._active.items() if isinstance(call, RankCall)]
+        reads = [greenlet for greenlet, call in self._active.items() if isinstance(call, ReadCall)]
+        paused = [greenlet for greenlet, call in self._active.items() if isinstance(call, Pause)]
         if ranks:
             key = self._active[ranks[0]].key  # type: ignore[union-attr]
-            self._together([one for one in ranks if self._active[one].key == key], self._rank)  # type: ignore[union-attr]
+            self._run_batch([greenlet for greenlet in ranks if self._active[greenlet].key == key], self._rank)  # type: ignore[union-attr]
         elif reads:
-            taken: list[JobGreenlet] = []
+            members: list[JobGreenlet] = []
             tokens = 0
-            for one in reads:
-                own = sum(self.scorer.unread(row) for row in self._active[one].rows)  # type: ignore[union-attr,misc]
-                if taken and (tokens + own > BATCH_TOKENS or not self.together):
+            for greenlet in reads:
+                cost = sum(self.scorer.unread(row) for row in self._active[greenlet].rows)  # type: ignore[union-attr,misc]
+                if members and (tokens + cost > BATCH_TOKENS or not self.together):
                     break
-                taken.append(one)
-                tokens += own
-            self._together(taken, self._read)
+                members.append(greenlet)
+                tokens += cost
+            self._run_batch(members, self._read)
         self._ahead = self._ahead + 1 if ranks or reads else AHEAD
         if not paused or self._ahead < AHEAD:
             return
         self._ahead = 0
         until = time.monotonic() + SLICE
-        for one in paused:
-            if self._active.pop(one, None) is not None:
-                self._resume(one, None)
+        for greenlet in paused:
+            if self._active.pop(greenlet, None) is not None:
+                self._resume(greenlet, None)
             if time.monotonic() > until:
                 break
 
-    def _together(self, members: list[JobGreenlet], make: Callable[[list[Any]], list[Any]]) -> None:
-        """Make what several jobs ask, and give each its part; what fails for all is made for each alone, so that one
-        job's fault is its own."""
-        calls = [self._active[one] for one in members]
+    def _run_batch(self, members: list[JobGreenlet], answer: Callable[[list[Any]], list[Any]]) -> None:
+        """Answer the calls of several jobs as one batch, and resume each with its part; a failing batch is retried
+        job by job, so that one job's error is its own."""
+        calls = [self._active[greenlet] for greenlet in members]
         self.since = time.monotonic()
         try:
-            parts: list[Any] = make(calls)
+            parts: list[Any] = answer(calls)
         except Exception as error:
             if len(members) == 1:
                 self._throw(members[0], error)
                 return
-            for one in members:
-                self._together([one], make)
+            for greenlet in members:
+                self._run_batch([greenlet], answer)
             return
-        for one, part in zip(members, parts, strict=True):
-            del self._active[one]
-            self._resume(one, part)
+        for greenlet, part in zip(members, parts, strict=True):
+            del self._active[greenlet]
+            self._resume(greenlet, part)
 
-    def _read(self, calls: list[Read]) -> list[States]:
+    def _read(self, calls: list[ReadCall]) -> list[States]:
         rows = [row for call in calls for row in call.rows]
         self.passes += 1
-        if self.passes % TRIMMED == 0:
+        if self.passes % TRIM_PASSES == 0:
             trim()
         self.read += len(rows)
         states = self.scorer.read_on(rows)
         counts = [sum(len(row.target_at) for row in call.rows) for call in calls]
         return list(states.split(counts))
 
-    def _rank(self, calls: list[Rank]) -> list[list[Ranking]]:
+    def _rank(self, calls: list[RankCall]) -> list[list[Ranking]]:
         dataset, temperature, question, items = calls[0].key
-        found = Scorer.rank(
+        rankings = Scorer.rank(
             self.scorer,
             torch.cat([call.states for call in calls]),
             dataset,
@@ -341,7 +342,7 @@ class Scheduler:
         )
         parts, start = [], 0
         for call in calls:
-            own = found[start : start + len(call.states)]
-            start += len(own)
-            parts.append([Ranking(r.index[: call.k], r.score[: call.k], r.probability[: call.k]) for r in own])
+            part = rankings[start : start + len(call.states)]
+            start += len(part)
+            parts.append([Ranking(r.index[: call.k], r.score[: call.k], r.probability[: call.k]) for r in part])
         return parts

@@ -23,7 +23,7 @@ PARTS: tuple[Part, ...] = ("language model", "neighbours", "cold items")
 @dataclass
 class Counts:
     """Counts of a data set's training part, beside the language model: `neighbours` add to the scores of items,
-    `effects` to those of outcomes; None where there are none."""
+    `effects` to those of outcomes; None if there are none."""
 
     neighbours: Neighbours | None = None
     effects: Effects | None = None
@@ -36,7 +36,7 @@ class Counts:
         return self
 
     def extend(self, n: int) -> None:
-        """Add n items that nobody took."""
+        """Add n items without training interactions."""
         for part in (self.neighbours, self.effects):
             if part is not None:
                 part.extend(n)
@@ -54,7 +54,7 @@ class Ranking:
 class Scorer(Engine):
     """An Engine with the counts of each data set: scores and lists as they are served, whole or by part.
 
-    counts: by data set; what is missing adds nothing.
+    counts: by data set; a missing one adds nothing.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Scorer(Engine):
         self.counts = {name: Counts() for name in model.names} | dict(counts or {})
 
     def extend(self, dataset: str, text: Tensor) -> None:
-        """Add items to a catalogue that are known by their texts alone: text vectors (n, width), not centred."""
+        """Add items to a catalogue that have nothing but texts: text vectors (n, width), not centred."""
         self.model.rows_of(dataset).extend(text)
         self.counts[dataset].extend(len(text))
         self.forget_rows(dataset)
@@ -122,7 +122,7 @@ class Scorer(Engine):
 
         excluded: per state the items that cannot appear; the probability is a softmax over the others. histories and
         question: as in `item_scores`. allowed: (items,) bool, further limits the list but not the probability; None:
-        all. items: how many there were when the question was made, where some may have been added since.
+        all. items: how many there were when the question was made, since some may have been added later.
         """
         rankings = []
         items = items or self.item_rows(dataset)[0].shape[0]
@@ -137,9 +137,10 @@ class Scorer(Engine):
             if masked is not None:
                 scores.masked_fill_(masked, -torch.inf)
             for row, lowest, norm in zip(scores, scores.topk(min(k, items), 1).values[:, -1], total, strict=True):
-                among = torch.nonzero((row >= lowest) & (row > -torch.inf))[:, 0]  # more than k where scores are equal
-                score = row[among].double().cpu().numpy()
-                best = np.lexsort((among.cpu().numpy(), -score))[:k]
+                # more than k if scores are equal
+                candidates = torch.nonzero((row >= lowest) & (row > -torch.inf))[:, 0]
+                score = row[candidates].double().cpu().numpy()
+                best = np.lexsort((candidates.cpu().numpy(), -score))[:k]
                 probability = np.exp(score[best] / temperature - norm)
-                rankings.append(Ranking(among.cpu().numpy()[best], score[best], probability))
+                rankings.append(Ranking(candidates.cpu().numpy()[best], score[best], probability))
         return rankings
