@@ -14,13 +14,13 @@ from ..rows.window import Window, asked_ends
 from ..tasks.task import Task
 
 MOST = 10_000  # validation cases by which settings are chosen
-MOMENTS = 3  # of each user, after which the training part is asked what comes later
+MOMENTS = 3  # of each user, from which the training part is asked about later events
 INTERACTION = {"item": pl.Int64, "place": pl.Int64}
 
 
 @dataclass(frozen=True)
 class Lists:
-    """Cases that want a ranked list.
+    """Cases that ask for a ranked list.
 
     users: whom each case is about. known: case, item, place (oldest first). seen: the items that are removed under
     `seen removed`. targets: the right items.
@@ -153,7 +153,7 @@ def pair_cases(corpus: Corpus, task: Task, part: Part, max_events: int, seed: in
 
 def answered_pairs(corpus: Corpus, task: Task, part: Part | None, seed: int) -> Pairs:
     """Pairs with their answers that a task about events can be learned from: of the training part; with a `part`,
-    of all that is seen before it.
+    of all parts before it.
 
     A task that looks ahead asks after a few drawn moments of each user whose horizon ends in the training part.
     """

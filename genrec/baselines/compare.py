@@ -1,4 +1,4 @@
-"""Ours beside the baselines: their metrics and the paired difference, by the same code from the same cases."""
+"""Metrics of the baselines and their paired differences from genrec, by the same code from the same cases."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -106,7 +106,7 @@ def outcome_comparison(
     values: tuple[float, ...],
     predicted: Predicted,
 ) -> tuple[Metrics, Metrics]:
-    """A baseline's metrics of a task with choices or numbers, and ours minus them, where both have them."""
+    """A baseline's metrics of a task with choices or numbers, and ours minus them, of the metrics that both have."""
     arrays, answer, weight = predicted.arrays, outcomes.answer, outcomes.weight
     assert len(next(iter(arrays.values()))) == len(answer), "the baselines have other cases than ours"
     our_measure = measure_of(ours, answer, weight, values, threshold)

@@ -30,7 +30,7 @@ TAIL = 15  # lines of output that an error shows
 def environment(progress: Progress) -> Path:
     """The Python of the environment that requirements.txt pins, built once under the cache folder: whole or absent.
 
-    Raises UnavailableError with pip's last lines where it cannot be built.
+    Raises UnavailableError with pip's last lines if it cannot be built.
     """
     text = REQUIREMENTS.read_text(encoding="utf-8")
     tag = hashlib.sha256(f"{sys.version_info[:2]} {sys.platform} {text}".encode()).hexdigest()[:12]

@@ -25,7 +25,7 @@ from .cases import Pairs
 DAMPING = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 STRENGTH = (0.1, 0.3, 1.0, 3.0, 10.0)  # C of a logistic regression, 1 / alpha of a ridge regression
 WORDS = 2  # the longest n-grams of TF-IDF
-MOMENTS = 20  # of each user at most, drawn, from which what comes later is learned
+MOMENTS = 20  # of each user at most, sampled, from which answers about later events are learned
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ def means(
 
 @dataclass(frozen=True)
 class Answered:
-    """Pairs that a task about users and items is learned from and asked of: known before validation, before the part
-    that is measured, and the cases of both."""
+    """Pairs of a task about users and items: those before validation (train), those before the measured part (visible),
+    and the cases of both (valid, cases)."""
 
     train: Pairs
     visible: Pairs
@@ -223,7 +223,7 @@ def linear_choices(
 
 
 def class_probabilities(model: Any, inputs: Any, choices: int) -> np.ndarray:
-    """Probabilities (n, choices); an answer that training lacks gets next to none."""
+    """Probabilities (n, choices); near 0 for an answer that training lacks."""
     probabilities = np.full((len(inputs), choices), 1e-9)
     probabilities[:, model.classes_] = np.maximum(model.predict_proba(inputs), 1e-9)
     return probabilities / probabilities.sum(1, keepdims=True)

@@ -39,7 +39,7 @@ from .cases import (
 )
 from .models import Answered, Predicted
 
-VERSION = 1  # of what is computed here; that of standalone.py is its text
+VERSION = 1  # of the predictions of this module; that of standalone.py is its text
 EASE_ITEMS = 25_000  # above, its inverse takes too much memory
 Make = Callable[[], Predicted]
 
@@ -96,7 +96,7 @@ def identity(corpus: Corpus, task: Task, part: Part, seed: int, name: str) -> st
 
 
 def remembered(key: str, make: Make) -> Predicted:
-    """Predictions from the cache; else made, and kept there whole or not at all."""
+    """Predictions from the cache; else made, and cached whole or not at all."""
     folder = cache_folder() / "baselines" / key
     if not folder.is_dir():
         made = make()
@@ -131,7 +131,7 @@ def next_item_makers(corpus: Corpus, part: Part, seed: int, progress: Progress) 
 
 
 def basket_makers(corpus: Corpus, task: Task, part: Part, seed: int, progress: Progress) -> dict[str, Make]:
-    """Baselines that complete a basket: learned from baskets, asked with what is given of one."""
+    """Baselines that complete a basket: learned from baskets, asked with the given items of one."""
     valid, _ = basket_cases(corpus, task, "valid", seed, MOST)
     cases, past = basket_cases(corpus, task, part, seed)
     if not cases.users or not valid.users:
@@ -272,7 +272,7 @@ def rated(task: Task, pairs: Answered, seed: int, progress: Progress) -> Predict
 
 
 def histories(corpus: Corpus, part: Part) -> pl.DataFrame:
-    """case (the user's number), item and place of what is seen before a part."""
+    """case (the user's number), item and place of the events before a part."""
     assert corpus.events is not None
     visible = select(corpus.events, corpus.events.part < PARTS.index(part))
     return owned(items_by_user(visible, target_mask(corpus, visible)), "case")

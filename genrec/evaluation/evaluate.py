@@ -1,4 +1,4 @@
-"""Every task of a finished run on its held-out part: metrics, intervals, and what each case got."""
+"""Every task of a finished run on its held-out part: metrics, intervals, and the table of cases."""
 
 import platform
 import shlex
@@ -187,7 +187,7 @@ def checked(loaded: Loaded) -> dict[str, list[Check]]:
 
 
 def thresholds_of(tasks: Sequence[str], reading: Reading, calibration: Mapping[str, Calibration]) -> dict[str, float]:
-    """Per task with two answers, the second of which is yes, the probability from which it is said, chosen on
+    """Per task with two answers, the second of which is yes, the least probability that is answered yes, chosen on
     validation for the highest F1."""
     thresholds = {}
     for name in tasks:

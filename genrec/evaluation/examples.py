@@ -93,7 +93,7 @@ def example(loaded: Loaded, corpus: Corpus, held: HeldOut, user: int) -> dict[st
 
 
 def events_at(events: Events, user: int, positions: np.ndarray) -> Events:
-    """Some of one user's events as a world of their own."""
+    """Some of one user's events, as the events of a data set of one user."""
     arrays = {name: array[positions] for name, array in events.arrays.items()}
     ends = np.asarray([0, len(positions)])
     return replace(events, users=(events.users[user],), offsets=ends, labels={}, where={}, **arrays)

@@ -1,4 +1,4 @@
-"""Cases of what is held out, as rows to read.
+"""Held-out cases as rows to read.
 
 Every case sees only interactions of earlier parts. next_item: a user's first held-out event (or basket), ranked in the
 whole catalogue. Event outcomes: each held-out event as a candidate after the visible history. Look-ahead tasks: asked
@@ -57,7 +57,7 @@ def history_row(corpus: Corpus, events: Events, user: int, max_events: int, bran
 
 
 def first_targets(held: HeldOut, user: int) -> np.ndarray:
-    """Items of the user's first held-out basket, or of the first held-out event; only what next_item asks for."""
+    """Items of the user's first held-out basket or of the first held-out event, of events that next_item asks for."""
     later = held.later
     lo, hi = int(later.offsets[user]), int(later.offsets[user + 1])
     positions = np.arange(lo, hi)[later.target[lo:hi] & (later.item[lo:hi] >= 0)]
@@ -80,7 +80,7 @@ def writers_of(corpus: Corpus, rows: list[Row]) -> dict[int, str]:
 
 
 def template(task: Task, phrasing: Phrasing) -> str:
-    """The words a task is asked in."""
+    """The template that a task is asked with."""
     return task.unseen[0] if phrasing == "unseen" else task.seen[0]
 
 
@@ -220,7 +220,7 @@ def user_cases(
     mask = held.visible.where.get(task.name)
     begins = dict(corpus.dataset.cutoffs).get(part, UNDATED)
     ahead = now + task.horizon_days * DAY
-    is_past = ahead <= begins  # all that is asked about happened before the part, where histories end
+    is_past = ahead <= begins  # the whole horizon lies before the part, at whose start histories end
     if now == UNDATED or is_past or ahead > end or not (mask is None or mask[hi - 1]):
         return [], []
     position = int(up_to.offsets[user]) + int(held.visible.offsets[user + 1] - held.visible.offsets[user]) - 1

@@ -1,4 +1,4 @@
-"""Whether anything of the held-out parts can be known before they are asked about; a leak ends an evaluation."""
+"""Checks that no held-out interaction leaks into training rows, prompts or questions; a leak ends an evaluation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from ..tasks.templates import placeholders
 from .held_out import held_out, user_rows
 
 ORDERED = 0.95  # rank correlation from which ids are said to tell the order of first interactions
-SHOWN_USERS = 500  # whose prompts are looked at
+SHOWN_USERS = 500  # whose prompts are checked
 TEXT_WORDS = 5  # a shorter text may well occur twice
 
 
 @dataclass(frozen=True)
 class Check:
-    """One check: what was looked for, whether it is fine, and what was found."""
+    """One check: its name, whether it is fine, and a line about its result."""
 
     name: str
     fine: bool
@@ -75,7 +75,7 @@ def prompts(corpus: Corpus, max_events: int, seed: int) -> Check:
 
 
 def time_order(dataset: Dataset) -> Check:
-    """A user's interactions are in the order of their times, equal times in that of the file."""
+    """A user's interactions are in the order of their times, ties in the order of the file."""
     frame = dataset.interactions
     if "timestamp" not in frame.columns:
         return Check("time order", True, "no times: the file's order")

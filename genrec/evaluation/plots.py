@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLOURS = ("#3b82c4", "#d97c26", "#3a9d5d")  # to be told apart on white and on black, and by most colour-blind people
-INK = "#000000"  # what becomes the page's text colour
+INK = "#000000"  # replaced by the page's text colour
 SIZE = (3.4, 2.2)  # inches
 
 
@@ -100,7 +100,7 @@ def reliability(name: str, caption: str, groups: Sequence[Sequence[float]]) -> P
 def bars(
     name: str, caption: str, axes: tuple[str, str], ticks: Sequence[str], groups: Mapping[str, Sequence[Interval]]
 ) -> Plot:
-    """Bars by tick, one colour per group, with their intervals where low is below high."""
+    """Bars by tick, one colour per group, with their intervals if low is below high."""
     width = 0.8 / len(groups)
     alt = "; ".join(
         f"{g}: " + ", ".join(f"{t} {v[0]:.3g}" for t, v in zip(ticks, values, strict=True))

@@ -31,7 +31,7 @@ from .held_out import (
     writers_of,
 )
 
-LONGEST = 20  # items of a list that are kept
+LONGEST = 20  # items of a list
 CASES = 256  # scored at a time
 
 
@@ -40,7 +40,7 @@ class Ranked:
     """next_item on one data set: each case's user, targets and ranks under both protocols.
 
     Seen items removed, a target that was seen is a miss: its rank is the size of the catalogue. lists: (cases,
-    LONGEST) the best items, seen ones removed, -1 where there are fewer. histories: the items that each case saw, and
+    LONGEST) the best items, seen ones removed, -1 if there are fewer. histories: the items before each case, and
     states (cases, width): the hidden states after them.
     """
 
@@ -58,7 +58,7 @@ class Outcomes:
     """Scores (n, answers), right answers (n,) and weights (n,) of one task on one data set.
 
     about: whom each case is about, the user's id or that of a text without one. keys: which case it is, of those about
-    the same; equal in every run on the same data. features: (n, features) of what is known besides, if anything.
+    the same; equal in every run on the same data. features: (n, features) of counts, if the task has any.
     """
 
     scores: np.ndarray
@@ -257,7 +257,7 @@ def next_item_losses(scorer: Scorer, dataset: str, ranked: Ranked) -> tuple[np.n
 
 
 def best_items(scores: np.ndarray, k: int) -> np.ndarray:
-    """The k best of (items,) scores, best first, -1 where fewer are finite."""
+    """The k best of (items,) scores, best first, -1 if fewer are finite."""
     among = np.argpartition(-scores, k)[:k] if len(scores) > k else np.arange(len(scores))
     best = among[np.argsort(-scores[among], kind="stable")]
     best = np.where(np.isfinite(scores[best]), best, -1)

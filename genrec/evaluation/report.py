@@ -1,4 +1,4 @@
-"""report.html: a run and what was measured of it, for people; made from the files of the run alone."""
+"""report.html: a run and its results for people, made from the files of the run alone."""
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence

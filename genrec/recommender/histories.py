@@ -31,8 +31,8 @@ class Prompts:
     max_events: int
 
     def row(self, n: int, branches: Sequence[Branch]) -> Row:
-        """History n cut to what the model was trained on, with branches that see all of it; without branches, its end
-        is read."""
+        """History n cut to the length that the model was trained on, and branches that see all of it; without any, its
+        end is read."""
         lo, hi = self.histories.span(n)
         lo += shown_from(hi - lo, self.max_events)
         user = self.histories.users[n] or None

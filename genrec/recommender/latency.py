@@ -1,4 +1,4 @@
-"""How long one answer takes."""
+"""The latency of single answers."""
 
 import time
 from collections.abc import Callable, Sequence

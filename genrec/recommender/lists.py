@@ -61,7 +61,7 @@ class ListRequest:
         return [*items, *self.like, *self.basket]
 
     def check(self) -> None:
-        """Raises UnknownNameError or DataError for what no list can be asked for."""
+        """Raises UnknownNameError or DataError for a request that no list can answer."""
         if self.items_as not in ("token", "title"):
             raise UnknownNameError("form of items", self.items_as, ("token", "title"))
         if self.basket and self.items_as == "title":

@@ -166,8 +166,8 @@ def question(view: View, task: Task, item: str | None) -> Branch:
 def prediction_frame(
     views: Views, view: View, task: Task, scores: np.ndarray, features: np.ndarray | None
 ) -> pl.DataFrame:
-    """Calibrated answers of scores (n, answers) and features (n, features) as a frame; the columns of what was asked
-    about are empty."""
+    """Calibrated answers of scores (n, answers) and features (n, features) as a frame; its columns of users, items and
+    texts are empty."""
     from ..scoring.calibration import Calibration
 
     fitted = views.adapter.manifest.calibration.get(f"{view.name}/{task.name}", {})

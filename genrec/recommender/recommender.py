@@ -1,4 +1,4 @@
-"""Recommender: what every front end knows. Users, items and texts in, data frames out."""
+"""Recommender, the interface of every front end: users, items and texts in, data frames out."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -58,8 +58,8 @@ class Recommender:
     ) -> "Recommender":
         """Load a run folder.
 
-        quantize: `none` or `nf4` for the backbone; None: as the run was trained. model: where the backbone is, if it is
-        a folder or file that has moved. store: users and events, if not the run's own. Raises RunError if the run is
+        quantize: `none` or `nf4` for the backbone; None: as the run was trained. model: the path of the backbone, if it
+        is a folder or file that has moved. store: users and events, if not the run's own. Raises RunError if the run is
         incomplete, damaged, newer, or its backbone differs and `allow_mismatch` is not set.
         """
         from ..model.backbone import load_language
@@ -196,11 +196,11 @@ class Recommender:
         return self.views.of(dataset).catalogue.find(title)
 
     def check_items(self, items: Sequence[Mapping[str, object]], dataset: str | None = None) -> pl.DataFrame:
-        """Items to add as a frame with the catalogue's columns; what an item lacks is null, and of one that is given
-        twice the last counts.
+        """Items to add as a frame with the catalogue's columns; attributes that an item lacks are null, and of one
+        that is given twice the last counts.
 
-        items: item_id, title, and any attributes of the catalogue. Raises DataError for what cannot be added, naming
-        the item and the column, and RunError as `TextVectors`.
+        items: item_id, title, and any attributes of the catalogue. Raises DataError for an item that cannot be added,
+        naming it and the column, and RunError as `TextVectors`.
         """
         return self.views.check_items(items, dataset)[1]
 
@@ -268,7 +268,7 @@ class Recommender:
         where: str | pl.Expr | None = None,
         exclude: Sequence[str] = (),
     ) -> Recommendations:
-        """The k items whose vectors point most nearly the way of one or several; score is the (mean) cosine.
+        """The k items with the highest (mean) cosine to one or several; score is that cosine.
 
         where, exclude: as in `recommend`. frame: dataset, rank, item_id, title, score.
         """
@@ -317,15 +317,15 @@ class Recommender:
         return predictions.predict(self.views, request)
 
     def relatives(self, items: Sequence[str], history: Sequence[str], dataset: str | None = None) -> list[str | None]:
-        """For each item the one of a history whose vector points most nearly the same way; None if that is nowhere
-        near."""
+        """For each item the one of a history whose vector has the highest cosine with its own; None if that is
+        below vectors.RELATED."""
         return vectors.relatives(self.views.of(dataset), items, history)
 
     def relevance(
         self, query: str, texts: Sequence[str], user: str | None = None, dataset: str | None = None
     ) -> list[float]:
         """How well texts meet a query, 0 to 1: half the cosine of their vectors, and a half. With a user the query's
-        vector is what the user's history leads to. If a document is an item's id or title, it has the item's
+        vector is the state after the user's history. If a document is an item's id or title, it has the item's
         vector: without a user that of all its text."""
         return vectors.relevance(self.views, self.views.with_catalogue(dataset), query, texts, user)
 

@@ -1,4 +1,4 @@
-"""align(config): a finished run to one that prefers what its users chose to what they passed over."""
+"""align(config): preference tuning of a finished run, from the items that users chose and those they passed over."""
 
 import importlib.util
 import json
@@ -180,7 +180,7 @@ def prepared_again(run: Run, manifest: Manifest, config: FinetuneConfig, progres
         raise RunError(f"{run.folder} was trained on other weights of {manifest.backbone.model} than there are now")
     if prepared.vocabulary != manifest.vocabulary:
         raise RunError(f"{run.folder} was trained on other tasks than its task files hold now; train it anew first")
-    model = build_model(plain, prepared, config.seed)  # then filled with what the run learned
+    model = build_model(plain, prepared, config.seed)  # then filled with the run's weights
     scorer = Scorer(model, continue_from(model, run.adapter))
     return replace(prepared, text_encoder=manifest.text_encoder), scorer
 
@@ -188,7 +188,7 @@ def prepared_again(run: Run, manifest: Manifest, config: FinetuneConfig, progres
 def choices(
     config: AlignConfig, prepared: Prepared, report: Report, progress: Progress
 ) -> tuple[list[PreferenceRow], np.ndarray]:
-    """The preferences of all data sets asked for, and the data set's number of each row; says where they come from."""
+    """The preferences of all data sets asked for, and the data set's number of each row; reports their sources."""
     rows: list[PreferenceRow] = []
     owner: list[int] = []
     for number, corpus in enumerate(prepared.corpora):
@@ -292,7 +292,7 @@ def train(
     if saved:
         report(f"resuming from step {saved[-1][0]} of {len(batches)}")
     finished = bool(saved) and (saved[-1][0] >= len(batches) or patience_spent(history, finetuned.patience))
-    if not finished:  # else it was stopped while the run was being finished, or asks for what was not better
+    if not finished:  # else it was stopped while the run was being finished, or --out asks for a run that is not better
         batches.reference = references(scorer, batches, progress)
         trainer.train(resume_from_checkpoint=str(saved[-1][1]) if saved else None)
         history = trainer.state.log_history
@@ -333,7 +333,7 @@ def arguments(config: AlignConfig, finetuned: FinetuneConfig, root: Path, per_ep
         report_to="none",
         disable_tqdm=True,
         use_cpu=not cuda,
-        bf16=False,  # the backbone is in its own precision, what is trained in float32
+        bf16=False,  # the backbone is in its own precision, trained tensors are in float32
         activation_checkpointing=False,
         dataloader_pin_memory=cuda,
         remove_unused_columns=False,

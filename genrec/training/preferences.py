@@ -1,4 +1,4 @@
-"""Which items of a history are preferred to which, and the rows that show what came before the choice."""
+"""Preferences between the items of a history, and rows of the events before each choice."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -34,8 +34,8 @@ class Signs:
 
 
 def signs_of(corpus: Corpus) -> Signs:
-    """The signs of a data set's events: clicks and skips, else purchases and what else was done, else ratings from the
-    mean of a user's training part on and below it; else what next_item asks for, beside nothing."""
+    """The signs of a data set's events: clicks and skips, else purchases and other events, else ratings from the mean
+    of a user's training part on and below it; else the events that next_item asks for, and none that are rejected."""
     events = corpus.events
     assert events is not None
     click, rating = events.labels.get("click"), events.labels.get("rating")
@@ -80,7 +80,7 @@ class Choice:
 @dataclass(frozen=True)
 class PreferenceRow:
     """A history with its preferences: the row's targets are the chosen items, `rejected` (targets, n) has the items
-    that each is preferred to, -1 where there are fewer."""
+    that each is preferred to, -1 if there are fewer."""
 
     row: Row
     rejected: np.ndarray
@@ -125,10 +125,10 @@ def first_of_each(values: np.ndarray) -> np.ndarray:
 def preference_rows(
     corpus: Corpus, limit: int, max_events: int, seed: int, progress: Callable[[int, int], None] | None = None
 ) -> tuple[list[PreferenceRow], str]:
-    """The preferences of a data set's training part, and what they were taken from; one row per window of a history.
+    """The preferences of a data set's training part, and a line about their source; one row per window of a history.
 
     limit: rejected items per chosen one. Windows overlap by half, and a choice is read in the one that shows most of
-    what came before it. progress: called with the users done and in all.
+    the events before it. progress: called with the users done and in all.
     """
     assert corpus.events is not None
     in_train = corpus.events.part == 0

@@ -42,7 +42,7 @@ class Prepared:
     backbone: Backbone
     rows: Any
     index: RowIndex
-    max_events: int  # as asked, or what the backbone's context holds
+    max_events: int  # as configured, or the most that fit the backbone's context
     text_encoder: BackboneSource | None
     encoded: Mapping[str, torch.Tensor]
 

@@ -57,8 +57,9 @@ def finished(run: Run) -> Manifest:
 
 
 def collect_new_events(config: FinetuneConfig) -> str:
-    """Write down the events and items that the store took since the parent run was trained, once, in the new run's
-    folder, and a store in which they count as known; returns a line about it. Raises DataError if there are none."""
+    """Record the events and items that the store took since the parent run was trained, once, in the new run's
+    folder, and a copy of the store in which they count as trained; returns a line about it. Raises DataError if there
+    are none."""
     run, new = parent_of(config), Run(run_folder(config))
     manifest = finished(run)
     ahead = [f"{t} of {d}" for d, tasks in manifest.tasks.items() for t in tasks if t in looks_ahead(run, d)]
@@ -122,7 +123,7 @@ def load_parent_weights(config: FinetuneConfig, model: RecModel) -> dict[str, Co
 
 
 def mark_as_trained(run: Run) -> None:
-    """Let the events that a run is trained on count as known in its store."""
+    """Mark the events of a run's store as trained, so that the next resumption skips them."""
     with contextlib.closing(stores.open_store(run.store)) as store:
         stores.learn_events(store)
 

@@ -63,7 +63,7 @@ def parameter_groups(model: RecModel, lr: float, row_lr: float, weight_decay: fl
 
 
 class Averages:
-    """Exponential moving averages of a model's trained tensors (Polyak averaging): what is validated and kept.
+    """Exponential moving averages of a model's trained tensors (Polyak averaging): those are validated and kept.
 
     steps: about how many steps they reach back; a ninth of the steps so far while those are few.
     """
@@ -123,7 +123,7 @@ class RowTrainer(Trainer):
         self.averages = Averages(model, HORIZON * steps_per_epoch)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """AdamW with our parameter groups; every step of it goes into the averages."""
+        """AdamW with our parameter groups; the averages are updated after every step."""
         if self.optimizer is None:
             lr, row_lr, decay = self.rates
             unwrapped = self.accelerator.unwrap_model(self.model)

@@ -19,7 +19,7 @@ from .prepare import Prepared
 from .resume import has_little_validation, parent_calibration
 
 VALID_CASES = 4_000  # users or texts that a validation reads at most: a standard error of .003 in NDCG
-CALIBRATION = 4  # what calibration reads at most, once, in validations: weights of neighbours and features need cases
+CALIBRATION = 4  # the most that calibration reads, once, in validations: weights of neighbours and features need cases
 
 
 def validation(
