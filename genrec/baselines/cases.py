@@ -33,7 +33,7 @@ class Lists:
 
     def target_table(self) -> pl.DataFrame:
         """case, item of the right answers."""
-        return owned(self.targets, "case").select("case", "item")
+        return interaction_table(self.targets, "case").select("case", "item")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Pairs:
     about: tuple[str, ...]
 
 
-def owned(items: tuple[np.ndarray, ...], owner: str) -> pl.DataFrame:
+def interaction_table(items: tuple[np.ndarray, ...], owner: str) -> pl.DataFrame:
     """A table of owner, item and place from each owner's items, oldest first."""
     lengths = [len(history) for history in items]
     table = {
@@ -74,7 +74,7 @@ def training(corpus: Corpus) -> pl.DataFrame:
     """user, item, place of the training part."""
     assert corpus.events is not None
     events = corpus.training
-    return owned(items_by_user(events, target_mask(corpus, events)), "user")
+    return interaction_table(items_by_user(events, target_mask(corpus, events)), "user")
 
 
 def list_cases(corpus: Corpus, part: Part, seed: int, limit: int | None = None) -> Lists:
@@ -87,7 +87,7 @@ def list_cases(corpus: Corpus, part: Part, seed: int, limit: int | None = None) 
     seen = items_by_user(held.visible, held.visible.item >= 0)
     return Lists(
         tuple(held.visible.users[u] for u in users),
-        owned(tuple(histories[u] for u in users), "case"),
+        interaction_table(tuple(histories[u] for u in users), "case"),
         tuple(np.unique(seen[u]) for u in users),
         tuple(first_targets(held, u) for u in users),
     )
@@ -126,8 +126,8 @@ def basket_cases(corpus: Corpus, task: Task, part: Part, seed: int, limit: int |
     names = tuple(users[n] for n in chosen)
     seen, chosen_targets = tuple(given_items[n] for n in chosen), tuple(targets[n] for n in chosen)
     chosen_past = tuple(past[n] for n in chosen)
-    return Lists(names, owned(seen, "case"), seen, chosen_targets), Lists(
-        names, owned(chosen_past, "case"), seen, chosen_targets
+    return Lists(names, interaction_table(seen, "case"), seen, chosen_targets), Lists(
+        names, interaction_table(chosen_past, "case"), seen, chosen_targets
     )
 
 

@@ -25,10 +25,10 @@ def rivals_of(
     """The rivals of every task of a data set, as `evaluate` takes them: a function from our reading to theirs beside
     it, and a line for each that is left out."""
     predicted, left_out = baselines_of(corpus, part, max_events, seed, progress)
-    return partial(compared, corpus, predicted), left_out
+    return partial(baseline_results, corpus, predicted), left_out
 
 
-def compared(
+def baseline_results(
     corpus: Corpus,
     predictions: Mapping[str, Mapping[str, Predicted]],
     reading: Reading,
@@ -133,9 +133,9 @@ def number_measure(numbers: np.ndarray, truth: np.ndarray, weight: np.ndarray) -
     """Errors of numbers (cases,), as a function of a factor on each case's weight: a number is no distribution, so it
     has no log loss and no accuracy."""
 
-    def of(factor: np.ndarray) -> dict[str, float]:
+    def measure(factor: np.ndarray) -> dict[str, float]:
         weights, errors = weight * factor, numbers - truth
         mse = float(np.average(errors**2, weights=weights))
         return {"mse": mse, "rmse": float(np.sqrt(mse)), "mae": float(np.average(np.abs(errors), weights=weights))}
 
-    return of
+    return measure

@@ -64,7 +64,7 @@ def means(
 
 
 @dataclass(frozen=True)
-class Answered:
+class PairSplits:
     """Pairs of a task about users and items: those before validation (train), those before the measured part (visible),
     and the cases of both (valid, cases)."""
 
@@ -75,7 +75,7 @@ class Answered:
 
 
 def smoothed_means(
-    pairs: Answered,
+    pairs: PairSplits,
     users: int,
     items: int,
     values: Sequence[float],

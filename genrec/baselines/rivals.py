@@ -29,15 +29,15 @@ from .cases import (
     Pairs,
     answered_pairs,
     basket_cases,
+    interaction_table,
     items_by_user,
     list_cases,
-    owned,
     pair_cases,
     target_mask,
     training,
     training_baskets,
 )
-from .models import Answered, Predicted
+from .models import PairSplits, Predicted
 
 VERSION = 1  # of the predictions of this module; that of standalone.py is its text
 EASE_ITEMS = 25_000  # above, its inverse takes too much memory
@@ -69,7 +69,9 @@ def baselines_of(
             makers.pop("EASE")
             skipped.append(f"{task.name}: no EASE, {corpus.items.size:,} items are more than {EASE_ITEMS:,}")
         for name, make in makers.items():
-            predictions.setdefault(task.name, {})[name] = remembered(identity(corpus, task, part, drawn, name), make)
+            predictions.setdefault(task.name, {})[name] = cached_predictions(
+                identity(corpus, task, part, drawn, name), make
+            )
     return predictions, skipped
 
 
@@ -95,7 +97,7 @@ def identity(corpus: Corpus, task: Task, part: Part, seed: int, name: str) -> st
     return "-".join([*(w.replace(" ", "_").replace("/", "_") for w in (dataset.name, task.name, name)), digest])
 
 
-def remembered(key: str, make: Make) -> Predicted:
+def cached_predictions(key: str, make: Make) -> Predicted:
     """Predictions from the cache; else made, and cached whole or not at all."""
     folder = cache_folder() / "baselines" / key
     if not folder.is_dir():
@@ -125,7 +127,7 @@ def next_item_makers(corpus: Corpus, part: Part, seed: int, progress: Progress) 
     return {
         name: partial(own_items, corpus, train, cases, cases)
         if name == "own most frequent"
-        else partial(ranked, name, corpus, train, valid, cases, criterion, ("removed", "kept"), seed, progress)
+        else partial(model_lists, name, corpus, train, valid, cases, criterion, ("removed", "kept"), seed, progress)
         for name in names
     }
 
@@ -142,13 +144,13 @@ def basket_makers(corpus: Corpus, task: Task, part: Part, seed: int, progress: P
         if name == "own most frequent":
             predicted = own_items(corpus, train, cases, past)
         else:
-            predicted = ranked(name, corpus, train, valid, cases, "removed", ("removed",), seed, progress)
+            predicted = model_lists(name, corpus, train, valid, cases, "removed", ("removed",), seed, progress)
         return replace(predicted, arrays={**predicted.arrays, "targets": targets})
 
     return {name: partial(made, name) for name in ("popularity", "own most frequent", "ItemKNN", "EASE")}
 
 
-def ranked(
+def model_lists(
     name: str,
     corpus: Corpus,
     train: pl.DataFrame,
@@ -160,7 +162,7 @@ def ranked(
     progress: Progress,
 ) -> Predicted:
     """Lists of a RecTools model."""
-    extra = max(len(s) for s in cases.seen) if hidden(cases) else 0
+    extra = max(len(s) for s in cases.seen) if has_hidden_items(cases) else 0
     job = {
         "kind": "lists",
         "model": name,
@@ -181,7 +183,7 @@ def ranked(
     return Predicted(**about, arrays=arrays)
 
 
-def hidden(cases: Lists) -> bool:
+def has_hidden_items(cases: Lists) -> bool:
     """Whether a case has seen items that the models' histories lack: they must be taken out of lists."""
     item_counts = dict(cases.known.group_by("case").agg(pl.col("item").n_unique()).iter_rows())
     return any(len(s) > item_counts.get(n, 0) for n, s in enumerate(cases.seen))
@@ -225,7 +227,7 @@ def pair_makers(
     """Baselines of a task about a user and an item."""
     ahead = task.horizon_days is not None
     train = answered_pairs(corpus, task, None, seed)
-    pairs = Answered(
+    pairs = PairSplits(
         train,
         train if ahead else answered_pairs(corpus, task, part, seed),
         pair_cases(corpus, task, "valid", max_events, seed),
@@ -235,16 +237,16 @@ def pair_makers(
         return {}
     makers: dict[str, Make] = {"user and item means": partial(mean_answers, corpus, task, pairs)}
     if task.answer.values and not ahead:
-        makers["SVD++"] = partial(rated, task, pairs, seed, progress)
+        makers["SVD++"] = partial(svd_ratings, task, pairs, seed, progress)
     elif ahead and not task.answer.values:
-        makers["popularity"] = partial(counted_answers, corpus, part, pairs, False)
-        makers["own most frequent"] = partial(counted_answers, corpus, part, pairs, True)
+        makers["popularity"] = partial(popularity_answers, corpus, part, pairs, False)
+        makers["own most frequent"] = partial(popularity_answers, corpus, part, pairs, True)
         for name in ("ItemKNN", "EASE"):
             makers[name] = partial(scored_answers, name, corpus, part, pairs, progress)
     return makers
 
 
-def mean_answers(corpus: Corpus, task: Task, pairs: Answered) -> Predicted:
+def mean_answers(corpus: Corpus, task: Task, pairs: PairSplits) -> Predicted:
     """Smoothed means of the answer, a number or yes."""
     assert corpus.events is not None
     values = task.answer.values or (0.0, 1.0)
@@ -257,7 +259,7 @@ def mean_answers(corpus: Corpus, task: Task, pairs: Answered) -> Predicted:
     return replace(predicted, arrays=models.calibrated(on_valid, pairs.valid, predictions))
 
 
-def rated(task: Task, pairs: Answered, seed: int, progress: Progress) -> Predicted:
+def svd_ratings(task: Task, pairs: PairSplits, seed: int, progress: Progress) -> Predicted:
     """Numbers of SVD++."""
     values = np.asarray(task.answer.values)
 
@@ -275,10 +277,10 @@ def histories(corpus: Corpus, part: Part) -> pl.DataFrame:
     """case (the user's number), item and place of the events before a part."""
     assert corpus.events is not None
     visible = select(corpus.events, corpus.events.part < PARTS.index(part))
-    return owned(items_by_user(visible, target_mask(corpus, visible)), "case")
+    return interaction_table(items_by_user(visible, target_mask(corpus, visible)), "case")
 
 
-def counted_answers(corpus: Corpus, part: Part, pairs: Answered, by_user: bool) -> Predicted:
+def popularity_answers(corpus: Corpus, part: Part, pairs: PairSplits, by_user: bool) -> Predicted:
     """Yes by how often the item was taken in the training part, or by the user before."""
 
     def scores(cases: Pairs, before: Part) -> np.ndarray:
@@ -298,7 +300,7 @@ def counted_answers(corpus: Corpus, part: Part, pairs: Answered, by_user: bool) 
     return Predicted({}, 1, 0.0, seconds, arrays=models.calibrated(on_valid, pairs.valid, test_scores))
 
 
-def scored_answers(name: str, corpus: Corpus, part: Part, pairs: Answered, progress: Progress) -> Predicted:
+def scored_answers(name: str, corpus: Corpus, part: Part, pairs: PairSplits, progress: Progress) -> Predicted:
     """Yes by the score of a RecTools model for the item after the user's history."""
     tables = {"train": training(corpus), "valid": histories(corpus, "valid"), "test": histories(corpus, part)}
     for which, cases in (("valid_pairs", pairs.valid), ("test_pairs", pairs.cases)):

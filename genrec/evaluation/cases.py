@@ -135,7 +135,7 @@ def measure_of(
     """
     positive = answer == 1
 
-    def of(factor: np.ndarray) -> dict[str, float]:
+    def metrics_of_weights(factor: np.ndarray) -> dict[str, float]:
         weights = weight * factor
         result = metrics.outcome_metrics(probabilities, answer, values, weights)
         result.pop("n")
@@ -143,7 +143,7 @@ def measure_of(
             result |= metrics.threshold_metrics(probabilities[:, 1], positive, threshold, weights)
         return result
 
-    return of
+    return metrics_of_weights
 
 
 def user_aucs(

@@ -34,13 +34,15 @@ def compare(runs: Sequence[Path], part: HeldOutPart) -> dict[str, Any]:
     if len(runs) < 2:
         raise DataError(f"give at least two runs to compare ({len(runs)} given)")
     results = [read_results(run, part) for run in runs]
-    cases = [numbered(read_cases(cases_file(run, part))) for run in runs]
+    cases = [with_repeat_numbers(read_cases(cases_file(run, part))) for run in runs]
     comparisons = []
     for run, theirs, table in zip(runs[1:], results[1:], cases[1:], strict=True):
         check(runs[0], results[0], run, theirs)
         for path, run_results, run_cases in ((runs[0], results[0], cases[0]), (run, theirs, table)):
             check_cases(cases_file(path, part), run_cases, run_results)
-        comparisons += [{"run": str(run), **comparison} for comparison in compared(results[0], cases[0], theirs, table)]
+        comparisons += [
+            {"run": str(run), **comparison} for comparison in comparisons_of(results[0], cases[0], theirs, table)
+        ]
     return {"version": 1, "part": part, "reference": str(runs[0]), "comparisons": comparisons}
 
 
@@ -61,12 +63,12 @@ def check(first: Path, ours: Mapping[str, Any], run: Path, theirs: Mapping[str, 
             )
 
 
-def numbered(cases: pl.DataFrame) -> pl.DataFrame:
+def with_repeat_numbers(cases: pl.DataFrame) -> pl.DataFrame:
     """The cases with `again`, which tells apart those that were drawn more than once."""
     return cases.with_columns(pl.int_range(pl.len()).over(KEY).alias("again"))
 
 
-def compared(
+def comparisons_of(
     ours: Mapping[str, Any], our_cases: pl.DataFrame, theirs: Mapping[str, Any], their_cases: pl.DataFrame
 ) -> list[dict[str, Any]]:
     """One entry per data set, task and phrasing that both have."""
@@ -117,11 +119,11 @@ def differences(
             measure_of(*answers_of(t), values, limit) for t, limit in zip((ours, theirs), thresholds, strict=True)
         ]
 
-        def of(factor: np.ndarray) -> dict[str, float]:
+        def metric_differences(factor: np.ndarray) -> dict[str, float]:
             reference, other = (m(factor) for m in measures)
             return {name: other[name] - reference[name] for name in reference}
 
-        intervals = plain_ece(metric_intervals(of, about))
+        intervals = plain_ece(metric_intervals(metric_differences, about))
         reference, other = (m(np.ones(len(about))) for m in measures)
         pairs = {m: (reference[m], other[m]) for m in reference}
         if None not in thresholds:

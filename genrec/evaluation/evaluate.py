@@ -74,7 +74,7 @@ def evaluate(
     if rivals is not None and "served" not in phrasings:
         raise DataError("--baselines are compared with the served phrasing: add served to --phrasing")
     run = loaded.run.folder
-    checks = checked(loaded)
+    checks = checks_of(loaded)
     if leaks := [
         f"{name}: {c.name}: {c.found}" for name, of_dataset in checks.items() for c in of_dataset if not c.fine
     ]:
@@ -106,7 +106,7 @@ def evaluate(
             reading = read(part, phrasing, f"{part}, {phrasing} phrasing,")
             seconds[phrasing] = time.perf_counter() - start
             cases.append(cases_of(corpus, phrasing, reading, calibration))
-            for task, task_results in measured(scorer, corpus, reading, calibration, thresholds).items():
+            for task, task_results in results_by_task(scorer, corpus, reading, calibration, thresholds).items():
                 tasks.setdefault(task, {})[phrasing] = task_results
             if phrasing == "served":
                 beside = compared(reading, calibration, thresholds) if compared else {}
@@ -167,7 +167,7 @@ def training_commands(config: FinetuneConfig, run: Run) -> list[str]:
     return [*training_commands(config, Run(Path(aligned.run))), shlex.join(("genrec", "align", *arguments(aligned)))]
 
 
-def checked(loaded: Loaded) -> dict[str, list[Check]]:
+def checks_of(loaded: Loaded) -> dict[str, list[Check]]:
     """The leak checks of every data set; the training rows are those that the run was trained on."""
     adapter, config, manifest = loaded.adapter, loaded.config, loaded.manifest
     options = RowOptions(manifest.max_events, config.stride, config.question_share, config.seed)
@@ -197,7 +197,7 @@ def thresholds_of(tasks: Sequence[str], reading: Reading, calibration: Mapping[s
     return thresholds
 
 
-def measured(
+def results_by_task(
     scorer: Scorer,
     corpus: Corpus,
     reading: Reading,

@@ -72,14 +72,14 @@ def outcome_parts(task: Task, reading: Reading, valid: Reading, calibration: Cal
         return {}
     test_outcomes, valid_outcomes = reading.outcomes[task.name], valid.outcomes.get(task.name)
     measured = {
-        "language model": measured_part(task, plain(test_outcomes), valid_outcomes and plain(valid_outcomes), None)
+        "language model": part_metrics(task, plain(test_outcomes), valid_outcomes and plain(valid_outcomes), None)
     }
     if test_outcomes.features is not None and calibration.features:
         both = [
             counts_alone(outcomes, calibration) for outcomes in (test_outcomes, valid_outcomes) if outcomes is not None
         ]
-        measured["counts"] = measured_part(task, both[0], both[1] if len(both) > 1 else None, None)
-        measured["both"] = measured_part(task, test_outcomes, valid_outcomes, calibration)
+        measured["counts"] = part_metrics(task, both[0], both[1] if len(both) > 1 else None, None)
+        measured["both"] = part_metrics(task, test_outcomes, valid_outcomes, calibration)
     return measured
 
 
@@ -95,7 +95,7 @@ def counts_alone(outcomes: Outcomes, calibration: Calibration) -> Outcomes:
     return replace(outcomes, scores=scores, features=None)
 
 
-def measured_part(
+def part_metrics(
     task: Task, outcomes: Outcomes, held: Outcomes | None, calibration: Calibration | None
 ) -> dict[str, Any]:
     """Cases and metrics of one part; calibration: as it was fitted, or None to fit it on the validation cases."""

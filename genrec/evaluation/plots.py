@@ -27,7 +27,7 @@ class Plot:
 Interval = tuple[float, float, float]  # value, low, high
 
 
-def drawn(name: str, caption: str, alt: str, axes: tuple[str, str], draw: Callable[["Axes"], None]) -> Plot:
+def draw_plot(name: str, caption: str, alt: str, axes: tuple[str, str], draw: Callable[["Axes"], None]) -> Plot:
     """A plot by its name, which is another for each plot of a page, and the words on its axes."""
     import matplotlib
     from matplotlib.figure import Figure
@@ -81,7 +81,7 @@ def curve(name: str, caption: str, y: str, points: Sequence[tuple[float, float]]
         marker = "o" if len(points) < 15 else ""
         axes.plot([x for x, _ in points], values, color=COLOURS[colour], marker=marker)
 
-    return drawn(name, caption, alt, ("step", y), draw)
+    return draw_plot(name, caption, alt, ("step", y), draw)
 
 
 def reliability(name: str, caption: str, groups: Sequence[Sequence[float]]) -> Plot:
@@ -94,7 +94,7 @@ def reliability(name: str, caption: str, groups: Sequence[Sequence[float]]) -> P
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1)
 
-    return drawn(name, caption, f"{caption}: {shares}", ("probability of yes", "share of yes"), draw)
+    return draw_plot(name, caption, f"{caption}: {shares}", ("probability of yes", "share of yes"), draw)
 
 
 def bars(
@@ -119,7 +119,7 @@ def bars(
         if len(groups) > 1:
             plot.legend(fontsize=7)
 
-    return drawn(name, caption, f"{caption}: {alt}", axes, draw)
+    return draw_plot(name, caption, f"{caption}: {alt}", axes, draw)
 
 
 def coverage(name: str, caption: str, shares: Sequence[float]) -> Plot:
@@ -131,4 +131,4 @@ def coverage(name: str, caption: str, shares: Sequence[float]) -> Plot:
         axes.set_xticks([k for k in (1, 5, 10, 15, 20) if k <= len(shares)])
         axes.set_ylim(bottom=0)
 
-    return drawn(name, caption, alt, ("length of the lists", "share of the catalogue"), draw)
+    return draw_plot(name, caption, alt, ("length of the lists", "share of the catalogue"), draw)

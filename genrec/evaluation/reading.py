@@ -192,17 +192,17 @@ def ranked_of(scorer: Scorer, corpus: Corpus, held: HeldOut, states: States, use
     return ranked_states(scorer, corpus.dataset.name, names, [first_targets(held, u) for u in users], histories, states)
 
 
-def scored_again(scorer: Scorer, corpus: Corpus, reading: Reading) -> Reading:
+def rescore(scorer: Scorer, corpus: Corpus, reading: Reading) -> Reading:
     """A reading by the scorer's scores as they are now, from the states that were read."""
     ranked, baskets = reading.ranked, reading.baskets
     if ranked is not None:
         cases = (ranked.users, ranked.targets, ranked.histories, ranked.states)
         ranked = ranked_states(scorer, corpus.dataset.name, *cases)
     basket_ranks = None if baskets is None else given_ranks(scorer, corpus, baskets)
-    return replace(weighed_again(scorer, corpus, reading), ranked=ranked, basket_ranks=basket_ranks)
+    return replace(reweigh(scorer, corpus, reading), ranked=ranked, basket_ranks=basket_ranks)
 
 
-def weighed_again(scorer: Scorer, corpus: Corpus, reading: Reading) -> Reading:
+def reweigh(scorer: Scorer, corpus: Corpus, reading: Reading) -> Reading:
     """A reading whose outcomes have the features that the scorer's lists give them now."""
     if reading.read is None:
         return reading
@@ -220,7 +220,7 @@ def ranked_states(
 ) -> Ranked:
     """Ranks of each case's targets in the whole catalogue, by the scores of some parts."""
     removed, kept, lists = [], [], []
-    for scores, case_targets, seen in scored(scorer, dataset, states, targets, histories, parts):
+    for scores, case_targets, seen in score_cases(scorer, dataset, states, targets, histories, parts):
         kept.append(metrics.target_ranks(scores, case_targets))
         scores[seen] = -np.inf
         removed.append(metrics.target_ranks(scores, case_targets))
@@ -228,7 +228,7 @@ def ranked_states(
     return Ranked(names, targets, removed, kept, np.stack(lists), histories, states)
 
 
-def scored(
+def score_cases(
     scorer: Scorer,
     dataset: str,
     states: States,
@@ -248,7 +248,7 @@ def next_item_losses(scorer: Scorer, dataset: str, ranked: Ranked) -> tuple[np.n
     """Losses of unseen targets by temperature, seen items removed, summed over the cases that have any, and how many
     they are."""
     losses, cases = np.zeros(len(TEMPERATURES)), 0
-    for scores, targets, seen in scored(scorer, dataset, ranked.states, ranked.targets, ranked.histories):
+    for scores, targets, seen in score_cases(scorer, dataset, ranked.states, ranked.targets, ranked.histories):
         scores[seen] = -np.inf
         new = targets[np.isfinite(scores[targets])]
         if len(new):

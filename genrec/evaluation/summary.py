@@ -37,7 +37,7 @@ def part_lines(by_part: Mapping[str, Any]) -> list[str]:
     names = table_metrics(by_part["language model"]["metrics"])
     cells = [["by part", *names]]
     for part, part_results in by_part.items():
-        cells.append([part, *(plain(part_results["metrics"].get(m, {}).get("value"), ".4f") for m in names)])
+        cells.append([part, *(number_text(part_results["metrics"].get(m, {}).get("value"), ".4f") for m in names)])
     return columns(cells)
 
 
@@ -63,10 +63,10 @@ def table(title: str, ours: Mapping[str, Any], cost: Mapping[str, Any], rows: Se
         cells.append(
             [
                 row["name"],
-                *(plain(row["metrics"].get(m, {}).get("value"), ".4f") for m in names),
-                "" if gain is None else spread(gain),
-                plain(row["train_seconds"], ",.1f"),
-                plain(row["predict_ms"], ".2f"),
+                *(number_text(row["metrics"].get(m, {}).get("value"), ".4f") for m in names),
+                "" if gain is None else difference_text(gain),
+                number_text(row["train_seconds"], ",.1f"),
+                number_text(row["predict_ms"], ".2f"),
             ]
         )
     return [f"{title}, {ours['n']:,} cases", *columns(cells)]
@@ -79,12 +79,12 @@ def columns(cells: Sequence[Sequence[str]]) -> list[str]:
     return ["    " + "  ".join(row) for row in rows]
 
 
-def plain(value: float | None, form: str) -> str:
+def number_text(value: float | None, form: str) -> str:
     """A number, or a dash if there is none."""
     return "-" if value is None else format(value, form)
 
 
-def spread(gain: Mapping[str, float | None]) -> str:
+def difference_text(gain: Mapping[str, float | None]) -> str:
     """A difference with its interval."""
     if gain["value"] is None:
         return "-"

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import DataError, RunError, UnavailableError, UnknownNameError
 from ..evaluation.metrics import ranking_metrics, sums_up
-from ..evaluation.reading import Ranked, scored_again
+from ..evaluation.reading import Ranked, rescore
 from ..files import write_text
 from ..model.batching import Batch
 from ..progress import SILENT, Progress
@@ -214,7 +214,9 @@ def choices(
 # --- training -----------------------------------------------------------------------------------------------------
 
 
-def measured(config: FinetuneConfig, prepared: Prepared, scorer: Scorer, progress: Progress) -> dict[str, float]:
+def validation_metrics(
+    config: FinetuneConfig, prepared: Prepared, scorer: Scorer, progress: Progress
+) -> dict[str, float]:
     """Metrics of the validation part as the model would be served, and `criterion`, the number that is maximised.
 
     The weights of the neighbours and the calibration are fitted first, as they would be: those of another step would
@@ -230,7 +232,7 @@ def measured(config: FinetuneConfig, prepared: Prepared, scorer: Scorer, progres
         reading = read(config, prepared, scorer, corpus, "valid", config.valid_tokens, progress)
         if reading.ranked is not None and scorer.counts[name].neighbours is not None:
             fit_questions(scorer, name, reading, config.seed)
-            reading = scored_again(scorer, corpus, reading)
+            reading = rescore(scorer, corpus, reading)
         for task, values in task_metrics(corpus, reading, fit_outcomes(corpus, reading)).items():
             metrics |= {f"{name}/{task}/{k}": float(v) for k, v in values.items()}
         if reading.ranked is not None and (ranks := ranks_of_chosen(reading.ranked, chosen_later(corpus, "valid"))):
@@ -278,7 +280,7 @@ def train(
         scorer.model,
         args,
         batches,
-        lambda: measured(finetuned, prepared, scorer, progress),
+        lambda: validation_metrics(finetuned, prepared, scorer, progress),
         engine=scorer,
         lr=config.lr,
         row_lr=ROW_RATE * config.lr,
@@ -299,10 +301,10 @@ def train(
     best = best_step(history)
     load_trainable(scorer.model, root / f"checkpoint-{best}" / AVERAGED)
     report(f"keeping step {best}, the best of the validations")
-    return best, validated(history, 0), validated(history, best)
+    return best, validation_at(history, 0), validation_at(history, best)
 
 
-def validated(history: Sequence[Mapping[str, Any]], step: int) -> dict[str, float]:
+def validation_at(history: Sequence[Mapping[str, Any]], step: int) -> dict[str, float]:
     """The metrics of the validation at a step."""
     validation = next((entry for entry in history if entry["step"] == step and "eval/criterion" in entry), None)
     if validation is None:

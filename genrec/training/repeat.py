@@ -104,13 +104,13 @@ def repeated(
 def summary(results: Mapping[str, Any]) -> list[str]:
     """The metrics worth a line over seeds and over folds."""
     lines = []
-    for name, task, phrasing, measured in places(results.get("seeds", {}).get("datasets", {})):
+    for name, task, phrasing, measured in all_results(results.get("seeds", {}).get("datasets", {})):
         numbers = ", ".join(map(str, results["seeds"]["numbers"]))
         lines.append(f"{name}, {task}, {phrasing}, seeds {numbers}")
         for metric, statistics in measured.items():
             if headline(metric) and statistics["mean"] is not None:
                 lines.append(f"    {metric} {statistics['mean']:.4f}, standard deviation {statistics['sd']:.4f}")
-    for name, task, phrasing, measured in places(results.get("folds", {}).get("datasets", {})):
+    for name, task, phrasing, measured in all_results(results.get("folds", {}).get("datasets", {})):
         lines.append(f"{name}, {task}, {phrasing}, {len(results['folds']['numbers'])} folds, {measured['n']:,} cases")
         for metric, interval in measured["metrics"].items():
             if headline(metric) and interval["value"] is not None:
@@ -119,7 +119,7 @@ def summary(results: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def places(datasets: Mapping[str, Any]) -> Iterator[tuple[str, str, str, Any]]:
+def all_results(datasets: Mapping[str, Any]) -> Iterator[tuple[str, str, str, Any]]:
     """Data set, task and phrasing of all results, each with its result."""
     for name, tasks in datasets.items():
         for task, by_phrasing in tasks.items():
@@ -127,7 +127,7 @@ def places(datasets: Mapping[str, Any]) -> Iterator[tuple[str, str, str, Any]]:
                 yield name, task, phrasing, measured
 
 
-def shared(measured: Sequence[Evaluation], phrasings: Sequence[Phrasing]) -> list[tuple[str, str, Phrasing]]:
+def shared_keys(measured: Sequence[Evaluation], phrasings: Sequence[Phrasing]) -> list[tuple[str, str, Phrasing]]:
     """Data sets, tasks and phrasings that every run has."""
     keys = [
         [
@@ -145,7 +145,7 @@ def shared(measured: Sequence[Evaluation], phrasings: Sequence[Phrasing]) -> lis
 def over_seeds(measured: Sequence[Evaluation], phrasings: Sequence[Phrasing]) -> dict[str, Any]:
     """Mean, standard deviation and values of every metric; null if it is not defined in one of the runs."""
     results: dict[str, Any] = {}
-    for name, task, phrasing in shared(measured, phrasings):
+    for name, task, phrasing in shared_keys(measured, phrasings):
         by_run = [m.results["datasets"][name]["tasks"][task][phrasing]["metrics"] for m in measured]
         metrics = {}
         for metric in by_run[0]:
@@ -160,7 +160,7 @@ def over_seeds(measured: Sequence[Evaluation], phrasings: Sequence[Phrasing]) ->
 def over_folds(measured: Sequence[Evaluation], phrasings: Sequence[Phrasing]) -> dict[str, Any]:
     """Metrics of the cases of all folds together, with intervals, and each fold's own value."""
     results: dict[str, Any] = {}
-    for name, task, phrasing in shared(measured, phrasings):
+    for name, task, phrasing in shared_keys(measured, phrasings):
         data = [m.results["datasets"][name] for m in measured]
         words = list(dict.fromkeys(w for d in data for w in d["answers"][task]["words"]))
         values = {
@@ -168,7 +168,7 @@ def over_folds(measured: Sequence[Evaluation], phrasings: Sequence[Phrasing]) ->
         }
         fields = {"dataset": name, "task": task, "phrasing": phrasing}
         tables = [
-            aligned(m.cases.filter(**fields), d["answers"][task]["words"], words)
+            align_answers(m.cases.filter(**fields), d["answers"][task]["words"], words)
             for m, d in zip(measured, data, strict=True)
         ]
         limits = [np.full(t.height, d["thresholds"].get(task, np.nan)) for t, d in zip(tables, data, strict=True)]
@@ -188,7 +188,7 @@ def over_folds(measured: Sequence[Evaluation], phrasings: Sequence[Phrasing]) ->
     return results
 
 
-def aligned(cases: pl.DataFrame, words: Sequence[str], all_words: Sequence[str]) -> pl.DataFrame:
+def align_answers(cases: pl.DataFrame, words: Sequence[str], all_words: Sequence[str]) -> pl.DataFrame:
     """The cases with the answers of all folds: an answer that a fold's training lacked has probability 0 there."""
     if list(words) == list(all_words) or not cases.height:
         return cases

@@ -36,7 +36,7 @@ FREE = (
 def options_of(folder: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a run that another one resumes from; raises DataError for a given one that cannot change."""
     run = Run(Path(folder))
-    manifest = finished(run)
+    manifest = finished_manifest(run)
     values = read_config(run.config_file)
     for name, value in options.items():
         if name in FinetuneConfig.__dataclass_fields__ and name not in FREE and value not in (None, [], ()):
@@ -49,7 +49,7 @@ def options_of(folder: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return {**values, "minutes": None, "layers": manifest.backbone.blocks, "out": f"{folder.rstrip('/')}-next"}
 
 
-def finished(run: Run) -> Manifest:
+def finished_manifest(run: Run) -> Manifest:
     """The manifest of a run that can be trained on; raises RunError for any other folder."""
     manifest = run.manifest("--resume-from")
     check_files(run.adapter, manifest)
@@ -61,7 +61,7 @@ def collect_new_events(config: FinetuneConfig) -> str:
     folder, and a copy of the store in which they count as trained; returns a line about it. Raises DataError if there
     are none."""
     run, new = parent_of(config), Run(run_folder(config))
-    manifest = finished(run)
+    manifest = finished_manifest(run)
     ahead = [f"{t} of {d}" for d, tasks in manifest.tasks.items() for t in tasks if t in looks_ahead(run, d)]
     if ahead:
         raise RunError(

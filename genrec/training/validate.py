@@ -7,7 +7,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..evaluation import metrics
-from ..evaluation.reading import Reading, next_item_losses, next_item_metrics, read_part, weighed_again
+from ..evaluation.reading import Reading, next_item_losses, next_item_metrics, read_part, reweigh
 from ..progress import SILENT, Progress
 from ..rows.corpus import Corpus
 from ..run.config import FinetuneConfig
@@ -135,7 +135,7 @@ def calibrate(
             if config.collaborative:
                 scorer.counts[name].neighbours = find_neighbours(corpus).to(scorer.model.device)
                 fit_questions(scorer, name, reading, config.seed)
-                reading = weighed_again(scorer, corpus, reading)
+                reading = reweigh(scorer, corpus, reading)
             calibrations[f"{name}/next_item"] = fit_items(*next_item_losses(scorer, name, ranked))
         calibrations |= fit_outcomes(corpus, reading)
     return calibrations
