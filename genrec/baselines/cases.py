@@ -1,4 +1,4 @@
-"""The cases of each task that ours is measured on, with what is known before them, as tables of plain numbers."""
+"""The cases of each task that genrec is measured on, with the events before them, as tables of plain numbers."""
 
 from dataclasses import dataclass
 
@@ -14,13 +14,13 @@ from ..rows.window import Window, asked_ends
 from ..tasks.task import Task
 
 MOST = 10_000  # validation cases by which settings are chosen
-MOMENTS = 3  # of each user, after which the training part is asked what comes later
+MOMENTS = 3  # of each user, from which the training part is asked about later events
 INTERACTION = {"item": pl.Int64, "place": pl.Int64}
 
 
 @dataclass(frozen=True)
 class Lists:
-    """Cases that want a ranked list.
+    """Cases that ask for a ranked list.
 
     users: whom each case is about. known: case, item, place (oldest first). seen: the items that are removed under
     `seen removed`. targets: the right items.
@@ -33,7 +33,7 @@ class Lists:
 
     def target_table(self) -> pl.DataFrame:
         """case, item of the right answers."""
-        return owned(self.targets, "case").select("case", "item")
+        return interaction_table(self.targets, "case").select("case", "item")
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class Pairs:
     about: tuple[str, ...]
 
 
-def owned(items: tuple[np.ndarray, ...], owner: str) -> pl.DataFrame:
+def interaction_table(items: tuple[np.ndarray, ...], owner: str) -> pl.DataFrame:
     """A table of owner, item and place from each owner's items, oldest first."""
-    lengths = [len(own) for own in items]
+    lengths = [len(history) for history in items]
     table = {
         owner: np.repeat(np.arange(len(items)), lengths),
         "item": np.concatenate([np.zeros(0, np.int64), *items]).astype(np.int64),
@@ -58,36 +58,36 @@ def owned(items: tuple[np.ndarray, ...], owner: str) -> pl.DataFrame:
     return pl.DataFrame(table, schema={owner: pl.Int64, **INTERACTION})
 
 
-def wanted(corpus: Corpus, events: Events) -> np.ndarray:
-    """The events that lists are learned from: what next_item asks for, all of them where there is no such task."""
+def target_mask(corpus: Corpus, events: Events) -> np.ndarray:
+    """Mask of the events that lists are learned from: those that next_item asks for, or all without such a task."""
     asks = any(t.name == "next_item" for t in corpus.tasks)
     return (events.target | (not asks)) & (events.item >= 0)
 
 
-def items_by_user(events: Events, keep: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Each user's items of the events that are kept."""
-    kept = select(events, keep)
-    return tuple(kept.item[lo:hi] for lo, hi in zip(kept.offsets[:-1], kept.offsets[1:], strict=True))
+def items_by_user(events: Events, mask: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Each user's items of the events in a mask (events,)."""
+    subset = select(events, mask)
+    return tuple(subset.item[lo:hi] for lo, hi in zip(subset.offsets[:-1], subset.offsets[1:], strict=True))
 
 
 def training(corpus: Corpus) -> pl.DataFrame:
     """user, item, place of the training part."""
     assert corpus.events is not None
     events = corpus.training
-    return owned(items_by_user(events, wanted(corpus, events)), "user")
+    return interaction_table(items_by_user(events, target_mask(corpus, events)), "user")
 
 
-def list_cases(corpus: Corpus, part: Part, seed: int, most: int | None = None) -> Lists:
+def list_cases(corpus: Corpus, part: Part, seed: int, limit: int | None = None) -> Lists:
     """next_item's cases: each user with a held-out event that it asks for."""
     assert corpus.events is not None
     held = held_out(corpus.events, part)
     users = [u for u in range(len(held.visible.users)) if len(first_targets(held, u))]
-    users = sampled(users, most, seed)
-    known = items_by_user(held.visible, wanted(corpus, held.visible))
+    users = sampled(users, limit, seed)
+    histories = items_by_user(held.visible, target_mask(corpus, held.visible))
     seen = items_by_user(held.visible, held.visible.item >= 0)
     return Lists(
         tuple(held.visible.users[u] for u in users),
-        owned(tuple(known[u] for u in users), "case"),
+        interaction_table(tuple(histories[u] for u in users), "case"),
         tuple(np.unique(seen[u]) for u in users),
         tuple(first_targets(held, u) for u in users),
     )
@@ -100,33 +100,35 @@ def training_baskets(corpus: Corpus, task: Task) -> pl.DataFrame:
     keep = (events.part == 0) & (events.basket >= 0) & (events.item >= 0)
     if (mask := events.where.get(task.name)) is not None:
         keep &= mask
-    own = select(events, keep)
-    owner = np.repeat(np.arange(len(own.users)), np.diff(own.offsets))
-    _, basket = np.unique(np.stack([owner, own.basket]), axis=1, return_inverse=True)
-    table = pl.DataFrame({"user": basket.reshape(-1), "item": own.item}).cast(pl.Int64)
+    subset = select(events, keep)
+    owner = np.repeat(np.arange(len(subset.users)), np.diff(subset.offsets))
+    _, basket = np.unique(np.stack([owner, subset.basket]), axis=1, return_inverse=True)
+    table = pl.DataFrame({"user": basket.reshape(-1), "item": subset.item}).cast(pl.Int64)
     return table.with_columns(pl.int_range(pl.len()).alias("place"))
 
 
-def basket_cases(corpus: Corpus, task: Task, part: Part, seed: int, most: int | None = None) -> tuple[Lists, Lists]:
-    """Baskets with an item missing: known is what is given of the basket; and, in the second, what the user had
-    before, nothing where ours is not shown it either."""
+def basket_cases(corpus: Corpus, task: Task, part: Part, seed: int, limit: int | None = None) -> tuple[Lists, Lists]:
+    """Baskets with an item missing: known holds the given items of the basket; in the second, the user's earlier
+    items, none if genrec is not shown them either."""
     assert corpus.events is not None
     held = held_out(corpus.events, part)
     history = items_by_user(held.visible, held.visible.item >= 0)
     first = corpus.items.first
-    users, given, targets, before = [], [], [], []
+    users, given_items, targets, past = [], [], [], []
     for user, name in enumerate(held.visible.users):
         question = held_basket(corpus, task, held, user, 0, seed, "served")
         if question is not None:
             users.append(name)
-            given.append(np.asarray([t - first for t in question.tokens if t >= first], dtype=np.int64))
+            given_items.append(np.asarray([t - first for t in question.tokens if t >= first], dtype=np.int64))
             targets.append(np.asarray([question.targets[0][1]]))
-            before.append(history[user] if question.sees_user else history[user][:0])
-    chosen = sampled(list(range(len(users))), most, seed)
+            past.append(history[user] if question.sees_user else history[user][:0])
+    chosen = sampled(list(range(len(users))), limit, seed)
     names = tuple(users[n] for n in chosen)
-    seen, right = tuple(given[n] for n in chosen), tuple(targets[n] for n in chosen)
-    own = tuple(before[n] for n in chosen)
-    return Lists(names, owned(seen, "case"), seen, right), Lists(names, owned(own, "case"), seen, right)
+    seen, chosen_targets = tuple(given_items[n] for n in chosen), tuple(targets[n] for n in chosen)
+    chosen_past = tuple(past[n] for n in chosen)
+    return Lists(names, interaction_table(seen, "case"), seen, chosen_targets), Lists(
+        names, interaction_table(chosen_past, "case"), seen, chosen_targets
+    )
 
 
 def pair_cases(corpus: Corpus, task: Task, part: Part, max_events: int, seed: int) -> Pairs:
@@ -137,9 +139,9 @@ def pair_cases(corpus: Corpus, task: Task, part: Part, max_events: int, seed: in
     sampler = ItemSampler(held.visible, corpus.items.size)
     user, cases = [], []
     for number in range(len(held.visible.users)):
-        _, own = user_cases(corpus, task, part, held, up_to, number, sampler, max_events, seed, "served")
-        cases += own
-        user += [number] * len(own)
+        _, task_cases = user_cases(corpus, task, part, held, up_to, number, sampler, max_events, seed, "served")
+        cases += task_cases
+        user += [number] * len(task_cases)
     return Pairs(
         np.asarray(user, dtype=np.int64),
         np.asarray([c.item for c in cases], dtype=np.int64),
@@ -151,13 +153,13 @@ def pair_cases(corpus: Corpus, task: Task, part: Part, max_events: int, seed: in
 
 def answered_pairs(corpus: Corpus, task: Task, part: Part | None, seed: int) -> Pairs:
     """Pairs with their answers that a task about events can be learned from: of the training part; with a `part`,
-    of all that is seen before it.
+    of all parts before it.
 
     A task that looks ahead asks after a few drawn moments of each user whose horizon ends in the training part.
     """
     assert corpus.events is not None
-    before = 1 if part is None else PARTS.index(part)
-    events = select(corpus.events, corpus.events.part < before)
+    end_part = 1 if part is None else PARTS.index(part)
+    events = select(corpus.events, corpus.events.part < end_part)
     owner = np.repeat(np.arange(len(events.users)), np.diff(events.offsets))
     if task.horizon_days is None:
         index = events.labels[task.name]
@@ -167,7 +169,7 @@ def answered_pairs(corpus: Corpus, task: Task, part: Part | None, seed: int) -> 
     train = corpus.training
     until = cutoff(corpus, "valid")
     sampler = ItemSampler(train, corpus.items.size)
-    found = []
+    drawn = []
     for number in range(len(train.users)):
         lo, hi = int(train.offsets[number]), int(train.offsets[number + 1])
         if lo == hi:
@@ -175,9 +177,11 @@ def answered_pairs(corpus: Corpus, task: Task, part: Part | None, seed: int) -> 
         rng = np.random.default_rng([seed, 21, number])
         ends = asked_ends(task, Window(train, number, lo, hi), until)
         for end in rng.permutation(ends)[:MOMENTS].tolist():
-            own = candidate_items(corpus, task, train, number, lo + end, until, sampler, rng)
-            found.append((np.full(len(own.items), number), own.items, own.answers, own.weight))
-    columns = [np.concatenate(c) for c in zip(*found, strict=True)] if found else [np.zeros(0)] * 4
+            candidates = candidate_items(corpus, task, train, number, lo + end, until, sampler, rng)
+            drawn.append(
+                (np.full(len(candidates.items), number), candidates.items, candidates.answers, candidates.weight)
+            )
+    columns = [np.concatenate(c) for c in zip(*drawn, strict=True)] if drawn else [np.zeros(0)] * 4
     user, item, answer = (c.astype(np.int64) for c in columns[:3])
     keep = answer >= 0
     about = tuple(train.users[u] for u in user[keep])

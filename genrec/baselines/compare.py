@@ -1,4 +1,4 @@
-"""Ours beside the baselines: their metrics and the paired difference, by the same code from the same cases."""
+"""Metrics of the baselines and their paired differences from genrec, by the same code from the same cases."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -25,12 +25,12 @@ def rivals_of(
     """The rivals of every task of a data set, as `evaluate` takes them: a function from our reading to theirs beside
     it, and a line for each that is left out."""
     predicted, left_out = baselines_of(corpus, part, max_events, seed, progress)
-    return partial(compared, corpus, predicted), left_out
+    return partial(baseline_results, corpus, predicted), left_out
 
 
-def compared(
+def baseline_results(
     corpus: Corpus,
-    found: Mapping[str, Mapping[str, Predicted]],
+    predictions: Mapping[str, Mapping[str, Predicted]],
     reading: Reading,
     calibration: Mapping[str, Calibration],
     thresholds: Mapping[str, float],
@@ -38,7 +38,7 @@ def compared(
     """The baselines of each task as results.json holds them (docs/json.md); reading: ours, as served."""
     rows: dict[str, list[dict[str, Any]]] = {}
     for task in corpus.tasks:
-        for name, predicted in found.get(task.name, {}).items():
+        for name, predicted in predictions.get(task.name, {}).items():
             items, arrays = corpus.items.size if corpus.events is not None else 0, predicted.arrays
             if task.name == NEXT_ITEM:
                 ranked = reading.ranked
@@ -55,9 +55,11 @@ def compared(
                 cases = len(missing)
             else:
                 outcomes = reading.outcomes[task.name]
-                own = outcomes.probabilities(calibration[task.name])
+                probabilities = outcomes.probabilities(calibration[task.name])
                 threshold = thresholds.get(task.name)
-                theirs, difference = outcome_comparison(outcomes, own, threshold, task.answer.values, predicted)
+                theirs, difference = outcome_comparison(
+                    outcomes, probabilities, threshold, task.answer.values, predicted
+                )
                 cases = len(outcomes.answer)
             rows.setdefault(task.name, []).append(
                 {
@@ -79,8 +81,8 @@ def list_ranks(lists: np.ndarray, targets: Sequence[np.ndarray], items: int) -> 
     assert len(lists) == len(targets), "the baselines have other cases than ours"
     behind = max(items, LONGEST + 1)
     ranks = []
-    for own, wanted in zip(lists, targets, strict=True):
-        hit = own[None, :] == wanted[:, None]
+    for row, case_targets in zip(lists, targets, strict=True):
+        hit = row[None, :] == case_targets[:, None]
         ranks.append(np.where(hit.any(1), hit.argmax(1) + 1, behind))
     return ranks
 
@@ -91,8 +93,10 @@ def list_comparison(
     about: Sequence[str],
 ) -> tuple[Metrics, Metrics]:
     """A baseline's ranking metrics, and ours minus them; ranks: seen items removed (if that is measured) and kept."""
-    own, other = rank_values(*ours), rank_values(*theirs)
-    return mean_intervals(other, about), mean_intervals({name: own[name] - other[name] for name in own}, about)
+    our_values, their_values = rank_values(*ours), rank_values(*theirs)
+    return mean_intervals(their_values, about), mean_intervals(
+        {name: our_values[name] - their_values[name] for name in our_values}, about
+    )
 
 
 def outcome_comparison(
@@ -102,36 +106,36 @@ def outcome_comparison(
     values: tuple[float, ...],
     predicted: Predicted,
 ) -> tuple[Metrics, Metrics]:
-    """A baseline's metrics of a task with choices or numbers, and ours minus them, where both have them."""
+    """A baseline's metrics of a task with choices or numbers, and ours minus them, of the metrics that both have."""
     arrays, answer, weight = predicted.arrays, outcomes.answer, outcomes.weight
     assert len(next(iter(arrays.values()))) == len(answer), "the baselines have other cases than ours"
-    own = measure_of(ours, answer, weight, values, threshold)
+    our_measure = measure_of(ours, answer, weight, values, threshold)
     if "values" in arrays:
-        other = number_measure(arrays["values"], np.asarray(values)[answer], weight)
+        their_measure = number_measure(arrays["values"], np.asarray(values)[answer], weight)
     else:
         limit = None if threshold is None else float(arrays["threshold"])
-        other = measure_of(arrays["probabilities"], answer, weight, (), limit)
+        their_measure = measure_of(arrays["probabilities"], answer, weight, (), limit)
 
     def gain(factor: np.ndarray) -> dict[str, float]:
-        mine, theirs = own(factor), other(factor)
+        mine, theirs = our_measure(factor), their_measure(factor)
         return {name: mine[name] - theirs[name] for name in theirs if name in mine}
 
-    found, gained = (plain_ece(metric_intervals(of, outcomes.about)) for of in (other, gain))
+    intervals, gained = (plain_ece(metric_intervals(of, outcomes.about)) for of in (their_measure, gain))
     if threshold is not None:
         (a, users), (b, _) = (user_aucs(p, answer, weight, outcomes.about) for p in (ours, arrays["probabilities"]))
         if len(a) > 1:
-            found |= mean_intervals({"user_auc": b}, users)
+            intervals |= mean_intervals({"user_auc": b}, users)
             gained |= mean_intervals({"user_auc": a - b}, users)
-    return found, gained
+    return intervals, gained
 
 
-def number_measure(said: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> Measure:
+def number_measure(numbers: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> Measure:
     """Errors of numbers (cases,), as a function of a factor on each case's weight: a number is no distribution, so it
     has no log loss and no accuracy."""
 
-    def of(factor: np.ndarray) -> dict[str, float]:
-        own, off = weight * factor, said - truth
-        mse = float(np.average(off**2, weights=own))
-        return {"mse": mse, "rmse": float(np.sqrt(mse)), "mae": float(np.average(np.abs(off), weights=own))}
+    def measure(factor: np.ndarray) -> dict[str, float]:
+        weights, errors = weight * factor, numbers - truth
+        mse = float(np.average(errors**2, weights=weights))
+        return {"mse": mse, "rmse": float(np.sqrt(mse)), "mae": float(np.average(np.abs(errors), weights=weights))}
 
-    return of
+    return measure

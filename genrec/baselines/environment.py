@@ -30,7 +30,7 @@ TAIL = 15  # lines of output that an error shows
 def environment(progress: Progress) -> Path:
     """The Python of the environment that requirements.txt pins, built once under the cache folder: whole or absent.
 
-    Raises UnavailableError with pip's last lines where it cannot be built.
+    Raises UnavailableError with pip's last lines if it cannot be built.
     """
     text = REQUIREMENTS.read_text(encoding="utf-8")
     tag = hashlib.sha256(f"{sys.version_info[:2]} {sys.platform} {text}".encode()).hexdigest()[:12]
@@ -48,16 +48,16 @@ def build(folder: Path, requirements: str, progress: Progress) -> None:
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     venv.create(partial, symlinks=os.name != "nt")
-    wanted = [line for line in requirements.splitlines() if line and not line.startswith("#")]
-    (torch,) = (line for line in wanted if line.startswith("torch=="))
+    packages = [line for line in requirements.splitlines() if line and not line.startswith("#")]
+    (torch,) = (line for line in packages if line.startswith("torch=="))
     collected = 0
     advance = progress.stage("building the environment of the baselines, once (1.5 GB)")
 
     def heard(line: str) -> None:
         nonlocal collected
         if line.startswith("Collecting "):
-            collected = min(collected + 1, len(wanted) - 1)
-            advance(collected, len(wanted))
+            collected = min(collected + 1, len(packages) - 1)
+            advance(collected, len(packages))
 
     def pip(*arguments: str) -> str | None:
         command = [sys.executable, "-m", "pip", "--python", str(partial / PYTHON), "install", *arguments]
@@ -72,11 +72,11 @@ def build(folder: Path, requirements: str, progress: Progress) -> None:
     if failed:
         raise UnavailableError(failed)
     os.replace(partial, folder)
-    advance(len(wanted), len(wanted))
+    advance(len(packages), len(packages))
 
 
 def follow(command: list[str], heard: Callable[[str], None], env: Mapping[str, str] | None = None) -> str | None:
-    """Run a command and hear each line that it prints; None, or its last lines where it failed."""
+    """Run a command and pass on each line that it prints; None, or its last lines if it failed."""
     last: deque[str] = deque(maxlen=TAIL)
     out = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     with subprocess.Popen(command, text=True, errors="replace", env=env, **out) as process:  # type: ignore[call-overload]
@@ -93,17 +93,17 @@ def follow(command: list[str], heard: Callable[[str], None], env: Mapping[str, s
 def run(
     job: Mapping[str, Any], tables: Mapping[str, pl.DataFrame], progress: Progress
 ) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
-    """Do a job of standalone.py: what it says of it, and the tables it writes.
+    """Run a job of standalone.py: its record, and the tables it writes.
 
-    tables: the parquet files that it reads, by name. Raises UnavailableError where there is no environment for it.
+    tables: the parquet files that it reads, by name. Raises UnavailableError if there is no environment for it.
     """
     python = environment(progress)
     clean = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
 
     def heard(line: str) -> None:
         if line.startswith('{"stage"'):
-            told = json.loads(line)
-            progress.update(told["stage"], told["done"], told["total"])
+            event = json.loads(line)
+            progress.update(event["stage"], event["done"], event["total"])
 
     with tempfile.TemporaryDirectory(prefix="genrec-baselines-") as scratch:
         folder = Path(scratch)

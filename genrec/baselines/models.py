@@ -25,14 +25,14 @@ from .cases import Pairs
 DAMPING = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 STRENGTH = (0.1, 0.3, 1.0, 3.0, 10.0)  # C of a logistic regression, 1 / alpha of a ridge regression
 WORDS = 2  # the longest n-grams of TF-IDF
-MOMENTS = 20  # of each user at most, drawn, from which what comes later is learned
+MOMENTS = 20  # of each user at most, sampled, from which answers about later events are learned
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """What a baseline says of every case.
+    """A baseline's predictions of every case.
 
-    arrays: `removed` and `kept`, lists of items (cases, LONGEST), -1 where they end, with the `targets` of baskets; or
+    arrays: `removed` and `kept`, lists of items (cases, LONGEST), -1 after their end, with the `targets` of baskets; or
     `probabilities` (cases, answers), with the `threshold` of yes; or `values` (cases,). settings: the chosen ones, of
     `searched`, by their value on validation in `valid`. Seconds: of training with them, and of all cases' predictions.
     """
@@ -48,9 +48,9 @@ class Predicted:
 def means(
     pairs: Pairs, visible: Pairs, value: Callable[[Pairs], np.ndarray], users: int, items: int, damping: Sequence[float]
 ) -> Callable[[Pairs], np.ndarray]:
-    """value = mean + what is usual of the item + what is left of the user (Koren 2010), both damped.
+    """value = mean + offset of the item + offset of the user (Koren 2010), both damped.
 
-    pairs: the training part, for mean and items. visible: what is known of the users before they are asked.
+    pairs: the training part, for mean and items. visible: the events of the users before they are asked about.
     """
     of_items, of_users = damping
     weight = pairs.weight / pairs.weight.mean()
@@ -60,50 +60,56 @@ def means(
     weight = visible.weight / visible.weight.mean()
     left = np.bincount(visible.user, weight * (value(visible) - mean - item[visible.item]), users)
     user = left / (np.bincount(visible.user, weight, users) + of_users)
-    return lambda asked: mean + item[asked.item] + user[asked.user]
+    return lambda cases: mean + item[cases.item] + user[cases.user]
 
 
 @dataclass(frozen=True)
-class Answered:
-    """Pairs that a task about users and items is learned from and asked of: known before validation, before the part
-    that is measured, and the cases of both."""
+class PairSplits:
+    """Pairs of a task about users and items: those before validation (train), those before the measured part (visible),
+    and the cases of both (valid, cases)."""
 
     train: Pairs
     visible: Pairs
     valid: Pairs
-    asked: Pairs
+    cases: Pairs
 
 
 def smoothed_means(
-    pairs: Answered,
+    pairs: PairSplits,
     users: int,
     items: int,
     values: Sequence[float],
     metric: str,
     quality: Callable[[np.ndarray], float],
 ) -> tuple[Predicted, np.ndarray, np.ndarray]:
-    """Smoothed user and item means with the damping that is best on validation; what they say of validation and of the
-    cases. quality: of what they say of validation, the metric or, of an error, minus it."""
+    """Smoothed user and item means with the damping that is best on validation; the predictions of validation and of
+    the cases. quality: of the predictions of validation, the metric or, of an error, minus it."""
     numbers = np.asarray(values)
 
-    def value(own: Pairs) -> np.ndarray:
-        return numbers[own.answer]
+    def value(cases: Pairs) -> np.ndarray:
+        return numbers[cases.answer]
 
     grid = list(itertools.product(DAMPING, DAMPING))
-    found = [quality(means(pairs.train, pairs.train, value, users, items, damping)(pairs.valid)) for damping in grid]
-    best = grid[int(np.argmax(found))]
+    qualities = [
+        quality(means(pairs.train, pairs.train, value, users, items, damping)(pairs.valid)) for damping in grid
+    ]
+    best = grid[int(np.argmax(qualities))]
     start = time.perf_counter()
     on_valid = means(pairs.train, pairs.train, value, users, items, best)
     seconds = time.perf_counter() - start
     model = means(pairs.train, pairs.visible, value, users, items, best)
     start = time.perf_counter()
-    said = model(pairs.asked)
+    predictions = model(pairs.cases)
     taken = time.perf_counter() - start
     chosen = {"item damping": best[0], "user damping": best[1]}
-    return Predicted(chosen, len(grid), seconds, taken, {metric: abs(max(found))}), on_valid(pairs.valid), said
+    return (
+        Predicted(chosen, len(grid), seconds, taken, {metric: abs(max(qualities))}),
+        on_valid(pairs.valid),
+        predictions,
+    )
 
 
-def calibrated(on_valid: np.ndarray, valid: Pairs, said: np.ndarray) -> dict[str, np.ndarray]:
+def calibrated(on_valid: np.ndarray, valid: Pairs, test_scores: np.ndarray) -> dict[str, np.ndarray]:
     """Probabilities (cases, 2) of scores (cases,) of yes and the threshold of yes, fitted on validation."""
     spread = float(on_valid.std()) or 1.0
     shift = float(on_valid.mean())
@@ -115,23 +121,23 @@ def calibrated(on_valid: np.ndarray, valid: Pairs, said: np.ndarray) -> dict[str
     fitted = fit_outcome(both(on_valid), valid.answer, valid.weight)
     yes = fitted.probabilities(both(on_valid))[:, 1]
     threshold = metrics.best_threshold(yes, valid.answer == 1, valid.weight)
-    return {"probabilities": fitted.probabilities(both(said)), "threshold": np.asarray(threshold)}
+    return {"probabilities": fitted.probabilities(both(test_scores)), "threshold": np.asarray(threshold)}
 
 
 def area(valid: Pairs) -> Callable[[np.ndarray], float]:
-    """AUC of scores of the validation cases; 0.5 where one answer is missing."""
+    """AUC of scores of the validation cases; 0.5 if one answer is missing."""
 
     def quality(scores: np.ndarray) -> float:
-        found = metrics.auc(scores, valid.answer == 1, valid.weight)
-        return found if np.isfinite(found) else 0.5
+        value = metrics.auc(scores, valid.answer == 1, valid.weight)
+        return value if np.isfinite(value) else 0.5
 
     return quality
 
 
 def error(valid: Pairs, values: Sequence[float]) -> Callable[[np.ndarray], float]:
-    """Minus the root of the mean squared error of what is said of the validation cases."""
+    """Minus the root of the mean squared error of numbers predicted for the validation cases."""
     truth = np.asarray(values)[valid.answer]
-    return lambda said: -float(np.sqrt(np.average((said - truth) ** 2, weights=valid.weight)))
+    return lambda numbers: -float(np.sqrt(np.average((numbers - truth) ** 2, weights=valid.weight)))
 
 
 VISITS = ("recency", "frequency", "events", "span")
@@ -155,7 +161,7 @@ def visits(corpus: Corpus) -> pl.DataFrame:
 
 
 def moments_of(corpus: Corpus, task: Task, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """What the training part teaches of a task about a user alone: features (moments, 4) and answers (moments,)."""
+    """Training data of a task about a user alone: features (moments, 4) and answers (moments,)."""
     rows = task_rows(task, corpus.dataset, "train").sample(fraction=1.0, shuffle=True, seed=seed)
     rows = rows.filter(pl.int_range(pl.len()).over("user_id") < MOMENTS)
     rows = rows.join(visits(corpus), on=["user_id", "timestamp"], maintain_order="left")
@@ -165,12 +171,12 @@ def moments_of(corpus: Corpus, task: Task, seed: int) -> tuple[np.ndarray, np.nd
 
 def last_moments(corpus: Corpus, part: Part, about: Sequence[str]) -> np.ndarray:
     """Features (cases, 4) of the users' last moments before a part."""
-    before = {"valid": ["train"], "test": ["train", "valid"]}[part]
-    frame = corpus.dataset.interactions.filter(pl.col("part").is_in(before))
+    earlier_parts = {"valid": ["train"], "test": ["train", "valid"]}[part]
+    frame = corpus.dataset.interactions.filter(pl.col("part").is_in(earlier_parts))
     last = frame.group_by("user_id").agg(pl.col("timestamp").max())
-    asked = pl.DataFrame({"user_id": list(about)}).join(last, on="user_id", how="left", maintain_order="left")
-    found = asked.join(visits(corpus), on=["user_id", "timestamp"], how="left", maintain_order="left")
-    return found.select(VISITS).to_numpy()
+    moments = pl.DataFrame({"user_id": list(about)}).join(last, on="user_id", how="left", maintain_order="left")
+    features = moments.join(visits(corpus), on=["user_id", "timestamp"], how="left", maintain_order="left")
+    return features.select(VISITS).to_numpy()
 
 
 def linear_choices(
@@ -178,7 +184,7 @@ def linear_choices(
     grid: Sequence[dict[str, Any]],
     train: tuple[Any, np.ndarray],
     valid: tuple[Any, np.ndarray, np.ndarray],
-    asked: Any,
+    cases: Any,
     choices: int,
     tell: Callable[[int, int], None],
 ) -> Predicted:
@@ -188,7 +194,7 @@ def linear_choices(
     make: a classifier from settings. train: inputs and answers. valid: inputs, answers and weights.
     """
     inputs, answers = train
-    best, kept = -np.inf, None
+    best, best_model = -np.inf, None
     chosen: dict[str, Any] = {}
     seconds = 0.0
     for number, setting in enumerate(grid):
@@ -196,18 +202,18 @@ def linear_choices(
         start = time.perf_counter()
         model = make(setting).fit(inputs, answers)
         taken = time.perf_counter() - start
-        said = spread_out(model, valid[0], choices)
+        probabilities = class_probabilities(model, valid[0], choices)
         if choices == 2:
-            found = metrics.auc(said[:, 1], valid[1] == 1, valid[2])
+            quality = metrics.auc(probabilities[:, 1], valid[1] == 1, valid[2])
         else:
-            found = metrics.macro(said.argmax(1), valid[1], choices, valid[2])["macro_f1"]
-        if kept is None or found > best:
-            best, kept, chosen, seconds = found, model, setting, taken
+            quality = metrics.macro(probabilities.argmax(1), valid[1], choices, valid[2])["macro_f1"]
+        if best_model is None or quality > best:
+            best, best_model, chosen, seconds = quality, model, setting, taken
     tell(len(grid), len(grid))
     start = time.perf_counter()
-    scores = np.log(spread_out(kept, asked, choices))
+    scores = np.log(class_probabilities(best_model, cases, choices))
     taken = time.perf_counter() - start
-    on_valid = np.log(spread_out(kept, valid[0], choices))
+    on_valid = np.log(class_probabilities(best_model, valid[0], choices))
     fitted = fit_outcome(on_valid, valid[1], valid[2])
     arrays = {"probabilities": fitted.probabilities(scores)}
     if choices == 2:
@@ -216,15 +222,15 @@ def linear_choices(
     return Predicted(chosen, len(grid), seconds, taken, {"auc" if choices == 2 else "macro_f1": float(best)}, arrays)
 
 
-def spread_out(model: Any, inputs: Any, choices: int) -> np.ndarray:
-    """Probabilities (n, choices); an answer that training lacks gets next to none."""
-    found = np.full((len(inputs), choices), 1e-9)
-    found[:, model.classes_] = np.maximum(model.predict_proba(inputs), 1e-9)
-    return found / found.sum(1, keepdims=True)
+def class_probabilities(model: Any, inputs: Any, choices: int) -> np.ndarray:
+    """Probabilities (n, choices); near 0 for an answer that training lacks."""
+    probabilities = np.full((len(inputs), choices), 1e-9)
+    probabilities[:, model.classes_] = np.maximum(model.predict_proba(inputs), 1e-9)
+    return probabilities / probabilities.sum(1, keepdims=True)
 
 
 def visit_regression(
-    corpus: Corpus, task: Task, part: Part, valid: Pairs, asked: Pairs, seed: int, tell: Callable[[int, int], None]
+    corpus: Corpus, task: Task, part: Part, valid: Pairs, cases: Pairs, seed: int, tell: Callable[[int, int], None]
 ) -> Predicted:
     """Logistic regression on recency, frequency and span of the history at the moment of the question."""
     from sklearn.linear_model import LogisticRegression
@@ -239,7 +245,7 @@ def visit_regression(
         [{"C": c} for c in (0.01, *STRENGTH)],
         moments_of(corpus, task, seed),
         (last_moments(corpus, "valid", valid.about), valid.answer, valid.weight),
-        last_moments(corpus, part, asked.about),
+        last_moments(corpus, part, cases.about),
         len(task.answer.choices),
         tell,
     )
@@ -249,19 +255,19 @@ def text_regression(
     task: Task,
     train: tuple[list[str], np.ndarray],
     valid: tuple[list[str], np.ndarray],
-    asked: list[str],
+    texts: list[str],
     tell: Callable[[int, int], None],
 ) -> Predicted:
-    """TF-IDF of words and pairs of words with a logistic regression, or a ridge regression where the answer is a
+    """TF-IDF of words and pairs of words with a logistic regression, or a ridge regression if the answer is a
     number."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression, Ridge
     from sklearn.pipeline import make_pipeline
 
     def words() -> Any:
-        return TfidfVectorizer(ngram_range=(1, WORDS), sublinear_tf=True, min_df=least)
+        return TfidfVectorizer(ngram_range=(1, WORDS), sublinear_tf=True, min_df=min_df)
 
-    least = 2 if len(train[0]) > 1_000 else 1  # texts that have a word
+    min_df = 2 if len(train[0]) > 1_000 else 1  # texts that have a word
     ones = np.ones(len(valid[1]))
     if task.answer.values:
         numbers = np.asarray(task.answer.values)
@@ -271,7 +277,7 @@ def text_regression(
             grid,
             (train[0], numbers[train[1]]),
             (valid[0], numbers[valid[1]]),
-            asked,
+            texts,
             (float(numbers.min()), float(numbers.max())),
             tell,
         )
@@ -281,7 +287,7 @@ def text_regression(
         weight = "balanced" if setting["classes"] == "even" else None
         return make_pipeline(words(), LogisticRegression(C=setting["C"], class_weight=weight, max_iter=1_000))
 
-    return linear_choices(make, choose, train, (*valid, ones), asked, len(task.answer.choices), tell)
+    return linear_choices(make, choose, train, (*valid, ones), texts, len(task.answer.choices), tell)
 
 
 def linear_values(
@@ -289,12 +295,12 @@ def linear_values(
     grid: Sequence[dict[str, Any]],
     train: tuple[Any, np.ndarray],
     valid: tuple[Any, np.ndarray],
-    asked: Any,
+    cases: Any,
     span: tuple[float, float],
     tell: Callable[[int, int], None],
 ) -> Predicted:
     """Numbers of a scikit-learn regressor, its settings chosen by the squared error on validation, cut to a span."""
-    best, kept = np.inf, None
+    best, best_model = np.inf, None
     chosen: dict[str, Any] = {}
     seconds = 0.0
     for number, setting in enumerate(grid):
@@ -302,18 +308,18 @@ def linear_values(
         start = time.perf_counter()
         model = make(setting).fit(*train)
         taken = time.perf_counter() - start
-        found = float(np.sqrt(np.mean((np.clip(model.predict(valid[0]), *span) - valid[1]) ** 2)))
-        if kept is None or found < best:
-            best, kept, chosen, seconds = found, model, setting, taken
+        rmse = float(np.sqrt(np.mean((np.clip(model.predict(valid[0]), *span) - valid[1]) ** 2)))
+        if best_model is None or rmse < best:
+            best, best_model, chosen, seconds = rmse, model, setting, taken
     tell(len(grid), len(grid))
-    assert kept is not None
+    assert best_model is not None
     start = time.perf_counter()
-    said = np.clip(kept.predict(asked), *span)
+    values = np.clip(best_model.predict(cases), *span)
     taken = time.perf_counter() - start
-    return Predicted(chosen, len(grid), seconds, taken, {"rmse": best}, {"values": said})
+    return Predicted(chosen, len(grid), seconds, taken, {"rmse": best}, {"values": values})
 
 
 def shown_text(task: Task, frame: pl.DataFrame) -> list[str]:
-    """What the first template shows of each row, without its own words."""
+    """The text that the first template shows of each row, without its own words."""
     names = list(dict.fromkeys(p.name for p in pieces(task.seen[0]) if not isinstance(p, str)))
     return [" ".join(str(v) for v in row) for row in frame.select(names).iter_rows()]

@@ -1,4 +1,4 @@
-"""The baselines of every task of a data set, each computed once: what they predict is kept in the cache folder."""
+"""The baselines of every task of a data set, each computed once: predictions are cached in the cache folder."""
 
 import hashlib
 import json
@@ -29,17 +29,17 @@ from .cases import (
     Pairs,
     answered_pairs,
     basket_cases,
+    interaction_table,
     items_by_user,
     list_cases,
-    owned,
     pair_cases,
+    target_mask,
     training,
     training_baskets,
-    wanted,
 )
-from .models import Answered, Predicted
+from .models import PairSplits, Predicted
 
-VERSION = 1  # of what is computed here; that of standalone.py is its text
+VERSION = 1  # of the predictions of this module; that of standalone.py is its text
 EASE_ITEMS = 25_000  # above, its inverse takes too much memory
 Make = Callable[[], Predicted]
 
@@ -47,8 +47,8 @@ Make = Callable[[], Predicted]
 def baselines_of(
     corpus: Corpus, part: Part, max_events: int, seed: int, progress: Progress
 ) -> tuple[dict[str, dict[str, Predicted]], list[str]]:
-    """By task and name what each baseline predicts of the part's cases, and a line for each that is left out."""
-    found: dict[str, dict[str, Predicted]] = {}
+    """By task and name each baseline's predictions of the part's cases, and a line for each that is left out."""
+    predictions: dict[str, dict[str, Predicted]] = {}
     skipped: list[str] = []
     for task in corpus.tasks:
         makers: dict[str, Make] = {}
@@ -69,12 +69,14 @@ def baselines_of(
             makers.pop("EASE")
             skipped.append(f"{task.name}: no EASE, {corpus.items.size:,} items are more than {EASE_ITEMS:,}")
         for name, make in makers.items():
-            found.setdefault(task.name, {})[name] = remembered(identity(corpus, task, part, drawn, name), make)
-    return found, skipped
+            predictions.setdefault(task.name, {})[name] = cached_predictions(
+                identity(corpus, task, part, drawn, name), make
+            )
+    return predictions, skipped
 
 
 def identity(corpus: Corpus, task: Task, part: Part, seed: int, name: str) -> str:
-    """What predictions of a baseline depend on, as a name for them."""
+    """A name for predictions of a baseline, hashed from everything that they depend on."""
     dataset = corpus.dataset
     codes = {p: n for n, p in enumerate(PARTS)}
     split = dataset.interactions["part"].replace_strict(codes, return_dtype=pl.Int8).to_numpy().tobytes()
@@ -95,8 +97,8 @@ def identity(corpus: Corpus, task: Task, part: Part, seed: int, name: str) -> st
     return "-".join([*(w.replace(" ", "_").replace("/", "_") for w in (dataset.name, task.name, name)), digest])
 
 
-def remembered(key: str, make: Make) -> Predicted:
-    """Predictions from the cache; else made, and kept there whole or not at all."""
+def cached_predictions(key: str, make: Make) -> Predicted:
+    """Predictions from the cache; else made, and cached whole or not at all."""
     folder = cache_folder() / "baselines" / key
     if not folder.is_dir():
         made = make()
@@ -113,54 +115,54 @@ def remembered(key: str, make: Make) -> Predicted:
 
 
 def next_item_makers(corpus: Corpus, part: Part, seed: int, progress: Progress) -> dict[str, Make]:
-    """Baselines that rank the catalogue after a history; where users take items again, their own most frequent too."""
+    """Baselines that rank the catalogue after a history; if users take items again, their own most frequent too."""
     baskets = "basket" in corpus.dataset.interactions.columns
     valid = list_cases(corpus, "valid", seed, MOST)
-    asked = list_cases(corpus, part, seed)
-    if not asked.users or not valid.users:
+    cases = list_cases(corpus, part, seed)
+    if not cases.users or not valid.users:
         return {}
     names = ["popularity", *(["own most frequent"] if baskets else []), "ItemKNN", "EASE", "SASRec"]
     criterion = "kept" if baskets else "removed"
     train = training(corpus)
     return {
-        name: partial(own_items, corpus, train, asked, asked)
+        name: partial(own_items, corpus, train, cases, cases)
         if name == "own most frequent"
-        else partial(ranked, name, corpus, train, valid, asked, criterion, ("removed", "kept"), seed, progress)
+        else partial(model_lists, name, corpus, train, valid, cases, criterion, ("removed", "kept"), seed, progress)
         for name in names
     }
 
 
 def basket_makers(corpus: Corpus, task: Task, part: Part, seed: int, progress: Progress) -> dict[str, Make]:
-    """Baselines that complete a basket: learned from baskets, asked with what is given of one."""
+    """Baselines that complete a basket: learned from baskets, asked with the given items of one."""
     valid, _ = basket_cases(corpus, task, "valid", seed, MOST)
-    asked, before = basket_cases(corpus, task, part, seed)
-    if not asked.users or not valid.users:
+    cases, past = basket_cases(corpus, task, part, seed)
+    if not cases.users or not valid.users:
         return {}
-    train, targets = training_baskets(corpus, task), np.concatenate(asked.targets)
+    train, targets = training_baskets(corpus, task), np.concatenate(cases.targets)
 
     def made(name: str) -> Predicted:
         if name == "own most frequent":
-            found = own_items(corpus, train, asked, before)
+            predicted = own_items(corpus, train, cases, past)
         else:
-            found = ranked(name, corpus, train, valid, asked, "removed", ("removed",), seed, progress)
-        return replace(found, arrays={**found.arrays, "targets": targets})
+            predicted = model_lists(name, corpus, train, valid, cases, "removed", ("removed",), seed, progress)
+        return replace(predicted, arrays={**predicted.arrays, "targets": targets})
 
     return {name: partial(made, name) for name in ("popularity", "own most frequent", "ItemKNN", "EASE")}
 
 
-def ranked(
+def model_lists(
     name: str,
     corpus: Corpus,
     train: pl.DataFrame,
     valid: Lists,
-    asked: Lists,
+    cases: Lists,
     criterion: str,
     protocols: tuple[str, ...],
     seed: int,
     progress: Progress,
 ) -> Predicted:
     """Lists of a RecTools model."""
-    extra = max(len(s) for s in asked.seen) if hidden(asked) else 0
+    extra = max(len(s) for s in cases.seen) if has_hidden_items(cases) else 0
     job = {
         "kind": "lists",
         "model": name,
@@ -169,22 +171,22 @@ def ranked(
         "protocols": protocols,
         "seed": seed,
     }
-    tables = {"train": train, "valid": valid.known, "test": asked.known, "valid_targets": valid.target_table()}
+    tables = {"train": train, "valid": valid.known, "test": cases.known, "valid_targets": valid.target_table()}
     about, written = environment.run(job, tables, progress)
     popular = by_popularity(corpus, train)
     arrays = {}
     for protocol in protocols:
         removed = protocol == "removed"
-        own = written["lists"].filter(pl.col("removed") == removed).sort("case", "rank")
-        listed = dict(own.group_by("case").agg("item").iter_rows())
-        arrays[protocol] = filled([listed.get(n, []) for n in range(len(asked.users))], asked, popular, removed)
+        frame = written["lists"].filter(pl.col("removed") == removed).sort("case", "rank")
+        listed = dict(frame.group_by("case").agg("item").iter_rows())
+        arrays[protocol] = filled([listed.get(n, []) for n in range(len(cases.users))], cases, popular, removed)
     return Predicted(**about, arrays=arrays)
 
 
-def hidden(asked: Lists) -> bool:
-    """Whether a case has seen items that are not in what the models know of it: they must be taken out of lists."""
-    known = dict(asked.known.group_by("case").agg(pl.col("item").n_unique()).iter_rows())
-    return any(len(s) > known.get(n, 0) for n, s in enumerate(asked.seen))
+def has_hidden_items(cases: Lists) -> bool:
+    """Whether a case has seen items that the models' histories lack: they must be taken out of lists."""
+    item_counts = dict(cases.known.group_by("case").agg(pl.col("item").n_unique()).iter_rows())
+    return any(len(s) > item_counts.get(n, 0) for n, s in enumerate(cases.seen))
 
 
 def by_popularity(corpus: Corpus, train: pl.DataFrame) -> np.ndarray:
@@ -192,30 +194,30 @@ def by_popularity(corpus: Corpus, train: pl.DataFrame) -> np.ndarray:
     return np.argsort(-np.bincount(train["item"].to_numpy(), minlength=corpus.items.size), kind="stable")
 
 
-def filled(lists: list[list[int]], asked: Lists, popular: np.ndarray, removed: bool) -> np.ndarray:
-    """Lists (cases, LONGEST) without seen items where they are removed; the most popular items follow where a model
-    has nothing more to say, as of a case that it knows nothing of. -1 where the catalogue ends."""
-    found = np.full((len(lists), LONGEST), -1, dtype=np.int64)
-    for row, own, seen in zip(found, lists, asked.seen, strict=True):
+def filled(lists: list[list[int]], cases: Lists, popular: np.ndarray, removed: bool) -> np.ndarray:
+    """Lists (cases, LONGEST) without seen items if they are removed; the most popular items follow if a model's list is
+    too short, as of a case without a history. -1 after the catalogue's end."""
+    rows = np.full((len(lists), LONGEST), -1, dtype=np.int64)
+    for row, ranked_items, seen in zip(rows, lists, cases.seen, strict=True):
         out = set(seen.tolist()) if removed else set()
-        items = [i for i in own if i not in out][:LONGEST]
+        items = [i for i in ranked_items if i not in out][:LONGEST]
         if len(items) < LONGEST:
             out |= set(items)
-            more = (int(i) for i in popular[: LONGEST + len(out)] if int(i) not in out)
-            items += [i for _, i in zip(range(LONGEST - len(items)), more, strict=False)]
+            popular_items = (int(i) for i in popular[: LONGEST + len(out)] if int(i) not in out)
+            items += [i for _, i in zip(range(LONGEST - len(items)), popular_items, strict=False)]
         row[: len(items)] = items
-    return found
+    return rows
 
 
-def own_items(corpus: Corpus, train: pl.DataFrame, asked: Lists, before: Lists) -> Predicted:
+def own_items(corpus: Corpus, train: pl.DataFrame, cases: Lists, past: Lists) -> Predicted:
     """The items that each user has had most often, the latest first among equals."""
     start = time.perf_counter()
-    counted = before.known.group_by("case", "item").agg(pl.len().alias("n"), pl.col("place").max())
+    counted = past.known.group_by("case", "item").agg(pl.len().alias("n"), pl.col("place").max())
     counted = counted.sort(["case", "n", "place"], descending=[False, True, True])
     listed = dict(counted.group_by("case", maintain_order=True).agg("item").iter_rows())
-    lists = [listed.get(n, []) for n in range(len(asked.users))]
+    lists = [listed.get(n, []) for n in range(len(cases.users))]
     popular = by_popularity(corpus, train)
-    arrays = {p: filled(lists, asked, popular, p == "removed") for p in ("removed", "kept")}
+    arrays = {p: filled(lists, cases, popular, p == "removed") for p in ("removed", "kept")}
     return Predicted({}, 1, 0.0, (time.perf_counter() - start) / 2, arrays=arrays)
 
 
@@ -225,92 +227,92 @@ def pair_makers(
     """Baselines of a task about a user and an item."""
     ahead = task.horizon_days is not None
     train = answered_pairs(corpus, task, None, seed)
-    pairs = Answered(
+    pairs = PairSplits(
         train,
         train if ahead else answered_pairs(corpus, task, part, seed),
         pair_cases(corpus, task, "valid", max_events, seed),
         pair_cases(corpus, task, part, max_events, seed),
     )
-    if not len(pairs.train.user) or not len(pairs.valid.user) or not len(pairs.asked.user):
+    if not len(pairs.train.user) or not len(pairs.valid.user) or not len(pairs.cases.user):
         return {}
     makers: dict[str, Make] = {"user and item means": partial(mean_answers, corpus, task, pairs)}
     if task.answer.values and not ahead:
-        makers["SVD++"] = partial(rated, task, pairs, seed, progress)
+        makers["SVD++"] = partial(svd_ratings, task, pairs, seed, progress)
     elif ahead and not task.answer.values:
-        makers["popularity"] = partial(counted_answers, corpus, part, pairs, False)
-        makers["own most frequent"] = partial(counted_answers, corpus, part, pairs, True)
+        makers["popularity"] = partial(popularity_answers, corpus, part, pairs, False)
+        makers["own most frequent"] = partial(popularity_answers, corpus, part, pairs, True)
         for name in ("ItemKNN", "EASE"):
             makers[name] = partial(scored_answers, name, corpus, part, pairs, progress)
     return makers
 
 
-def mean_answers(corpus: Corpus, task: Task, pairs: Answered) -> Predicted:
+def mean_answers(corpus: Corpus, task: Task, pairs: PairSplits) -> Predicted:
     """Smoothed means of the answer, a number or yes."""
     assert corpus.events is not None
     values = task.answer.values or (0.0, 1.0)
     quality = models.error(pairs.valid, values) if task.answer.values else models.area(pairs.valid)
     metric = "rmse" if task.answer.values else "auc"
     users, items = len(corpus.events.users), corpus.items.size
-    found, on_valid, said = models.smoothed_means(pairs, users, items, values, metric, quality)
+    predicted, on_valid, predictions = models.smoothed_means(pairs, users, items, values, metric, quality)
     if task.answer.values:
-        return replace(found, arrays={"values": np.clip(said, min(values), max(values))})
-    return replace(found, arrays=models.calibrated(on_valid, pairs.valid, said))
+        return replace(predicted, arrays={"values": np.clip(predictions, min(values), max(values))})
+    return replace(predicted, arrays=models.calibrated(on_valid, pairs.valid, predictions))
 
 
-def rated(task: Task, pairs: Answered, seed: int, progress: Progress) -> Predicted:
+def svd_ratings(task: Task, pairs: PairSplits, seed: int, progress: Progress) -> Predicted:
     """Numbers of SVD++."""
     values = np.asarray(task.answer.values)
 
-    def table(own: Pairs) -> pl.DataFrame:
-        return pl.DataFrame({"user": own.user, "item": own.item, "rating": values[own.answer]})
+    def table(cases: Pairs) -> pl.DataFrame:
+        return pl.DataFrame({"user": cases.user, "item": cases.item, "rating": values[cases.answer]})
 
     tables = {"train": table(pairs.train), "valid_pairs": table(pairs.valid)}
-    tables["test_pairs"] = table(pairs.asked).drop("rating")
+    tables["test_pairs"] = table(pairs.cases).drop("rating")
     about, written = environment.run({"kind": "ratings", "model": "SVD++", "seed": seed}, tables, progress)
     arrays = {"values": written["ratings"]["rating"].to_numpy()}
     return Predicted(**about, arrays=arrays)
 
 
 def histories(corpus: Corpus, part: Part) -> pl.DataFrame:
-    """case (the user's number), item and place of what is seen before a part."""
+    """case (the user's number), item and place of the events before a part."""
     assert corpus.events is not None
     visible = select(corpus.events, corpus.events.part < PARTS.index(part))
-    return owned(items_by_user(visible, wanted(corpus, visible)), "case")
+    return interaction_table(items_by_user(visible, target_mask(corpus, visible)), "case")
 
 
-def counted_answers(corpus: Corpus, part: Part, pairs: Answered, own: bool) -> Predicted:
+def popularity_answers(corpus: Corpus, part: Part, pairs: PairSplits, by_user: bool) -> Predicted:
     """Yes by how often the item was taken in the training part, or by the user before."""
 
-    def scores(asked: Pairs, before: Part) -> np.ndarray:
+    def scores(cases: Pairs, before: Part) -> np.ndarray:
         popular = training(corpus).group_by("item").len()
-        table = pl.DataFrame({"case": asked.user, "item": asked.item})
-        found = table.join(popular, on="item", how="left", maintain_order="left")["len"].fill_null(0).to_numpy()
-        if not own:
-            return np.log1p(found)
+        table = pl.DataFrame({"case": cases.user, "item": cases.item})
+        counts = table.join(popular, on="item", how="left", maintain_order="left")["len"].fill_null(0).to_numpy()
+        if not by_user:
+            return np.log1p(counts)
         times = histories(corpus, before).group_by("case", "item").len()
         often = table.join(times, on=["case", "item"], how="left", maintain_order="left")["len"].fill_null(0)
-        return np.log1p(often.to_numpy()) + 1e-3 * np.log1p(found)  # popularity decides among equals
+        return np.log1p(often.to_numpy()) + 1e-3 * np.log1p(counts)  # popularity decides among equals
 
     on_valid = scores(pairs.valid, "valid")
     start = time.perf_counter()
-    said = scores(pairs.asked, part)
+    test_scores = scores(pairs.cases, part)
     seconds = time.perf_counter() - start
-    return Predicted({}, 1, 0.0, seconds, arrays=models.calibrated(on_valid, pairs.valid, said))
+    return Predicted({}, 1, 0.0, seconds, arrays=models.calibrated(on_valid, pairs.valid, test_scores))
 
 
-def scored_answers(name: str, corpus: Corpus, part: Part, pairs: Answered, progress: Progress) -> Predicted:
+def scored_answers(name: str, corpus: Corpus, part: Part, pairs: PairSplits, progress: Progress) -> Predicted:
     """Yes by the score of a RecTools model for the item after the user's history."""
     tables = {"train": training(corpus), "valid": histories(corpus, "valid"), "test": histories(corpus, part)}
-    for which, own in (("valid_pairs", pairs.valid), ("test_pairs", pairs.asked)):
-        tables[which] = pl.DataFrame({"case": own.user, "item": own.item})
+    for which, cases in (("valid_pairs", pairs.valid), ("test_pairs", pairs.cases)):
+        tables[which] = pl.DataFrame({"case": cases.user, "item": cases.item})
     about, written = environment.run({"kind": "pairs", "model": name}, tables, progress)
     quality = models.area(pairs.valid)
-    found = [quality(column.to_numpy()) for column in written["valid_scores"]]
-    best = int(np.argmax(found))
-    on_valid, said = (written[f"{which}_scores"][str(best)].to_numpy() for which in ("valid", "test"))
-    arrays = models.calibrated(on_valid, pairs.valid, said)
+    qualities = [quality(column.to_numpy()) for column in written["valid_scores"]]
+    best = int(np.argmax(qualities))
+    on_valid, test_scores = (written[f"{which}_scores"][str(best)].to_numpy() for which in ("valid", "test"))
+    arrays = models.calibrated(on_valid, pairs.valid, test_scores)
     seconds = about["train_seconds"][best], about["predict_seconds"][best]
-    return Predicted(about["grid"][best], len(found), *seconds, {"auc": found[best]}, arrays)
+    return Predicted(about["grid"][best], len(qualities), *seconds, {"auc": qualities[best]}, arrays)
 
 
 def visit_makers(
@@ -318,22 +320,27 @@ def visit_makers(
 ) -> dict[str, Make]:
     """Baselines of a task about a user alone."""
     valid = pair_cases(corpus, task, "valid", max_events, seed)
-    asked = pair_cases(corpus, task, part, max_events, seed)
-    if not len(valid.user) or not len(asked.user):
+    cases = pair_cases(corpus, task, part, max_events, seed)
+    if not len(valid.user) or not len(cases.user):
         return {}
     tell = progress.stage(f"{task.name}: recency and frequency")
-    return {"recency and frequency": partial(models.visit_regression, corpus, task, part, valid, asked, seed, tell)}
+    return {"recency and frequency": partial(models.visit_regression, corpus, task, part, valid, cases, seed, tell)}
 
 
 def text_makers(corpus: Corpus, task: Task, part: Part, seed: int, progress: Progress) -> dict[str, Make]:
     """Baselines of a task over texts."""
-    found: dict[str, tuple[list[str], np.ndarray]] = {}
+    by_part: dict[str, tuple[list[str], np.ndarray]] = {}
     for which in PARTS:
         frame, answers = answered_texts(corpus, [task], which, [task.seen[:1]], seed)
-        found[which] = models.shown_text(task, frame), answers[:, 0].astype(np.int64)
-    if not all(texts for texts, _ in found.values()):
+        by_part[which] = models.shown_text(task, frame), answers[:, 0].astype(np.int64)
+    if not all(texts for texts, _ in by_part.values()):
         return {}
     name = "TF-IDF + ridge regression" if task.answer.values else "TF-IDF + logistic regression"
     tell = progress.stage(f"{task.name}: {name}")
-    make: Mapping[str, Any] = {"train": found["train"], "valid": found["valid"], "asked": found[part][0], "tell": tell}
+    make: Mapping[str, Any] = {
+        "train": by_part["train"],
+        "valid": by_part["valid"],
+        "texts": by_part[part][0],
+        "tell": tell,
+    }
     return {name: partial(models.text_regression, task, **make)}

@@ -23,12 +23,12 @@ def draws(n: int, size: int, seed: int) -> np.ndarray:
     return rng.multinomial(n, np.full(n, 1 / n), size=size)
 
 
-def interval(value: float, drawn: np.ndarray) -> Interval:
-    """A value with the middle LEVEL of what was drawn; nan where too little of it is defined."""
-    drawn = drawn[np.isfinite(drawn)]
-    if len(drawn) < 20:
+def interval(value: float, samples: np.ndarray) -> Interval:
+    """A value with the middle LEVEL of its bootstrap samples; nan if fewer than 20 of them are finite."""
+    samples = samples[np.isfinite(samples)]
+    if len(samples) < 20:
         return value, float("nan"), float("nan")
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(samples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return value, float(low), float(high)
 
 
@@ -42,13 +42,13 @@ def mean_intervals(values: Mapping[str, np.ndarray], about: Sequence[str], seed:
     sums = np.zeros((n, table.shape[1]))
     np.add.at(sums, user, table)
     counts = np.bincount(user, minlength=n)
-    drawn = []
+    batches = []
     step = max(1, AT_A_TIME // n)
     for start in range(0, DRAWS, step):
         weight = draws(n, min(step, DRAWS - start), seed + start)
-        drawn.append((weight @ sums) / (weight @ counts)[:, None])
-    found = np.concatenate(drawn)
-    return {name: interval(float(table[:, i].mean()), found[:, i]) for i, name in enumerate(values)}
+        batches.append((weight @ sums) / (weight @ counts)[:, None])
+    means = np.concatenate(batches)
+    return {name: interval(float(table[:, i].mean()), means[:, i]) for i, name in enumerate(values)}
 
 
 def metric_intervals(
@@ -58,8 +58,8 @@ def metric_intervals(
     user = clusters(about)
     n = int(user.max()) + 1
     values = metric(np.ones(len(user)))
-    drawn: dict[str, list[float]] = {name: [] for name in values}
+    samples: dict[str, list[float]] = {name: [] for name in values}
     for weight in draws(n, SLOW_DRAWS, seed):
         for name, value in metric(weight[user].astype(np.float64)).items():
-            drawn[name].append(value)
-    return {name: interval(value, np.asarray(drawn[name])) for name, value in values.items()}
+            samples[name].append(value)
+    return {name: interval(value, np.asarray(samples[name])) for name, value in values.items()}

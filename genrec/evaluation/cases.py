@@ -1,4 +1,4 @@
-"""What each held-out case got, as a table, and the metrics of such tables: of a run, of folds, of two runs."""
+"""The table of held-out cases with their ranks and probabilities, and the metrics of such tables."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -35,34 +35,34 @@ Measure = Callable[[np.ndarray], dict[str, float]]  # factor on each case's weig
 
 
 def read_cases(path: Path) -> pl.DataFrame:
-    """The cases of an evaluated run; raises RunError where there are none."""
+    """The cases of an evaluated run; raises RunError if there are none."""
     if not path.is_file():
         raise RunError(f"there is no {path}: `genrec evaluate {path.parent}` writes it")
-    found = read_parquet(path)
-    if found.schema != SCHEMA:
+    cases = read_parquet(path)
+    if cases.schema != SCHEMA:
         raise RunError(f"{path} was written by another genrec: `genrec evaluate {path.parent}` writes it anew")
-    return found
+    return cases
 
 
 def check_cases(path: Path, cases: pl.DataFrame, results: Mapping[str, Any]) -> None:
-    """The cases of a file are of the tasks and answers of its results; raises RunError where they are not."""
+    """The cases of a file are of the tasks and answers of its results; raises RunError if they are not."""
     always = ("dataset", "task", "phrasing", "about", "case", "weight")
     if sum(cases.select(always).null_count().row(0)):
         raise RunError(f"{path} is damaged: a case lacks one of {', '.join(always)}")
-    for (name, task), own in cases.group_by("dataset", "task", maintain_order=True):
+    for (name, task), frame in cases.group_by("dataset", "task", maintain_order=True):
         answers = results["datasets"].get(name, {}).get("answers", {}).get(task)
         if answers is None:
             raise RunError(f"{path} does not fit: its results know no task {task!r} of {name!r}")
-        n, probabilities, answer = len(answers["words"]), own["probabilities"], own["answer"]
-        right: tuple[pl.Series, ...]
+        n, probabilities, answer = len(answers["words"]), frame["probabilities"], frame["answer"]
+        checks: tuple[pl.Series, ...]
         if n:
             finite_ones = probabilities.list.eval(pl.element().is_not_null() & pl.element().is_finite())
-            right = probabilities.list.len() == n, finite_ones.list.all(), answer >= 0, answer < n
+            checks = probabilities.list.len() == n, finite_ones.list.all(), answer >= 0, answer < n
         else:
-            both = [own[c].drop_nulls() for c in ("ranks_removed", "ranks_kept")]
+            both = [frame[c].drop_nulls() for c in ("ranks_removed", "ranks_kept")]
             counted = [r.list.eval(pl.element().is_not_null() & (pl.element() >= 0)).list.all() for r in both]
-            right = own["ranks_kept"].is_not_null(), *counted
-        if not all(bool(r.fill_null(False).all()) for r in right):
+            checks = frame["ranks_kept"].is_not_null(), *counted
+        if not all(bool(r.fill_null(False).all()) for r in checks):
             raise RunError(f"{path} is damaged: cases of {task!r} of {name!r} lack ranks, or answers of {n}")
 
 
@@ -71,16 +71,16 @@ def cases_of(
 ) -> pl.DataFrame:
     """One row per case of a reading.
 
-    about: the user (or the text) that the bootstrap draws. case: which of theirs it is. answer: the right one's place
-    among the probabilities. ranks: of the right items, in the whole catalogue without and with the items seen before; a
-    basket's missing item has the latter only.
+    about: the user (or the text) that the bootstrap draws. case: which of theirs it is. answer: the index of the right
+    one among the probabilities. ranks: of the right items, in the whole catalogue without and with the items seen
+    before; a basket's missing item has the latter only.
     """
     names = {"dataset": corpus.dataset.name, "phrasing": phrasing}
     frames = [pl.DataFrame(schema=SCHEMA)]
 
     def add(task: str, about: Sequence[str], keys: Sequence[str], **columns: object) -> None:
-        given = {"task": task, "about": list(about), "case": list(keys), **names, **columns}
-        frames.append(pl.select(*(column(given.get(c), c, t, len(about)) for c, t in SCHEMA.items())))
+        values = {"task": task, "about": list(about), "case": list(keys), **names, **columns}
+        frames.append(pl.select(*(column(values.get(c), c, t, len(about)) for c, t in SCHEMA.items())))
 
     if (ranked := reading.ranked) is not None:
         add(
@@ -95,9 +95,16 @@ def cases_of(
         (task,) = [t.name for t in corpus.tasks if t.unit == "basket"]
         ranks = reading.basket_ranks[:, None].tolist()
         add(task, reading.basket_users, reading.basket_keys, weight=1.0, ranks_kept=ranks)
-    for task, own in reading.outcomes.items():
-        probabilities = own.probabilities(calibration[task])
-        add(task, own.about, own.keys, answer=own.answer, weight=own.weight, probabilities=probabilities.tolist())
+    for task, outcomes in reading.outcomes.items():
+        probabilities = outcomes.probabilities(calibration[task])
+        add(
+            task,
+            outcomes.about,
+            outcomes.keys,
+            answer=outcomes.answer,
+            weight=outcomes.weight,
+            probabilities=probabilities.tolist(),
+        )
     return pl.concat(frames)
 
 
@@ -128,23 +135,23 @@ def measure_of(
     """
     positive = answer == 1
 
-    def of(factor: np.ndarray) -> dict[str, float]:
-        own = weight * factor
-        found = metrics.outcome_metrics(probabilities, answer, values, own)
-        found.pop("n")
+    def metrics_of_weights(factor: np.ndarray) -> dict[str, float]:
+        weights = weight * factor
+        result = metrics.outcome_metrics(probabilities, answer, values, weights)
+        result.pop("n")
         if threshold is not None:
-            found |= metrics.threshold_metrics(probabilities[:, 1], positive, threshold, own)
-        return found
+            result |= metrics.threshold_metrics(probabilities[:, 1], positive, threshold, weights)
+        return result
 
-    return of
+    return metrics_of_weights
 
 
 def user_aucs(
     probabilities: np.ndarray, answer: np.ndarray, weight: np.ndarray, about: Sequence[str]
 ) -> tuple[np.ndarray, list[str]]:
     """AUC within each user that has both answers, and who they are."""
-    found = metrics.user_auc(probabilities[:, 1], answer == 1, clusters(about), weight)
-    return np.asarray(list(found.values())), [str(user) for user in found]
+    aucs = metrics.user_auc(probabilities[:, 1], answer == 1, clusters(about), weight)
+    return np.asarray(list(aucs.values())), [str(user) for user in aucs]
 
 
 def outcome_intervals(
@@ -156,18 +163,18 @@ def outcome_intervals(
     threshold: float | np.ndarray | None,
 ) -> Metrics:
     """Metrics of a task with choices or numbers, with intervals."""
-    found = plain_ece(metric_intervals(measure_of(probabilities, answer, weight, values, threshold), about))
+    intervals = plain_ece(metric_intervals(measure_of(probabilities, answer, weight, values, threshold), about))
     if threshold is not None:
-        own, users = user_aucs(probabilities, answer, weight, about)
-        if len(own) > 1:
-            found |= mean_intervals({"user_auc": own}, users)
-    return found
+        aucs, users = user_aucs(probabilities, answer, weight, about)
+        if len(aucs) > 1:
+            intervals |= mean_intervals({"user_auc": aucs}, users)
+    return intervals
 
 
-def plain_ece(found: Metrics) -> Metrics:
-    """The calibration error without an interval: a draw with repetitions is always worse calibrated than what it is
-    drawn from."""
-    return found | ({"ece": (found["ece"][0], float("nan"), float("nan"))} if "ece" in found else {})
+def plain_ece(intervals: Metrics) -> Metrics:
+    """The calibration error without an interval: a sample with repetitions is always worse calibrated than the cases
+    that it is drawn from."""
+    return intervals | ({"ece": (intervals["ece"][0], float("nan"), float("nan"))} if "ece" in intervals else {})
 
 
 def ranks_of(cases: pl.DataFrame) -> tuple[list[np.ndarray] | None, list[np.ndarray]]:
@@ -192,13 +199,13 @@ def case_metrics(cases: pl.DataFrame, values: tuple[float, ...], threshold: floa
 
 
 def finite(value: float) -> float | None:
-    """A value as JSON holds it: null where it is not defined."""
+    """A value as JSON holds it: null if it is not defined."""
     return float(value) if np.isfinite(value) else None
 
 
-def as_json(found: Metrics) -> dict[str, dict[str, float | None]]:
+def as_json(intervals: Metrics) -> dict[str, dict[str, float | None]]:
     """Intervals as JSON values."""
     return {
-        name: {key: finite(v) for key, v in zip(("value", "low", "high"), own, strict=True)}
-        for name, own in found.items()
+        name: {key: finite(v) for key, v in zip(("value", "low", "high"), interval, strict=True)}
+        for name, interval in intervals.items()
     }

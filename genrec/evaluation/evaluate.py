@@ -1,4 +1,4 @@
-"""Every task of a finished run on its held-out part: metrics, intervals, and what each case got."""
+"""Every task of a finished run on its held-out part: metrics, intervals, and the table of cases."""
 
 import platform
 import shlex
@@ -45,7 +45,7 @@ PACKAGES = ("torch", "transformers", "peft")  # whose versions are written down
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured, as plain JSON values, and the table of cases that it was measured on."""
+    """Measured results as plain JSON values, and the table of cases that they were measured on."""
 
     results: dict[str, Any]
     cases: pl.DataFrame
@@ -68,14 +68,16 @@ def evaluate(
 
     rivals: called with a data set, the part, the longest history, the seed and the progress; gives a function from
     genrec's own reading, calibration and thresholds to the rivals' results by task, and a line for each rival that is
-    left out. latency: how long answers about a data set take. Raises RunError where a leak is found, DataError where
-    nothing is held out, UnavailableError where the rivals' packages cannot be had.
+    left out. latency: how long answers about a data set take. Raises RunError if a leak is found, DataError if
+    nothing is held out, UnavailableError if the rivals' packages cannot be had.
     """
     if rivals is not None and "served" not in phrasings:
         raise DataError("--baselines are compared with the served phrasing: add served to --phrasing")
     run = loaded.run.folder
-    checks = checked(loaded)
-    if leaks := [f"{name}: {c.name}: {c.found}" for name, own in checks.items() for c in own if not c.fine]:
+    checks = checks_of(loaded)
+    if leaks := [
+        f"{name}: {c.name}: {c.found}" for name, of_dataset in checks.items() for c in of_dataset if not c.fine
+    ]:
         raise RunError(f"{run}: what was held out is known before it is asked about:\n" + "\n".join(leaks))
     scorer, manifest, seed = loaded.scorer, loaded.manifest, loaded.config.seed
     datasets: dict[str, Any] = {}
@@ -104,13 +106,13 @@ def evaluate(
             reading = read(part, phrasing, f"{part}, {phrasing} phrasing,")
             seconds[phrasing] = time.perf_counter() - start
             cases.append(cases_of(corpus, phrasing, reading, calibration))
-            for task, found in measured(scorer, corpus, reading, calibration, thresholds).items():
-                tasks.setdefault(task, {})[phrasing] = found
+            for task, task_results in results_by_task(scorer, corpus, reading, calibration, thresholds).items():
+                tasks.setdefault(task, {})[phrasing] = task_results
             if phrasing == "served":
                 beside = compared(reading, calibration, thresholds) if compared else {}
                 by_part = parts_of(scorer, corpus, reading, valid, calibration)
-                own = [found["served"]["n"] for found in tasks.values()]
-                cost["predict_ms"] = 1_000 * seconds[phrasing] / sum(own) if own else None
+                case_counts = [by_phrasing["served"]["n"] for by_phrasing in tasks.values()]
+                cost["predict_ms"] = 1_000 * seconds[phrasing] / sum(case_counts) if case_counts else None
         counts = corpus.dataset.interactions["part"].value_counts()
         datasets[name] = {
             "fingerprint": corpus.dataset.fingerprint,
@@ -151,49 +153,51 @@ def evaluate(
 
 
 def training_seconds(run: Run) -> float | None:
-    """How long a run's training took, all its resumptions together; None where that was not written down."""
+    """How long a run's training took, all its resumptions together; None if no log tells it."""
     entries = read_log(run.folder) if run.log.is_file() else []
     spent = [e[name] for name in ("seconds", "train_runtime") for e in entries if name in e]
     return max(spent, default=None)
 
 
 def training_commands(config: FinetuneConfig, run: Run) -> list[str]:
-    """The commands that train a run again: that of finetune, then of align where it was aligned."""
+    """The commands that train a run again: that of finetune, then of align if it was aligned."""
     aligned = aligned_with(run)
     if aligned is None:
         return [shlex.join(("genrec", "finetune", *arguments(replace(config, out=str(run.folder)))))]
     return [*training_commands(config, Run(Path(aligned.run))), shlex.join(("genrec", "align", *arguments(aligned)))]
 
 
-def checked(loaded: Loaded) -> dict[str, list[Check]]:
+def checks_of(loaded: Loaded) -> dict[str, list[Check]]:
     """The leak checks of every data set; the training rows are those that the run was trained on."""
     adapter, config, manifest = loaded.adapter, loaded.config, loaded.manifest
     options = RowOptions(manifest.max_events, config.stride, config.question_share, config.seed)
     table = load_rows(loaded.corpora, options, manifest.backbone.sha256, cache_folder() / "rows").data
     owner, sources = np.asarray(table["dataset"].to_pylist()), table["source"].to_pylist()
-    found = {}
+    checks = {}
     for corpus in loaded.corpora:
         name = corpus.dataset.name
-        own = [rows for rows, of in zip(sources, owner, strict=True) if of == name]
+        dataset_rows = [rows for rows, owner_name in zip(sources, owner, strict=True) if owner_name == name]
         items = adapter.catalogues.get(name)
         count = items["train_count"].to_numpy() if items is not None else None
-        rows = np.unique(np.concatenate([np.asarray(r, dtype=np.int64) for r in own] or [np.zeros(0, np.int64)]))
-        found[name] = leak_checks(corpus, rows, count, manifest.max_events, config.seed)
-    return found
+        rows = np.unique(
+            np.concatenate([np.asarray(r, dtype=np.int64) for r in dataset_rows] or [np.zeros(0, np.int64)])
+        )
+        checks[name] = leak_checks(corpus, rows, count, manifest.max_events, config.seed)
+    return checks
 
 
 def thresholds_of(tasks: Sequence[str], reading: Reading, calibration: Mapping[str, Calibration]) -> dict[str, float]:
-    """Per task with two answers, the second of which is yes, the probability from which it is said, chosen on
+    """Per task with two answers, the second of which is yes, the least probability that is answered yes, chosen on
     validation for the highest F1."""
-    found = {}
+    thresholds = {}
     for name in tasks:
         if (outcomes := reading.outcomes.get(name)) is not None:
             probability = outcomes.probabilities(calibration[name])[:, 1]
-            found[name] = metrics.best_threshold(probability, outcomes.answer == 1, outcomes.weight)
-    return found
+            thresholds[name] = metrics.best_threshold(probability, outcomes.answer == 1, outcomes.weight)
+    return thresholds
 
 
-def measured(
+def results_by_task(
     scorer: Scorer,
     corpus: Corpus,
     reading: Reading,
@@ -201,26 +205,26 @@ def measured(
     thresholds: Mapping[str, float],
 ) -> dict[str, dict[str, Any]]:
     """Metrics by task of one reading."""
-    found: dict[str, dict[str, Any]] = {}
+    results: dict[str, dict[str, Any]] = {}
     for task in corpus.tasks:
         if task.name == "next_item" and reading.ranked is not None:
-            found[task.name] = next_item_results(scorer, corpus, reading.ranked)
+            results[task.name] = next_item_results(scorer, corpus, reading.ranked)
         elif task.unit == "basket" and reading.basket_ranks is not None:
             values = metrics.ranking_values(list(reading.basket_ranks[:, None]))
-            found[task.name] = {
+            results[task.name] = {
                 "n": len(reading.basket_ranks),
                 "metrics": as_json(mean_intervals(values, reading.basket_users)),
             }
         elif task.name in reading.outcomes:
             outcomes = reading.outcomes[task.name]
-            found[task.name] = outcome_results(
+            results[task.name] = outcome_results(
                 outcomes,
                 outcomes.probabilities(calibration[task.name]),
                 task.answer.values,
                 task.answer.choices,
                 thresholds.get(task.name),
             )
-    return found
+    return results
 
 
 def outcome_results(
@@ -232,12 +236,12 @@ def outcome_results(
 ) -> dict[str, Any]:
     """Metrics of a task with choices or numbers, its reliability or its confusion matrix."""
     answer, weight = outcomes.answer, outcomes.weight
-    found: dict[str, Any] = {"n": len(answer)}
-    measured = outcome_intervals(probabilities, answer, weight, outcomes.about, values, threshold)
+    results: dict[str, Any] = {"n": len(answer)}
+    intervals = outcome_intervals(probabilities, answer, weight, outcomes.about, values, threshold)
     if threshold is not None:
         bins = metrics.calibration_bins(probabilities[:, 1], answer == 1, weight)
-        found["reliability"] = [[round(float(v), 6) for v in row] for row in bins]
+        results["reliability"] = [[round(float(v), 6) for v in row] for row in bins]
     elif not values:
         matrix = metrics.confusion(probabilities.argmax(1), answer, len(choices), weight)
-        found["confusion"] = {"answers": list(choices), "right_by_chosen": matrix.round(6).tolist()}
-    return found | {"metrics": as_json(measured)}
+        results["confusion"] = {"answers": list(choices), "right_by_chosen": matrix.round(6).tolist()}
+    return results | {"metrics": as_json(intervals)}

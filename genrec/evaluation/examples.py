@@ -31,13 +31,13 @@ def examples(loaded: Loaded, corpus: Corpus, part: Part, seed: int, progress: St
     if corpus.events is None or all(t.name != "next_item" for t in corpus.tasks):
         return []
     held = held_out(corpus.events, part)
-    asked = np.asarray([u for u in range(len(held.visible.users)) if len(first_targets(held, u))])
-    drawn = np.random.default_rng([seed, 21]).permutation(asked)[:EXAMPLES].tolist()
-    found = []
+    users = np.asarray([u for u in range(len(held.visible.users)) if len(first_targets(held, u))])
+    drawn = np.random.default_rng([seed, 21]).permutation(users)[:EXAMPLES].tolist()
+    cases = []
     for n, user in enumerate(drawn, start=1):
-        found.append(example(loaded, corpus, held, user))
+        cases.append(example(loaded, corpus, held, user))
         progress(n, len(drawn))
-    return found
+    return cases
 
 
 def example(loaded: Loaded, corpus: Corpus, held: HeldOut, user: int) -> dict[str, Any]:
@@ -45,57 +45,57 @@ def example(loaded: Loaded, corpus: Corpus, held: HeldOut, user: int) -> dict[st
     scorer, manifest, name = loaded.scorer, loaded.manifest, corpus.dataset.name
     lo, hi = last_window(held.visible, user, manifest.max_events)
     begin = int(held.visible.offsets[user])
-    shown, older, taken = np.arange(lo, hi), held.visible.item[begin:lo], held.visible.item[begin:hi]
+    positions, older, history_items = np.arange(lo, hi), held.visible.item[begin:lo], held.visible.item[begin:hi]
 
     def scores_without(left_out: Sequence[Sequence[int]]) -> np.ndarray:
-        kept = [events_at(held.visible, user, np.delete(shown, list(without))) for without in left_out]
-        states = scorer.states([history_row(corpus, own, 0, manifest.max_events, [], 1) for own in kept])
-        known = [np.concatenate([older, own.item]) for own in kept]
-        return scorer.item_scores(states, name, known).double().cpu().numpy()[:, listed]
+        histories = [events_at(held.visible, user, np.delete(positions, list(without))) for without in left_out]
+        states = scorer.states([history_row(corpus, events, 0, manifest.max_events, [], 1) for events in histories])
+        item_histories = [np.concatenate([older, events.item]) for events in histories]
+        return scorer.item_scores(states, name, item_histories).double().cpu().numpy()[:, listed]
 
-    seen = np.unique(taken[taken >= 0])
+    seen = np.unique(history_items[history_items >= 0])
     repeats = "basket" in corpus.dataset.interactions.columns
     excluded = seen[:0] if repeats else seen
     temperature = float(manifest.calibration.get(f"{name}/next_item", {}).get("temperature", 1.0))
     states = scorer.states([history_row(corpus, held.visible, user, manifest.max_events, [], 1)])
-    (ranking,) = scorer.rank(states, name, K, [excluded], [taken], temperature=temperature)
-    scores = scorer.item_scores(states, name, [taken])[0].double().cpu().numpy()
+    (ranking,) = scorer.rank(states, name, K, [excluded], [history_items], temperature=temperature)
+    scores = scorer.item_scores(states, name, [history_items])[0].double().cpu().numpy()
     scores[excluded] = -np.inf
-    right = first_targets(held, user)
+    targets = first_targets(held, user)
     listed = ranking.index.tolist()
-    effects = occlusion(len(shown), scores_without)
+    effects = occlusion(len(positions), scores_without)
     names = corpus.dataset.items.select("item_id", "title").to_dicts()
     items = []
-    for place, item in enumerate(listed):
+    for index, item in enumerate(listed):
         by_effect = sorted(
-            ((float(e[place]), int(held.visible.item[shown[n]])) for n, e in effects.items()), reverse=True
+            ((float(e[index]), int(held.visible.item[positions[n]])) for n, e in effects.items()), reverse=True
         )
         strongest: dict[int, float] = {}  # an item may have been taken more than once
         for effect, cause in by_effect:
             if effect > 0 and cause >= 0:
                 strongest.setdefault(cause, effect)
         reasons = [{**names[cause], "effect": effect} for cause, effect in list(strongest.items())[:REASONS]]
-        found = {"rank": place + 1, **names[item], "score": float(ranking.score[place])}
-        probability = float(ranking.probability[place])
-        items.append(found | {"probability": probability, "right": bool(item in right), "reasons": reasons})
-    ranks = target_ranks(scores, right)
+        entry = {"rank": index + 1, **names[item], "score": float(ranking.score[index])}
+        probability = float(ranking.probability[index])
+        items.append(entry | {"probability": probability, "right": bool(item in targets), "reasons": reasons})
+    ranks = target_ranks(scores, targets)
     return {
         "user_id": held.visible.users[user],
-        "interactions": len(taken),
-        "history": history(corpus, held.visible.source[shown[-SHOWN:]]),
+        "interactions": len(history_items),
+        "history": history(corpus, held.visible.source[positions[-SHOWN:]]),
         "seen": "kept" if repeats else "removed",
         "right": [
             {**names[item], "rank": int(rank), "seen_before": bool(item in seen)}
-            for item, rank in zip(right.tolist(), ranks, strict=True)
+            for item, rank in zip(targets.tolist(), ranks, strict=True)
         ],
         "items": items,
     }
 
 
-def events_at(events: Events, user: int, places: np.ndarray) -> Events:
-    """Some of one user's events as a world of their own."""
-    arrays = {name: array[places] for name, array in events.arrays.items()}
-    ends = np.asarray([0, len(places)])
+def events_at(events: Events, user: int, positions: np.ndarray) -> Events:
+    """Some of one user's events, as the events of a data set of one user."""
+    arrays = {name: array[positions] for name, array in events.arrays.items()}
+    ends = np.asarray([0, len(positions)])
     return replace(events, users=(events.users[user],), offsets=ends, labels={}, where={}, **arrays)
 
 

@@ -1,4 +1,4 @@
-"""Cases of what is held out, as rows to read.
+"""Held-out cases as rows to read.
 
 Every case sees only interactions of earlier parts. next_item: a user's first held-out event (or basket), ranked in the
 whole catalogue. Event outcomes: each held-out event as a candidate after the visible history. Look-ahead tasks: asked
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Rows that stop before a part, and what they are asked."""
+    """Rows that stop before a part, and the events that they are asked about."""
 
     visible: Events
     later: Events
@@ -57,45 +57,45 @@ def history_row(corpus: Corpus, events: Events, user: int, max_events: int, bran
 
 
 def first_targets(held: HeldOut, user: int) -> np.ndarray:
-    """Items of the user's first held-out basket, or of the first held-out event; only what next_item asks for."""
+    """Items of the user's first held-out basket or of the first held-out event, of events that next_item asks for."""
     later = held.later
     lo, hi = int(later.offsets[user]), int(later.offsets[user + 1])
-    wanted = np.arange(lo, hi)[later.target[lo:hi] & (later.item[lo:hi] >= 0)]
-    if not len(wanted):
-        return wanted
-    basket = later.basket[wanted[0]]
+    positions = np.arange(lo, hi)[later.target[lo:hi] & (later.item[lo:hi] >= 0)]
+    if not len(positions):
+        return positions
+    basket = later.basket[positions[0]]
     if basket >= 0:
-        return np.unique(later.item[wanted[later.basket[wanted] == basket]])
-    return later.item[wanted[:1]]
+        return np.unique(later.item[positions[later.basket[positions] == basket]])
+    return later.item[positions[:1]]
 
 
 def writers_of(corpus: Corpus, rows: list[Row]) -> dict[int, str]:
-    """Who wrote the texts of rows, by the row of the data, where it is known."""
+    """The authors of the texts of rows, by the row of the data, if the data names them."""
     frame = corpus.dataset.interactions
     if not {"row", "user_id"} <= set(frame.columns):
         return {}
-    wanted = [r.source[0] for r in rows if r.source]
-    known = frame.select("row", "user_id").drop_nulls().filter(pl.col("row").is_in(wanted))
-    return dict(known.iter_rows())
+    sources = [r.source[0] for r in rows if r.source]
+    writers = frame.select("row", "user_id").drop_nulls().filter(pl.col("row").is_in(sources))
+    return dict(writers.iter_rows())
 
 
 def template(task: Task, phrasing: Phrasing) -> str:
-    """The words a task is asked in."""
+    """The template that a task is asked with."""
     return task.unseen[0] if phrasing == "unseen" else task.seen[0]
 
 
-def sampled(values: list[T], most: int | None, seed: int) -> list[T]:
-    """At most `most` of the values, drawn by seed, in their order."""
-    if most is None or len(values) <= most:
+def sampled(values: list[T], limit: int | None, seed: int) -> list[T]:
+    """At most `limit` of the values, drawn by seed, in their order."""
+    if limit is None or len(values) <= limit:
         return values
-    chosen = np.random.default_rng([seed, 5]).choice(len(values), most, replace=False)
+    chosen = np.random.default_rng([seed, 5]).choice(len(values), limit, replace=False)
     return [values[n] for n in np.sort(chosen)]
 
 
 @dataclass(frozen=True)
 class Case:
     """One read of a row: task, right answer (for next_item the user), weight, whom it is about, which case of theirs it
-    is, which item it is about, the items a basket question gives, and the user's place among the visible histories."""
+    is, which item it is about, the items a basket question gives, and the user's index among the visible histories."""
 
     task: str
     answer: int
@@ -108,7 +108,7 @@ class Case:
 
 
 NEXT_ITEM = "next_item"
-END = "end"  # of a history, where it is read for the tasks that are weighed with the user's list
+END = "end"  # of a history, read for the tasks that are weighed with the user's list
 
 
 def user_rows(
@@ -132,7 +132,7 @@ def user_rows(
         lo, hi = last_window(held.visible, user, max_events)
         name = held.visible.users[user]
         branches: list[Branch] = []
-        own: list[Case] = []
+        asked_cases: list[Case] = []
         next_item = next((t for t in corpus.tasks if t.name == NEXT_ITEM), None)
         asks_next = next_item is not None and len(first_targets(held, user)) > 0
         if next_item is not None and asks_next and phrasing != "served":
@@ -142,20 +142,24 @@ def user_rows(
             if task.unit == "basket":
                 question = held_basket(corpus, task, held, user, hi - lo, seed, phrasing)
                 if question is not None:
-                    given = tuple(t - corpus.items.first for t in question.tokens if t >= corpus.items.first)
+                    given_items = tuple(t - corpus.items.first for t in question.tokens if t >= corpus.items.first)
                     branches.append(question)
                     ids = corpus.dataset.items["item_id"]
-                    key = f"items {', '.join(ids[n] for n in given)} and {ids[question.targets[0][1]]}"
-                    own.append(Case(task.name, question.targets[0][1], 1.0, name, key, given=given, user=user))
+                    key = f"items {', '.join(ids[n] for n in given_items)} and {ids[question.targets[0][1]]}"
+                    asked_cases.append(
+                        Case(task.name, question.targets[0][1], 1.0, name, key, given=given_items, user=user)
+                    )
             elif task.unit != "text" and task.answer.kind != "item":
-                more, found = user_cases(corpus, task, part, held, up_to, user, sampler, max_events, seed, phrasing)
-                branches += more
-                own += found
+                task_branches, task_cases = user_cases(
+                    corpus, task, part, held, up_to, user, sampler, max_events, seed, phrasing
+                )
+                branches += task_branches
+                asked_cases += task_cases
         if branches or asks_next:
-            first = [Case(END, user, 1.0, name, END, user=user)] * any(c.task in weighed for c in own)
+            first = [Case(END, user, 1.0, name, END, user=user)] * any(c.task in weighed for c in asked_cases)
             ends = len(first) + (asks_next and phrasing == "served")
             rows.append(history_row(corpus, held.visible, user, max_events, branches, ends))
-            cases += first + [Case(NEXT_ITEM, user, 1.0, name, "next")] * asks_next + own
+            cases += first + [Case(NEXT_ITEM, user, 1.0, name, "next")] * asks_next + asked_cases
     return rows, cases
 
 
@@ -167,8 +171,8 @@ def held_basket(
     if lo == hi:
         return None
     rng = np.random.default_rng([seed, 8, user])
-    asked = replace(task, seen=(template(task, phrasing),))
-    question = basket_question(corpus, asked, Window(held.later, user, lo, hi), rng)
+    phrased_task = replace(task, seen=(template(task, phrasing),))
+    question = basket_question(corpus, phrased_task, Window(held.later, user, lo, hi), rng)
     return None if question is None else replace(question, sees=sees)
 
 
@@ -197,14 +201,14 @@ def user_cases(
 
     if task.horizon_days is None:
         index = held.later.labels[task.name]
-        places = [
+        positions = [
             n
             for n in range(int(held.later.offsets[user]), int(held.later.offsets[user + 1]))
             if index[n] >= 0 and held.later.item[n] >= 0
         ]
         cases = [
             Case(task.name, int(index[n]), 1.0, name, f"row {held.later.source[n]}", int(held.later.item[n]), user=user)
-            for n in places
+            for n in positions
         ]
         return [Branch(tokens_of(c.item), sees, [(task.name, c.answer, 1.0, -1)]) for c in cases], cases
     assert up_to is not None
@@ -213,21 +217,21 @@ def user_cases(
     until = cutoff(corpus, "test" if part == "valid" else "")
     now = int(held.visible.time[hi - 1])
     end = until if part == "valid" else int(up_to.time.max()) + 1
-    asked = held.visible.where.get(task.name)
+    mask = held.visible.where.get(task.name)
     begins = dict(corpus.dataset.cutoffs).get(part, UNDATED)
     ahead = now + task.horizon_days * DAY
-    known = ahead <= begins  # all that is asked about happened before the part, where histories end
-    if now == UNDATED or known or ahead > end or not (asked is None or asked[hi - 1]):
+    is_past = ahead <= begins  # the whole horizon lies before the part, at whose start histories end
+    if now == UNDATED or is_past or ahead > end or not (mask is None or mask[hi - 1]):
         return [], []
-    place = int(up_to.offsets[user]) + int(held.visible.offsets[user + 1] - held.visible.offsets[user]) - 1
+    position = int(up_to.offsets[user]) + int(held.visible.offsets[user + 1] - held.visible.offsets[user]) - 1
     if task.unit == "user_time":
-        days = days_until_next(up_to, user, place, until, look_ahead_event(task))
+        days = days_until_next(up_to, user, position, until, look_ahead_event(task))
         answer = int(look_ahead_answers(corpus, task, [days])[0])
         question = Branch(question_tokens(words, {}, {}, corpus.encode), sees, [(task.name, answer, 1.0, -1)])
         return [question], [Case(task.name, answer, 1.0, name, "next", user=user)]
     rng = np.random.default_rng([seed, 7, user])
-    found = candidate_items(corpus, task, up_to, user, place, until, sampler, rng, most=10)
-    every = zip(found.items.tolist(), found.answers.tolist(), found.weight.tolist(), strict=True)
+    candidates = candidate_items(corpus, task, up_to, user, position, until, sampler, rng, most=10)
+    every = zip(candidates.items.tolist(), candidates.answers.tolist(), candidates.weight.tolist(), strict=True)
     ids = corpus.dataset.items["item_id"]
     cases = [
         Case(task.name, answer, weight, name, f"item {ids[item]}", item, user=user) for item, answer, weight in every

@@ -1,4 +1,4 @@
-"""Whether anything of the held-out parts can be known before they are asked about; a leak ends an evaluation."""
+"""Checks that no held-out interaction leaks into training rows, prompts or questions; a leak ends an evaluation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from ..tasks.templates import placeholders
 from .held_out import held_out, user_rows
 
 ORDERED = 0.95  # rank correlation from which ids are said to tell the order of first interactions
-SHOWN_USERS = 500  # whose prompts are looked at
+SHOWN_USERS = 500  # whose prompts are checked
 TEXT_WORDS = 5  # a shorter text may well occur twice
 
 
 @dataclass(frozen=True)
 class Check:
-    """One check: what was looked for, whether it is fine, and what was found."""
+    """One check: its name, whether it is fine, and a line about its result."""
 
     name: str
     fine: bool
@@ -37,13 +37,13 @@ def leak_checks(
     run's item rows started from.
     """
     dataset = corpus.dataset
-    found = [training_sources(dataset, sources)]
+    checks = [training_sources(dataset, sources)]
     if train_count is not None and corpus.events is not None:
-        found.append(item_counts(corpus, train_count))
+        checks.append(item_counts(corpus, train_count))
     if corpus.events is not None:
-        found += [prompts(corpus, max_events, seed), time_order(dataset), part_order(dataset), id_order(dataset)]
-    found += [answers_in_questions(corpus.tasks), repeated_texts(dataset)]
-    return found
+        checks += [prompts(corpus, max_events, seed), time_order(dataset), part_order(dataset), id_order(dataset)]
+    checks += [answers_in_questions(corpus.tasks), repeated_texts(dataset)]
+    return checks
 
 
 def training_sources(dataset: Dataset, sources: np.ndarray) -> Check:
@@ -64,7 +64,7 @@ def item_counts(corpus: Corpus, train_count: np.ndarray) -> Check:
 
 
 def prompts(corpus: Corpus, max_events: int, seed: int) -> Check:
-    """What a test case shows of a user was there before the test part."""
+    """The prompts of test cases show no interaction of the test part."""
     assert corpus.events is not None
     held = held_out(corpus.events, "test")
     later = set(corpus.events.source[corpus.events.part == 2].tolist())
@@ -75,7 +75,7 @@ def prompts(corpus: Corpus, max_events: int, seed: int) -> Check:
 
 
 def time_order(dataset: Dataset) -> Check:
-    """A user's interactions are in the order of their times, equal times in that of the file."""
+    """A user's interactions are in the order of their times, ties in the order of the file."""
     frame = dataset.interactions
     if "timestamp" not in frame.columns:
         return Check("time order", True, "no times: the file's order")
@@ -87,7 +87,7 @@ def time_order(dataset: Dataset) -> Check:
 
 
 def part_order(dataset: Dataset) -> Check:
-    """Where parts follow each other in time, no user has a training interaction after a held-out one, and no
+    """If parts follow each other in time, no user has a training interaction after a held-out one, and no
     interaction of an earlier part comes after a cut-off."""
     frame = dataset.interactions.with_columns(
         pl.col("part").replace_strict({"train": 0, "valid": 1, "test": 2}, return_dtype=pl.Int8).alias("code")
@@ -106,7 +106,7 @@ def part_order(dataset: Dataset) -> Check:
 
 def id_order(dataset: Dataset) -> Check:
     """Whether item ids tell when an item was first seen. genrec never reads an id, and equal scores count against it,
-    so that this is said, and ends nothing."""
+    so that this is reported, and never ends an evaluation."""
     frame = dataset.interactions
     if "item_id" not in frame.columns:
         return Check("ids", True, "no items")
@@ -125,13 +125,13 @@ def answers_in_questions(tasks: Sequence[Task]) -> Check:
     wrong = []
     for task in tasks:
         answer = set(task_columns(task)) - {"event", "user_id", "item_id"}
-        shown = {name for t in (*task.seen, *task.unseen) for name in placeholders(t)}
-        wrong += [f"{task.name} shows {name}" for name in sorted(answer & shown)]
+        columns = {name for t in (*task.seen, *task.unseen) for name in placeholders(t)}
+        wrong += [f"{task.name} shows {name}" for name in sorted(answer & columns)]
     return Check("questions", not wrong, ", ".join(wrong) or f"the questions of {len(tasks)} tasks hide their answers")
 
 
 def repeated_texts(dataset: Dataset) -> Check:
-    """Reviews of the test part that training has word for word: said, since people do write the same."""
+    """Reviews of the test part that training has word for word: only reported, since people do write the same."""
     frame = dataset.interactions
     if "review" not in frame.columns:
         return Check("texts", True, "no texts")

@@ -48,14 +48,14 @@ def sums_up(key: str) -> bool:
 def table_metrics(names: Iterable[str]) -> list[str]:
     """Those of some metrics that have a column in tables, in their order; with seen items kept last."""
     order = list(METRICS)
-    wanted = [name for name in names if (metric := metric_of(name)) is not None and metric.in_tables]
-    return sorted(wanted, key=lambda name: (name.startswith("seen_kept"), order.index(name.split("/")[-1])))
+    columns = [name for name in names if (metric := metric_of(name)) is not None and metric.in_tables]
+    return sorted(columns, key=lambda name: (name.startswith("seen_kept"), order.index(name.split("/")[-1])))
 
 
 def target_ranks(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """1-based rank of each target among the scores of one case; an equal score of another item counts as above.
 
-    scores: (items,), minus infinity where an item may not appear: such a target ranks last. A score that is not a
+    scores: (items,), minus infinity if an item may not appear: such a target ranks last. A score that is not a
     number counts as above, so that a diverged model never looks good. targets: (n,) items.
     """
     return (~(scores[None, :] < scores[targets][:, None])).sum(1)
@@ -66,20 +66,20 @@ def ranking_values(ranks: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
 
     HR: whether any is in the first k. MRR: of the first one. NDCG: over the set, whose best is all of it on top.
     """
-    best = np.asarray([own.min() for own in ranks])
-    n = np.asarray([len(own) for own in ranks])
+    best = np.asarray([case_ranks.min() for case_ranks in ranks])
+    n = np.asarray([len(case_ranks) for case_ranks in ranks])
     owner, every = np.repeat(np.arange(len(ranks)), n), np.concatenate(ranks)
     ideal = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(max(KS)) + 2))])
-    found = {}
+    values = {}
     for k in KS:
         hits = np.bincount(owner, every <= k, len(ranks))
         gain = np.bincount(owner, np.where(every <= k, 1 / np.log2(every + 1), 0), len(ranks))
-        found[f"hr@{k}"] = (best <= k).astype(np.float64)
-        found[f"ndcg@{k}"] = gain / ideal[np.minimum(n, k)]
-        found[f"mrr@{k}"] = np.where(best <= k, 1 / best, 0)
-        found[f"recall@{k}"] = hits / n
-        found[f"precision@{k}"] = hits / k
-    return found
+        values[f"hr@{k}"] = (best <= k).astype(np.float64)
+        values[f"ndcg@{k}"] = gain / ideal[np.minimum(n, k)]
+        values[f"mrr@{k}"] = np.where(best <= k, 1 / best, 0)
+        values[f"recall@{k}"] = hits / n
+        values[f"precision@{k}"] = hits / k
+    return values
 
 
 def ranking_metrics(ranks: Sequence[np.ndarray]) -> dict[str, float]:
@@ -88,7 +88,7 @@ def ranking_metrics(ranks: Sequence[np.ndarray]) -> dict[str, float]:
 
 
 def auc(scores: np.ndarray, positive: np.ndarray, weight: np.ndarray | None = None) -> float:
-    """Area under the ROC curve; a tie counts one half; nan where one class is missing."""
+    """Area under the ROC curve; a tie counts one half; nan if one class is missing."""
     if weight is None:
         n = int(positive.sum())
         if n in (0, len(positive)):
@@ -116,32 +116,32 @@ def outcome_metrics(
     """
     weight = np.ones(len(answer)) if weight is None else weight
     chosen = probabilities.argmax(1)
-    right = np.clip(probabilities[np.arange(len(answer)), answer], 1e-12, 1)
-    found = {
+    likelihood = np.clip(probabilities[np.arange(len(answer)), answer], 1e-12, 1)
+    metrics = {
         "n": float(len(answer)),
-        "log_loss": float(np.average(-np.log(right), weights=weight)),
+        "log_loss": float(np.average(-np.log(likelihood), weights=weight)),
         "accuracy": float(np.average(chosen == answer, weights=weight)),
     }
     if values:
         expected, truth = probabilities @ np.asarray(values), np.asarray(values)[answer]
-        found["mse"] = float(np.average((expected - truth) ** 2, weights=weight))
-        found["rmse"] = float(np.sqrt(found["mse"]))
-        found["mae"] = float(np.average(np.abs(expected - truth), weights=weight))
+        metrics["mse"] = float(np.average((expected - truth) ** 2, weights=weight))
+        metrics["rmse"] = float(np.sqrt(metrics["mse"]))
+        metrics["mae"] = float(np.average(np.abs(expected - truth), weights=weight))
     elif probabilities.shape[1] == 2:
-        found["auc"] = auc(probabilities[:, 1], answer == 1, weight)
-        found["ece"] = calibration_error(probabilities[:, 1], answer == 1, weight)
+        metrics["auc"] = auc(probabilities[:, 1], answer == 1, weight)
+        metrics["ece"] = calibration_error(probabilities[:, 1], answer == 1, weight)
     else:
-        found |= macro(chosen, answer, probabilities.shape[1], weight)
-    return found
+        metrics |= macro(chosen, answer, probabilities.shape[1], weight)
+    return metrics
 
 
 def macro(chosen: np.ndarray, answer: np.ndarray, n: int, weight: np.ndarray) -> dict[str, float]:
     """Precision, recall and F1 averaged over the answers that occur; a precision without a choice is 0."""
     matrix = confusion(chosen, answer, n, weight)
-    hit, said, true = np.diag(matrix), matrix.sum(0), matrix.sum(1)
+    hit, predicted, true = np.diag(matrix), matrix.sum(0), matrix.sum(1)
     occurs = true > 0
-    precision = np.divide(hit, said, out=np.zeros(n), where=said > 0)[occurs]
-    recall, f1 = (hit / np.maximum(true, 1e-12))[occurs], (2 * hit / np.maximum(said + true, 1e-12))[occurs]
+    precision = np.divide(hit, predicted, out=np.zeros(n), where=predicted > 0)[occurs]
+    recall, f1 = (hit / np.maximum(true, 1e-12))[occurs], (2 * hit / np.maximum(predicted + true, 1e-12))[occurs]
     return {
         "macro_precision": float(precision.mean()),
         "macro_recall": float(recall.mean()),
@@ -167,8 +167,8 @@ def calibration_bins(probability: np.ndarray, positive: np.ndarray, weight: np.n
     total = np.bincount(group, weight[order], BINS)
     mean = np.bincount(group, (weight * probability)[order], BINS)
     share = np.bincount(group, (weight * positive)[order], BINS)
-    kept = total > 0
-    return np.stack([mean[kept] / total[kept], share[kept] / total[kept], total[kept] / total.sum()], axis=1)
+    filled = total > 0
+    return np.stack([mean[filled] / total[filled], share[filled] / total[filled], total[filled] / total.sum()], axis=1)
 
 
 def calibration_error(probability: np.ndarray, positive: np.ndarray, weight: np.ndarray) -> float:
@@ -178,12 +178,12 @@ def calibration_error(probability: np.ndarray, positive: np.ndarray, weight: np.
 
 
 def best_threshold(probability: np.ndarray, positive: np.ndarray, weight: np.ndarray) -> float:
-    """The least probability called yes at which F1 is highest; 0.5 where no case is positive."""
+    """The least probability called yes at which F1 is highest; 0.5 if no case is positive."""
     order = np.argsort(-probability, kind="stable")
-    hit, said = np.cumsum((weight * positive)[order]), np.cumsum(weight[order])
+    hit, predicted = np.cumsum((weight * positive)[order]), np.cumsum(weight[order])
     if not len(hit) or hit[-1] <= 0:
         return 0.5
-    f1 = 2 * hit / (said + hit[-1])
+    f1 = 2 * hit / (predicted + hit[-1])
     last = np.append(np.diff(probability[order]) != 0, True)  # equal probabilities are called alike
     return float(probability[order][np.where(last, f1, -1).argmax()])
 
@@ -191,22 +191,22 @@ def best_threshold(probability: np.ndarray, positive: np.ndarray, weight: np.nda
 def threshold_metrics(
     probability: np.ndarray, positive: np.ndarray, threshold: float | np.ndarray, weight: np.ndarray
 ) -> dict[str, float]:
-    """Precision, recall and F1 of yes where the probability is at least a threshold, one for all or for each case."""
-    said = probability >= threshold
-    hit, of_said, of_true = ((weight * mask).sum() for mask in (said & positive, said, positive))
+    """Precision, recall and F1 of yes if the probability is at least a threshold, one for all or for each case."""
+    predicted = probability >= threshold
+    hit, of_predicted, of_true = ((weight * mask).sum() for mask in (predicted & positive, predicted, positive))
     return {
-        "precision": float(hit / of_said) if of_said > 0 else 0.0,
+        "precision": float(hit / of_predicted) if of_predicted > 0 else 0.0,
         "recall": float(hit / of_true) if of_true > 0 else float("nan"),
-        "f1": float(2 * hit / (of_said + of_true)) if of_said + of_true > 0 else float("nan"),
+        "f1": float(2 * hit / (of_predicted + of_true)) if of_predicted + of_true > 0 else float("nan"),
     }
 
 
 def user_auc(scores: np.ndarray, positive: np.ndarray, user: np.ndarray, weight: np.ndarray) -> dict[int, float]:
     """AUC within each user (cases,), of the users that have both answers."""
-    found = {}
+    aucs = {}
     order = np.argsort(user, kind="stable")
-    for own in np.split(order, np.nonzero(np.diff(user[order]))[0] + 1):
-        value = auc(scores[own], positive[own], weight[own])
+    for index in np.split(order, np.nonzero(np.diff(user[order]))[0] + 1):
+        value = auc(scores[index], positive[index], weight[index])
         if np.isfinite(value):
-            found[int(user[own[0]])] = value
-    return found
+            aucs[int(user[index[0]])] = value
+    return aucs

@@ -3,7 +3,7 @@
 Counts are neighbours, effects and visits, with the weights that the run has fitted.
 
 No part reads anything again: all are scored from the same states. Answers are calibrated by part on validation, so that
-none is held against probabilities that were fitted for another.
+no part is compared by probabilities that were fitted for another.
 """
 
 from collections.abc import Mapping
@@ -58,8 +58,8 @@ def list_parts(scorer: Scorer, corpus: Corpus, reading: Reading, question: str) 
             values, about = rank_values(None, list(ranks[:, None])), reading.basket_users
         elif question == "next_item" and ranked is not None:
             cases = (ranked.users, ranked.targets, ranked.histories, ranked.states)
-            again = ranked_states(scorer, name, *cases, parts=parts)
-            values, about = rank_values(again.seen_removed, again.seen_kept), tuple(ranked.users)
+            rescored = ranked_states(scorer, name, *cases, parts=parts)
+            values, about = rank_values(rescored.seen_removed, rescored.seen_kept), tuple(ranked.users)
         else:
             return {}
         measured[part] = {"n": len(about), "metrics": as_json(mean_intervals(values, about))}
@@ -70,12 +70,16 @@ def outcome_parts(task: Task, reading: Reading, valid: Reading, calibration: Cal
     """Metrics of a task with choices or numbers by part."""
     if task.name not in reading.outcomes:
         return {}
-    asked, held = reading.outcomes[task.name], valid.outcomes.get(task.name)
-    measured = {"language model": measured_part(task, plain(asked), held and plain(held), None)}
-    if asked.features is not None and calibration.features:
-        both = [counts_alone(outcomes, calibration) for outcomes in (asked, held) if outcomes is not None]
-        measured["counts"] = measured_part(task, both[0], both[1] if len(both) > 1 else None, None)
-        measured["both"] = measured_part(task, asked, held, calibration)
+    test_outcomes, valid_outcomes = reading.outcomes[task.name], valid.outcomes.get(task.name)
+    measured = {
+        "language model": part_metrics(task, plain(test_outcomes), valid_outcomes and plain(valid_outcomes), None)
+    }
+    if test_outcomes.features is not None and calibration.features:
+        both = [
+            counts_alone(outcomes, calibration) for outcomes in (test_outcomes, valid_outcomes) if outcomes is not None
+        ]
+        measured["counts"] = part_metrics(task, both[0], both[1] if len(both) > 1 else None, None)
+        measured["both"] = part_metrics(task, test_outcomes, valid_outcomes, calibration)
     return measured
 
 
@@ -91,17 +95,17 @@ def counts_alone(outcomes: Outcomes, calibration: Calibration) -> Outcomes:
     return replace(outcomes, scores=scores, features=None)
 
 
-def measured_part(
+def part_metrics(
     task: Task, outcomes: Outcomes, held: Outcomes | None, calibration: Calibration | None
 ) -> dict[str, Any]:
-    """Cases and metrics of one part; calibration: as it was fitted, or None to fit it on what validation holds."""
+    """Cases and metrics of one part; calibration: as it was fitted, or None to fit it on the validation cases."""
     if calibration is None:
         empty = held is None or not len(held.answer)
         calibration = Calibration() if empty else fit_outcome(held.scores, held.answer, held.weight)  # type: ignore[union-attr]
     threshold = None
     if task.is_yes_no and held is not None:
-        said = held.probabilities(calibration)[:, 1]
-        threshold = metrics.best_threshold(said, held.answer == 1, held.weight)
+        yes = held.probabilities(calibration)[:, 1]
+        threshold = metrics.best_threshold(yes, held.answer == 1, held.weight)
     probabilities, answer = outcomes.probabilities(calibration), outcomes.answer
-    found = outcome_intervals(probabilities, answer, outcomes.weight, outcomes.about, task.answer.values, threshold)
-    return {"n": len(answer), "metrics": as_json(found)}
+    intervals = outcome_intervals(probabilities, answer, outcomes.weight, outcomes.about, task.answer.values, threshold)
+    return {"n": len(answer), "metrics": as_json(intervals)}

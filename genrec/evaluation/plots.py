@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLOURS = ("#3b82c4", "#d97c26", "#3a9d5d")  # to be told apart on white and on black, and by most colour-blind people
-INK = "#000000"  # what becomes the page's text colour
+INK = "#000000"  # replaced by the page's text colour
 SIZE = (3.4, 2.2)  # inches
 
 
@@ -27,7 +27,7 @@ class Plot:
 Interval = tuple[float, float, float]  # value, low, high
 
 
-def drawn(name: str, caption: str, alt: str, axes: tuple[str, str], draw: Callable[["Axes"], None]) -> Plot:
+def draw_plot(name: str, caption: str, alt: str, axes: tuple[str, str], draw: Callable[["Axes"], None]) -> Plot:
     """A plot by its name, which is another for each plot of a page, and the words on its axes."""
     import matplotlib
     from matplotlib.figure import Figure
@@ -40,11 +40,11 @@ def drawn(name: str, caption: str, alt: str, axes: tuple[str, str], draw: Callab
         matplotlib.rcdefaults()  # the user's own style is for the user's own plots
         matplotlib.rcParams.update(style)
         figure = Figure(figsize=SIZE, layout="constrained")
-        own = figure.add_subplot()
-        own.grid(color=INK, alpha=0.12, linewidth=0.5)
-        own.set_xlabel(axes[0])
-        own.set_ylabel(axes[1])
-        draw(own)
+        plot = figure.add_subplot()
+        plot.grid(color=INK, alpha=0.12, linewidth=0.5)
+        plot.set_xlabel(axes[0])
+        plot.set_ylabel(axes[1])
+        draw(plot)
         none = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(out, format="svg", transparent=True, metadata=none)
     return Plot(inline(out.getvalue()), caption, alt)
@@ -53,7 +53,7 @@ def drawn(name: str, caption: str, alt: str, axes: tuple[str, str], draw: Callab
 def inline(svg: str) -> str:
     """matplotlib's SVG as part of an HTML page: without names that nothing asks for, fonts, and digits no eye sees."""
     root = ElementTree.fromstring(svg)
-    asked = set(re.findall(r"#([\w-]+)", svg))
+    references = set(re.findall(r"#([\w-]+)", svg))
     for parent in list(root.iter()):
         for child in [c for c in parent if c.tag.endswith("}style")]:
             parent.remove(child)
@@ -65,7 +65,7 @@ def inline(svg: str) -> str:
         attributes = {key.partition("}")[2] or key: value for key, value in element.attrib.items()}
         element.attrib.clear()
         for key, value in attributes.items():
-            if key == "id" and value not in asked or key in ("width", "height", "version") and element is root:
+            if key == "id" and value not in references or key in ("width", "height", "version") and element is root:
                 continue
             value = re.sub(r"\s*font-family: [^;]*;?", "", value.replace(INK, "currentColor"))
             element.set(key, re.sub(r"(\.\d\d)\d+", r"\1", " ".join(value.split())))
@@ -81,12 +81,12 @@ def curve(name: str, caption: str, y: str, points: Sequence[tuple[float, float]]
         marker = "o" if len(points) < 15 else ""
         axes.plot([x for x, _ in points], values, color=COLOURS[colour], marker=marker)
 
-    return drawn(name, caption, alt, ("step", y), draw)
+    return draw_plot(name, caption, alt, ("step", y), draw)
 
 
 def reliability(name: str, caption: str, groups: Sequence[Sequence[float]]) -> Plot:
     """Share of yes by probability of yes; groups: mean probability, share, weight."""
-    said = "; ".join(f"{p:.0%} said, {share:.0%} true" for p, share, _ in groups)
+    shares = "; ".join(f"{p:.0%} said, {share:.0%} true" for p, share, _ in groups)
 
     def draw(axes: "Axes") -> None:
         axes.plot([0, 1], [0, 1], color=INK, alpha=0.35, linestyle="--", linewidth=0.8)
@@ -94,31 +94,32 @@ def reliability(name: str, caption: str, groups: Sequence[Sequence[float]]) -> P
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1)
 
-    return drawn(name, caption, f"{caption}: {said}", ("probability of yes", "share of yes"), draw)
+    return draw_plot(name, caption, f"{caption}: {shares}", ("probability of yes", "share of yes"), draw)
 
 
 def bars(
     name: str, caption: str, axes: tuple[str, str], ticks: Sequence[str], groups: Mapping[str, Sequence[Interval]]
 ) -> Plot:
-    """Bars by tick, one colour per group, with their intervals where low is below high."""
+    """Bars by tick, one colour per group, with their intervals if low is below high."""
     width = 0.8 / len(groups)
     alt = "; ".join(
-        f"{g}: " + ", ".join(f"{t} {v[0]:.3g}" for t, v in zip(ticks, own, strict=True)) for g, own in groups.items()
+        f"{g}: " + ", ".join(f"{t} {v[0]:.3g}" for t, v in zip(ticks, values, strict=True))
+        for g, values in groups.items()
     )
 
-    def draw(own: "Axes") -> None:
+    def draw(plot: "Axes") -> None:
         for n, (label, values) in enumerate(groups.items()):
-            places = [t + (n - (len(groups) - 1) / 2) * width for t in range(len(ticks))]
-            own.bar(places, [v for v, _, _ in values], width * 0.9, color=COLOURS[n], label=label)
-            for place, (_, low, high) in zip(places, values, strict=True):
+            positions = [t + (n - (len(groups) - 1) / 2) * width for t in range(len(ticks))]
+            plot.bar(positions, [v for v, _, _ in values], width * 0.9, color=COLOURS[n], label=label)
+            for position, (_, low, high) in zip(positions, values, strict=True):
                 if low < high:
-                    own.plot([place, place], [low, high], color=INK, linewidth=0.8)
-        own.set_xticks(range(len(ticks)), ticks)
-        own.grid(visible=False, axis="x")
+                    plot.plot([position, position], [low, high], color=INK, linewidth=0.8)
+        plot.set_xticks(range(len(ticks)), ticks)
+        plot.grid(visible=False, axis="x")
         if len(groups) > 1:
-            own.legend(fontsize=7)
+            plot.legend(fontsize=7)
 
-    return drawn(name, caption, f"{caption}: {alt}", axes, draw)
+    return draw_plot(name, caption, f"{caption}: {alt}", axes, draw)
 
 
 def coverage(name: str, caption: str, shares: Sequence[float]) -> Plot:
@@ -130,4 +131,4 @@ def coverage(name: str, caption: str, shares: Sequence[float]) -> Plot:
         axes.set_xticks([k for k in (1, 5, 10, 15, 20) if k <= len(shares)])
         axes.set_ylim(bottom=0)
 
-    return drawn(name, caption, alt, ("length of the lists", "share of the catalogue"), draw)
+    return draw_plot(name, caption, alt, ("length of the lists", "share of the catalogue"), draw)

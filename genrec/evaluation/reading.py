@@ -1,4 +1,4 @@
-"""What the model makes of a part: ranks, scores and features of every held-out case."""
+"""Ranks, scores and features of every held-out case of a part, by the model of a run."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +31,7 @@ from .held_out import (
     writers_of,
 )
 
-LONGEST = 20  # items of a list that are kept
+LONGEST = 20  # items of a list
 CASES = 256  # scored at a time
 
 
@@ -40,8 +40,8 @@ class Ranked:
     """next_item on one data set: each case's user, targets and ranks under both protocols.
 
     Seen items removed, a target that was seen is a miss: its rank is the size of the catalogue. lists: (cases,
-    LONGEST) the best items, seen ones removed, -1 where there are fewer. histories: the items that each case saw, and
-    states (cases, width): what the model made of them.
+    LONGEST) the best items, seen ones removed, -1 if there are fewer. histories: the items before each case, and
+    states (cases, width): the hidden states after them.
     """
 
     users: list[str]
@@ -58,7 +58,7 @@ class Outcomes:
     """Scores (n, answers), right answers (n,) and weights (n,) of one task on one data set.
 
     about: whom each case is about, the user's id or that of a text without one. keys: which case it is, of those about
-    the same; equal in every run on the same data. features: (n, features) of what is known besides, if anything.
+    the same; equal in every run on the same data. features: (n, features) of counts, if the task has any.
     """
 
     scores: np.ndarray
@@ -75,8 +75,8 @@ class Outcomes:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a model makes of a part: next_item, the outcome tasks by name, and the ranks of baskets' missing items with
-    users and keys as in Outcomes. read: what the outcomes about users were made of."""
+    """A model's answers to the cases of a part: next_item, the outcome tasks by name, and the ranks of baskets' missing
+    items with users and keys as in Outcomes. read: the states that the outcomes about users were scored from."""
 
     ranked: Ranked | None
     outcomes: Mapping[str, Outcomes]
@@ -98,7 +98,7 @@ class Read:
 
 @dataclass(frozen=True)
 class Baskets:
-    """What was asked about baskets: states (cases, width), histories with the given items at their end, the given
+    """Cases about baskets: states (cases, width), histories with the given items at their end, the given
     items, and the missing one (an array of one)."""
 
     states: States
@@ -142,20 +142,20 @@ def read_part(
     if not rows:
         return Reading(None, outcomes, None)
     states = scorer.states(rows, progress)
-    read = Read(states, cases, held.visible)
-    outcomes |= user_outcomes(scorer, corpus, read)
+    reads = Read(states, cases, held.visible)
+    outcomes |= user_outcomes(scorer, corpus, reads)
     next_item = [n for n, c in enumerate(cases) if c.task == NEXT_ITEM]
     basket = [n for n, c in enumerate(cases) if c.given]
     ranked = None
     if next_item:
-        asked = [cases[n].answer for n in next_item]
-        ranked = ranked_of(scorer, corpus, held, states[next_item], asked)
+        case_users = [cases[n].answer for n in next_item]
+        ranked = ranked_of(scorer, corpus, held, states[next_item], case_users)
     basket_ranks = baskets = None
     if basket:
         baskets = baskets_of(held.visible, states[basket], [cases[n] for n in basket])
         basket_ranks = given_ranks(scorer, corpus, baskets)
-    own, keys = tuple(cases[n].about for n in basket), tuple(cases[n].key for n in basket)
-    return Reading(ranked, outcomes, basket_ranks, own, keys, baskets, read)
+    basket_users, keys = tuple(cases[n].about for n in basket), tuple(cases[n].key for n in basket)
+    return Reading(ranked, outcomes, basket_ranks, basket_users, keys, baskets, reads)
 
 
 def outcomes_of(
@@ -167,21 +167,21 @@ def outcomes_of(
     return Outcomes(scores, answer, weight, tuple(c.about for c in cases), tuple(c.key for c in cases), features)
 
 
-def user_outcomes(scorer: Scorer, corpus: Corpus, read: Read) -> dict[str, Outcomes]:
+def user_outcomes(scorer: Scorer, corpus: Corpus, reads: Read) -> dict[str, Outcomes]:
     """Scores of the cases about users whose answers are choices or numbers, by task, and their features; the cases of
     a user are together."""
-    found = {}
-    end = {c.user: n for n, c in enumerate(read.cases) if c.task == END}
+    outcomes = {}
+    end = {c.user: n for n, c in enumerate(reads.cases) if c.task == END}
     for task in corpus.tasks:
-        places = [n for n, c in enumerate(read.cases) if c.task == task.name]
-        if not places or task.unit == "text" or task.answer.kind == "item":
+        index = [n for n, c in enumerate(reads.cases) if c.task == task.name]
+        if not index or task.unit == "text" or task.answer.kind == "item":
             continue
-        cases = [read.cases[n] for n in places]
-        asked = [(user, [c.item for c in own]) for user, own in groupby(cases, key=lambda c: c.user)]
-        ends = read.states[[end[user] for user, _ in asked]] if asks_list(task) else None
-        features = features_of(scorer, corpus, read.visible, task, asked, ends)
-        found[task.name] = outcomes_of(scorer, corpus, task, read.states[places], cases, features)
-    return found
+        cases = [reads.cases[n] for n in index]
+        questions = [(user, [c.item for c in group]) for user, group in groupby(cases, key=lambda c: c.user)]
+        ends = reads.states[[end[user] for user, _ in questions]] if asks_list(task) else None
+        features = features_of(scorer, corpus, reads.visible, task, questions, ends)
+        outcomes[task.name] = outcomes_of(scorer, corpus, task, reads.states[index], cases, features)
+    return outcomes
 
 
 def ranked_of(scorer: Scorer, corpus: Corpus, held: HeldOut, states: States, users: list[int]) -> Ranked:
@@ -192,17 +192,17 @@ def ranked_of(scorer: Scorer, corpus: Corpus, held: HeldOut, states: States, use
     return ranked_states(scorer, corpus.dataset.name, names, [first_targets(held, u) for u in users], histories, states)
 
 
-def scored_again(scorer: Scorer, corpus: Corpus, reading: Reading) -> Reading:
+def rescore(scorer: Scorer, corpus: Corpus, reading: Reading) -> Reading:
     """A reading by the scorer's scores as they are now, from the states that were read."""
     ranked, baskets = reading.ranked, reading.baskets
     if ranked is not None:
-        own = (ranked.users, ranked.targets, ranked.histories, ranked.states)
-        ranked = ranked_states(scorer, corpus.dataset.name, *own)
+        cases = (ranked.users, ranked.targets, ranked.histories, ranked.states)
+        ranked = ranked_states(scorer, corpus.dataset.name, *cases)
     basket_ranks = None if baskets is None else given_ranks(scorer, corpus, baskets)
-    return replace(weighed_again(scorer, corpus, reading), ranked=ranked, basket_ranks=basket_ranks)
+    return replace(reweigh(scorer, corpus, reading), ranked=ranked, basket_ranks=basket_ranks)
 
 
-def weighed_again(scorer: Scorer, corpus: Corpus, reading: Reading) -> Reading:
+def reweigh(scorer: Scorer, corpus: Corpus, reading: Reading) -> Reading:
     """A reading whose outcomes have the features that the scorer's lists give them now."""
     if reading.read is None:
         return reading
@@ -220,15 +220,15 @@ def ranked_states(
 ) -> Ranked:
     """Ranks of each case's targets in the whole catalogue, by the scores of some parts."""
     removed, kept, lists = [], [], []
-    for own, wanted, seen in scored(scorer, dataset, states, targets, histories, parts):
-        kept.append(metrics.target_ranks(own, wanted))
-        own[seen] = -np.inf
-        removed.append(metrics.target_ranks(own, wanted))
-        lists.append(best_items(own, LONGEST))
+    for scores, case_targets, seen in score_cases(scorer, dataset, states, targets, histories, parts):
+        kept.append(metrics.target_ranks(scores, case_targets))
+        scores[seen] = -np.inf
+        removed.append(metrics.target_ranks(scores, case_targets))
+        lists.append(best_items(scores, LONGEST))
     return Ranked(names, targets, removed, kept, np.stack(lists), histories, states)
 
 
-def scored(
+def score_cases(
     scorer: Scorer,
     dataset: str,
     states: States,
@@ -240,24 +240,24 @@ def scored(
     for start in range(0, len(targets), CASES):
         part = slice(start, start + CASES)
         scores = scorer.item_scores(states[part], dataset, histories[part], parts=parts).cpu().numpy()
-        for own, wanted, history in zip(scores, targets[part], histories[part], strict=True):
-            yield own, wanted, history[history >= 0]
+        for case_scores, case_targets, history in zip(scores, targets[part], histories[part], strict=True):
+            yield case_scores, case_targets, history[history >= 0]
 
 
 def next_item_losses(scorer: Scorer, dataset: str, ranked: Ranked) -> tuple[np.ndarray, int]:
     """Losses of unseen targets by temperature, seen items removed, summed over the cases that have any, and how many
     they are."""
     losses, cases = np.zeros(len(TEMPERATURES)), 0
-    for own, wanted, seen in scored(scorer, dataset, ranked.states, ranked.targets, ranked.histories):
-        own[seen] = -np.inf
-        new = wanted[np.isfinite(own[wanted])]
+    for scores, targets, seen in score_cases(scorer, dataset, ranked.states, ranked.targets, ranked.histories):
+        scores[seen] = -np.inf
+        new = targets[np.isfinite(scores[targets])]
         if len(new):
-            losses, cases = losses + item_losses(own, new), cases + 1
+            losses, cases = losses + item_losses(scores, new), cases + 1
     return losses, cases
 
 
 def best_items(scores: np.ndarray, k: int) -> np.ndarray:
-    """The k best of (items,) scores, best first, -1 where fewer are finite."""
+    """The k best of (items,) scores, best first, -1 if fewer are finite."""
     among = np.argpartition(-scores, k)[:k] if len(scores) > k else np.arange(len(scores))
     best = among[np.argsort(-scores[among], kind="stable")]
     best = np.where(np.isfinite(scores[best]), best, -1)
@@ -266,10 +266,10 @@ def best_items(scores: np.ndarray, k: int) -> np.ndarray:
 
 def baskets_of(visible: Events, states: States, cases: list[Case]) -> Baskets:
     """The cases that give some items of a basket."""
-    given = [case.given for case in cases]
-    before = [visible.item[visible.offsets[c.user] : visible.offsets[c.user + 1]] for c in cases]
-    histories = [np.concatenate([b, np.asarray(g, dtype=b.dtype)]) for b, g in zip(before, given, strict=True)]
-    return Baskets(states, histories, given, [np.asarray([case.answer]) for case in cases])
+    given_items = [case.given for case in cases]
+    past = [visible.item[visible.offsets[c.user] : visible.offsets[c.user + 1]] for c in cases]
+    histories = [np.concatenate([b, np.asarray(g, dtype=b.dtype)]) for b, g in zip(past, given_items, strict=True)]
+    return Baskets(states, histories, given_items, [np.asarray([case.answer]) for case in cases])
 
 
 def given_ranks(scorer: Scorer, corpus: Corpus, baskets: Baskets, parts: Sequence[Part] = PARTS) -> np.ndarray:
@@ -278,16 +278,18 @@ def given_ranks(scorer: Scorer, corpus: Corpus, baskets: Baskets, parts: Sequenc
     for start in range(0, len(baskets.given), CASES):
         part = slice(start, start + CASES)
         scores = scorer.item_scores(baskets.states[part], name, baskets.histories[part], "basket", parts)
-        for own, given, target in zip(scores.cpu().numpy(), baskets.given[part], baskets.targets[part], strict=True):
-            own[list(given)] = -np.inf
-            ranks.append(int(metrics.target_ranks(own, target)[0]))
+        for case_scores, given_items, target in zip(
+            scores.cpu().numpy(), baskets.given[part], baskets.targets[part], strict=True
+        ):
+            case_scores[list(given_items)] = -np.inf
+            ranks.append(int(metrics.target_ranks(case_scores, target)[0]))
     return np.asarray(ranks)
 
 
 def next_item_metrics(ranked: Ranked) -> dict[str, float]:
     """Ranking metrics under both protocols; with several targets per case, HR is any hit and NDCG is over the set."""
-    found: dict[str, float] = {"n": float(len(ranked.targets))}
+    result: dict[str, float] = {"n": float(len(ranked.targets))}
     for protocol, ranks in (("seen_removed", ranked.seen_removed), ("seen_kept", ranked.seen_kept)):
         values = metrics.ranking_metrics(ranks) if ranks else {}
-        found |= {f"{protocol}/{name}": value for name, value in values.items()}
-    return found
+        result |= {f"{protocol}/{name}": value for name, value in values.items()}
+    return result

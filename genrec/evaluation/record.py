@@ -13,27 +13,27 @@ from .report import write_report
 from .results import HeldOutPart, cases_file, read_results, results_file
 
 
-def write(run: Path, part: HeldOutPart, found: Evaluation) -> list[Path]:
-    """Write what was measured, each file whole or not at all; the paths."""
+def write(run: Path, part: HeldOutPart, evaluation: Evaluation) -> list[Path]:
+    """Write an evaluation, each file whole or not at all; the paths."""
     results, cases = results_file(run, part), cases_file(run, part)
     with whole(cases) as partial:
-        found.cases.write_parquet(partial)
-    write_text(results, json.dumps(found.results, indent=1, ensure_ascii=False))
+        evaluation.cases.write_parquet(partial)
+    write_text(results, json.dumps(evaluation.results, indent=1, ensure_ascii=False))
     return [results, cases, *([write_report(run)] if part == "test" else [])]
 
 
 def measured_once(
     run: Path, part: HeldOutPart, phrasings: Sequence[Phrasing], measure: Callable[[Path], Evaluation]
 ) -> Evaluation:
-    """What was measured of a run in these phrasings by this genrec, which `measure` does where it was not, and is
-    written."""
+    """The evaluation of a run in these phrasings by this genrec, read from its files; if they lack it, `measure` makes
+    it, and it is written."""
     if results_file(run, part).is_file() and cases_file(run, part).is_file():
         results = read_results(run, part)
-        asked = [set(data["read_seconds"]) for data in results["datasets"].values()]
-        if results["genrec"] == __version__ and all(set(phrasings) <= own for own in asked):
+        measured = [set(data["read_seconds"]) for data in results["datasets"].values()]
+        if results["genrec"] == __version__ and all(set(phrasings) <= names for names in measured):
             cases = read_cases(cases_file(run, part))
             check_cases(cases_file(run, part), cases, results)
             return Evaluation(results, cases)
-    found = measure(run)
-    write(run, part, found)
-    return found
+    evaluation = measure(run)
+    write(run, part, evaluation)
+    return evaluation

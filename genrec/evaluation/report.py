@@ -1,4 +1,4 @@
-"""report.html: a run and what was measured of it, for people; made from the files of the run alone."""
+"""report.html: a run and its results for people, made from the files of the run alone."""
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ TENTHS = ("training interactions", "items of the lists", "held-out items")
 
 @dataclass(frozen=True)
 class _Backbone:
-    """What the page says of a backbone."""
+    """The fields of a backbone that the page shows."""
 
     model: str
     revision: str | None
@@ -34,7 +34,7 @@ class _Backbone:
 
 @dataclass(frozen=True)
 class _Adapter:
-    """What the page says of an adapter, as genrec.json holds it."""
+    """The fields of an adapter that the page shows, as genrec.json holds them."""
 
     backbone: _Backbone
     max_events: int
@@ -47,7 +47,7 @@ def write_report(run: Path) -> Path:
 
 
 def report(run: Path) -> str:
-    """The page of an evaluated run; raises RunError where one of its files is missing or cannot be read."""
+    """The page of an evaluated run; raises RunError if one of its files is missing or cannot be read."""
     import jinja2
 
     results = read_results(run, "test")
@@ -77,15 +77,15 @@ def sections(name: str, data: Mapping[str, Any], log: Sequence[Mapping[str, Any]
     lists: list[plots.Plot] = []
     for task, by_phrasing in data["tasks"].items():
         training += training_plots(name, task, log)
-        phrasing, found = next(iter(by_phrasing.items()))
+        phrasing, results = next(iter(by_phrasing.items()))
         key = f"{name}/{task}"
-        if "reliability" in found:
+        if "reliability" in results:
             caption = f"{task}: is it yes as often as was said? ({phrasing})"
-            answers.append(plots.reliability(f"{key}/reliability", caption, found["reliability"]))
-        if "coverage" in found:
+            answers.append(plots.reliability(f"{key}/reliability", caption, results["reliability"]))
+        if "coverage" in results:
             caption = f"{task}: how much of the catalogue the lists reach ({phrasing})"
-            lists.append(plots.coverage(f"{key}/coverage", caption, found["coverage"]))
-            shares = found["popularity"]
+            lists.append(plots.coverage(f"{key}/coverage", caption, results["coverage"]))
+            shares = results["popularity"]
             groups = {
                 label: [(v, v, v) for v in shares[part]]
                 for label, part in zip(TENTHS, ("train", "lists", "held_out"), strict=True)
@@ -93,7 +93,7 @@ def sections(name: str, data: Mapping[str, Any], log: Sequence[Mapping[str, Any]
             caption = f"{task}: where popular items stand, in lists and in what people took ({phrasing})"
             axes = ("tenth of the catalogue, most popular first", "share")
             lists.append(plots.bars(f"{key}/popularity", caption, axes, [str(n) for n in range(1, 11)], groups))
-            lists.append(warm_and_cold(key, f"{task}: warm and cold cases ({phrasing})", found["groups"]))
+            lists.append(warm_and_cold(key, f"{task}: warm and cold cases ({phrasing})", results["groups"]))
     return {"training": training, "answers": answers, "lists": lists}
 
 
@@ -110,11 +110,11 @@ def training_plots(name: str, task: str, log: Sequence[Mapping[str, Any]]) -> It
 
 def warm_and_cold(key: str, caption: str, groups: Mapping[str, Any]) -> plots.Plot:
     """NDCG and HR at 10 of warm cases, cold users and cold items."""
-    ticks = [f"{g.replace('_', ' ')}\n{own['n']:,} cases" for g, own in groups.items()]
+    ticks = [f"{g.replace('_', ' ')}\n{group['n']:,} cases" for g, group in groups.items()]
     metrics = {}
     for metric in ("ndcg@10", "hr@10"):
-        found = [own["metrics"][metric] for own in groups.values()]
-        metrics[metric] = [(f["value"], f["low"], f["high"]) for f in found]
+        intervals = [group["metrics"][metric] for group in groups.values()]
+        metrics[metric] = [(f["value"], f["low"], f["high"]) for f in intervals]
     return plots.bars(f"{key}/groups", caption, ("", "value with its 95 % interval"), ticks, metrics)
 
 

@@ -1,4 +1,4 @@
-"""Where an evaluated run keeps what was measured, and how it is read again without loading a model."""
+"""The result files of an evaluated run: their paths and schemas, read without loading a model."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ HeldOutPart = Literal["valid", "test"]
 
 @dataclass(frozen=True)
 class _Interval:
-    """A metric as results.json holds it; null where it is not defined."""
+    """A metric as results.json holds it; null if it is not defined."""
 
     value: float | None
     low: float | None
@@ -28,7 +28,7 @@ class _Interval:
 
 @dataclass(frozen=True)
 class _Measured:
-    """What was measured of a task in a phrasing, as results.json holds it."""
+    """Metrics of a task in a phrasing, as results.json holds them."""
 
     n: float
     metrics: Mapping[str, _Interval]
@@ -63,12 +63,12 @@ class _Results:
 
 
 def results_file(run: Path, part: str) -> Path:
-    """Where the results of a part are."""
+    """The path of a part's results."""
     return run / ("results.json" if part == "test" else f"results-{part}.json")
 
 
 def cases_file(run: Path, part: str) -> Path:
-    """Where the cases of a part are."""
+    """The path of a part's cases."""
     return run / ("cases.parquet" if part == "test" else f"cases-{part}.parquet")
 
 
@@ -78,20 +78,20 @@ def evaluate_command(run: Path, part: str) -> str:
 
 
 def headline(metric: str) -> bool:
-    """Whether a metric is worth a line: those at 10, and what sums up answers."""
+    """Whether a metric is worth a line: those at 10, and those that sum up answers."""
     return metric_of(metric) is not None
 
 
-def with_interval(found: Mapping[str, float | None]) -> str:
-    """`0.1004 (0.0860 to 0.1148)`; without an interval where there is none."""
-    if found["value"] is None:
+def with_interval(metric: Mapping[str, float | None]) -> str:
+    """`0.1004 (0.0860 to 0.1148)`; without an interval if there is none."""
+    if metric["value"] is None:
         return "not defined"
-    interval = f" ({found['low']:.4f} to {found['high']:.4f})" if found["low"] is not None else ""
-    return f"{found['value']:.4f}{interval}"
+    interval = f" ({metric['low']:.4f} to {metric['high']:.4f})" if metric["low"] is not None else ""
+    return f"{metric['value']:.4f}{interval}"
 
 
 def read_results(run: Path, part: str) -> dict[str, Any]:
-    """The results of an evaluated run; raises RunError where there are none, or of another version."""
+    """The results of an evaluated run; raises RunError if there are none, or of another version."""
     path = results_file(run, part)
     if not run.is_dir():
         raise RunError(f"there is no run folder {run}")
@@ -100,28 +100,28 @@ def read_results(run: Path, part: str) -> dict[str, Any]:
     how = f"`{evaluate_command(run, part)}` writes it anew"
     try:
         text = path.read_bytes()
-        found = checked_json(text, TypeAdapter(dict[str, Any]))
-        if (version := found.get("version")) != VERSION:
+        results = checked_json(text, TypeAdapter(dict[str, Any]))
+        if (version := results.get("version")) != VERSION:
             raise RunError(f"{path} has version {shown(version)}, this genrec reads version {VERSION}")
-        if missing := [key for key in KEYS if key not in found]:
+        if missing := [key for key in KEYS if key not in results]:
             raise RunError(f"{path} has no {missing[0]}: it was written before there were any; {how}")
         checked_json(text, TypeAdapter(_Results))
     except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read: {one_line(error)}; {how}") from error
-    return found
+    return results
 
 
 def read_log(run: Path) -> list[dict[str, float]]:
-    """The losses and validations of a training, by step; raises RunError where they cannot be read."""
+    """The losses and validations of a training, by step; raises RunError if they cannot be read."""
     path = Run(run).log
     kind = TypeAdapter(dict[str, int | float])
-    found = []
+    entries = []
     try:
         for line in path.read_bytes().splitlines():
             entry = checked_json(line, kind)
             if "step" not in entry:
                 raise ValueError("it has no step")
-            found.append(entry)
+            entries.append(entry)
     except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read: line {len(found) + 1}: {one_line(error)}") from error
-    return found
+        raise RunError(f"{path} cannot be read: line {len(entries) + 1}: {one_line(error)}") from error
+    return entries

@@ -12,32 +12,32 @@ def summary(results: Mapping[str, Any]) -> str:
     lines = []
     for name, data in results["datasets"].items():
         for task, by_phrasing in data["tasks"].items():
-            for phrasing, found in by_phrasing.items():
-                shown = [
-                    f"{metric} {with_interval(own)}"
-                    for metric, own in found["metrics"].items()
-                    if headline(metric) and own["value"] is not None
+            for phrasing, measured in by_phrasing.items():
+                metric_lines = [
+                    f"{metric} {with_interval(interval)}"
+                    for metric, interval in measured["metrics"].items()
+                    if headline(metric) and interval["value"] is not None
                 ]
-                lines.append(f"{name}, {task}, {phrasing}, {found['n']:,} cases")
-                lines += [f"    {line}" for line in shown]
-                lists = found.get("lists", {})
+                lines.append(f"{name}, {task}, {phrasing}, {measured['n']:,} cases")
+                lines += [f"    {line}" for line in metric_lines]
+                lists = measured.get("lists", {})
                 lines += ["    lists: " + ", ".join(f"{k} {v:.3f}" for k, v in lists.items())] if lists else []
-                for group, own in found.get("groups", {}).items():
-                    ndcg = own["metrics"]["ndcg@10"]["value"]
-                    lines.append(f"    {group.replace('_', ' ')}: ndcg@10 {ndcg:.4f}, {own['n']:,} cases")
+                for group, group_results in measured.get("groups", {}).items():
+                    ndcg = group_results["metrics"]["ndcg@10"]["value"]
+                    lines.append(f"    {group.replace('_', ' ')}: ndcg@10 {ndcg:.4f}, {group_results['n']:,} cases")
                 if phrasing == "served":
                     lines += part_lines(data.get("parts", {}).get(task, {}))
     return "\n".join([*lines, *tables(results)])
 
 
 def part_lines(by_part: Mapping[str, Any]) -> list[str]:
-    """A table of a task's parts: the language model alone, counts alone, both; nothing where there is only one."""
+    """A table of a task's parts: the language model alone, counts alone, both; nothing if there is only one."""
     if len(by_part) < 2:
         return []
     names = table_metrics(by_part["language model"]["metrics"])
     cells = [["by part", *names]]
-    for part, own in by_part.items():
-        cells.append([part, *(plain(own["metrics"].get(m, {}).get("value"), ".4f") for m in names)])
+    for part, part_results in by_part.items():
+        cells.append([part, *(number_text(part_results["metrics"].get(m, {}).get("value"), ".4f") for m in names)])
     return columns(cells)
 
 
@@ -63,10 +63,10 @@ def table(title: str, ours: Mapping[str, Any], cost: Mapping[str, Any], rows: Se
         cells.append(
             [
                 row["name"],
-                *(plain(row["metrics"].get(m, {}).get("value"), ".4f") for m in names),
-                "" if gain is None else spread(gain),
-                plain(row["train_seconds"], ",.1f"),
-                plain(row["predict_ms"], ".2f"),
+                *(number_text(row["metrics"].get(m, {}).get("value"), ".4f") for m in names),
+                "" if gain is None else difference_text(gain),
+                number_text(row["train_seconds"], ",.1f"),
+                number_text(row["predict_ms"], ".2f"),
             ]
         )
     return [f"{title}, {ours['n']:,} cases", *columns(cells)]
@@ -79,12 +79,12 @@ def columns(cells: Sequence[Sequence[str]]) -> list[str]:
     return ["    " + "  ".join(row) for row in rows]
 
 
-def plain(value: float | None, form: str) -> str:
-    """A number, or a dash where there is none."""
+def number_text(value: float | None, form: str) -> str:
+    """A number, or a dash if there is none."""
     return "-" if value is None else format(value, form)
 
 
-def spread(gain: Mapping[str, float | None]) -> str:
+def difference_text(gain: Mapping[str, float | None]) -> str:
     """A difference with its interval."""
     if gain["value"] is None:
         return "-"

@@ -8,7 +8,7 @@ CHOSEN = 25  # items of a list, before others have their turn
 
 
 def diversify(scores: np.ndarray, vectors: np.ndarray, k: int, diversity: float) -> list[int]:
-    """The places of k items, good and unlike each other: maximal marginal relevance (Carbonell and Goldstein 1998).
+    """Indices of k items, relevant and unlike each other: maximal marginal relevance (Carbonell and Goldstein 1998).
 
     scores: (n,), scaled to 0..1 here. vectors: (n, width) of length 1. diversity: the weight of unlikeness, 0 to 1.
     """

@@ -1,4 +1,4 @@
-"""Which items of a history raise the scores of given items, measured by leaving them out."""
+"""The items of a history that raise the scores of given items, measured by leaving them out."""
 
 from collections.abc import Sequence
 
@@ -26,27 +26,27 @@ def explain(
 
     catalogue = view.catalogue
     index = [catalogue.place(i) for i in items]
-    whole = [catalogue.index.get(i, -1) for i in history["item_id"].to_list()]
-    shown = history[shown_from(history.height, views.adapter.manifest.max_events) :]
-    older = np.asarray(whole[: len(whole) - shown.height], dtype=np.int32)
+    history_items = [catalogue.index.get(i, -1) for i in history["item_id"].to_list()]
+    recent = history[shown_from(history.height, views.adapter.manifest.max_events) :]
+    older = np.asarray(history_items[: len(history_items) - recent.height], dtype=np.int32)
 
     def scores_without(left_out: Sequence[Sequence[int]]) -> np.ndarray:
-        kept = [shown[[n for n in range(shown.height) if n not in set(without)]] for without in left_out]
-        prompts = prompts_of(views, view, [user or ""] * len(kept), kept)
-        histories = [np.concatenate([older, prompts.items(n)]) for n in range(len(kept))]
+        frames = [recent[[n for n in range(recent.height) if n not in set(without)]] for without in left_out]
+        prompts = prompts_of(views, view, [user or ""] * len(frames), frames)
+        histories = [np.concatenate([older, prompts.items(n)]) for n in range(len(frames))]
         scores = views.scorer.item_scores(end_states(views, prompts), view.name, histories)
         return scores.double().cpu().numpy()[:, index]
 
-    effects = occlusion(shown.height, scores_without)
+    effects = occlusion(recent.height, scores_without)
     left_out = np.asarray(list(effects), dtype=np.int64)
     falls = np.stack(list(effects.values())) if effects else np.zeros((0, len(items)))
     rows = []
     for part in in_turns(range(len(items)), AT_A_TIME):
-        for place in part:
-            fall = falls[:, place]
+        for position in part:
+            fall = falls[:, position]
             best = np.lexsort((-left_out, -fall))  # of equal ones the latest event
             for n in best[fall[best] > 0][:reasons].tolist():
-                reason = shown["item_id"][int(left_out[n])]
+                reason = recent["item_id"][int(left_out[n])]
                 title = catalogue.titles[catalogue.index[reason]] if reason in catalogue.index else None
-                rows.append((view.name, items[place], reason, title, float(fall[n])))
+                rows.append((view.name, items[position], reason, title, float(fall[n])))
     return pl.DataFrame(rows, schema=EXPLANATION_SCHEMA, orient="row")

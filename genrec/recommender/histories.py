@@ -31,8 +31,8 @@ class Prompts:
     max_events: int
 
     def row(self, n: int, branches: Sequence[Branch]) -> Row:
-        """History n cut to what the model was trained on, with branches that see all of it; without branches, its end
-        is read."""
+        """History n cut to the length that the model was trained on, and branches that see all of it; without any, its
+        end is read."""
         lo, hi = self.histories.span(n)
         lo += shown_from(hi - lo, self.max_events)
         user = self.histories.users[n] or None
@@ -52,14 +52,14 @@ def prompts_of(views: Views, view: View, users: Sequence[str], frames: Sequence[
     item, outcome, time = [np.zeros(0, np.int32)], [np.zeros(0, np.int32)], [np.zeros(0, np.int64)]
     for frame in frames:
         item.append(np.asarray([view.catalogue.index.get(i, -1) for i in frame["item_id"].to_list()], dtype=np.int32))
-        shown = np.full(frame.height, -1, dtype=np.int32)
+        outcomes = np.full(frame.height, -1, dtype=np.int32)
         if rating is not None:
             tokens = {v: rating.first + n for n, v in enumerate(rating.values)}
-            shown = np.asarray([tokens.get(v, -1) for v in frame["rating"].to_list()], dtype=np.int32)
+            outcomes = np.asarray([tokens.get(v, -1) for v in frame["rating"].to_list()], dtype=np.int32)
         elif event is not None:
             words = {w: event.first + n for n, w in enumerate(event.words)}
-            shown = np.asarray([words.get(e, -1) for e in frame["event"].to_list()], dtype=np.int32)
-        outcome.append(shown)
+            outcomes = np.asarray([words.get(e, -1) for e in frame["event"].to_list()], dtype=np.int32)
+        outcome.append(outcomes)
         time.append(frame["timestamp"].fill_null(UNDATED).to_numpy())
     histories = Histories(
         users=tuple(users),
@@ -79,17 +79,17 @@ def stored_history(views: Views, view: View, user: str) -> pl.DataFrame:
 
 def given_history(view: View, items: Sequence[str] | pl.DataFrame) -> pl.DataFrame:
     """A history given as item ids, or as a frame with them; raises UnknownNameError for an unknown item."""
-    given = items if isinstance(items, pl.DataFrame) else pl.DataFrame({"item_id": list(items)})
-    for item in given["item_id"].to_list():
+    frame = items if isinstance(items, pl.DataFrame) else pl.DataFrame({"item_id": list(items)})
+    for item in frame["item_id"].to_list():
         view.catalogue.place(item)
-    if all(given.schema.get(c) == kind for c, kind in GIVEN_SCHEMA.items()):
-        return given
-    columns = {c: given[c].to_list() if c in given.columns else [None] * given.height for c in GIVEN_SCHEMA}
+    if all(frame.schema.get(c) == kind for c, kind in GIVEN_SCHEMA.items()):
+        return frame
+    columns = {c: frame[c].to_list() if c in frame.columns else [None] * frame.height for c in GIVEN_SCHEMA}
     return pl.DataFrame(columns, schema=GIVEN_SCHEMA)
 
 
 def length_warnings(frames: Sequence[pl.DataFrame], max_events: int) -> tuple[str, ...]:
-    """A warning where histories are longer than what the model reads."""
+    """A warning if histories are longer than the model reads."""
     dropped = [shown_from(frame.height, max_events) for frame in frames]
     longer = sum(1 for n in dropped if n)
     if not longer:
@@ -105,7 +105,7 @@ def end_states(views: Views, prompts: Prompts) -> "States":
 
 
 def outcome_of(views: Views, dataset: str, event: str | None, value: float | None) -> dict[str, str | float]:
-    """What an interaction of a kind and with a value is in a data set; see `Recommender.outcome_of`."""
+    """Event and rating of an interaction of a kind and with a value; see `Recommender.outcome_of`."""
     group = views.adapter.manifest.vocabulary.by_key.get((dataset, "rating"))
     outcome: dict[str, str | float] = {} if event is None else {"event": event}
     if group is None:

@@ -1,4 +1,4 @@
-"""The backbone as it was pretrained, loaded when it is first asked."""
+"""The pretrained backbone without the adapter, loaded at its first use."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Language:
-    """The whole backbone without the adapter; load: what loads it, None where there is none."""
+    """The whole backbone without the adapter; load: loads it, None if there is none."""
 
     def __init__(self, load: "Callable[[], Backbone] | None", holds_conversations: bool) -> None:
         self._load = load
@@ -38,7 +38,7 @@ class Language:
 
     @property
     def talker(self) -> "Talker":
-        """What answers messages; raises UnavailableError where the backbone was not pretrained to."""
+        """The talker that answers messages; raises UnavailableError if the backbone was not pretrained to."""
         from ..language.talk import Talker
 
         if not self.can_talk:
@@ -49,11 +49,11 @@ class Language:
         return self._made_talker
 
 
-def first_tokens(tokenizer: Any, text: str, most: int) -> tuple[str, bool]:
-    """The first tokens of a text, and whether that leaves anything out."""
+def first_tokens(tokenizer: Any, text: str, limit: int) -> tuple[str, bool]:
+    """The first tokens of a text, and whether any are left out."""
     coded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     offsets = coded["offset_mapping"]
-    return (text, False) if len(offsets) <= most else (text[: offsets[most - 1][1] if most else 0], True)
+    return (text, False) if len(offsets) <= limit else (text[: offsets[limit - 1][1] if limit else 0], True)
 
 
 def decoded(tokenizer: Any, tokens: Sequence[int]) -> str:

@@ -1,4 +1,4 @@
-"""How long one answer takes."""
+"""The latency of single answers."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -29,23 +29,23 @@ def latency(recommender: Recommender, corpus: Corpus, seed: int) -> dict[str, An
     """Milliseconds of single `recommend` and `predict` calls for users (or texts) that were not asked about before."""
     name = corpus.dataset.name
     tasks = {t.name for t in corpus.tasks}
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     rng = np.random.default_rng([seed, 22])
     users: list[str] = []
     if corpus.events is not None:
         users = [corpus.events.users[n] for n in rng.permutation(len(corpus.events.users))[: 2 * TIMED + 1]]
     if "next_item" in tasks and users:
-        found["recommend"] = timed(lambda user: recommender.recommend(user, k=K, dataset=name), users[: TIMED + 1])
-    if (asked := predict_call(recommender, corpus, users[len(users) // 2 :], rng)) is not None:
-        task, call, questions = asked
-        found["predict"] = {"task": task, **timed(call, questions)}
-    return found
+        results["recommend"] = timed(lambda user: recommender.recommend(user, k=K, dataset=name), users[: TIMED + 1])
+    if (prediction := predict_call(recommender, corpus, users[len(users) // 2 :], rng)) is not None:
+        task, call, questions = prediction
+        results["predict"] = {"task": task, **timed(call, questions)}
+    return results
 
 
 def predict_call(
     recommender: Recommender, corpus: Corpus, users: Sequence[str], rng: np.random.Generator
 ) -> tuple[str, Callable[[str], object], list[str]] | None:
-    """A task that `predict` answers, a single call of it, and what it is called with; None where there is none."""
+    """A task that `predict` answers, a single call of it, and its arguments, one per call; None if there is none."""
     name, columns, ids = corpus.dataset.name, corpus.dataset.interactions.columns, corpus.dataset.items["item_id"]
     for task in corpus.tasks:
         shows_text = any(set(placeholders(t)) <= {"text", "review"} for t in task.seen)
@@ -68,5 +68,9 @@ def timed(call: Callable[[str], object], questions: Sequence[str]) -> dict[str, 
         start = time.perf_counter()
         call(question)
         seconds.append(time.perf_counter() - start)
-    own = np.asarray(seconds[1:] or seconds) * 1000
-    return {"n": len(own), "median_ms": float(np.median(own)), "p95_ms": float(np.quantile(own, 0.95))}
+    milliseconds = np.asarray(seconds[1:] or seconds) * 1000
+    return {
+        "n": len(milliseconds),
+        "median_ms": float(np.median(milliseconds)),
+        "p95_ms": float(np.quantile(milliseconds, 0.95)),
+    }

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 CHUNK = 512  # users scored at a time
 NEAREST = 50  # items that `like` leaves
-WIDER = 5  # times as many items are looked at where a list is diversified
+WIDER = 5  # times as many items are ranked if a list is diversified
 
 
 @dataclass(frozen=True)
 class ListRequest:
-    """What a list is asked for; the fields are the arguments of `Recommender.recommend`."""
+    """Request for lists; the fields are the arguments of `Recommender.recommend`."""
 
     users: str | Sequence[str] | None = None
     history: Sequence[str] | pl.DataFrame | None = None
@@ -61,7 +61,7 @@ class ListRequest:
         return [*items, *self.like, *self.basket]
 
     def check(self) -> None:
-        """Raises UnknownNameError or DataError for what no list can be asked for."""
+        """Raises UnknownNameError or DataError for a request that no list can answer."""
         if self.items_as not in ("token", "title"):
             raise UnknownNameError("form of items", self.items_as, ("token", "title"))
         if self.basket and self.items_as == "title":
@@ -151,25 +151,25 @@ def ranked_lists(
     prompts = prompts_of(views, view, users, frames)
     histories = [prompts.items(n) for n in range(len(users))]
     seen = [items[items >= 0] for items in histories]
-    asked = [n for n, user in enumerate(users) if question or len(seen[n]) or user in prompts.corpus.headers]
-    states = views.scorer.states([prompts.row(n, [question] if question else []) for n in asked])
+    rows = [n for n, user in enumerate(users) if question or len(seen[n]) or user in prompts.corpus.headers]
+    states = views.scorer.states([prompts.row(n, [question] if question else []) for n in rows])
     first = view.corpus.items.first
-    given = np.asarray([t - first for t in question.tokens if t >= first] if question else [], dtype=np.int32)
+    given_items = np.asarray([t - first for t in question.tokens if t >= first] if question else [], dtype=np.int32)
     include_seen = request.include_seen or bool(request.basket)
     fitted = views.adapter.manifest.calibration.get(f"{view.name}/next_item", {})
     rankings = views.scorer.rank(
         states,
         view.name,
         request.k * WIDER if request.diversity else request.k,
-        [seen[n][:0] if include_seen else seen[n] for n in asked],
-        [np.concatenate([histories[n], given]) for n in asked],
+        [seen[n][:0] if include_seen else seen[n] for n in rows],
+        [np.concatenate([histories[n], given_items]) for n in rows],
         allowed=None if allowed.all() else allowed,
         temperature=float(fitted.get("temperature", 1.0)),
         question="basket" if question else "next_item",
         items=view.catalogue.items.height,
     )
-    most = request.k * WIDER if request.diversity else request.k
-    lists = list_frame(view, users, dict(zip(asked, rankings, strict=True)), "model", most, allowed)
+    limit = request.k * WIDER if request.diversity else request.k
+    lists = list_frame(view, users, dict(zip(rows, rankings, strict=True)), "model", limit, allowed)
     return diverse_lists(view, lists, request.k, request.diversity) if request.diversity else lists
 
 
@@ -181,19 +181,19 @@ def title_lists(
     frames: Sequence[pl.DataFrame],
     allowed: np.ndarray,
 ) -> pl.DataFrame:
-    """The lists of some users by the titles that the pretrained backbone goes on with."""
+    """The lists of some users by the titles that the pretrained backbone continues with."""
     from ..language.titles import rank_titles
 
     histories: dict[int, list[int]] = {}
     for n, frame in enumerate(frames):
         if items := [view.catalogue.index[i] for i in frame["item_id"].to_list() if i in view.catalogue.index]:
             histories[n] = items
-    limits = [allowed.copy() for _ in histories]
-    for limit, items in zip(limits, histories.values(), strict=True):
-        limit[items] &= request.include_seen
+    masks = [allowed.copy() for _ in histories]
+    for mask, items in zip(masks, histories.values(), strict=True):
+        mask[items] &= request.include_seen
     if not histories:
         return list_frame(view, users, {}, "title", request.k, allowed)
-    rankings = rank_titles(view.titles(language.backbone), list(histories.values()), limits, request.k)
+    rankings = rank_titles(view.titles(language.backbone), list(histories.values()), masks, request.k)
     return list_frame(view, users, dict(zip(histories, rankings, strict=True)), "title", request.k, allowed)
 
 
@@ -205,7 +205,7 @@ def list_frame(
     k: int,
     allowed: np.ndarray,
 ) -> pl.DataFrame:
-    """The lists as a frame, by the place of their users; the most popular items for users that have none."""
+    """The lists as a frame, by the index of their users; the most popular items for users that have none."""
     ranked = [rankings[n] if n in rankings else popular(view, k, allowed) for n in range(len(users))]
     lengths = [len(r.index) for r in ranked]
     top = np.concatenate([r.index for r in ranked]).tolist()
@@ -246,7 +246,7 @@ def diverse_lists(view: View, lists: pl.DataFrame, k: int, diversity: float) -> 
 
 
 def basket_question(view: View, basket: Sequence[str]) -> Branch:
-    """`What goes with these?`; raises GenrecError where the run was not trained on baskets."""
+    """`What goes with these?`; raises GenrecError if the run was not trained on baskets."""
     task = next((t for t in view.corpus.tasks if t.unit == "basket"), None)
     if task is None:
         tasks = ", ".join(t.name for t in view.corpus.tasks)

@@ -22,7 +22,7 @@ BRANCH_TOKENS = 256  # of the questions on one row
 
 @dataclass(frozen=True)
 class PredictionRequest:
-    """What a prediction is asked for: sequences of equal length, or None."""
+    """Users, items and texts of a prediction: sequences of equal length, or None."""
 
     task: str
     users: Sequence[str] | None
@@ -33,7 +33,7 @@ class PredictionRequest:
 
 @dataclass(frozen=True)
 class Questions:
-    """Rows to read; order: the place in the request of each answer that they read; features: what counts know of these
+    """Rows to read; order: the index in the request of each answer that they read; features: those of counts
     (answers, features)."""
 
     rows: list[Row]
@@ -72,7 +72,7 @@ def predict(views: Views, request: PredictionRequest) -> Predictions:
 
 
 def dataset_of(views: Views, request: PredictionRequest) -> str | None:
-    """The data set that a task is asked of where none is named: None for the first; raises UnknownNameError for a task
+    """The data set that a task is asked of if none is named: None for the first; raises UnknownNameError for a task
     that the run was not trained on."""
     trained = {name: [t.name for t in views.of(name).corpus.tasks] for name in views.datasets}
     if request.task in trained[views.datasets[0]]:
@@ -86,18 +86,18 @@ def dataset_of(views: Views, request: PredictionRequest) -> str | None:
 
 
 def in_order(values: np.ndarray, order: Sequence[int]) -> np.ndarray:
-    """Values (answers, ...) at their places in the request."""
-    placed = np.empty_like(values)
-    placed[order] = values
-    return placed
+    """Values (answers, ...) in the order of the request."""
+    ordered = np.empty_like(values)
+    ordered[order] = values
+    return ordered
 
 
 def columns_of(
     users: Sequence[str] | None, items: Sequence[str] | None, texts: Sequence[str] | None, n: int
 ) -> list[tuple[str, Sequence[str | None]]]:
-    """The columns that say what was asked about."""
-    given = {"user_id": users, "item_id": items, "text": texts}
-    return [(name, values if values is not None else [None] * n) for name, values in given.items()]
+    """The columns of the users, items and texts that were asked about."""
+    columns = {"user_id": users, "item_id": items, "text": texts}
+    return [(name, values if values is not None else [None] * n) for name, values in columns.items()]
 
 
 def text_questions(view: View, task: Task, texts: Sequence[str]) -> Questions:
@@ -113,8 +113,8 @@ def text_questions(view: View, task: Task, texts: Sequence[str]) -> Questions:
     for (text,) in in_turns(texts, 1):
         short = shorten(view.corpus, text)
         long += short != text
-        shown: dict[str, object] = {"text": short, "review": short}
-        rows.append(text_row(view.corpus, text_branch(view.corpus, template, shown, [(task.name, 0)])))
+        fields: dict[str, object] = {"text": short, "review": short}
+        rows.append(text_row(view.corpus, text_branch(view.corpus, template, fields, [(task.name, 0)])))
     if long:
         whose = "the text" if len(texts) == 1 else f"{long:,} texts"
         warnings = (f"of {whose} only the beginning and the end are read, {REVIEW_TOKENS} tokens",)
@@ -133,23 +133,23 @@ def user_questions(
     frames = [stored_history(views, view, user) for user in of_user]
     prompts = prompts_of(views, view, list(of_user), frames)
     rows, order = [], []
-    for n, places in enumerate(of_user.values()):
+    for n, positions in enumerate(of_user.values()):
         branches: list[Branch] = []
-        for part in in_turns(places, AT_A_TIME):
-            for place in part:
-                branch = question(view, task, items[place] if items is not None else None)
+        for part in in_turns(positions, AT_A_TIME):
+            for position in part:
+                branch = question(view, task, items[position] if items is not None else None)
                 if branches and sum(len(b.tokens) for b in branches) + len(branch.tokens) > BRANCH_TOKENS:
                     rows.append(prompts.row(n, branches))
                     branches = []
                 branches.append(branch)
-                order.append(place)
+                order.append(position)
         rows.append(prompts.row(n, branches))
-    asked = [
-        (n, [view.catalogue.place(items[p]) if items is not None else -1 for p in places])
-        for n, places in enumerate(of_user.values())
+    user_items = [
+        (n, [view.catalogue.place(items[p]) if items is not None else -1 for p in positions])
+        for n, positions in enumerate(of_user.values())
     ]
     ends = end_states(views, prompts) if asks_list(task) else None
-    features = features_of(views.scorer, prompts.corpus, prompts.histories, task, asked, ends)
+    features = features_of(views.scorer, prompts.corpus, prompts.histories, task, user_items, ends)
     return Questions(rows, order, features, length_warnings(frames, views.adapter.manifest.max_events))
 
 
@@ -166,8 +166,8 @@ def question(view: View, task: Task, item: str | None) -> Branch:
 def prediction_frame(
     views: Views, view: View, task: Task, scores: np.ndarray, features: np.ndarray | None
 ) -> pl.DataFrame:
-    """Calibrated answers of scores (n, answers) and features (n, features) as a frame; the columns of what was asked
-    about are empty."""
+    """Calibrated answers of scores (n, answers) and features (n, features) as a frame; its columns of users, items and
+    texts are empty."""
     from ..scoring.calibration import Calibration
 
     fitted = views.adapter.manifest.calibration.get(f"{view.name}/{task.name}", {})

@@ -1,4 +1,4 @@
-"""Recommender: what every front end knows. Users, items and texts in, data frames out."""
+"""Recommender, the interface of every front end: users, items and texts in, data frames out."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -58,8 +58,8 @@ class Recommender:
     ) -> "Recommender":
         """Load a run folder.
 
-        quantize: `none` or `nf4` for the backbone; None: as the run was trained. model: where the backbone is, if it is
-        a folder or file that has moved. store: users and events, if not the run's own. Raises RunError where the run is
+        quantize: `none` or `nf4` for the backbone; None: as the run was trained. model: the path of the backbone, if it
+        is a folder or file that has moved. store: users and events, if not the run's own. Raises RunError if the run is
         incomplete, damaged, newer, or its backbone differs and `allow_mismatch` is not set.
         """
         from ..model.backbone import load_language
@@ -70,23 +70,23 @@ class Recommender:
 
         folder = Run(Path(run))
         manifest = folder.manifest()
-        place = model or folder.local_model("model")
+        location = model or folder.local_model("model")
         if quantize is None:
             quantize = manifest.options.get("quantize", "none")
         adapter = load_adapter(
-            folder.adapter, quantize=quantize, device=device, allow_mismatch=allow_mismatch, place=place
+            folder.adapter, quantize=quantize, device=device, allow_mismatch=allow_mismatch, place=location
         )
         encoder = folder.local_model("item_text_model")
         scorer = Scorer(adapter.model, adapter.counts, prefix_bytes=PREFIX_BYTES)
         source = adapter.manifest.backbone
         language = partial(
-            load_language, place or source.model, device=device, expected=source, allow_mismatch=allow_mismatch
+            load_language, location or source.model, device=device, expected=source, allow_mismatch=allow_mismatch
         )
         return Recommender(adapter, scorer, store or stores.open_store(folder.store), language, encoder)
 
     @property
     def scorer(self) -> "Scorer":
-        """What reads and scores."""
+        """The scorer of the model."""
         return self.views.scorer
 
     def scheduler(self, limit: int, prefix_bytes: int) -> "Scheduler":
@@ -122,7 +122,7 @@ class Recommender:
         return {t.name: list(t.answer.choices) for t in self.views.of(dataset).corpus.tasks}
 
     def unit(self, task: str, dataset: str | None = None) -> str:
-        """What a task is asked about: `event` (a user and an item), `user_time` (a user), `basket` or `text`."""
+        """The unit of a task: `event` (a user and an item), `user_time` (a user), `basket` or `text`."""
         return self.views.of(dataset).task(task).unit
 
     def all_users(self, dataset: str | None = None) -> list[str]:
@@ -138,7 +138,7 @@ class Recommender:
         return stores.known_users(self.store, self.views.dataset(dataset), users)
 
     def some_user(self, dataset: str | None = None) -> str | None:
-        """A user of a data set, for examples; None where it has none."""
+        """A user of a data set, for examples; None if it has none."""
         return stores.first_user(self.store, self.views.dataset(dataset))
 
     def close_users(self, user: str, dataset: str | None = None, k: int = 3) -> list[str]:
@@ -153,13 +153,13 @@ class Recommender:
         return stores.history(self.store, self.views.dataset(dataset), user)
 
     def favoured(self, user: str, dataset: str | None = None) -> pl.DataFrame:
-        """A user's history without what was rated below the user's mean, disliked or passed over."""
+        """A user's history without the items that were rated below the user's mean, disliked or passed over."""
         return vectors.favoured(self.history(user, dataset))
 
     def outcome_of(self, dataset: str, event: str | None, value: float | None) -> dict[str, str | float]:
-        """What an interaction of a kind and with a value is in this data set: its `event` and its `rating`.
+        """The `event` and the `rating` of an interaction of a kind and with a value in this data set.
 
-        Where items are rated, `like` is the best rating and `dislike` the worst. Raises DataError for a rating beyond
+        If items are rated, `like` is the best rating and `dislike` the worst. Raises DataError for a rating beyond
         those of the data.
         """
         return outcome_of(self.views, self.views.dataset(dataset), event, value)
@@ -182,7 +182,7 @@ class Recommender:
         return [catalogue.titles[catalogue.index[i]] if i in catalogue.index else None for i in items]
 
     def attributes(self, items: Sequence[str], dataset: str | None = None) -> dict[str, dict[str, object]]:
-        """What the catalogue says of some items besides their titles; nothing of those that it lacks."""
+        """Attributes of some items besides their titles; nothing of those that the catalogue lacks."""
         catalogue = self.views.of(dataset).catalogue
         return {item: catalogue.attributes(item) for item in items if item in catalogue.index}
 
@@ -196,19 +196,19 @@ class Recommender:
         return self.views.of(dataset).catalogue.find(title)
 
     def check_items(self, items: Sequence[Mapping[str, object]], dataset: str | None = None) -> pl.DataFrame:
-        """Items to add as a frame with the catalogue's columns; what an item lacks is null, and of one that is given
-        twice the last counts.
+        """Items to add as a frame with the catalogue's columns; attributes that an item lacks are null, and of one
+        that is given twice the last counts.
 
-        items: item_id, title, and any attributes of the catalogue. Raises DataError for what cannot be added, naming
-        the item and the column, and RunError as `TextVectors`.
+        items: item_id, title, and any attributes of the catalogue. Raises DataError for an item that cannot be added,
+        naming it and the column, and RunError as `TextVectors`.
         """
         return self.views.check_items(items, dataset)[1]
 
     def add_items(self, items: Sequence[Mapping[str, object]], dataset: str | None = None) -> None:
-        """Add items to the catalogue, or say anew all that is said of items that it has; they can be ranked at once.
+        """Add items to the catalogue, or replace all attributes of items that it has; they can be ranked at once.
 
-        An added item is ranked as one is that nobody took in training: by its text. What was learned of an item that
-        was trained stays. All or nothing; raises as `check_items`.
+        An added item is ranked by its text, as items without training interactions are. The trained vector of an item
+        with interactions stays. All or nothing; raises as `check_items`.
         """
         self.views.add_items(items, dataset)
 
@@ -236,7 +236,7 @@ class Recommender:
         catalogue's columns; `genre = 'Comedy'` asks whether a list holds it) narrow the list, and so does `like`: the
         NEAREST items whose vectors are nearest to these, among those that the other conditions leave. basket: what goes
         with these items, for the user or for anyone; seen items may appear. probability: softmax over the catalogue
-        after seen-removal and before these filters. Where nothing is known of a user the list is the most popular
+        after seen-removal and before these filters. If nothing is known of a user the list is the most popular
         items, strategy `popular`, with their share of the training interactions as score. diversity: from 0 to 1, how
         much the list avoids items that are like those above them (`diversify`). progress: called with the users done
         and in all. items_as: `title` asks the backbone as it was pretrained, which reads the most recent titles of the
@@ -268,14 +268,14 @@ class Recommender:
         where: str | pl.Expr | None = None,
         exclude: Sequence[str] = (),
     ) -> Recommendations:
-        """The k items whose vectors point most nearly the way of one or several; score is the (mean) cosine.
+        """The k items with the highest (mean) cosine to one or several; score is that cosine.
 
         where, exclude: as in `recommend`. frame: dataset, rank, item_id, title, score.
         """
         named = as_list(items) or []
         view, warnings = self.views.place(None, next(iter(named), None), dataset)
-        frame, more = lists.similar(view, named, k, where, exclude)
-        return Recommendations(frame, warnings + more)
+        frame, list_warnings = lists.similar(view, named, k, where, exclude)
+        return Recommendations(frame, warnings + list_warnings)
 
     def explain(
         self,
@@ -317,15 +317,15 @@ class Recommender:
         return predictions.predict(self.views, request)
 
     def relatives(self, items: Sequence[str], history: Sequence[str], dataset: str | None = None) -> list[str | None]:
-        """For each item the one of a history whose vector points most nearly the same way; None where that is nowhere
-        near."""
+        """For each item the one of a history whose vector has the highest cosine with its own; None if that is
+        below vectors.RELATED."""
         return vectors.relatives(self.views.of(dataset), items, history)
 
     def relevance(
         self, query: str, texts: Sequence[str], user: str | None = None, dataset: str | None = None
     ) -> list[float]:
         """How well texts meet a query, 0 to 1: half the cosine of their vectors, and a half. With a user the query's
-        vector is what the user's history leads to. Where a document is an item's id or title, it has the item's
+        vector is the state after the user's history. If a document is an item's id or title, it has the item's
         vector: without a user that of all its text."""
         return vectors.relevance(self.views, self.views.with_catalogue(dataset), query, texts, user)
 
@@ -366,7 +366,7 @@ class Recommender:
         return sum(map(len, encoded(plain_encoder(self.adapter.tokenizer), texts)))
 
     def cut(self, text: str, most: int) -> tuple[str, bool]:
-        """The first tokens of a text, and whether that leaves anything out."""
+        """The first tokens of a text, at most `most`, and whether any are left out."""
         return first_tokens(self.adapter.tokenizer, text, most)
 
     def text_of(self, tokens: Sequence[int]) -> str:
@@ -379,11 +379,11 @@ class Recommender:
         return self._language.can_talk
 
     def talk(self, messages: Sequence[Mapping[str, str]], most: int, hand: Callable[[str], None]) -> tuple[str, bool]:
-        """What the backbone as it was pretrained, without the adapter, answers to messages (role, content), and whether
-        it came to an end within `most` tokens.
+        """The answer of the pretrained backbone, without the adapter, to messages (role, content), and whether it
+        came to an end within `most` tokens.
 
         hand: called with each piece of text as it comes. Loads the whole backbone at first; raises UnavailableError
-        where it cannot talk.
+        if it cannot talk.
         """
         return self._language.talker.talk(messages, most, hand)
 

@@ -1,4 +1,4 @@
-"""Records: what a server writes to a run's store and reads from it, besides histories."""
+"""Records that a server writes to a run's store and reads from it, besides histories."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

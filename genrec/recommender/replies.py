@@ -1,4 +1,4 @@
-"""Answers of a Recommender: frames, what was chosen, warnings."""
+"""Answers of a Recommender: frames and warnings."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -27,8 +27,8 @@ def user_vectors(views: Views, view: View, users: Sequence[str]) -> np.ndarray:
 
 
 def relatives(view: View, items: Sequence[str], history: Sequence[str]) -> list[str | None]:
-    """For each item the one of a history whose vector points most nearly the same way; None where that is nowhere near
-    (cosine below RELATED)."""
+    """For each item the one of a history whose vector has the highest cosine with its own; None if that is below
+    RELATED."""
     index = view.catalogue.index
     past = [i for i in dict.fromkeys(history) if i in index]
     if not past:
@@ -57,12 +57,14 @@ def relevance(views: Views, view: View, query: str, texts: Sequence[str], user: 
                 rows[n] = item_rows[catalogue.index[texts[n]]]
             elif match is not None and match.how == "exact":
                 rows[n] = item_rows[match.items[0]]
-    wanted = user_vectors(views, view, [user])[0].astype(np.float64) if user is not None and asks_user else rows[-1]
-    cosine = rows[:-1] @ wanted / (np.linalg.norm(rows[:-1], axis=1) * np.linalg.norm(wanted) + 1e-12)
+    query_vector = (
+        user_vectors(views, view, [user])[0].astype(np.float64) if user is not None and asks_user else rows[-1]
+    )
+    cosine = rows[:-1] @ query_vector / (np.linalg.norm(rows[:-1], axis=1) * np.linalg.norm(query_vector) + 1e-12)
     return [float(c) for c in 0.5 + cosine / 2]
 
 
 def favoured(history: pl.DataFrame) -> pl.DataFrame:
-    """A history without what was rated below the user's mean, disliked or passed over."""
+    """A history without the items that were rated below the user's mean, disliked or passed over."""
     rated = pl.col("rating") >= pl.col("rating").mean()
     return history.filter(rated.fill_null(~pl.col("event").is_in(["dislike", "skip"]).fill_null(False)))

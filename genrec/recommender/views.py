@@ -53,8 +53,8 @@ class View:
 
     def cosine(self, items: Sequence[str]) -> np.ndarray:
         """Mean cosine (catalogue,) of every item's vector to those of some items."""
-        places = [self.catalogue.place(i) for i in items]
-        return np.asarray(self.directions @ self.directions[places].mean(0))
+        index = [self.catalogue.place(i) for i in items]
+        return np.asarray(self.directions @ self.directions[index].mean(0))
 
     @cached_property
     def _read_titles(self) -> "dict[str, Titles]":
@@ -82,7 +82,7 @@ class Views:
         self._lock = threading.Lock()  # no view is made of a catalogue that is being replaced
 
     def use(self, scorer: "Scorer") -> None:
-        """Let another scorer of the same model answer from now on."""
+        """Replace the scorer by another one of the same model."""
         with self._lock:
             self.scorer = scorer
             self._views.clear()
@@ -111,13 +111,13 @@ class Views:
         return view
 
     def knows(self, name: str, user: str | None, item: str | None) -> bool:
-        """Whether a data set has this user and this item; None: no matter."""
+        """Whether a data set has this user and this item; None is not checked."""
         has_user = user is None or stores.has_user(self.store, name, user)
         return has_user and (item is None or item in self.of(name).catalogue.index)
 
     def place(self, user: str | None, item: str | None, name: str | None) -> tuple[View, tuple[str, ...]]:
-        """The data set that a user or item belongs to, the one named or the first that knows them, and a warning where
-        others do, too."""
+        """The data set that a user or item belongs to, the one named or the first that has them, and a warning if
+        others have, too."""
         if name is not None:
             return self.of(name), ()
         knowing = [each for each in self.datasets if self.knows(each, user, item)]
@@ -184,15 +184,15 @@ class Views:
         return view, frame, self.text_vectors(texts)
 
     def add_items(self, items: Sequence[Mapping[str, object]], dataset: str | None) -> None:
-        """Add items to a catalogue, or say anew all that is said of items that it has; all or nothing."""
+        """Add items to a catalogue, or replace all attributes of items that it has; all or nothing."""
         view, frame, vectors = self.check_items(items, dataset)
         name, catalogue = view.name, view.catalogue
-        place = np.asarray([catalogue.index.get(i, -1) for i in frame["item_id"]], dtype=np.int64)
-        new = place < 0
-        cold = ~new & ~self.adapter.model.rows_of(name).warm.cpu().numpy()[place]
+        index = np.asarray([catalogue.index.get(i, -1) for i in frame["item_id"]], dtype=np.int64)
+        new = index < 0
+        cold = ~new & ~self.adapter.model.rows_of(name).warm.cpu().numpy()[index]
         items_now = catalogue.grown(frame)
         if cold.any():
-            self.scorer.reword(name, place[cold], vectors[cold])
+            self.scorer.reword(name, index[cold], vectors[cold])
         if new.any():
             self.scorer.extend(name, vectors[new])
         with self._lock:

@@ -1,4 +1,4 @@
-"""align(config): a finished run to one that prefers what its users chose to what they passed over."""
+"""align(config): preference tuning of a finished run, from the items that users chose and those they passed over."""
 
 import importlib.util
 import json
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import DataError, RunError, UnavailableError, UnknownNameError
 from ..evaluation.metrics import ranking_metrics, sums_up
-from ..evaluation.reading import Ranked, scored_again
+from ..evaluation.reading import Ranked, rescore
 from ..files import write_text
 from ..model.batching import Batch
 from ..progress import SILENT, Progress
@@ -30,9 +30,9 @@ from .dpo import PreferenceTrainer, log_probabilities
 from .finetune import disk_errors
 from .finish import write_run
 from .preferences import PreferenceBatches, PreferenceRow, chosen_later, preference_rows
-from .prepare import Prepared, Say, prepare
+from .prepare import Prepared, Report, prepare
 from .start import build_model
-from .trainer import AVERAGED, Teller, best_step, checkpoints, history_of, load_trainable, patience_spent
+from .trainer import AVERAGED, Reporter, best_step, checkpoints, history_of, load_trainable, patience_spent
 from .validate import calibrate, fit_outcomes, fit_questions, headline, read, task_metrics
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ ROW_RATE = 2.0  # learning rate of rows over that of LoRA, as in the defaults of
 
 @dataclass(frozen=True)
 class Aligned:
-    """What an alignment came to: the metrics of the validation part as served `before` and `after`, and whether the run
+    """Result of an alignment: the metrics of the validation part as served `before` and `after`, and whether the run
     was written."""
 
     folder: Path
@@ -59,11 +59,11 @@ class Aligned:
         return self.after["criterion"] > self.before["criterion"]
 
 
-def align(config: AlignConfig, say: Say, progress: Progress = SILENT) -> Aligned:
+def align(config: AlignConfig, report: Report, progress: Progress = SILENT) -> Aligned:
     """Tune a run to the preferences of its training part, and write another run; the same call continues an interrupted
     one.
 
-    Where validation does not get better, the run is written only if `config.out` asks for it by name. The test part is
+    If validation does not get better, the run is written only if `config.out` asks for it by name. The test part is
     measured once, when the run is written. Raises RunError, DataError, UnavailableError or UnknownNameError for the
     user's mistakes.
     """
@@ -75,24 +75,24 @@ def align(config: AlignConfig, say: Say, progress: Progress = SILENT) -> Aligned
     out = aligned.folder
     manifest = ranking_manifest(run)
     record = record_of(config, run, manifest)
-    kept = kept_record(aligned, run, record)
+    previous = previous_record(aligned, run, record)
     if aligned.finished:
-        if kept["step"] is None or any("criterion" not in (kept[part] or {}) for part in ("before", "after")):
+        if previous["step"] is None or any("criterion" not in (previous[part] or {}) for part in ("before", "after")):
             raise RunError(f"{aligned.alignment} cannot be read: it does not say what the alignment came to")
-        say(f"{out} is finished already; give another --out to align again")
-        return Aligned(out, kept["step"], kept["before"], kept["after"], True)
+        report(f"{out} is finished already; give another --out to align again")
+        return Aligned(out, previous["step"], previous["before"], previous["after"], True)
     finetuned = run.config()
     if finetuned.resume_from is not None:
         raise RunError(
             f"{run.folder} was trained on from {finetuned.resume_from}; align a run that was trained from the start"
         )
     prepared, scorer = prepared_again(run, manifest, finetuned, progress)
-    found, owner = choices(config, prepared, say, progress)
-    batches = PreferenceBatches(found, owner, finetuned.batch_tokens, config.seed, scorer.model.split)
+    preferences, owner = choices(config, prepared, report, progress)
+    batches = PreferenceBatches(preferences, owner, finetuned.batch_tokens, config.seed, scorer.model.split)
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         write_text(aligned.alignment, json.dumps(record, indent=1))
-        step, before, after = train(config, finetuned, prepared, scorer, batches, out, say, progress)
+        step, before, after = train(config, finetuned, prepared, scorer, batches, out, report, progress)
         write_text(aligned.alignment, json.dumps(record | {"step": step, "before": before, "after": after}, indent=1))
         written = config.out is not None or after["criterion"] > before["criterion"]
         if written:
@@ -100,12 +100,12 @@ def align(config: AlignConfig, say: Say, progress: Progress = SILENT) -> Aligned
             if not aligned.store.exists():
                 copy_store(run.store, aligned.store)
             calibration = calibrate(finetuned, prepared, scorer, progress)
-            write_run(finetuned, prepared, scorer, calibration, out, say, progress, {"align": record["options"]})
+            write_run(finetuned, prepared, scorer, calibration, out, report, progress, {"align": record["options"]})
     return Aligned(out, step, before, after, written)
 
 
 def summary(aligned: Aligned) -> str:
-    """The metrics of lists and answers on validation before and after, and what became of the run."""
+    """The metrics of lists and answers on validation before and after, and whether the run was written."""
     lines = [
         f"{name}: {value:.4f}, then {aligned.after[name]:.4f}"
         for name, value in aligned.before.items()
@@ -113,18 +113,18 @@ def summary(aligned: Aligned) -> str:
     ]
     verdict = f"better than before: step {aligned.step} is kept" if aligned.better else "not better than before"
     lines.insert(0, f"validation, {verdict}")
-    again = f"nothing is written; the same command with --out {aligned.folder} writes it, without training again"
-    return "\n".join([*lines, f"Done: {aligned.folder}" if aligned.written else again])
+    hint = f"nothing is written; the same command with --out {aligned.folder} writes it, without training again"
+    return "\n".join([*lines, f"Done: {aligned.folder}" if aligned.written else hint])
 
 
-# --- the run, and where it goes -----------------------------------------------------------------------------------
+# --- the run, and its output folder -------------------------------------------------------------------------------
 
 
 def ranking_manifest(run: Run) -> Manifest:
     """The manifest of a finished run that ranks items; raises RunError for any other folder."""
     manifest = run.manifest()
     if not any("next_item" in tasks for tasks in manifest.tasks.values()):
-        tasks = ", ".join(dict.fromkeys(t for own in manifest.tasks.values() for t in own))
+        tasks = ", ".join(dict.fromkeys(t for task_names in manifest.tasks.values() for t in task_names))
         raise RunError(
             f"{run.folder} ranks no items, so it has no preferences to learn: next_item is not among its tasks "
             f"({tasks})"
@@ -133,7 +133,7 @@ def ranking_manifest(run: Run) -> Manifest:
 
 
 def record_of(config: AlignConfig, run: Run, manifest: Manifest) -> dict[str, Any]:
-    """What an alignment is made of, as align.json holds it: run, manifest, options."""
+    """The inputs of an alignment as align.json holds them: run, manifest, options."""
     for name in config.dataset:
         if name not in manifest.tasks:
             raise UnknownNameError("data set", name, manifest.tasks, f"in {run.folder}")
@@ -143,8 +143,8 @@ def record_of(config: AlignConfig, run: Run, manifest: Manifest) -> dict[str, An
     return {"run": str(run.folder), "manifest": file_hash(run.adapter / MANIFEST), "options": options}
 
 
-def kept_record(aligned: Run, run: Run, record: Mapping[str, Any]) -> dict[str, Any]:
-    """What a folder holds of this very alignment, empty at its start; raises RunError where it holds anything else."""
+def previous_record(aligned: Run, run: Run, record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of this alignment in its folder, empty at its start; raises RunError if it holds anything else."""
     out = aligned.folder
     if out.resolve() == run.folder.resolve():
         raise RunError(f"--out {out} is RUN itself, which is kept as it is; give another --out")
@@ -154,22 +154,22 @@ def kept_record(aligned: Run, run: Run, record: Mapping[str, Any]) -> dict[str, 
         return {}
     if not aligned.alignment.is_file():
         raise RunError(f"--out {out} is not empty and holds no alignment; give another --out, or remove it first")
-    found = read_alignment(aligned)
-    if found["manifest"] != record["manifest"]:
+    previous = read_alignment(aligned)
+    if previous["manifest"] != record["manifest"]:
         raise RunError(
-            f"{out} holds an alignment of another run ({found['run']}); give another --out, or remove it first"
+            f"{out} holds an alignment of another run ({previous['run']}); give another --out, or remove it first"
         )
-    if found["options"] != record["options"]:
-        other = [f"--{k} {v}" for k, v in found["options"].items() if record["options"].get(k) != v]
+    if previous["options"] != record["options"]:
+        other = [f"--{k} {v}" for k, v in previous["options"].items() if record["options"].get(k) != v]
         raise RunError(
             f"{out} holds an alignment with other options ({', '.join(other)}); give the same to resume it, "
             "give another --out, or remove it first"
         )
-    return found
+    return previous
 
 
 def prepared_again(run: Run, manifest: Manifest, config: FinetuneConfig, progress: Progress) -> tuple[Prepared, Scorer]:
-    """The run's data and its model and counts, which train on; raises RunError where either is not what it was."""
+    """The run's data and its model and counts, which train on; raises RunError if either has changed."""
     datasets = load_data(config)
     for dataset in datasets:
         if manifest.fingerprints.get(dataset.name) != dataset.fingerprint:
@@ -180,15 +180,15 @@ def prepared_again(run: Run, manifest: Manifest, config: FinetuneConfig, progres
         raise RunError(f"{run.folder} was trained on other weights of {manifest.backbone.model} than there are now")
     if prepared.vocabulary != manifest.vocabulary:
         raise RunError(f"{run.folder} was trained on other tasks than its task files hold now; train it anew first")
-    model = build_model(plain, prepared, config.seed)  # then filled with what the run learned
+    model = build_model(plain, prepared, config.seed)  # then filled with the run's weights
     scorer = Scorer(model, continue_from(model, run.adapter))
     return replace(prepared, text_encoder=manifest.text_encoder), scorer
 
 
 def choices(
-    config: AlignConfig, prepared: Prepared, say: Say, progress: Progress
+    config: AlignConfig, prepared: Prepared, report: Report, progress: Progress
 ) -> tuple[list[PreferenceRow], np.ndarray]:
-    """The preferences of all data sets asked for, and the data set's number of each row; says where they come from."""
+    """The preferences of all data sets asked for, and the data set's number of each row; reports their sources."""
     rows: list[PreferenceRow] = []
     owner: list[int] = []
     for number, corpus in enumerate(prepared.corpora):
@@ -197,12 +197,12 @@ def choices(
         if not ranks or (config.dataset and name not in config.dataset):
             continue
         advance = progress.stage(f"preferences of {name}")
-        found, words = preference_rows(corpus, config.rejected, prepared.max_events, config.seed, advance)
-        pairs = sum(len(p.rejected) for p in found)
-        rejected = sum(int((p.rejected >= 0).sum()) for p in found)
-        say(f"{name}: {pairs:,} chosen items with {rejected:,} rejected ones: {words}")
-        rows += found
-        owner += [number] * len(found)
+        preferences, words = preference_rows(corpus, config.rejected, prepared.max_events, config.seed, advance)
+        pairs = sum(len(p.rejected) for p in preferences)
+        rejected = sum(int((p.rejected >= 0).sum()) for p in preferences)
+        report(f"{name}: {pairs:,} chosen items with {rejected:,} rejected ones: {words}")
+        rows += preferences
+        owner += [number] * len(preferences)
     if not rows:
         raise DataError(
             f"{config.run}: its training part holds no preference: no chosen item has a rejected one near it and a "
@@ -214,44 +214,46 @@ def choices(
 # --- training -----------------------------------------------------------------------------------------------------
 
 
-def measured(config: FinetuneConfig, prepared: Prepared, scorer: Scorer, progress: Progress) -> dict[str, float]:
+def validation_metrics(
+    config: FinetuneConfig, prepared: Prepared, scorer: Scorer, progress: Progress
+) -> dict[str, float]:
     """Metrics of the validation part as the model would be served, and `criterion`, the number that is maximised.
 
     The weights of the neighbours and the calibration are fitted first, as they would be: those of another step would
     not fit the scores of this one. The criterion is the mean over the data sets of `next_item/chosen/ndcg@10`: NDCG@10
-    of the cases whose held-out item was chosen. Where a data set also asks for items that were passed over, NDCG of all
-    cases falls as preferences are learned. What is not defined is left out.
+    of the cases whose held-out item was chosen. If a data set also asks for items that were passed over, NDCG of all
+    cases falls as preferences are learned. Metrics that are not defined are left out.
     """
     scorer.refresh()
-    found: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     of_chosen = []
     for corpus in prepared.corpora:
         name = corpus.dataset.name
         reading = read(config, prepared, scorer, corpus, "valid", config.valid_tokens, progress)
         if reading.ranked is not None and scorer.counts[name].neighbours is not None:
             fit_questions(scorer, name, reading, config.seed)
-            reading = scored_again(scorer, corpus, reading)
+            reading = rescore(scorer, corpus, reading)
         for task, values in task_metrics(corpus, reading, fit_outcomes(corpus, reading)).items():
-            found |= {f"{name}/{task}/{k}": float(v) for k, v in values.items()}
+            metrics |= {f"{name}/{task}/{k}": float(v) for k, v in values.items()}
         if reading.ranked is not None and (ranks := ranks_of_chosen(reading.ranked, chosen_later(corpus, "valid"))):
             ndcg = float(ranking_metrics(ranks)["ndcg@10"])
-            found |= {f"{name}/next_item/chosen/n": float(len(ranks)), f"{name}/next_item/chosen/ndcg@10": ndcg}
+            metrics |= {f"{name}/next_item/chosen/n": float(len(ranks)), f"{name}/next_item/chosen/ndcg@10": ndcg}
             of_chosen.append(ndcg)
     if not of_chosen:
         raise DataError("no held-out item of the validation part was chosen: nothing tells which step is the best")
-    return {k: v for k, v in found.items() if np.isfinite(v)} | {"criterion": float(np.mean(of_chosen))}
+    return {k: v for k, v in metrics.items() if np.isfinite(v)} | {"criterion": float(np.mean(of_chosen))}
 
 
 def ranks_of_chosen(ranked: Ranked, chosen: Mapping[str, set[int]]) -> list[np.ndarray]:
-    """Ranks of the cases whose held-out items a user chose, with seen items kept where most of these were seen before.
+    """Ranks of the cases whose held-out items a user chose, with seen items kept if most of these were seen before.
 
     chosen: items by user.
     """
-    every = zip(ranked.users, ranked.targets, strict=True)
-    own = [n for n, (user, items) in enumerate(every) if not chosen.get(user, set()).isdisjoint(items.tolist())]
-    seen = [np.isin(ranked.targets[n], ranked.histories[n]).mean() for n in own]
-    ranks = ranked.seen_kept if own and np.mean(seen) > 0.5 else ranked.seen_removed
-    return [ranks[n] for n in own]
+    cases = zip(ranked.users, ranked.targets, strict=True)
+    index = [n for n, (user, items) in enumerate(cases) if not chosen.get(user, set()).isdisjoint(items.tolist())]
+    seen = [np.isin(ranked.targets[n], ranked.histories[n]).mean() for n in index]
+    ranks = ranked.seen_kept if index and np.mean(seen) > 0.5 else ranked.seen_removed
+    return [ranks[n] for n in index]
 
 
 def train(
@@ -261,7 +263,7 @@ def train(
     scorer: Scorer,
     batches: PreferenceBatches,
     out: Path,
-    say: Say,
+    report: Report,
     progress: Progress,
 ) -> tuple[int, dict[str, float], dict[str, float]]:
     """All steps, from the latest checkpoint if there is one; the model becomes that of the best of them.
@@ -271,14 +273,14 @@ def train(
     root = Run(out).checkpoints
     root.mkdir(exist_ok=True)
     os.chmod(root, 0o700)
-    done = checkpoints(root)
-    args = arguments(config, finetuned, root, len(batches.plan), fresh=not done)
+    saved = checkpoints(root)
+    args = arguments(config, finetuned, root, len(batches.plan), fresh=not saved)
     batches.repeat(config.epochs)
     trainer = PreferenceTrainer(
         scorer.model,
         args,
         batches,
-        lambda: measured(finetuned, prepared, scorer, progress),
+        lambda: validation_metrics(finetuned, prepared, scorer, progress),
         engine=scorer,
         lr=config.lr,
         row_lr=ROW_RATE * config.lr,
@@ -286,32 +288,32 @@ def train(
         patience=finetuned.patience,
         eval_every=-(-len(batches.plan) // VALIDATIONS),
         steps_per_epoch=len(batches.plan),
-        callbacks=[Teller(lambda found, step: say(f"step {step}: {headline(found)}"), progress)],
+        callbacks=[Reporter(lambda metrics, step: report(f"step {step}: {headline(metrics)}"), progress)],
     )
-    history = history_of(done[-1][1]) if done else []
-    if done:
-        say(f"resuming from step {done[-1][0]} of {len(batches)}")
-    over = bool(done) and (done[-1][0] >= len(batches) or patience_spent(history, finetuned.patience))
-    if not over:  # else it was stopped while the run was being finished, or asks for what was not better
+    history = history_of(saved[-1][1]) if saved else []
+    if saved:
+        report(f"resuming from step {saved[-1][0]} of {len(batches)}")
+    finished = bool(saved) and (saved[-1][0] >= len(batches) or patience_spent(history, finetuned.patience))
+    if not finished:  # else it was stopped while the run was being finished, or --out asks for a run that is not better
         batches.reference = references(scorer, batches, progress)
-        trainer.train(resume_from_checkpoint=str(done[-1][1]) if done else None)
+        trainer.train(resume_from_checkpoint=str(saved[-1][1]) if saved else None)
         history = trainer.state.log_history
     best = best_step(history)
     load_trainable(scorer.model, root / f"checkpoint-{best}" / AVERAGED)
-    say(f"keeping step {best}, the best of the validations")
-    return best, validated(history, 0), validated(history, best)
+    report(f"keeping step {best}, the best of the validations")
+    return best, validation_at(history, 0), validation_at(history, best)
 
 
-def validated(history: Sequence[Mapping[str, Any]], step: int) -> dict[str, float]:
+def validation_at(history: Sequence[Mapping[str, Any]], step: int) -> dict[str, float]:
     """The metrics of the validation at a step."""
-    found = next((entry for entry in history if entry["step"] == step and "eval/criterion" in entry), None)
-    if found is None:
+    validation = next((entry for entry in history if entry["step"] == step and "eval/criterion" in entry), None)
+    if validation is None:
         raise RunError(f"the checkpoints tell of no validation at step {step}: remove them, to align from the start")
-    return {name.removeprefix("eval/"): v for name, v in found.items() if name.startswith("eval/")}
+    return {name.removeprefix("eval/"): v for name, v in validation.items() if name.startswith("eval/")}
 
 
 def arguments(config: AlignConfig, finetuned: FinetuneConfig, root: Path, per_epoch: int, fresh: bool) -> "DPOConfig":
-    """TRL's options of the training; what is measured before the first step is measured once."""
+    """TRL's options of the training; a fresh one is validated before its first step, a resumed one is not again."""
     from trl.trainer.dpo_config import DPOConfig
 
     cuda = torch.cuda.is_available()
@@ -333,7 +335,7 @@ def arguments(config: AlignConfig, finetuned: FinetuneConfig, root: Path, per_ep
         report_to="none",
         disable_tqdm=True,
         use_cpu=not cuda,
-        bf16=False,  # the backbone is in its own precision, what is trained in float32
+        bf16=False,  # the backbone is in its own precision, trained tensors are in float32
         activation_checkpointing=False,
         dataloader_pin_memory=cuda,
         remove_unused_columns=False,
@@ -347,10 +349,10 @@ def arguments(config: AlignConfig, finetuned: FinetuneConfig, root: Path, per_ep
 def references(scorer: Scorer, batches: PreferenceBatches, progress: Progress) -> list[Tensor]:
     """Log-probabilities of every batch of the plan by the model as it is, on the CPU."""
     scorer.model.eval()
-    found = []
+    log_probs = []
     for number in range(len(batches.plan)):
         fields = {k: v.to(scorer.model.device) for k, v in batches.batch(number).items()}
         rejected = fields.pop("rejected")
-        found.append(log_probabilities(scorer, Batch.from_fields(fields), rejected).cpu())
+        log_probs.append(log_probabilities(scorer, Batch.from_fields(fields), rejected).cpu())
         progress.update("reference", number + 1, len(batches.plan))
-    return found
+    return log_probs

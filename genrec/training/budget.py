@@ -17,7 +17,7 @@ TRIAL_STEPS = 3  # of each data set, timed before a training to say how long it 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will do, fixed before its first step and read back when it resumes.
+    """The plan of a run, fixed before its first step and read back when it resumes.
 
     inputs: data, tasks, backbone and precision, which must be the same then.
     """
@@ -76,8 +76,10 @@ def seconds_per_step(config: FinetuneConfig, prepared: Prepared) -> float:
     timed(0)  # warms up
     seconds = 0.0
     for dataset in np.unique(owner):
-        own = np.nonzero(owner == dataset)[0]
-        seconds += sum(timed(n) for n in own[:TRIAL_STEPS]) / padded[own[:TRIAL_STEPS]].sum() * padded[own].sum()
+        members = np.nonzero(owner == dataset)[0]
+        seconds += (
+            sum(timed(n) for n in members[:TRIAL_STEPS]) / padded[members[:TRIAL_STEPS]].sum() * padded[members].sum()
+        )
     model.backbone.unload()  # type: ignore[operator]
     return float(seconds / len(plan)) * 1.1
 

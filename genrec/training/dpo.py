@@ -27,30 +27,30 @@ if TYPE_CHECKING:
     from .preferences import PreferenceBatches
 
 
-def softmax_dpo(policy: Tensor, reference: Tensor, known: Tensor, beta: float) -> tuple[Tensor, dict[str, Tensor]]:
+def softmax_dpo(policy: Tensor, reference: Tensor, mask: Tensor, beta: float) -> tuple[Tensor, dict[str, Tensor]]:
     """Mean loss of pairs, and TRL's DPO metrics of each (pairs,).
 
         reward_i = beta (log p(i) - log p_reference(i))
         loss     = -log sigmoid(-log sum_r exp(reward_r - reward_chosen))
 
     S-DPO (Chen et al. 2024); with one rejected item it is DPO (Rafailov et al. 2023). policy, reference: (pairs, 1 + n)
-    log-probabilities, the chosen item's first. known: (pairs, n) whether there is a rejected item, one at least.
+    log-probabilities, the chosen item's first. mask: (pairs, n) whether there is a rejected item, one at least.
     """
     reward = beta * (policy - reference)
     chosen, rejected = reward[:, :1], reward[:, 1:]
-    behind = (rejected - chosen).masked_fill(~known, -torch.inf)
+    behind = (rejected - chosen).masked_fill(~mask, -torch.inf)
     loss = -logsigmoid(-behind.logsumexp(1))
 
-    def over_known(values: Tensor) -> Tensor:
-        return (values * known).sum(1) / known.sum(1)
+    def masked_mean(values: Tensor) -> Tensor:
+        return (values * mask).sum(1) / mask.sum(1)
 
     metrics = {
         "rewards/chosen": chosen[:, 0],
-        "rewards/rejected": over_known(rejected),
-        "rewards/accuracies": over_known((chosen > rejected).float()),
-        "rewards/margins": over_known(chosen - rejected),
+        "rewards/rejected": masked_mean(rejected),
+        "rewards/accuracies": masked_mean((chosen > rejected).float()),
+        "rewards/margins": masked_mean(chosen - rejected),
         "logps/chosen": policy[:, 0],
-        "logps/rejected": over_known(policy[:, 1:]),
+        "logps/rejected": masked_mean(policy[:, 1:]),
     }
     return loss.mean(), {name: value.detach() for name, value in metrics.items()}
 
@@ -58,22 +58,22 @@ def softmax_dpo(policy: Tensor, reference: Tensor, known: Tensor, beta: float) -
 def log_probabilities(engine: Engine, batch: Batch, rejected: Tensor) -> Tensor:
     """Log-probabilities (pairs, 1 + n) of a batch's chosen and rejected items in its catalogue, seen items included.
 
-    rejected: (pairs, n) catalogue indices; what stands where one is -1 means nothing.
+    rejected: (pairs, n) catalogue indices, -1 for none: the log-probability in its place means nothing.
     """
     model = engine.model
     name = model.names[batch.dataset]
     catalogue = model.rows_of(name)
     first = model.vocabulary.group(name, ITEMS).first
-    asked = torch.cat([batch.target_id[:, None], rejected.clamp_min(0)], 1)
-    read = [t[t >= first] - first for t in (batch.tokens, batch.encoder_tokens) if t is not None]
-    used = torch.cat([*read, asked.flatten()]).unique()
-    place = torch.full((len(catalogue.residual),), -1, device=used.device)
-    place[used] = torch.arange(len(used), device=used.device)
+    items = torch.cat([batch.target_id[:, None], rejected.clamp_min(0)], 1)
+    history_items = [t[t >= first] - first for t in (batch.tokens, batch.encoder_tokens) if t is not None]
+    used = torch.cat([*history_items, items.flatten()]).unique()
+    position = torch.full((len(catalogue.residual),), -1, device=used.device)
+    position[used] = torch.arange(len(used), device=used.device)
     rows, bias = catalogue(used)
-    states = read_states(model.states(batch, rows, place), batch).float()
-    scores = catalogue.log_scale.exp() * (rows[place[asked]] @ states[:, :, None])[..., 0] + bias[place[asked]]
+    states = read_states(model.states(batch, rows, position), batch).float()
+    scores = catalogue.log_scale.exp() * (rows[position[items]] @ states[:, :, None])[..., 0] + bias[position[items]]
     engine.refresh()
-    parts = states.detach().split(max(1, SCORES_AT_A_TIME // len(place)))
+    parts = states.detach().split(max(1, SCORES_AT_A_TIME // len(position)))
     total = torch.cat([torch.logsumexp(engine.model_scores(part, name), 1) for part in parts])
     return (
         scores - total[:, None]
@@ -94,24 +94,24 @@ class PreferenceTrainer(RowTrainer):
     ) -> None:
         super().__init__(model, args, batches, *rest, **options)
         self.beta, self.engine = args.beta, engine
-        self.found: dict[str, list[Tensor]] = defaultdict(list)
+        self.preference_metrics: dict[str, list[Tensor]] = defaultdict(list)
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The loss of a batch of preferences; its metrics are kept for the log."""
-        model.eval()  # no dropout, which a T5 has outside of modules, too: the reference was read without
+        """The loss of a batch of preferences; its metrics are collected for the log."""
+        model.eval()  # no dropout, which a T5 has outside of modules, too: the reference was computed without
         fields = dict(inputs)
         rejected, reference = fields.pop("rejected"), fields.pop("reference")
         policy = log_probabilities(self.engine, Batch.from_fields(fields), rejected)
-        loss, found = softmax_dpo(policy, reference, rejected >= 0, self.beta)
-        for name, value in found.items():
-            self.found[name].append(value)
-        return (loss, found) if return_outputs else loss
+        loss, metrics = softmax_dpo(policy, reference, rejected >= 0, self.beta)
+        for name, value in metrics.items():
+            self.preference_metrics[name].append(value)
+        return (loss, metrics) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the means of the metrics over the pairs since the last log."""
         if "loss" in logs:
-            logs |= {name: float(torch.cat(values).mean()) for name, values in self.found.items()}
-            self.found.clear()
+            logs |= {name: float(torch.cat(values).mean()) for name, values in self.preference_metrics.items()}
+            self.preference_metrics.clear()
         super().log(logs, start_time)

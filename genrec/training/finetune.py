@@ -1,4 +1,4 @@
-"""`genrec finetune`: raw interactions to a run; interrupted, it goes on where it was."""
+"""`genrec finetune`: raw interactions to a run; an interrupted training resumes."""
 
 import errno
 import json
@@ -30,7 +30,7 @@ from ..scoring.scorer import Scorer
 from .budget import Plan, describe_plan, make_plan
 from .finish import finish
 from .plan import PlannedBatches, plan_epoch
-from .prepare import Prepared, Say, prepare
+from .prepare import Prepared, Report, prepare
 from .resume import collect_new_events, load_parent_weights
 from .start import build_model, fit_texts, set_expected_targets, set_scales
 from .validate import headline, validation
@@ -45,10 +45,11 @@ class Finished(NamedTuple):
     commands: tuple[str, ...]
 
 
-def finetune(config: FinetuneConfig, say: Say = logger.info, progress: Progress = SILENT) -> Finished:
+def finetune(config: FinetuneConfig, report: Report = logger.info, progress: Progress = SILENT) -> Finished:
     """Train one adapter and write the run folder; the same call continues an interrupted run.
 
-    say: receives the lines a user should see. progress: called with (stage, done, in all, latest losses and metrics).
+    report: called with the lines a user should see. progress: called with (stage, done, in all, latest losses and
+    metrics).
     Raises DataError, TaskError, RunError, UnavailableError for the user's mistakes, KeyboardInterrupt after a saved
     checkpoint.
     """
@@ -65,22 +66,22 @@ def finetune(config: FinetuneConfig, say: Say = logger.info, progress: Progress 
     if config.item_text_model and not run.finished:
         load_encoder(config.item_text_model)
     if config.resume_from is not None and not run.finished:
-        say(collect_new_events(config))
+        report(collect_new_events(config))
     datasets = load_data(config)
     if run.finished:
         manifest = run.manifest()
         if {d.name: d.fingerprint for d in datasets} != dict(manifest.fingerprints):
             raise RunError(f"{out} holds a finished run on other data; give another --out, or remove it first")
-        say(f"{out} is finished already; give another --out to train again")
+        report(f"{out} is finished already; give another --out to train again")
         return Finished(out, next_commands(out, datasets, manifest.tasks))
     plan = read_json(run.plan, TypeAdapter(Plan)) if run.plan.is_file() else None
-    prepared = prepare(config, say, plan.blocks if plan else None, datasets, progress)
+    prepared = prepare(config, report, plan.blocks if plan else None, datasets, progress)
     if plan is not None and plan.inputs != prepared.fingerprint:
         raise RunError(
             f"{out} holds an interrupted run on other data, tasks, backbone or precision; give another --out, "
             "or remove it first"
         )
-    say(
+    report(
         f"backbone {prepared.backbone.source.model}, {prepared.backbone.source.blocks} of "
         f"{prepared.backbone.source.total_blocks} blocks, "
         f"{describe_precision(prepared.backbone.model.device)}"
@@ -89,14 +90,14 @@ def finetune(config: FinetuneConfig, say: Say = logger.info, progress: Progress 
         plan = make_plan(config, prepared)
         if plan.blocks != prepared.backbone.source.blocks:
             prepared = prepare(config, lambda _: None, plan.blocks, datasets, progress)
-    say(describe_plan(plan, prepared))
+    report(describe_plan(plan, prepared))
     with disk_errors(out):
         run.checkpoints.mkdir(parents=True, exist_ok=True)
         os.chmod(run.checkpoints, 0o700)
         write_text(run.config_file, written)
         write_text(run.plan, json.dumps(asdict(plan)))
-        scorer = train(config, prepared, plan, out, say, progress)
-        manifest = finish(config, prepared, scorer, out, say, progress)
+        scorer = train(config, prepared, plan, out, report, progress)
+        manifest = finish(config, prepared, scorer, out, report, progress)
     return Finished(out, next_commands(out, datasets, manifest.tasks))
 
 
@@ -114,28 +115,28 @@ def check_logger(name: str) -> None:
 
 def next_commands(out: Path, datasets: Sequence[Dataset], tasks: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
     """Commands that ask a finished run something, with ids of its own."""
-    found: dict[str, str] = {}
+    commands: dict[str, str] = {}
     run = shlex.quote(str(out))
     for dataset in datasets:
-        frame, own = dataset.interactions, tasks[dataset.name]
+        frame, task_names = dataset.interactions, tasks[dataset.name]
         which = f" --dataset {shlex.quote(dataset.name)}" if len(datasets) > 1 else ""
         if "user_id" in frame.columns and "item_id" in frame.columns:
             user, item = (shlex.quote(frame[c][0]) for c in ("user_id", "item_id"))
-            if "next_item" in own:
-                found.setdefault("recommend", f"genrec recommend {run}{which} --user {user}")
+            if "next_item" in task_names:
+                commands.setdefault("recommend", f"genrec recommend {run}{which} --user {user}")
                 sentence = shlex.quote(f"recommend for user {frame['user_id'][0]}")
-                found.setdefault("ask", f"genrec ask {sentence} --run {run}")
-            for name in own:
+                commands.setdefault("ask", f"genrec ask {sentence} --run {run}")
+            for name in task_names:
                 if name in ("rating", "click", "purchase"):
-                    found.setdefault(name, f"genrec predict {run}{which} --task {name} --user {user} --item {item}")
-        if "sentiment" in own:
-            found.setdefault("sentiment", f'genrec predict {run}{which} --task sentiment --text "I love it"')
-    return tuple(found.values())
+                    commands.setdefault(name, f"genrec predict {run}{which} --task {name} --user {user} --item {item}")
+        if "sentiment" in task_names:
+            commands.setdefault("sentiment", f'genrec predict {run}{which} --task sentiment --text "I love it"')
+    return tuple(commands.values())
 
 
 @contextmanager
 def disk_errors(out: Path) -> Iterator[None]:
-    """A full disk is the user's to mend; torch and safetensors report it as errors of their own."""
+    """Reports a full disk, for which torch and safetensors raise errors of their own, as RunError."""
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
@@ -153,7 +154,7 @@ def train(
     prepared: Prepared,
     plan: Plan,
     out: Path,
-    say: Say,
+    report: Report,
     progress: Progress,
 ) -> Scorer:
     """All steps of the plan, from the latest checkpoint if there is one; returns the model of the best validation, with
@@ -162,8 +163,8 @@ def train(
 
     from .trainer import (
         AVERAGED,
+        Reporter,
         RowTrainer,
-        Teller,
         best_step,
         checkpoints,
         history_of,
@@ -184,8 +185,8 @@ def train(
     batches = batches[: plan.steps]
     set_expected_targets(model, prepared, batches)
     planned = PlannedBatches(prepared.rows, prepared.index, batches, model.split)
-    done = checkpoints(root)
-    if not done and config.resume_from is None:
+    saved = checkpoints(root)
+    if not saved and config.resume_from is None:
         set_scales(model, prepared, planned)
         fit_texts(model, prepared, config.seed)
     scorer = Scorer(model, counts)
@@ -220,18 +221,18 @@ def train(
         patience=config.patience,
         eval_every=max(1, min(plan.steps_per_epoch, plan.steps)),
         steps_per_epoch=plan.steps_per_epoch,
-        callbacks=[Teller(lambda found, step: say(f"step {step}: {headline(found)}"), progress)],
+        callbacks=[Reporter(lambda metrics, step: report(f"step {step}: {headline(metrics)}"), progress)],
     )
-    history = history_of(done[-1][1]) if done else []
-    if done:
-        say(f"resuming from step {done[-1][0]} of {plan.steps}")
-    over = bool(done) and (done[-1][0] >= plan.steps or patience_spent(history, config.patience))
-    if not over:  # else it was stopped while the run was being finished
-        trainer.train(resume_from_checkpoint=str(done[-1][1]) if done else None)
+    history = history_of(saved[-1][1]) if saved else []
+    if saved:
+        report(f"resuming from step {saved[-1][0]} of {plan.steps}")
+    finished = bool(saved) and (saved[-1][0] >= plan.steps or patience_spent(history, config.patience))
+    if not finished:  # else it was stopped while the run was being finished
+        trainer.train(resume_from_checkpoint=str(saved[-1][1]) if saved else None)
         history = trainer.state.log_history
     best = best_step(history)
     by_step = dict(checkpoints(root))
     if best in by_step:
         load_trainable(model, by_step[best] / AVERAGED)
-        say(f"keeping step {best}, the best of the validations")
+        report(f"keeping step {best}, the best of the validations")
     return scorer

@@ -20,16 +20,16 @@ from ..run.manifest import Manifest
 from ..scoring.calibration import Calibration
 from ..scoring.scorer import Scorer
 from ..store.connect import create_store
-from .prepare import Prepared, Say
+from .prepare import Prepared, Report
 from .validate import calibrate, headline, validation
 
 
 def finish(
-    config: FinetuneConfig, prepared: Prepared, scorer: Scorer, out: Path, say: Say, progress: Progress
+    config: FinetuneConfig, prepared: Prepared, scorer: Scorer, out: Path, report: Report, progress: Progress
 ) -> Manifest:
     """Calibrate, and write the run."""
     calibration = calibrate(config, prepared, scorer, progress)
-    return write_run(config, prepared, scorer, calibration, out, say, progress)
+    return write_run(config, prepared, scorer, calibration, out, report, progress)
 
 
 def write_run(
@@ -38,17 +38,17 @@ def write_run(
     scorer: Scorer,
     calibration: Mapping[str, Calibration],
     out: Path,
-    say: Say,
+    report: Report,
     progress: Progress,
     more_options: Mapping[str, Any] | None = None,
 ) -> Manifest:
     """Measure the held-out test part once, and write store and adapter; the manifest comes last.
 
-    more_options: what the adapter's options say besides those of `config`.
+    more_options: options of the adapter besides those of `config`.
     """
-    found = validation(config, prepared, scorer, "test", calibration=calibration, progress=progress)
-    found.pop("criterion", None)
-    say("test: " + headline(found) if found else "nothing is held out for a test")
+    metrics = validation(config, prepared, scorer, "test", calibration=calibration, progress=progress)
+    metrics.pop("criterion", None)
+    report("test: " + headline(metrics) if metrics else "nothing is held out for a test")
     run = Run(out)
     if not run.store.exists():
         create_store(run.store, prepared.datasets).close()
@@ -59,7 +59,7 @@ def write_run(
         max_events=prepared.max_events,
         header_columns={d.name: header_columns(d.users) for d in prepared.datasets},
         calibration={name: asdict(fitted) for name, fitted in calibration.items()},
-        metrics=found,
+        metrics=metrics,
         fingerprints={d.name: d.fingerprint for d in prepared.datasets},
         options={k: v for k, v in yaml.safe_load(config_yaml(config)).items() if k not in LOCAL}
         | dict(more_options or {}),

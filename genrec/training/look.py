@@ -14,22 +14,22 @@ from ..model.backbone import Backbone
 from ..rows.stored import read_row, spell, text_examples
 from ..run.config import FinetuneConfig
 from .budget import describe_plan, make_plan
-from .prepare import Prepared, Say, prepare
+from .prepare import Prepared, Report, prepare
 
 
-def dry_run(config: FinetuneConfig, say: Say) -> list[str]:
+def dry_run(config: FinetuneConfig, report: Report) -> list[str]:
     """Row counts, three rendered rows, tokens per event, memory and time; trains nothing."""
-    prepared = prepare(config, say)
+    prepared = prepare(config, report)
     plan = make_plan(config, prepared)
     index = prepared.index
     lines = [describe_plan(plan, prepared)]
     for number, corpus in enumerate(prepared.corpora):
-        own = index.dataset == number
-        targets = index.targets[own].sum(0)
+        mask = index.dataset == number
+        targets = index.targets[mask].sum(0)
         counts = ", ".join(f"{t.name} {int(targets[n]):,}" for n, t in enumerate(prepared.all_tasks) if targets[n])
         events = int((corpus.events.part == 0).sum()) if corpus.events is not None else 0
-        per_event = f", {index.length[own].sum() / events:.2f} tokens per training event" if events else ""
-        lines.append(f"{corpus.dataset.name}: {int(own.sum()):,} rows{per_event}; targets: {counts}")
+        per_event = f", {index.length[mask].sum() / events:.2f} tokens per training event" if events else ""
+        lines.append(f"{corpus.dataset.name}: {int(mask.sum()):,} rows{per_event}; targets: {counts}")
     lines.append(f"memory: about {memory_estimate(config, prepared) / 2**30:.1f} GiB")
     decode = decoder(prepared.backbone)
     corpora = {c.dataset.name: c for c in prepared.corpora}
@@ -55,11 +55,11 @@ def memory_estimate(config: FinetuneConfig, prepared: Prepared) -> int:
     return weights + items * width * 4 * 6 + scores + activations + 2**30
 
 
-def export_rows(config: FinetuneConfig, out: Path, text: bool, say: Say) -> str:
-    """Write the training rows to a folder, as Arrow or prompt/completion JSON lines; says what was written."""
+def export_rows(config: FinetuneConfig, out: Path, text: bool, report: Report) -> str:
+    """Write the training rows to a folder, as Arrow or prompt/completion JSON lines; returns a line about them."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out} is not an empty folder; give another --out")
-    prepared = prepare(replace(config, out=None, item_text_model=None), say)
+    prepared = prepare(replace(config, out=None, item_text_model=None), report)
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     if text:
@@ -73,11 +73,11 @@ def export_rows(config: FinetuneConfig, out: Path, text: bool, say: Say) -> str:
                 for example in text_examples(corpora[row.dataset], row, decode):
                     file.write(json.dumps(example, ensure_ascii=False) + "\n")
                     n += 1
-        what = f"{n:,} examples in {out / 'train.jsonl'}"
+        summary = f"{n:,} examples in {out / 'train.jsonl'}"
     else:
         prepared.rows.save_to_disk(str(partial))
-        what = f"{len(prepared.rows):,} rows in {out} (datasets.load_from_disk)"
+        summary = f"{len(prepared.rows):,} rows in {out} (datasets.load_from_disk)"
     if out.exists():
         out.rmdir()
     os.replace(partial, out)
-    return what
+    return summary

@@ -15,7 +15,7 @@ from ..rows.stored import ROW_FIELDS
 
 @dataclass(frozen=True)
 class RowIndex:
-    """What planning needs of the stored rows: data set, length and targets per task of each."""
+    """Index of the stored rows for planning: data set, length and targets per task of each."""
 
     dataset: np.ndarray
     length: np.ndarray

@@ -1,4 +1,4 @@
-"""Which items of a history are preferred to which, and the rows that show what came before the choice."""
+"""Preferences between the items of a history, and rows of the events before each choice."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -22,10 +22,10 @@ DRAWS = 8  # per rejected item that is drawn: those that the user took are left 
 
 @dataclass(frozen=True)
 class Signs:
-    """What a data set's events say of preferences.
+    """Signs of preference in a data set's events.
 
-    chosen, rejected: (events,) bool; rejected is None where no event says that an item was not wanted. words: what they
-    were taken from.
+    chosen, rejected: (events,) bool; rejected is None if no event says that an item was not wanted. words: what they
+    were taken from, for people.
     """
 
     chosen: np.ndarray
@@ -34,8 +34,8 @@ class Signs:
 
 
 def signs_of(corpus: Corpus) -> Signs:
-    """The signs of a data set's events: clicks and skips, else purchases and what else was done, else ratings from the
-    mean of a user's training part on and below it; else what next_item asks for, beside nothing."""
+    """The signs of a data set's events: clicks and skips, else purchases and other events, else ratings from the mean
+    of a user's training part on and below it; else the events that next_item asks for, and none that are rejected."""
     events = corpus.events
     assert events is not None
     click, rating = events.labels.get("click"), events.labels.get("rating")
@@ -62,15 +62,15 @@ def chosen_later(corpus: Corpus, part: Part) -> dict[str, set[int]]:
     assert events is not None
     chosen = signs_of(corpus).chosen & (events.part == PARTS.index(part)) & (events.item >= 0)
     user = np.repeat(np.arange(len(events.users)), np.diff(events.offsets))
-    found: dict[str, set[int]] = {}
+    items_by_user: dict[str, set[int]] = {}
     for number, item in zip(user[chosen].tolist(), events.item[chosen].tolist(), strict=True):
-        found.setdefault(events.users[number], set()).add(item)
-    return found
+        items_by_user.setdefault(events.users[number], set()).add(item)
+    return items_by_user
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One preference of a user: what came before event `before` is shown; indices of the catalogue."""
+    """One preference of a user: the events before event `before` are shown; indices of the catalogue."""
 
     before: int
     chosen: int
@@ -80,55 +80,55 @@ class Choice:
 @dataclass(frozen=True)
 class PreferenceRow:
     """A history with its preferences: the row's targets are the chosen items, `rejected` (targets, n) has the items
-    that each is preferred to, -1 where there are fewer."""
+    that each is preferred to, -1 if there are fewer."""
 
     row: Row
     rejected: np.ndarray
 
 
-def found_choices(
-    item: np.ndarray, chosen: np.ndarray, rejected: np.ndarray, most: int, rng: np.random.Generator
+def observed_choices(
+    item: np.ndarray, chosen: np.ndarray, rejected: np.ndarray, limit: int, rng: np.random.Generator
 ) -> list[Choice]:
-    """One choice per chosen event of a user that has rejected items at most NEAR events away, up to `most` of them.
+    """One choice per chosen event of a user that has rejected items at most NEAR events away, up to `limit` of them.
 
     An item that the user also chose is never a rejected one. item, chosen, rejected: (events,).
     """
     others = np.nonzero(rejected & ~np.isin(item, item[chosen]))[0]
-    found = []
-    for place in np.nonzero(chosen)[0].tolist():
-        near = rng.permutation(others[np.abs(others - place) <= NEAR])
-        near = near[first_of_each(item[near])][:most]
+    choices = []
+    for position in np.nonzero(chosen)[0].tolist():
+        near = rng.permutation(others[np.abs(others - position) <= NEAR])
+        near = near[first_of_each(item[near])][:limit]
         if len(near):
-            found.append(Choice(min(place, int(near.min())), int(item[place]), item[near]))
-    return found
+            choices.append(Choice(min(position, int(near.min())), int(item[position]), item[near]))
+    return choices
 
 
-def drawn_choices(
-    item: np.ndarray, chosen: np.ndarray, sampler: ItemSampler, most: int, rng: np.random.Generator
+def sampled_choices(
+    item: np.ndarray, chosen: np.ndarray, sampler: ItemSampler, limit: int, rng: np.random.Generator
 ) -> list[Choice]:
-    """One choice per chosen event of a user, beside up to `most` items drawn by popularity that the user never took."""
-    found = []
-    for place in np.nonzero(chosen)[0].tolist():
-        drawn = sampler.draw("popularity", DRAWS * most, rng)
+    """One choice per chosen event of a user, with up to `limit` items drawn by popularity that the user never took."""
+    choices = []
+    for position in np.nonzero(chosen)[0].tolist():
+        drawn = sampler.draw("popularity", DRAWS * limit, rng)
         drawn = drawn[~np.isin(drawn, item)]
-        drawn = drawn[first_of_each(drawn)][:most]
+        drawn = drawn[first_of_each(drawn)][:limit]
         if len(drawn):
-            found.append(Choice(place, int(item[place]), drawn))
-    return found
+            choices.append(Choice(position, int(item[position]), drawn))
+    return choices
 
 
 def first_of_each(values: np.ndarray) -> np.ndarray:
-    """Places of the first of equal values, in their order."""
+    """Indices of the first of equal values, in their order."""
     return np.sort(np.unique(values, return_index=True)[1])
 
 
 def preference_rows(
-    corpus: Corpus, most: int, max_events: int, seed: int, progress: Callable[[int, int], None] | None = None
+    corpus: Corpus, limit: int, max_events: int, seed: int, progress: Callable[[int, int], None] | None = None
 ) -> tuple[list[PreferenceRow], str]:
-    """The preferences of a data set's training part, and what they were taken from; one row per window of a history.
+    """The preferences of a data set's training part, and a line about their source; one row per window of a history.
 
-    most: rejected items per chosen one. Windows overlap by half, and a choice is read in the one that shows most of
-    what came before it. progress: called with the users done and in all.
+    limit: rejected items per chosen one. Windows overlap by half, and a choice is read in the one that shows most of
+    the events before it. progress: called with the users done and in all.
     """
     assert corpus.events is not None
     in_train = corpus.events.part == 0
@@ -142,33 +142,34 @@ def preference_rows(
         rng = np.random.default_rng([seed, 30, user])
         lo, hi = int(train.offsets[user]), int(train.offsets[user + 1])
         if rejected is None:
-            choices = drawn_choices(train.item[lo:hi], chosen[lo:hi], sampler, most, rng)
+            choices = sampled_choices(train.item[lo:hi], chosen[lo:hi], sampler, limit, rng)
         else:
-            choices = found_choices(train.item[lo:hi], chosen[lo:hi], rejected[lo:hi], most, rng)
-        left = [replace(c, before=lo + c.before) for c in choices if c.before > 0]
+            choices = observed_choices(train.item[lo:hi], chosen[lo:hi], rejected[lo:hi], limit, rng)
+        remaining = [replace(c, before=lo + c.before) for c in choices if c.before > 0]
         for start in window_starts(lo, hi, windows):
-            inside = [c for c in left if start < c.before < start + max_events]
-            left = [c for c in left if c.before >= start + max_events]
+            inside = [c for c in remaining if start < c.before < start + max_events]
+            remaining = [c for c in remaining if c.before >= start + max_events]
             if inside:
-                rows.append(preference_row(corpus, train, user, start, inside, most))
+                rows.append(preference_row(corpus, train, user, start, inside, limit))
         if progress is not None:
             progress(user + 1, len(train.users))
     return rows, signs.words
 
 
 def preference_row(
-    corpus: Corpus, events: Events, user: int, start: int, choices: Sequence[Choice], most: int
+    corpus: Corpus, events: Events, user: int, start: int, choices: Sequence[Choice], limit: int
 ) -> PreferenceRow:
     """The history from event `start` on, read where each choice begins."""
     end = max(c.before for c in choices)
     row = prompt_row(corpus, events.users[user], events, start, end, [])
     item, outcome = events.item[start:end], events.outcome[start:end]
     width = np.where(item >= 0, 1 + (outcome >= 0), 0)
-    read = len(row.tokens) - int(width.sum()) - 1 + np.append(0, np.cumsum(width))  # the last token before each event
-    rejected = np.full((len(choices), most), -1, dtype=np.int64)
-    for own, choice in zip(rejected, choices, strict=True):
-        own[: len(choice.rejected)] = choice.rejected
-    row = read_at(row, [int(read[c.before - start]) for c in choices])
+    # the last token before each event
+    positions = len(row.tokens) - int(width.sum()) - 1 + np.append(0, np.cumsum(width))
+    rejected = np.full((len(choices), limit), -1, dtype=np.int64)
+    for slots, choice in zip(rejected, choices, strict=True):
+        slots[: len(choice.rejected)] = choice.rejected
+    row = read_at(row, [int(positions[c.before - start]) for c in choices])
     return PreferenceRow(replace(row, target_id=[c.chosen for c in choices]), rejected)
 
 
@@ -180,17 +181,22 @@ class PreferenceBatches(PlannedBatches):
     """
 
     def __init__(
-        self, found: Sequence[PreferenceRow], dataset: np.ndarray, batch_tokens: int, seed: int, split: Split | None
+        self,
+        preferences: Sequence[PreferenceRow],
+        dataset: np.ndarray,
+        batch_tokens: int,
+        seed: int,
+        split: Split | None,
     ) -> None:
-        length = np.asarray([len(p.row.tokens) for p in found])
-        index = RowIndex(dataset, length, np.zeros((len(found), 0)))
-        super().__init__(found, index, plan_epoch(index, batch_tokens, seed, 0), split)
-        self.found, self.seed = found, seed
+        length = np.asarray([len(p.row.tokens) for p in preferences])
+        index = RowIndex(dataset, length, np.zeros((len(preferences), 0)))
+        super().__init__(preferences, index, plan_epoch(index, batch_tokens, seed, 0), split)
+        self.preferences, self.seed = preferences, seed
         self.order = np.arange(len(self.plan))
         self.reference: list[torch.Tensor] = []
 
     def repeat(self, epochs: int) -> None:
-        """Go through the batches so many times, in an order of its own each."""
+        """Plan so many epochs over the batches, each in an order of its own."""
         orders = [np.random.default_rng([self.seed, 31, e]).permutation(len(self.plan)) for e in range(epochs)]
         self.order = np.concatenate(orders)
 
@@ -204,5 +210,5 @@ class PreferenceBatches(PlannedBatches):
     def batch(self, number: int) -> dict[str, torch.Tensor]:
         """A batch of the plan without its reference."""
         chosen = self.plan[number]
-        fields = collate([self.found[n].row for n in chosen], int(self.index.dataset[chosen[0]]), self.split)
-        return fields | {"rejected": torch.as_tensor(np.concatenate([self.found[n].rejected for n in chosen]))}
+        fields = collate([self.preferences[n].row for n in chosen], int(self.index.dataset[chosen[0]]), self.split)
+        return fields | {"rejected": torch.as_tensor(np.concatenate([self.preferences[n].rejected for n in chosen]))}

@@ -25,7 +25,7 @@ from ..tasks.taskfile import load_tasks
 from ..tasks.vocabulary import Vocabulary
 from .plan import RowIndex, index_rows
 
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -42,18 +42,18 @@ class Prepared:
     backbone: Backbone
     rows: Any
     index: RowIndex
-    max_events: int  # as asked, or what the backbone's context holds
+    max_events: int  # as configured, or the most that fit the backbone's context
     text_encoder: BackboneSource | None
     encoded: Mapping[str, torch.Tensor]
 
     @property
     def fingerprint(self) -> str:
-        """What the training depends on besides its options."""
-        found = [d.fingerprint for d in self.datasets]
-        found += [self.backbone.source.sha256, str(self.backbone.model.dtype)]
-        found += [f"{t.fingerprint}*{t.weight}" for t in self.all_tasks]
-        found += [self.text_encoder.sha256] if self.text_encoder else []
-        return " ".join(found)
+        """Everything that the training depends on besides its options, as one string."""
+        parts = [d.fingerprint for d in self.datasets]
+        parts += [self.backbone.source.sha256, str(self.backbone.model.dtype)]
+        parts += [f"{t.fingerprint}*{t.weight}" for t in self.all_tasks]
+        parts += [self.text_encoder.sha256] if self.text_encoder else []
+        return " ".join(parts)
 
 
 def chosen_tasks(config: FinetuneConfig) -> dict[str, Task]:
@@ -74,7 +74,7 @@ def chosen_tasks(config: FinetuneConfig) -> dict[str, Task]:
 
 def prepare(
     config: FinetuneConfig,
-    say: Say,
+    report: Report,
     layers: int | None = None,
     datasets: tuple[Dataset, ...] | None = None,
     progress: Progress = SILENT,
@@ -92,7 +92,7 @@ def prepare(
         if not offered[dataset.name]:
             raise DataError(f"{dataset.name} can feed none of the tasks:\n" + "\n".join(why))
     for note in notes:
-        say(note)
+        report(note)
     if not any((d.interactions["part"] == "valid").any() for d in datasets):
         raise DataError(
             "nothing is held out for validation: the data is too small to split; "
@@ -101,7 +101,11 @@ def prepare(
     backbone = load_backbone(config.model, layers=layers or config.layers, at_most=BLOCKS, quantize=config.quantize)
     tokenizer = backbone.tokenizer
     vocabulary = vocabulary_of(datasets, offered, word_count(backbone))
-    all_tasks = [t for t in tasks.values() if any(t.name in {o.name for o in own} for own in offered.values())]
+    all_tasks = [
+        t
+        for t in tasks.values()
+        if any(t.name in {o.name for o in dataset_tasks} for dataset_tasks in offered.values())
+    ]
     bos = first_token(tokenizer)
     names = [t.name for t in all_tasks]
     corpora = tuple(
@@ -110,17 +114,17 @@ def prepare(
     )
     fits = events_that_fit(backbone, vocabulary)
     if config.max_events > fits:
-        say(f"the backbone's context holds {fits:,} events: longer histories lose their oldest quarter")
+        report(f"the backbone's context holds {fits:,} events: longer histories lose their oldest quarter")
     max_events = min(config.max_events, fits)
     options = RowOptions(max_events, config.stride, config.question_share, config.seed)
     users = sum(len(c.events.users) if c.events is not None else c.dataset.interactions.height for c in corpora)
 
-    written = progress.stage("rows")
+    rows_stage = progress.stage("rows")
     rows = load_rows(
-        corpora, options, backbone.source.sha256, cache_folder() / "rows", lambda n: written(min(n, users), users)
+        corpora, options, backbone.source.sha256, cache_folder() / "rows", lambda n: rows_stage(min(n, users), users)
     )
     index = index_rows(rows, vocabulary.datasets, len(names))
-    read = progress.stage("item texts")
-    encoded = {d.name: encode_texts(encoder, item_texts(d.items), read) for d in datasets} if encoder else {}
+    texts_stage = progress.stage("item texts")
+    encoded = {d.name: encode_texts(encoder, item_texts(d.items), texts_stage) for d in datasets} if encoder else {}
     source = encoder.source if encoder else None
     return Prepared(datasets, corpora, tuple(all_tasks), vocabulary, backbone, rows, index, max_events, source, encoded)

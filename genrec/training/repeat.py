@@ -23,17 +23,17 @@ Kind = Literal["seed", "fold"]
 
 
 @dataclass(frozen=True)
-class Again:
-    """One of the runs: the seed or fold, and what is trained where; `own` where that is the first run itself."""
+class Repetition:
+    """One of the runs: the seed or fold, and its config; `is_first` if that is the first run itself."""
 
     kind: Kind
     number: int
     config: FinetuneConfig
-    own: bool
+    is_first: bool
 
     @property
     def folder(self) -> Path:
-        """Where the run is."""
+        """The run's folder."""
         return Path(self.config.out or "")
 
     @property
@@ -42,10 +42,10 @@ class Again:
         return Run(self.folder).finished
 
 
-def runs_of(run: Path, seeds: int | None, folds: int | None) -> list[Again]:
+def runs_of(run: Path, seeds: int | None, folds: int | None) -> list[Repetition]:
     """The runs that `--seeds` and `--folds` ask for, the first run among them; none is trained yet.
 
-    Raises DataError for a number below 2, RunError where the first run is not finished or a folder holds a run with
+    Raises DataError for a number below 2, RunError if the first run is not finished or a folder holds a run with
     other options.
     """
     for flag, number in (("seeds", seeds), ("folds", folds)):
@@ -59,116 +59,116 @@ def runs_of(run: Path, seeds: int | None, folds: int | None) -> list[Again]:
     configs += [("seed", first.seed + n, replace(first, seed=first.seed + n)) for n in range(seeds or 0)]
     if folds is not None:
         configs += [("fold", n, replace(first, split="k_fold", folds=folds, fold=n)) for n in range(folds)]
-    found = []
+    runs = []
     for kind, number, config in configs:
-        own = config == first
-        folder = run if own else run / f"{kind}s" / str(number)
+        is_first = config == first
+        folder = run if is_first else run / f"{kind}s" / str(number)
         config = replace(config, out=str(folder))
         if Run(folder).config_file.is_file() and Run(folder).config() != config:
             raise RunError(f"{folder} holds a run with other options; remove {folder.parent} first")
-        found.append(Again(kind, number, config, own))
-    return found
+        runs.append(Repetition(kind, number, config, is_first))
+    return runs
 
 
-def train(runs: Sequence[Again], say: Callable[[str], None], progress: Progress) -> None:
+def train(runs: Sequence[Repetition], report: Callable[[str], None], progress: Progress) -> None:
     """Train those that are not finished; an interrupted one is resumed."""
 
     missing = [r for r in runs if not r.finished]
-    for n, one in enumerate(missing, start=1):
-        name = f"{one.kind} {one.number}"
-        say(f"{name}: run {n} of {len(missing)}, {one.folder}")
-        finetune(one.config, say, progress.under(name))
+    for n, repetition in enumerate(missing, start=1):
+        name = f"{repetition.kind} {repetition.number}"
+        report(f"{name}: run {n} of {len(missing)}, {repetition.folder}")
+        finetune(repetition.config, report, progress.under(name))
 
 
 def repeated(
-    runs: Sequence[Again],
+    runs: Sequence[Repetition],
     first: Evaluation,
     phrasings: Sequence[Phrasing],
     measure: Callable[[Path], Evaluation],
 ) -> dict[str, Any]:
-    """`seeds` and `folds` of the first run's results (docs/json.md); measure: what evaluates a run, once."""
-    found: dict[str, Any] = {}
+    """`seeds` and `folds` of the first run's results (docs/json.md); measure: evaluates a run, once."""
+    results: dict[str, Any] = {}
     for kind, combine in (("seed", over_seeds), ("fold", over_folds)):
-        if own := [r for r in runs if r.kind == kind]:
-            every = [first if r.own else measure(r.folder) for r in own]
-            prints = [{name: d["fingerprint"] for name, d in m.results["datasets"].items()} for m in every]
-            found[f"{kind}s"] = {
-                "numbers": [r.number for r in own],
-                "runs": [str(r.folder) for r in own],
+        if repetitions := [r for r in runs if r.kind == kind]:
+            evaluations = [first if r.is_first else measure(r.folder) for r in repetitions]
+            prints = [{name: d["fingerprint"] for name, d in m.results["datasets"].items()} for m in evaluations]
+            results[f"{kind}s"] = {
+                "numbers": [r.number for r in repetitions],
+                "runs": [str(r.folder) for r in repetitions],
                 "same_data": all(p == prints[0] for p in prints),
-                "datasets": combine(every, phrasings),
+                "datasets": combine(evaluations, phrasings),
             }
-    return found
+    return results
 
 
 def summary(results: Mapping[str, Any]) -> list[str]:
     """The metrics worth a line over seeds and over folds."""
     lines = []
-    for name, task, phrasing, own in places(results.get("seeds", {}).get("datasets", {})):
+    for name, task, phrasing, measured in all_results(results.get("seeds", {}).get("datasets", {})):
         numbers = ", ".join(map(str, results["seeds"]["numbers"]))
         lines.append(f"{name}, {task}, {phrasing}, seeds {numbers}")
-        for metric, found in own.items():
-            if headline(metric) and found["mean"] is not None:
-                lines.append(f"    {metric} {found['mean']:.4f}, standard deviation {found['sd']:.4f}")
-    for name, task, phrasing, own in places(results.get("folds", {}).get("datasets", {})):
-        lines.append(f"{name}, {task}, {phrasing}, {len(results['folds']['numbers'])} folds, {own['n']:,} cases")
-        for metric, found in own["metrics"].items():
-            if headline(metric) and found["value"] is not None:
-                each = ", ".join(f"{v:.4f}" if v is not None else "not defined" for v in found["values"])
-                lines.append(f"    {metric} {with_interval(found)}; by fold {each}")
+        for metric, statistics in measured.items():
+            if headline(metric) and statistics["mean"] is not None:
+                lines.append(f"    {metric} {statistics['mean']:.4f}, standard deviation {statistics['sd']:.4f}")
+    for name, task, phrasing, measured in all_results(results.get("folds", {}).get("datasets", {})):
+        lines.append(f"{name}, {task}, {phrasing}, {len(results['folds']['numbers'])} folds, {measured['n']:,} cases")
+        for metric, interval in measured["metrics"].items():
+            if headline(metric) and interval["value"] is not None:
+                each = ", ".join(f"{v:.4f}" if v is not None else "not defined" for v in interval["values"])
+                lines.append(f"    {metric} {with_interval(interval)}; by fold {each}")
     return lines
 
 
-def places(datasets: Mapping[str, Any]) -> Iterator[tuple[str, str, str, Any]]:
-    """Data set, task, phrasing and what was found there."""
+def all_results(datasets: Mapping[str, Any]) -> Iterator[tuple[str, str, str, Any]]:
+    """Data set, task and phrasing of all results, each with its result."""
     for name, tasks in datasets.items():
         for task, by_phrasing in tasks.items():
-            for phrasing, own in by_phrasing.items():
-                yield name, task, phrasing, own
+            for phrasing, measured in by_phrasing.items():
+                yield name, task, phrasing, measured
 
 
-def shared(measured: Sequence[Evaluation], phrasings: Sequence[Phrasing]) -> list[tuple[str, str, Phrasing]]:
+def shared_keys(measured: Sequence[Evaluation], phrasings: Sequence[Phrasing]) -> list[tuple[str, str, Phrasing]]:
     """Data sets, tasks and phrasings that every run has."""
-    every = [
+    keys = [
         [
             (name, task, phrasing)
             for name, data in m.results["datasets"].items()
-            for task, own in data["tasks"].items()
+            for task, by_phrasing in data["tasks"].items()
             for phrasing in phrasings
-            if phrasing in own
+            if phrasing in by_phrasing
         ]
         for m in measured
     ]
-    return [place for place in every[0] if all(place in own for own in every[1:])]
+    return [key for key in keys[0] if all(key in others for others in keys[1:])]
 
 
 def over_seeds(measured: Sequence[Evaluation], phrasings: Sequence[Phrasing]) -> dict[str, Any]:
-    """Mean, standard deviation and values of every metric; null where it is not defined in one of the runs."""
-    found: dict[str, Any] = {}
-    for name, task, phrasing in shared(measured, phrasings):
-        own = [m.results["datasets"][name]["tasks"][task][phrasing]["metrics"] for m in measured]
+    """Mean, standard deviation and values of every metric; null if it is not defined in one of the runs."""
+    results: dict[str, Any] = {}
+    for name, task, phrasing in shared_keys(measured, phrasings):
+        by_run = [m.results["datasets"][name]["tasks"][task][phrasing]["metrics"] for m in measured]
         metrics = {}
-        for metric in own[0]:
-            values = [o[metric]["value"] if metric in o else None for o in own]
-            known = np.asarray([np.nan if v is None else v for v in values])
-            mean, sd = (float(v) if np.isfinite(v) else None for v in (known.mean(), known.std(ddof=1)))
+        for metric in by_run[0]:
+            values = [o[metric]["value"] if metric in o else None for o in by_run]
+            array = np.asarray([np.nan if v is None else v for v in values])
+            mean, sd = (float(v) if np.isfinite(v) else None for v in (array.mean(), array.std(ddof=1)))
             metrics[metric] = {"mean": mean, "sd": sd, "values": values}
-        found.setdefault(name, {}).setdefault(task, {})[phrasing] = metrics
-    return found
+        results.setdefault(name, {}).setdefault(task, {})[phrasing] = metrics
+    return results
 
 
 def over_folds(measured: Sequence[Evaluation], phrasings: Sequence[Phrasing]) -> dict[str, Any]:
     """Metrics of the cases of all folds together, with intervals, and each fold's own value."""
-    found: dict[str, Any] = {}
-    for name, task, phrasing in shared(measured, phrasings):
+    results: dict[str, Any] = {}
+    for name, task, phrasing in shared_keys(measured, phrasings):
         data = [m.results["datasets"][name] for m in measured]
         words = list(dict.fromkeys(w for d in data for w in d["answers"][task]["words"]))
         values = {
             w: v for d in data for w, v in zip(d["answers"][task]["words"], d["answers"][task]["values"], strict=False)
         }
-        wanted = {"dataset": name, "task": task, "phrasing": phrasing}
+        fields = {"dataset": name, "task": task, "phrasing": phrasing}
         tables = [
-            aligned(m.cases.filter(**wanted), d["answers"][task]["words"], words)
+            align_answers(m.cases.filter(**fields), d["answers"][task]["words"], words)
             for m, d in zip(measured, data, strict=True)
         ]
         limits = [np.full(t.height, d["thresholds"].get(task, np.nan)) for t, d in zip(tables, data, strict=True)]
@@ -179,23 +179,23 @@ def over_folds(measured: Sequence[Evaluation], phrasings: Sequence[Phrasing]) ->
                 cases, tuple(values[w] for w in words if w in values), None if np.isnan(threshold).any() else threshold
             )
         )
-        own = [d["tasks"][task][phrasing]["metrics"] for d in data]
-        each = {m: [o[m]["value"] if m in o else None for o in own] for m in pooled}
-        found.setdefault(name, {}).setdefault(task, {})[phrasing] = {
+        by_run = [d["tasks"][task][phrasing]["metrics"] for d in data]
+        each = {m: [o[m]["value"] if m in o else None for o in by_run] for m in pooled}
+        results.setdefault(name, {}).setdefault(task, {})[phrasing] = {
             "n": cases.height,
             "metrics": {m: {**interval, "values": each[m]} for m, interval in pooled.items()},
         }
-    return found
+    return results
 
 
-def aligned(cases: pl.DataFrame, words: Sequence[str], every: Sequence[str]) -> pl.DataFrame:
-    """The cases with the answers of all folds: one that a fold's training had not has probability 0 there."""
-    if list(words) == list(every) or not cases.height:
+def align_answers(cases: pl.DataFrame, words: Sequence[str], all_words: Sequence[str]) -> pl.DataFrame:
+    """The cases with the answers of all folds: an answer that a fold's training lacked has probability 0 there."""
+    if list(words) == list(all_words) or not cases.height:
         return cases
-    place = np.asarray([every.index(w) for w in words])
-    probabilities = np.zeros((cases.height, len(every)))
-    probabilities[:, place] = np.asarray(cases["probabilities"].to_list())
+    columns = np.asarray([all_words.index(w) for w in words])
+    probabilities = np.zeros((cases.height, len(all_words)))
+    probabilities[:, columns] = np.asarray(cases["probabilities"].to_list())
     return cases.with_columns(
         pl.Series("probabilities", probabilities.tolist(), dtype=pl.List(pl.Float64)),
-        pl.Series("answer", place[cases["answer"].to_numpy()], dtype=pl.Int32),
+        pl.Series("answer", columns[cases["answer"].to_numpy()], dtype=pl.Int32),
     )

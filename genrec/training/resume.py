@@ -1,4 +1,4 @@
-"""A finished run trained on with what its store took since: only what is new is learned."""
+"""A finished run trained on with the events that its store took since: only new events are targets."""
 
 import contextlib
 import json
@@ -25,23 +25,23 @@ from ..scoring.fit import find_effects, find_neighbours
 from ..scoring.scorer import Counts, Scorer
 
 ENOUGH = 1_000  # events of validation from which weights and temperatures are fitted anew
-SLOWER = 0.3  # learning rates over those of the run before, which was trained from the start
+SLOWER = 0.3  # learning rates over those of the parent run, which was trained from the start
 FREE = (
     *("resume_from", "store", "out", "epochs", "minutes", "lr", "row_lr", "weight_decay", "warmup"),
     *("dropout", "row_dropout", "label_smoothing", "batch_tokens", "valid_tokens", "patience"),
     *("seed", "report_to", "dry_run"),
-)  # options that may differ from those of the run before
+)  # options that may differ from those of the parent run
 
 
-def options_of(folder: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a run that another one resumes from; raises DataError for one that is given and must stay."""
+def options_of(folder: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a run that another one resumes from; raises DataError for a given one that cannot change."""
     run = Run(Path(folder))
-    manifest = finished(run)
+    manifest = finished_manifest(run)
     values = read_config(run.config_file)
-    for name, value in given.items():
+    for name, value in options.items():
         if name in FinetuneConfig.__dataclass_fields__ and name not in FREE and value not in (None, [], ()):
             raise DataError(f"{flag(name)}: with --resume-from it is that of {folder}; leave it out")
-    if given.get("config") is not None:
+    if options.get("config") is not None:
         raise DataError(f"--config: with --resume-from the options are those of {folder}; leave it out")
     if values.get("resume_from") is None:
         parent = run.config()
@@ -49,7 +49,7 @@ def options_of(folder: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return {**values, "minutes": None, "layers": manifest.backbone.blocks, "out": f"{folder.rstrip('/')}-next"}
 
 
-def finished(run: Run) -> Manifest:
+def finished_manifest(run: Run) -> Manifest:
     """The manifest of a run that can be trained on; raises RunError for any other folder."""
     manifest = run.manifest("--resume-from")
     check_files(run.adapter, manifest)
@@ -57,10 +57,11 @@ def finished(run: Run) -> Manifest:
 
 
 def collect_new_events(config: FinetuneConfig) -> str:
-    """Write down the events and items that the store took since the parent run was trained, once, in the new run's
-    folder, and a store in which they count as known; returns a line about it. Raises DataError where nothing came."""
+    """Record the events and items that the store took since the parent run was trained, once, in the new run's
+    folder, and a copy of the store in which they count as trained; returns a line about it. Raises DataError if there
+    are none."""
     run, new = parent_of(config), Run(run_folder(config))
-    manifest = finished(run)
+    manifest = finished_manifest(run)
     ahead = [f"{t} of {d}" for d, tasks in manifest.tasks.items() for t in tasks if t in looks_ahead(run, d)]
     if ahead:
         raise RunError(
@@ -82,8 +83,8 @@ def collect_new_events(config: FinetuneConfig) -> str:
             if "timestamp" in dataset.interactions.columns:
                 stores.date_events(store, dataset.name)
             items[dataset.name] = [{"item_id": i, **a} for _, i, a in stores.added_items(store, dataset.name)]
-            known = with_items(dataset, items[dataset.name])
-            later = later_events(known, stores.all_events(store, dataset.name), config.seed)
+            grown = with_items(dataset, items[dataset.name])
+            later = later_events(grown, stores.all_events(store, dataset.name), config.seed)
             parts.append(later.with_columns(pl.lit(dataset.name).alias("dataset")))
     later = pl.concat(parts) if parts else pl.DataFrame()
     if not later.height:
@@ -112,7 +113,7 @@ def looks_ahead(run: Run, dataset: str) -> set[str]:
 
 def load_parent_weights(config: FinetuneConfig, model: RecModel) -> dict[str, Counts]:
     """Put the weights of the parent run into a model of the grown data, and return its counts, grown as well; raises
-    RunError where they do not fit."""
+    RunError if they do not fit."""
     run = parent_of(config)
     manifest, ours = run.manifest(), model.vocabulary
     theirs = [(g.dataset, g.name, g.words) for g in manifest.vocabulary.groups]
@@ -122,7 +123,7 @@ def load_parent_weights(config: FinetuneConfig, model: RecModel) -> dict[str, Co
 
 
 def mark_as_trained(run: Run) -> None:
-    """Let the events that a run is trained on count as known in its store."""
+    """Mark the events of a run's store as trained, so that the next resumption skips them."""
     with contextlib.closing(stores.open_store(run.store)) as store:
         stores.learn_events(store)
 
@@ -132,8 +133,8 @@ def has_little_validation(corpus: Corpus) -> bool:
     return corpus.events is None or int((corpus.events.part == 1).sum()) < ENOUGH
 
 
-def fitted_before(config: FinetuneConfig, corpus: Corpus, scorer: Scorer) -> dict[str, Calibration]:
-    """The calibration of the run before; neighbours and effects are of all that is known now, with its weights."""
+def parent_calibration(config: FinetuneConfig, corpus: Corpus, scorer: Scorer) -> dict[str, Calibration]:
+    """The calibration of the parent run; neighbours and effects are of all events of now, with the parent's weights."""
     name, manifest = corpus.dataset.name, parent_of(config).manifest()
     if corpus.events is not None and corpus.dataset.items.height and config.collaborative:
         counts = scorer.counts[name]
@@ -143,5 +144,5 @@ def fitted_before(config: FinetuneConfig, corpus: Corpus, scorer: Scorer) -> dic
             counts.neighbours = find_neighbours(corpus).to(scorer.model.device)
             counts.neighbours.weight.copy_(old.weight)
             counts.neighbours.seen.copy_(old.seen)
-    own = {k: v for k, v in manifest.calibration.items() if k.startswith(f"{name}/")}
-    return {k: Calibration.from_json(v) for k, v in own.items()}
+    calibration = {k: v for k, v in manifest.calibration.items() if k.startswith(f"{name}/")}
+    return {k: Calibration.from_json(v) for k, v in calibration.items()}

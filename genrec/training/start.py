@@ -27,8 +27,8 @@ def word_embeddings(backbone: Backbone) -> torch.Tensor:
     """The backbone's word embeddings (vocabulary, width) float32, as its embedding layer gives them."""
     table = word_table(backbone)
     with torch.no_grad():
-        found: torch.Tensor = table(torch.arange(table.num_embeddings, device=table.weight.device))
-    return found.float().cpu()
+        embeddings: torch.Tensor = table(torch.arange(table.num_embeddings, device=table.weight.device))
+    return embeddings.float().cpu()
 
 
 def outcome_start(vocabulary: Vocabulary, encode: Callable[[str], list[int]], words: torch.Tensor) -> torch.Tensor:
@@ -124,21 +124,21 @@ def set_scales(model: RecModel, prepared: Prepared, batches: PlannedBatches) -> 
     """Set each task's scale on the first planned batch that asks for it."""
     model.eval()
     index = prepared.index
-    done: set[tuple[int, int]] = set()
+    scaled: set[tuple[int, int]] = set()
     for number, chosen in enumerate(batches.plan):
         dataset = int(index.dataset[chosen[0]])
-        asked = {(dataset, int(t)) for t in np.nonzero(index.targets[chosen].sum(0))[0]} - done
-        if asked:
+        unscaled = {(dataset, int(t)) for t in np.nonzero(index.targets[chosen].sum(0))[0]} - scaled
+        if unscaled:
             fields = {k: v.to(model.device) for k, v in batches[number].items()}
             model.set_scales(Batch.from_fields(fields))
-            done |= asked
-        if len(done) == len(model.heads):
+            scaled |= unscaled
+        if len(scaled) == len(model.heads):
             break
     model.train()
 
 
 def fit_texts(model: RecModel, prepared: Prepared, seed: int) -> None:
-    """Start the answers of every text task from a logistic regression on what the backbone makes of TEXTS training
+    """Start the answers of every text task from a logistic regression on the backbone's states after TEXTS training
     texts before its first step. An answer that none of them has keeps its words' row."""
     from sklearn.linear_model import LogisticRegression
 
@@ -155,16 +155,16 @@ def fit_texts(model: RecModel, prepared: Prepared, seed: int) -> None:
         if len(np.unique(answers)) < 2:
             continue
         states = engine.states(rows).cpu().numpy()
-        mean, spread = states.mean(0), states.std(0) + 1e-6
-        fitted = LogisticRegression(C=REGULARISATION, max_iter=1_000).fit((states - mean) / spread, answers)
-        weight, bias = fitted.coef_ / spread, fitted.intercept_
+        mean, deviation = states.mean(0), states.std(0) + 1e-6
+        fitted = LogisticRegression(C=REGULARISATION, max_iter=1_000).fit((states - mean) / deviation, answers)
+        weight, bias = fitted.coef_ / deviation, fitted.intercept_
         if len(fitted.classes_) == 2:  # scikit-learn gives the second answer's only
             weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
         bias = bias - weight @ mean
         scale = np.linalg.norm(weight, axis=1).mean() / norm  # rows as long as words, so that rates mean the same
-        found = torch.as_tensor(np.column_stack([weight / scale, bias]), dtype=torch.float32, device=model.device)
-        own = torch.as_tensor(fitted.classes_, device=model.device)
-        own = own + model.vocabulary.groups[head.group].first - model.vocabulary.n_words
+        start_rows = torch.as_tensor(np.column_stack([weight / scale, bias]), dtype=torch.float32, device=model.device)
+        index = torch.as_tensor(fitted.classes_, device=model.device)
+        index = index + model.vocabulary.groups[head.group].first - model.vocabulary.n_words
         with torch.no_grad():
-            model.outcome_rows[own], model.outcome_bias[own] = found[:, :-1], found[:, -1]
+            model.outcome_rows[index], model.outcome_bias[index] = start_rows[:, :-1], start_rows[:, -1]
             model.outcome_log_scale[head.group] = float(np.log(scale))

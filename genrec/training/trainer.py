@@ -63,7 +63,7 @@ def parameter_groups(model: RecModel, lr: float, row_lr: float, weight_decay: fl
 
 
 class Averages:
-    """Exponential moving averages of a model's trained tensors (Polyak averaging): what is validated and kept.
+    """Exponential moving averages of a model's trained tensors (Polyak averaging): those are validated and kept.
 
     steps: about how many steps they reach back; a ninth of the steps so far while those are few.
     """
@@ -75,21 +75,21 @@ class Averages:
 
     @torch.no_grad()
     def update(self, done: int) -> None:
-        """Take in the weights after another step; done: steps before it."""
+        """Update the averages after another step; done: steps before it."""
         share = 1 - min(self.decay, (1 + done) / (10 + done))
         torch._foreach_lerp_(list(self.values.values()), [p.data for p in self.trained.values()], share)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """The model with the averages as its weights."""
-        own = {name: p.data for name, p in self.trained.items()}
+        weights = {name: p.data for name, p in self.trained.items()}
         for name, p in self.trained.items():
             p.data = self.values[name]
         try:
             yield
         finally:
             for name, p in self.trained.items():
-                p.data = own[name]
+                p.data = weights[name]
 
 
 class RowTrainer(Trainer):
@@ -115,19 +115,19 @@ class RowTrainer(Trainer):
         self.rates = (lr, row_lr, weight_decay)
         self.summed: dict[str, torch.Tensor] = {}
         self.clock = time.monotonic()  # at the latest log
-        stopper = Pacer(eval_every, patience)
+        schedule = Schedule(eval_every, patience)
         super().__init__(
-            model=model, args=args, train_dataset=batches, data_collator=first, callbacks=[stopper, *callbacks]
+            model=model, args=args, train_dataset=batches, data_collator=first, callbacks=[schedule, *callbacks]
         )
         self.remove_callback(PrinterCallback)
         self.averages = Averages(model, HORIZON * steps_per_epoch)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """AdamW with our parameter groups; every step of it goes into the averages."""
+        """AdamW with our parameter groups; the averages are updated after every step."""
         if self.optimizer is None:
             lr, row_lr, decay = self.rates
-            own = self.accelerator.unwrap_model(self.model)
-            groups = [g for g in parameter_groups(own, lr, row_lr, decay) if g["params"]]
+            unwrapped = self.accelerator.unwrap_model(self.model)
+            groups = [g for g in parameter_groups(unwrapped, lr, row_lr, decay) if g["params"]]
             self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8, fused=True)
             self.optimizer.register_step_post_hook(lambda *_: self.averages.update(self.state.global_step))
         return self.optimizer
@@ -164,35 +164,35 @@ class RowTrainer(Trainer):
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Validation metrics of the averaged weights."""
-        own = self.accelerator.unwrap_model(self.model)
-        own.eval()
+        model = self.accelerator.unwrap_model(self.model)
+        model.eval()
         with self.averages.in_place():
-            found = {f"eval/{k}": float(v) for k, v in self.validate().items()}
-        own.train()
-        self.log(dict(found))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
-        return found
+            metrics = {f"eval/{k}": float(v) for k, v in self.validate().items()}
+        model.train()
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         folder = Path(output_dir) if output_dir else self.root
         folder.mkdir(parents=True, exist_ok=True)
-        own = self.accelerator.unwrap_model(self.model)
-        save_file(trainable_state(own), folder / WEIGHTS)
+        model = self.accelerator.unwrap_model(self.model)
+        save_file(trainable_state(model), folder / WEIGHTS)
         with self.averages.in_place():
-            save_file(trainable_state(own), folder / AVERAGED)
+            save_file(trainable_state(model), folder / AVERAGED)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        own = self.accelerator.unwrap_model(model or self.model)
-        load_trainable(own, Path(resume_from_checkpoint) / WEIGHTS)
+        unwrapped = self.accelerator.unwrap_model(model or self.model)
+        load_trainable(unwrapped, Path(resume_from_checkpoint) / WEIGHTS)
         with self.averages.in_place():
-            load_trainable(own, Path(resume_from_checkpoint) / AVERAGED)
+            load_trainable(unwrapped, Path(resume_from_checkpoint) / AVERAGED)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        with reading(checkpoint):
+        with checkpoint_errors(checkpoint):
             super()._load_optimizer_and_scheduler(checkpoint)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        with reading(checkpoint):
+        with checkpoint_errors(checkpoint):
             super()._load_rng_state(checkpoint)
 
     def _get_output_dir(self, trial: Any) -> str:
@@ -217,8 +217,8 @@ class RowTrainer(Trainer):
 
 def checkpoints(root: Path) -> list[tuple[int, Path]]:
     """Finished checkpoints of a training, oldest first."""
-    found = [(int(m[1]), p) for p in root.glob("checkpoint-*") if (m := re.fullmatch(r"checkpoint-(\d+)", p.name))]
-    return sorted(found)
+    folders = [(int(m[1]), p) for p in root.glob("checkpoint-*") if (m := re.fullmatch(r"checkpoint-(\d+)", p.name))]
+    return sorted(folders)
 
 
 def best_step(history: Sequence[Mapping[str, Any]]) -> int:
@@ -229,7 +229,7 @@ def best_step(history: Sequence[Mapping[str, Any]]) -> int:
 
 @dataclass(frozen=True)
 class _State:
-    """What is read of the state of transformers' Trainer."""
+    """The fields that are read of the state of transformers' Trainer."""
 
     global_step: int
     max_steps: int
@@ -239,10 +239,10 @@ class _State:
 def history_of(checkpoint: Path) -> list[dict[str, float]]:
     """The log of a finished checkpoint."""
     path = checkpoint / TRAINER_STATE_NAME
-    found = [dict(entry) for entry in read_json(path, TypeAdapter(_State)).log_history]
-    if not all("step" in entry for entry in found):
+    entries = [dict(entry) for entry in read_json(path, TypeAdapter(_State)).log_history]
+    if not all("step" in entry for entry in entries):
         raise RunError(f"{path} cannot be read: an entry of log_history has no step")
-    return found
+    return entries
 
 
 def patience_spent(history: Sequence[Mapping[str, Any]], patience: int) -> bool:
@@ -252,17 +252,17 @@ def patience_spent(history: Sequence[Mapping[str, Any]], patience: int) -> bool:
 
 
 def load_trainable(model: nn.Module, file: Path) -> None:
-    """Put trained tensors of a checkpoint, WEIGHTS or AVERAGED, into the model; raises RunError where they are not its
-    own."""
-    own = {name: (p.dtype, tuple(p.shape)) for name, p in model.named_parameters() if p.requires_grad}
+    """Put trained tensors of a checkpoint, WEIGHTS or AVERAGED, into the model; raises RunError if they do not fit
+    it."""
+    expected = {name: (p.dtype, tuple(p.shape)) for name, p in model.named_parameters() if p.requires_grad}
     state = read_tensors(file)
-    check_tensors(file, state, own)
+    check_tensors(file, state, expected)
     model.load_state_dict(state, strict=False)
 
 
 @contextmanager
-def reading(checkpoint: str | None) -> Iterator[None]:
-    """Whatever torch and transformers raise over a checkpoint of theirs, as one RunError that says what to do."""
+def checkpoint_errors(checkpoint: str | None) -> Iterator[None]:
+    """Reports any error that torch and transformers raise over a damaged checkpoint as one RunError with the remedy."""
     try:
         yield
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, UnpicklingError) as error:
@@ -272,7 +272,7 @@ def reading(checkpoint: str | None) -> Iterator[None]:
         ) from error
 
 
-class Pacer(TrainerCallback):
+class Schedule(TrainerCallback):
     """Validates and saves every `every` steps, saves at least every SAVE_SECONDS, stops early; Ctrl-C saves and
     stops."""
 
@@ -320,8 +320,8 @@ class Pacer(TrainerCallback):
             raise KeyboardInterrupt
 
 
-class Teller(TrainerCallback):
-    """Passes steps and validations on to the front end."""
+class Reporter(TrainerCallback):
+    """Reports steps and validations to the front end."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Validation of a training: every task's metrics, and what is fitted on validation."""
+"""Validation of a training: every task's metrics, and the calibration that is fitted on validation."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -7,7 +7,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..evaluation import metrics
-from ..evaluation.reading import Reading, next_item_losses, next_item_metrics, read_part, weighed_again
+from ..evaluation.reading import Reading, next_item_losses, next_item_metrics, read_part, reweigh
 from ..progress import SILENT, Progress
 from ..rows.corpus import Corpus
 from ..run.config import FinetuneConfig
@@ -16,10 +16,10 @@ from ..scoring.features import unfitted
 from ..scoring.fit import find_effects, find_neighbours, fit_neighbours
 from ..scoring.scorer import Scorer
 from .prepare import Prepared
-from .resume import fitted_before, has_little_validation
+from .resume import has_little_validation, parent_calibration
 
 VALID_CASES = 4_000  # users or texts that a validation reads at most: a standard error of .003 in NDCG
-CALIBRATION = 4  # what calibration reads at most, once, in validations: weights of neighbours and features need cases
+CALIBRATION = 4  # the most that calibration reads, once, in validations: weights of neighbours and features need cases
 
 
 def validation(
@@ -33,12 +33,12 @@ def validation(
 ) -> dict[str, float]:
     """Every task's metrics on a part, and `criterion`, the number that early stopping maximises.
 
-    The criterion is the mean NDCG@10 of next_item over the data sets that have it (seen items removed, or kept where
-    baskets repeat items); without next_item, minus the mean log loss. Empty where nothing is held out for a test.
-    tokens: what is read at most. calibration: by `dataset/task`.
+    The criterion is the mean NDCG@10 of next_item over the data sets that have it (seen items removed, or kept if
+    baskets repeat items); without next_item, minus the mean log loss. Empty if nothing is held out for a test.
+    tokens: the most that are read. calibration: by `dataset/task`.
     """
     scorer.refresh()
-    found: dict[str, float] = {}
+    result: dict[str, float] = {}
     ranked, losses = [], []
     for corpus in prepared.corpora:
         reading = read(config, prepared, scorer, corpus, part, tokens, progress)
@@ -47,7 +47,7 @@ def validation(
                 ranked.append(values[f"{protocol(corpus)}/ndcg@10"])
             elif "log_loss" in values:
                 losses.append(values["log_loss"])
-            found |= {f"{corpus.dataset.name}/{task}/{k}": v for k, v in values.items()}
+            result |= {f"{corpus.dataset.name}/{task}/{k}": v for k, v in values.items()}
     if not ranked and not losses:
         if part == "test":
             return {}
@@ -55,12 +55,12 @@ def validation(
             "nothing is held out for validation: the data is too small to split; "
             "give more interactions or --split random"
         )
-    found["criterion"] = float(np.mean(ranked)) if ranked else -float(np.mean(losses))
-    return found
+    result["criterion"] = float(np.mean(ranked)) if ranked else -float(np.mean(losses))
+    return result
 
 
 def protocol(corpus: Corpus) -> Literal["seen_kept", "seen_removed"]:
-    """What lists of a data set are measured by: seen items kept where baskets repeat items, else removed."""
+    """The protocol that lists of a data set are measured by: seen items kept if baskets repeat items, else removed."""
     return "seen_kept" if "basket" in corpus.dataset.interactions.columns else "seen_removed"
 
 
@@ -68,21 +68,21 @@ def task_metrics(
     corpus: Corpus, reading: Reading, calibration: Mapping[str, Calibration]
 ) -> dict[str, dict[str, float]]:
     """The metrics of every task that a reading holds cases of."""
-    found: dict[str, dict[str, float]] = {}
+    by_task: dict[str, dict[str, float]] = {}
     for task in corpus.tasks:
         if task.name == "next_item" and reading.ranked is not None:
-            found[task.name] = next_item_metrics(reading.ranked)
+            by_task[task.name] = next_item_metrics(reading.ranked)
         elif task.unit == "basket" and reading.basket_ranks is not None:
             ranks = list(reading.basket_ranks[:, None])
-            found[task.name] = {"n": float(len(ranks)), **metrics.ranking_metrics(ranks)}
+            by_task[task.name] = {"n": float(len(ranks)), **metrics.ranking_metrics(ranks)}
         elif task.name in reading.outcomes:
             outcomes = reading.outcomes[task.name]
             fitted = calibration.get(f"{corpus.dataset.name}/{task.name}", Calibration())
             probabilities = outcomes.probabilities(fitted)
-            found[task.name] = metrics.outcome_metrics(
+            by_task[task.name] = metrics.outcome_metrics(
                 probabilities, outcomes.answer, task.answer.values, outcomes.weight
             )
-    return found
+    return by_task
 
 
 def read(
@@ -94,13 +94,13 @@ def read(
     tokens: int | None,
     progress: Progress,
 ) -> Reading:
-    """What the model makes of a part of one data set, with progress under the data set's name."""
+    """The reading of a part of one data set, with progress under the data set's name."""
     advance = progress.stage(f"reading {part} of {corpus.dataset.name}")
-    most = most_users(corpus, prepared.max_events, tokens)
-    return read_part(scorer, corpus, part, prepared.max_events, most, config.seed, advance)
+    limit = user_limit(corpus, prepared.max_events, tokens)
+    return read_part(scorer, corpus, part, prepared.max_events, limit, config.seed, advance)
 
 
-def most_users(corpus: Corpus, max_events: int, tokens: int | None) -> int | None:
+def user_limit(corpus: Corpus, max_events: int, tokens: int | None) -> int | None:
     """How many users (or texts) a validation of at most `tokens` tokens reads."""
     return None if tokens is None else min(VALID_CASES, max(1, int(tokens / tokens_per_case(corpus, max_events))))
 
@@ -118,13 +118,13 @@ def calibrate(
 ) -> dict[str, Calibration]:
     """Temperatures and biases of every task by `dataset/task`, fitted on validation, and the neighbours' weights.
 
-    Where a run resumes from another and validation has few events, they are those of the other one.
+    If a run resumes from another and validation has few events, they are those of the other one.
     """
     scorer.refresh()
-    found: dict[str, Calibration] = {}
+    calibrations: dict[str, Calibration] = {}
     for corpus in prepared.corpora:
         if config.resume_from is not None and has_little_validation(corpus):
-            found |= fitted_before(config, corpus, scorer)
+            calibrations |= parent_calibration(config, corpus, scorer)
             continue
         if config.collaborative and corpus.events is not None and corpus.dataset.items.height:
             effects = find_effects(corpus)
@@ -135,10 +135,10 @@ def calibrate(
             if config.collaborative:
                 scorer.counts[name].neighbours = find_neighbours(corpus).to(scorer.model.device)
                 fit_questions(scorer, name, reading, config.seed)
-                reading = weighed_again(scorer, corpus, reading)
-            found[f"{name}/next_item"] = fit_items(*next_item_losses(scorer, name, ranked))
-        found |= fit_outcomes(corpus, reading)
-    return found
+                reading = reweigh(scorer, corpus, reading)
+            calibrations[f"{name}/next_item"] = fit_items(*next_item_losses(scorer, name, ranked))
+        calibrations |= fit_outcomes(corpus, reading)
+    return calibrations
 
 
 def fit_questions(scorer: Scorer, dataset: str, reading: Reading, seed: int) -> None:
@@ -146,22 +146,22 @@ def fit_questions(scorer: Scorer, dataset: str, reading: Reading, seed: int) -> 
     if (ranked := reading.ranked) is not None:
         fit_neighbours(scorer, dataset, ranked.states, ranked.histories, ranked.targets, seed)
     if (baskets := reading.baskets) is not None:
-        asked = baskets.states, baskets.histories, baskets.targets
-        fit_neighbours(scorer, dataset, *asked, seed, "basket", baskets.given)
+        cases = baskets.states, baskets.histories, baskets.targets
+        fit_neighbours(scorer, dataset, *cases, seed, "basket", baskets.given)
 
 
 def fit_outcomes(corpus: Corpus, reading: Reading) -> dict[str, Calibration]:
     """Temperatures, biases and weights of effects of a data set's tasks with choices or numbers, by `dataset/task`."""
-    found = {}
+    calibrations = {}
     for name, outcomes in reading.outcomes.items():
         task = next(t for t in corpus.tasks if t.name == name)
         features = outcomes.features if task.answer.values or len(task.answer.choices) == 2 else None
-        found[f"{corpus.dataset.name}/{name}"] = fit_outcome(
+        calibrations[f"{corpus.dataset.name}/{name}"] = fit_outcome(
             outcomes.scores, outcomes.answer, outcomes.weight, features, task.answer.values, unfitted(corpus, task)
         )
-    return found
+    return calibrations
 
 
-def headline(found: Mapping[str, float]) -> str:
+def headline(values: Mapping[str, float]) -> str:
     """The few metrics worth a line."""
-    return ", ".join(f"{k} {v:.4f}" for k, v in found.items() if metrics.sums_up(k))
+    return ", ".join(f"{k} {v:.4f}" for k, v in values.items() if metrics.sums_up(k))
