@@ -269,7 +269,7 @@ def history(run: Path) -> list[dict[str, Any]]:
 def blue_ranks(run: Path) -> float:
     """Mean rank of the clicked kind of items in the lists of all users."""
     recommender = Recommender.load(run)
-    found = recommender.recommend(recommender.all_users(), k=16, include_seen=True).frame
+    found = recommender.recommend(recommender.all_users(), k=16, exclude_seen=False).frame
     return float(found.filter(pl.col("title").str.starts_with("blue"))["rank"].mean())
 
 

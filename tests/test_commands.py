@@ -194,9 +194,9 @@ def test_a_history_longer_than_the_model_reads_loses_its_oldest_quarter(
     assert main([*command, "--max-events", "4", "--stride", "2", "--no-collaborative"]) == 0
     run = Recommender.load(tmp_path / "run")
     history = chain_world(users=USERS).interactions.filter(pl.col("user_id") == "u003")["item_id"].to_list()
-    long = run.recommend(history=history, k=12, include_seen=True)
+    long = run.recommend(history=history, k=12, exclude_seen=False)
     assert long.warnings == ("the history has 8 events; the oldest 4 are not read, and only count as taken",)
-    short = run.recommend(history=history[4:], k=12, include_seen=True)
+    short = run.recommend(history=history[4:], k=12, exclude_seen=False)
     assert long.frame["score"].to_list() == short.frame["score"].to_list() and not short.warnings
     asked = with_reasons(run, asking.answer(run, "recommend 2 items for user u003"))
     assert asked.warnings and "not read" not in markdown(asked)  # who chats is spared it

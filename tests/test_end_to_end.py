@@ -66,7 +66,7 @@ def test_many_users_get_what_each_gets_alone(recommender: Recommender) -> None:
 def test_filters_hold_and_ranking_is_sorting(recommender: Recommender) -> None:
     user = "u001"
     seen = set(chain_world(users=USERS).interactions.filter(pl.col("user_id") == user)["item_id"])
-    everything = recommender.recommend(user, k=ITEMS, include_seen=True).frame
+    everything = recommender.recommend(user, k=ITEMS, exclude_seen=False).frame
     assert sorted(everything["item_id"]) == [f"{i:03}" for i in range(ITEMS)]
     assert everything["score"].to_list() == sorted(everything["score"], reverse=True)
     assert everything["probability"].sum() == pytest.approx(1.0)
@@ -74,12 +74,12 @@ def test_filters_hold_and_ranking_is_sorting(recommender: Recommender) -> None:
     assert unseen.frame["item_id"].to_list() == [i for i in everything["item_id"] if i not in seen]
     assert unseen.warnings and "fewer than 12" in unseen.warnings[0]
     assert unseen.frame["probability"].sum() == pytest.approx(1.0)
-    chosen = recommender.recommend(user, k=3, candidates=["001", "002", "003"], include_seen=True).frame
+    chosen = recommender.recommend(user, k=3, candidates=["001", "002", "003"], exclude_seen=False).frame
     assert chosen["item_id"].to_list() == [i for i in everything["item_id"] if i in ("001", "002", "003")]
     best = everything["item_id"][0]
-    assert best not in set(recommender.recommend(user, k=ITEMS, exclude=[best], include_seen=True).frame["item_id"])
+    assert best not in set(recommender.recommend(user, k=ITEMS, exclude=[best], exclude_seen=False).frame["item_id"])
     red = recommender.recommend(
-        user, k=ITEMS, where="colour = 'red' and year between 1982 and 1990", include_seen=True
+        user, k=ITEMS, where="colour = 'red' and year between 1982 and 1990", exclude_seen=False
     ).frame
     assert set(red["item_id"]) == {f"{i:03}" for i in range(2, 11, 2)}
     # the probability is that of the whole catalogue, whatever the filter
@@ -89,8 +89,8 @@ def test_filters_hold_and_ranking_is_sorting(recommender: Recommender) -> None:
 
 def test_loading_twice_gives_the_same_scores_bit_for_bit(recommender: Recommender, toy_run: Path) -> None:
     again = Recommender.load(toy_run)
-    one = recommender.recommend(recommender.all_users(), k=ITEMS, include_seen=True).frame
-    assert one.equals(again.recommend(recommender.all_users(), k=ITEMS, include_seen=True).frame)
+    one = recommender.recommend(recommender.all_users(), k=ITEMS, exclude_seen=False).frame
+    assert one.equals(again.recommend(recommender.all_users(), k=ITEMS, exclude_seen=False).frame)
 
 
 def test_merging_lora_keeps_the_scores(toy_run: Path, toy_files: Path) -> None:
@@ -101,7 +101,7 @@ def test_merging_lora_keeps_the_scores(toy_run: Path, toy_files: Path) -> None:
         loaded.scorer.model.float()
         backbone = load_backbone(str(toy_files / "tiny"), layers=2).model.float()
         loaded.scorer.model.backbone = put(backbone, toy_run / "adapter")
-        frame = loaded.recommend(loaded.all_users(), k=ITEMS, include_seen=True).frame
+        frame = loaded.recommend(loaded.all_users(), k=ITEMS, exclude_seen=False).frame
         scores.append(frame.sort("user_id", "item_id")["score"])
     assert float((scores[0] - scores[1]).abs().max()) < 1e-4 * float(scores[0].std())
     assert not any("lora" in name for name, _ in Recommender.load(toy_run).scorer.model.named_parameters())
@@ -112,7 +112,7 @@ def test_nf4_keeps_most_of_the_list(recommender: Recommender, toy_run: Path) -> 
     small = Recommender.load(toy_run, quantize="nf4")
     users = recommender.all_users()
     one, two = (
-        r.recommend(users, k=3, include_seen=True).frame.group_by("user_id").agg("item_id").sort("user_id")["item_id"]
+        r.recommend(users, k=3, exclude_seen=False).frame.group_by("user_id").agg("item_id").sort("user_id")["item_id"]
         for r in (recommender, small)
     )  # of 12 items; lists drawn at random would share a quarter
     assert np.mean([len(set(a) & set(b)) / 3 for a, b in zip(one, two, strict=True)]) > 0.85

@@ -44,7 +44,7 @@ def answers() -> dict[str, Any]:
     pair: dict[str, Any] = {"users": ["u000", "u001"], "items": ["005", "900"]}
     answered = {
         "recommend": chain.recommend(users, k=5).frame,
-        "recommend_seen": chain.recommend(["u002"], k=14, include_seen=True).frame,
+        "recommend_seen": chain.recommend(["u002"], k=14, exclude_seen=False).frame,
         "history": chain.recommend(history=["003", "004"], k=4).frame,
         "where": chain.recommend(["u003"], k=4, where="colour = 'blue'").frame,
         "popular": chain.recommend(history=[], k=4).frame,

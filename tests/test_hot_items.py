@@ -71,7 +71,7 @@ def grown(toy_run: Path) -> Recommender:
 def scores(recommender: Recommender, **given: object) -> dict[tuple[str | None, str], float]:
     """The score of each item for some users, or for a history (user None)."""
     given = given or {"users": [f"u{n:03}" for n in range(6)]}
-    found = recommender.recommend(k=100, include_seen=True, **given).frame  # type: ignore[arg-type]
+    found = recommender.recommend(k=100, exclude_seen=False, **given).frame  # type: ignore[arg-type]
     return {(u, i): s for u, i, s in found.select("user_id", "item_id", "score").iter_rows()}
 
 
@@ -182,7 +182,7 @@ def test_the_other_items_keep_their_places_scores_and_predictions(toy_run: Path,
     assert len(after) == len(before) + 6
     users = plain.all_users()
     lists = [
-        r.recommend(users, k=12, include_seen=True, exclude=without).frame["item_id"].to_list()
+        r.recommend(users, k=12, exclude_seen=False, exclude=without).frame["item_id"].to_list()
         for r, without in ((plain, []), (grown, ["new"]))
     ]
     assert lists[0] == lists[1]
@@ -199,16 +199,16 @@ def test_it_is_named_listed_filtered_and_compared(grown: Recommender) -> None:
     assert grown.find_items("Blue Thing 5")["item_id"].to_list() == ["new"]
     assert grown.search_items("new")[0] == "new"
     assert grown.catalogue().filter(item_id="new").to_dicts() == [NEW | {"train_count": 0}]
-    listed = grown.recommend("u001", candidates=["new", "004"], include_seen=True).frame
+    listed = grown.recommend("u001", candidates=["new", "004"], exclude_seen=False).frame
     assert sorted(listed["item_id"]) == ["004", "new"]
-    late = grown.recommend("u001", k=20, where="year > 1990 and colour = 'blue'", include_seen=True).frame
+    late = grown.recommend("u001", k=20, where="year > 1990 and colour = 'blue'", exclude_seen=False).frame
     assert "new" in set(late["item_id"]) and set(late["title"].str.slice(0, 4)) == {"blue"}
-    everything = grown.recommend("u001", k=20, include_seen=True).frame
+    everything = grown.recommend("u001", k=20, exclude_seen=False).frame
     assert everything["probability"].sum() == pytest.approx(1)
     assert "new" not in set(grown.recommend("u001", k=20, exclude=["new"]).frame["item_id"])
     similar = grown.similar("new", k=3).frame
     assert "new" not in set(similar["item_id"]) and similar["score"].is_between(-1, 1).all()
-    assert grown.recommend("u001", like=["004"], k=20, include_seen=True).frame.filter(item_id="new").height == 1
+    assert grown.recommend("u001", like=["004"], k=20, exclude_seen=False).frame.filter(item_id="new").height == 1
 
 
 def test_it_is_read_in_histories_and_explained(grown: Recommender) -> None:
@@ -262,7 +262,7 @@ def test_a_trained_item_is_called_otherwise_and_keeps_what_was_learned(
     }
     assert recommender.find_items("good old thing")["item_id"].to_list() == ["004"]
     assert "004" not in set(recommender.find_items("red 4")["item_id"])
-    gold = recommender.recommend("u001", where="colour = 'gold'", include_seen=True).frame
+    gold = recommender.recommend("u001", where="colour = 'gold'", exclude_seen=False).frame
     assert gold["title"].to_list() == ["good old thing"]
 
 

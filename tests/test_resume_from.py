@@ -41,7 +41,7 @@ def new_habit(run: Path, users: int = 60) -> None:
 def share(run: Path, histories: list[list[str]], answers: list[str], k: int = 1) -> float:
     """How often the right answer is among the first k of a list."""
     recommender = Recommender.load(run)
-    found = [recommender.recommend(history=h, k=k, include_seen=True).frame["item_id"].to_list() for h in histories]
+    found = [recommender.recommend(history=h, k=k, exclude_seen=False).frame["item_id"].to_list() for h in histories]
     return sum(a in own for a, own in zip(answers, found, strict=True)) / len(answers)
 
 

@@ -61,7 +61,7 @@ def test_all_kinds_of_questions_together_are_what_they_are_alone(
         lambda u=u: recommender.recommend(u, k=7, where="colour = 'red'").frame["item_id"].to_list() for u in users
     ]
     works += [lambda u=u: recommender.predict("rating", users=[u], items=["004"]).frame["value"][0] for u in users]
-    works += [lambda: recommender.recommend(history=["001", "002"], k=1, include_seen=True).frame["item_id"].to_list()]
+    works += [lambda: recommender.recommend(history=["001", "002"], k=1, exclude_seen=False).frame["item_id"].to_list()]
     works += [lambda: recommender.explain(["004"], user="u001").frame["reason_item_id"].to_list()]
     alone = [work() for work in works]
     recommender.scorer.prefixes.clear()

@@ -265,7 +265,7 @@ def test_loading_twice_gives_the_same_scores_bit_for_bit(recommender: Recommende
     again = Recommender.load(run)
     users = recommender.all_users()
     for answer in (
-        lambda r: r.recommend(users, k=ITEMS, include_seen=True),
+        lambda r: r.recommend(users, k=ITEMS, exclude_seen=False),
         lambda r: r.predict("keeper", users=users, items=["004"] * len(users)),
     ):
         assert answer(recommender).frame.equals(answer(again).frame)
@@ -278,7 +278,7 @@ def test_nf4_keeps_most_of_the_list(recommender: Recommender, run: Path) -> None
     small = Recommender.load(run, quantize="nf4")
     users = recommender.all_users()
     one, two = (
-        r.recommend(users, k=3, include_seen=True).frame.group_by("user_id").agg("item_id").sort("user_id")["item_id"]
+        r.recommend(users, k=3, exclude_seen=False).frame.group_by("user_id").agg("item_id").sort("user_id")["item_id"]
         for r in (recommender, small)
     )
     assert np.mean([len(set(a) & set(b)) / 3 for a, b in zip(one, two, strict=True)]) > 0.7

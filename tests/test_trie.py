@@ -184,7 +184,7 @@ def test_recommendations_by_title(toy_run: Path, capsys: pytest.CaptureFixture[s
     narrow = {"where": "colour = 'red'", "exclude": ["004"], "candidates": ["003", "004", "006", "008"]}
     found = recommender.recommend(history=history, items_as="title", **narrow).frame
     assert found.equals(frame.filter(pl.col("item_id").is_in(["006", "008"])).with_columns(rank=pl.Series([1, 2])))
-    again = recommender.recommend(history=history, k=12, items_as="title", include_seen=True).frame
+    again = recommender.recommend(history=history, k=12, items_as="title", exclude_seen=False).frame
     assert again.height == 12
     unknown = recommender.recommend(history=[], k=2, items_as="title").frame
     assert unknown["strategy"].to_list() == ["popular"] * 2

@@ -83,7 +83,7 @@ def ranked(
         if len(items) < 2:
             named = items[0] if items else "none"
             raise GenrecError(f"ranking needs at least two items of the catalogue, and I found {named}")
-        options |= {"candidates": items, "include_seen": True, "k": len(items), "exclude": ()}
+        options |= {"candidates": items, "exclude_seen": False, "k": len(items), "exclude": ()}
     else:
         where = " and ".join(f"({c.sql()})" for c in request.conditions) or None
         options |= {"where": where, "k": request.k or DEFAULT_K, "exclude": excluded}

@@ -75,7 +75,7 @@ class Recommend(Answer):
         return {
             "k": self.k,
             "exclude": [one_id(item) for item in self.exclude],
-            "include_seen": self.include_seen,
+            "exclude_seen": not self.include_seen,
             "candidates": None if self.candidates is None else list(self.candidates),
             "where": self.where,
             "items_as": self.items_as,

@@ -32,7 +32,7 @@ class ListRequest:
     history: Sequence[str] | pl.DataFrame | None = None
     k: int = 10
     exclude: Sequence[str] = ()
-    include_seen: bool = False
+    exclude_seen: bool = True
     candidates: Sequence[str] | None = None
     where: str | pl.Expr | None = None
     like: Sequence[str] = ()
@@ -155,13 +155,13 @@ def ranked_lists(
     states = views.scorer.states([prompts.row(n, [question] if question else []) for n in rows])
     first = view.corpus.items.first
     given_items = np.asarray([t - first for t in question.tokens if t >= first] if question else [], dtype=np.int32)
-    include_seen = request.include_seen or bool(request.basket)
+    exclude_seen = request.exclude_seen and not request.basket
     fitted = views.adapter.manifest.calibration.get(f"{view.name}/next_item", {})
     rankings = views.scorer.rank(
         states,
         view.name,
         request.k * WIDER if request.diversity else request.k,
-        [seen[n][:0] if include_seen else seen[n] for n in rows],
+        [seen[n] if exclude_seen else seen[n][:0] for n in rows],
         [np.concatenate([histories[n], given_items]) for n in rows],
         allowed=None if allowed.all() else allowed,
         temperature=float(fitted.get("temperature", 1.0)),
@@ -190,7 +190,7 @@ def title_lists(
             histories[n] = items
     masks = [allowed.copy() for _ in histories]
     for mask, items in zip(masks, histories.values(), strict=True):
-        mask[items] &= request.include_seen
+        mask[items] &= not request.exclude_seen
     if not histories:
         return list_frame(view, users, {}, "title", request.k, allowed)
     rankings = rank_titles(view.titles(language.backbone), list(histories.values()), masks, request.k)

@@ -219,7 +219,7 @@ class Recommender:
         history: Sequence[str] | pl.DataFrame | None = None,
         k: int = 10,
         exclude: Sequence[str] = (),
-        include_seen: bool = False,
+        exclude_seen: bool = True,
         candidates: Sequence[str] | None = None,
         where: str | pl.Expr | None = None,
         like: Sequence[str] = (),
@@ -232,7 +232,7 @@ class Recommender:
         """The k best items for each user, or for a history of item ids (oldest first; as a frame also with event,
         rating and timestamp); exact over the whole catalogue.
 
-        Items of the history are left out unless `include_seen`; `exclude`, `candidates` and `where` (SQL over the
+        Items of the history are left out if `exclude_seen`; `exclude`, `candidates` and `where` (SQL over the
         catalogue's columns; `genre = 'Comedy'` asks whether a list holds it) narrow the list, and so does `like`: the
         NEAREST items whose vectors are nearest to these, among those that the other conditions leave. basket: what goes
         with these items, for the user or for anyone; seen items may appear. probability: softmax over the catalogue
@@ -248,7 +248,7 @@ class Recommender:
             history=history,
             k=k,
             exclude=exclude,
-            include_seen=include_seen,
+            exclude_seen=exclude_seen,
             candidates=candidates,
             where=where,
             like=like,

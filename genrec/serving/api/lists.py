@@ -112,7 +112,7 @@ def scored(recommender: Recommender, query: ListQuery, body: RecommendationsRequ
         history=None if of_user else [] if query.history is None else query.history,
         k=body.num_results,
         exclude=query.exclude,
-        include_seen=not body.exclude_seen,
+        exclude_seen=body.exclude_seen,
         candidates=query.candidates,
         where=query.where,
         like=query.like,
