@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 LARGEST_YAML = 2**20  # bytes; a megabyte takes PyYAML seconds
 DEEPEST_YAML = 20
-PER_ROW = 2**16  # bytes that a row of a table takes at most, on average
-AT_LEAST = 2**20  # bytes that a table of few rows may take
+BYTES_PER_ROW = 2**16  # bytes that a row of a table takes at most, on average
+MIN_TABLE_BYTES = 2**20  # bytes that a table of few rows may take
 VALUES_PER_ROW = 1_000  # of a list column at most, on average
 
 
@@ -27,7 +27,7 @@ VALUES_PER_ROW = 1_000  # of a list column at most, on average
 
 
 @contextmanager
-def whole(path: Path, synced: bool = True) -> Iterator[Path]:
+def atomic_write(path: Path, synced: bool = True) -> Iterator[Path]:
     """A neighbour to write to: it becomes `path` where the block ends well, and is removed where it does not.
 
     synced: whether the file then outlives a power cut, which takes some milliseconds.
@@ -46,7 +46,7 @@ def whole(path: Path, synced: bool = True) -> Iterator[Path]:
 
 def write_text(path: Path, text: str, synced: bool = True) -> None:
     """Write a text file whole or not at all; synced as in `whole`."""
-    with whole(path, synced) as partial:
+    with atomic_write(path, synced) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
@@ -86,8 +86,8 @@ def checked_json(text: str | bytes, kind: "TypeAdapter[T]") -> T:
         first = error.errors(include_url=False, include_context=False)[0]
         if first["type"] == "json_invalid":
             raise ValueError(first["msg"]) from error
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ValueError(f"{place}: {first['msg'][:200]}, found {shown(first['input'])}") from error
+        location = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise ValueError(f"{location}: {first['msg'][:200]}, found {shown(first['input'])}") from error
 
 
 def read_yaml(path: Path) -> Any:
@@ -133,7 +133,7 @@ def read_options(path: Path, config: type, flag: str) -> dict[str, Any]:
 def is_value(value: object, hint: Any) -> bool:
     """Whether a value of a YAML file is of an option's type."""
     if get_origin(hint) in (Union, UnionType):
-        return any(is_value(value, one) for one in get_args(hint))
+        return any(is_value(value, member) for member in get_args(hint))
     if get_origin(hint) is tuple:
         return isinstance(value, list) and all(isinstance(v, str) for v in value)
     if get_origin(hint) is Literal:
@@ -149,15 +149,15 @@ def read_parquet(path: Path, rows: int | None = None) -> "pl.DataFrame":
     from pyarrow import parquet
 
     try:
-        found = parquet.read_metadata(path)
+        metadata = parquet.read_metadata(path)
     except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise RunError(f"{path} cannot be read: {one_line(error)}") from error
     if rows is not None:
-        if found.num_rows != rows:
-            raise RunError(f"{path} does not fit: it has {found.num_rows:,} rows, {rows:,} are expected")
-        groups = [found.row_group(n) for n in range(found.num_row_groups)]
+        if metadata.num_rows != rows:
+            raise RunError(f"{path} does not fit: it has {metadata.num_rows:,} rows, {rows:,} are expected")
+        groups = [metadata.row_group(n) for n in range(metadata.num_row_groups)]
         chunks = [group.column(n) for group in groups for n in range(group.num_columns)]
-        columns = [chunks[n :: found.num_columns] for n in range(found.num_columns)]
+        columns = [chunks[n :: metadata.num_columns] for n in range(metadata.num_columns)]
         values = max((sum(c.num_values for c in column) for column in columns), default=0)
         if values > VALUES_PER_ROW * max(rows, 1):
             raise RunError(f"{path} is refused: a column holds {values:,} values in {rows:,} rows")
@@ -173,7 +173,7 @@ def read_parquet(path: Path, rows: int | None = None) -> "pl.DataFrame":
 
 
 def _check_size(path: Path, size: int, rows: int) -> None:
-    limit = max(AT_LEAST, PER_ROW * rows)
+    limit = max(MIN_TABLE_BYTES, BYTES_PER_ROW * rows)
     if size > limit:
         raise RunError(f"{path} is refused: it unfolds to {size:,} bytes; {rows:,} rows may take {limit:,}")
 

@@ -65,25 +65,25 @@ def in_turns(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 
 def encoded(encode: Callable[[str], list[int]], texts: Sequence[str]) -> list[list[int]]:
     """The tokens of each text, with a pause after every CHARACTERS; a longer text is encoded in pieces."""
-    found, since = [], 0
+    encodings, n_since_pause = [], 0
     for text in texts:
-        own: list[int] = []
+        token_ids: list[int] = []
         for piece in pieces_of(text, CHARACTERS):
-            if since >= CHARACTERS:
+            if n_since_pause >= CHARACTERS:
                 pause()
-                since = 0
-            own += encode(piece)
-            since += len(piece)
-        found.append(own)
-    return found
+                n_since_pause = 0
+            token_ids += encode(piece)
+            n_since_pause += len(piece)
+        encodings.append(token_ids)
+    return encodings
 
 
-def pieces_of(text: str, most: int) -> Iterator[str]:
+def pieces_of(text: str, limit: int) -> Iterator[str]:
     """A text in pieces of at most `most` characters, cut before a space where there is one in their last half."""
     start = 0
-    while len(text) - start > most:
-        end = text.rfind(" ", start + most // 2, start + most)
-        end = end if end > 0 else start + most
+    while len(text) - start > limit:
+        end = text.rfind(" ", start + limit // 2, start + limit)
+        end = end if end > 0 else start + limit
         yield text[start:end]
         start = end
     yield text[start:]

@@ -97,29 +97,29 @@ class Catalogue:
         rows: dict[str, dict[str, object]] = {}
         for part in in_turns(range(len(items)), CHECKED):
             for n in part:
-                item, where = items[n], f"items[{n}]"
+                item, location = items[n], f"items[{n}]"
                 if unknown := [c for c in item if c not in schema]:
                     columns = ", ".join(schema)
                     raise DataError(
-                        f"{where}.{unknown[0]}: the catalogue of {self.dataset} has no such column; it has {columns}"
+                        f"{location}.{unknown[0]}: the catalogue of {self.dataset} has no such column; it has {columns}"
                     )
-                item_id = checked_id(item.get("item_id"), f"{where}.item_id")
+                item_id = checked_id(item.get("item_id"), f"{location}.item_id")
                 others = {c: kind for c, kind in schema.items() if c != "item_id"}
-                values = {c: as_column(item.get(c), kind, f"{where}.{c}") for c, kind in others.items()}
+                values = {c: as_column(item.get(c), kind, f"{location}.{c}") for c, kind in others.items()}
                 rows.pop(item_id, None)
                 rows[item_id] = {"item_id": item_id, **values}
         return pl.DataFrame(list(rows.values()), schema=schema)
 
     def grown(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Its items with those of a checked frame: said anew where it has them, else at the end."""
-        kept = self.items.update(frame, on="item_id", include_nulls=True)
+        updated = self.items.update(frame, on="item_id", include_nulls=True)
         new = frame.filter(~pl.col("item_id").is_in(self.ids))
-        none = pl.lit(0, kept.schema["train_count"]).alias("train_count")
-        return pl.concat([kept, new.with_columns(none).select(kept.columns)])
+        no_count = pl.lit(0, updated.schema["train_count"]).alias("train_count")
+        return pl.concat([updated, new.with_columns(no_count).select(updated.columns)])
 
 
 def most_alike(
-    text: str, names: Sequence[str | None], scorer: Callable[..., float], k: int, least: float | None = None
+    text: str, names: Sequence[str | None], scorer: Callable[..., float], k: int, min_score: float | None = None
 ) -> list[int]:
     """The places of the k names at most that are most like a text. least: the likeness (0 to 100) that they must reach,
     case and punctuation aside; None: any, to the letter."""
@@ -127,23 +127,25 @@ def most_alike(
 
     ranked: list[tuple[float, int]] = []
     for part in in_turns(range(len(names)), COMPARED):
-        processor = None if least is None else utils.default_process
-        some = names[part[0] : part[-1] + 1]
-        near = process.extract(text, some, scorer=scorer, processor=processor, limit=k, score_cutoff=least)
+        processor = None if min_score is None else utils.default_process
+        chunk = names[part[0] : part[-1] + 1]
+        near = process.extract(text, chunk, scorer=scorer, processor=processor, limit=k, score_cutoff=min_score)
         ranked += [(-score, part[n]) for _, score, n in near]
     return [n for _, n in sorted(ranked)[:k]]
 
 
-def checked_id(value: object, where: str) -> str:
+def checked_id(value: object, location: str) -> str:
     """An id as data files have them; raises DataError for one that no data file could have."""
     if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{where}: a text is needed (given: {value!r})")
+        raise DataError(f"{location}: a text is needed (given: {value!r})")
     if value != (usual := unicodedata.normalize("NFC", value.strip())):
-        raise DataError(f"{where}: ids are without space around them and in Unicode's form NFC: {value!r} is {usual!r}")
+        raise DataError(
+            f"{location}: ids are without space around them and in Unicode's form NFC: {value!r} is {usual!r}"
+        )
     return value
 
 
-def as_column(value: object, kind: pl.DataType, where: str) -> object:
+def as_column(value: object, kind: pl.DataType, location: str) -> object:
     """A value as a column of the catalogue holds it, an empty text as null; raises DataError where it cannot."""
     if value is None:
         return None
@@ -152,14 +154,14 @@ def as_column(value: object, kind: pl.DataType, where: str) -> object:
             return list(value)
         if isinstance(value, str):
             return [value]
-        raise DataError(f"{where}: a list of texts is needed (given: {value!r})")
+        raise DataError(f"{location}: a list of texts is needed (given: {value!r})")
     if kind == pl.String:
         if isinstance(value, str):
             return value.strip() or None
-        raise DataError(f"{where}: a text is needed (given: {value!r})")
+        raise DataError(f"{location}: a text is needed (given: {value!r})")
     largest = sys.float_info.max
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not -largest <= value <= largest:
-        raise DataError(f"{where}: a number is needed (given: {value!r})")
+        raise DataError(f"{location}: a number is needed (given: {value!r})")
     if kind.is_integer() and not (value == int(value) and -(2**63) <= value < 2**63):
-        raise DataError(f"{where}: a whole number of 64 bits is needed (given: {value!r})")
+        raise DataError(f"{location}: a whole number of 64 bits is needed (given: {value!r})")
     return int(value) if kind.is_integer() else float(value)

@@ -65,8 +65,8 @@ def names(title: str) -> Iterator[str]:
 def short_names(title: str) -> Iterator[str]:
     """What else people call it: no leading article, what follows its last colon, one of its parts, its initials."""
     moved = LAST_ARTICLE.match(title)
-    whole = f"{moved[2]} {moved[1]}" if moved else title
-    for name in filter(None, map(key, (whole, whole.rpartition(":")[2], *PART.split(whole)))):
+    full = f"{moved[2]} {moved[1]}" if moved else title
+    for name in filter(None, map(key, (full, full.rpartition(":")[2], *PART.split(full)))):
         yield name
         first, _, rest = name.partition(" ")
         if first in LEADING and rest:
@@ -98,8 +98,8 @@ class TitleIndex:
                 continue
             for name in set(names(title)):
                 self.full.setdefault(name, []).append(item)
-            for place, name in enumerate(dict.fromkeys(short_names(title))):
-                self.short.setdefault(name, []).append((place, item))
+            for position, name in enumerate(dict.fromkeys(short_names(title))):
+                self.short.setdefault(name, []).append((position, item))
         self.longest = max((name.count(" ") + 1 for name in self.full), default=0)
 
     @staticmethod
@@ -110,11 +110,11 @@ class TitleIndex:
     @cached_property
     def holding(self) -> dict[str, set[str]]:
         """Full names by each word in them."""
-        found: dict[str, set[str]] = {}
+        names_by_word: dict[str, set[str]] = {}
         for name in self.full:
             for word in name.split():
-                found.setdefault(word, set()).add(name)
-        return found
+                names_by_word.setdefault(word, set()).add(name)
+        return names_by_word
 
     def named(self, name: str) -> Match | None:
         """Items of exactly this name (a `key`), full names before short ones."""
@@ -130,38 +130,38 @@ class TitleIndex:
         sets = [self.holding.get(word) for word in dict.fromkeys(name.split())]
         if not sets or any(s is None for s in sets):
             return None
-        both = set.intersection(*(s for s in sets if s is not None))
-        return Match(self.by_count(both), "part") if both else None
+        common = set.intersection(*(s for s in sets if s is not None))
+        return Match(self.by_count(common), "part") if common else None
 
     def near(self, name: str) -> tuple[float, Match] | None:
         """Items whose name is this one but for a typo or two, and how similar it is (0 to 100; rapidfuzz's ratio, by
         insertions and deletions)."""
         from rapidfuzz import fuzz, process
 
-        among: Sequence[str] = self.all_names
-        if len(among) > WIDE:
-            among = list(set().union(*(self.holding.get(w, set()) for w in name.split())))
-        found = process.extract(name, among, scorer=fuzz.ratio, limit=5, score_cutoff=least_similar(name))
-        if not found:
+        candidates: Sequence[str] = self.all_names
+        if len(candidates) > WIDE:
+            candidates = list(set().union(*(self.holding.get(w, set()) for w in name.split())))
+        matches = process.extract(name, candidates, scorer=fuzz.ratio, limit=5, score_cutoff=least_similar(name))
+        if not matches:
             return None
-        similarity = float(found[0][1])
-        return similarity, Match(self.by_count([n for n, score, _ in found if score == similarity]), "typo")
+        similarity = float(matches[0][1])
+        return similarity, Match(self.by_count([n for n, score, _ in matches if score == similarity]), "typo")
 
     def alike(self, word: str, match: Match) -> bool:
         """Whether a word is one of the match's title, give or take a typo."""
         from rapidfuzz import fuzz
 
-        own = {w for i in match.items[:3] for w in key(self.titles[i] or "").split()}
-        return any(fuzz.ratio(word, w) >= least_similar(word) for w in own)
+        words = {w for i in match.items[:3] for w in key(self.titles[i] or "").split()}
+        return any(fuzz.ratio(word, w) >= least_similar(word) for w in words)
 
     @cached_property
     def all_names(self) -> list[str]:
         """Full and short names."""
         return list(dict.fromkeys([*self.full, *self.short]))
 
-    def by_count(self, found: Sequence[str] | set[str]) -> tuple[int, ...]:
+    def by_count(self, matched_names: Sequence[str] | set[str]) -> tuple[int, ...]:
         """The items of some names, the most frequent first."""
-        items = {i for n in found for i in (*self.full.get(n, ()), *(i for _, i in self.short.get(n, ())))}
+        items = {i for n in matched_names for i in (*self.full.get(n, ()), *(i for _, i in self.short.get(n, ())))}
         return tuple(sorted(items, key=lambda i: (-self.counts[i], i)))
 
     def find(self, query: str) -> Match | None:

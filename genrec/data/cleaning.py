@@ -46,9 +46,9 @@ def clean(
     if "item_id" in interactions.columns:
         interactions, items = _with_unknown_items(interactions, items, notes)
     if "user_id" in interactions.columns:
-        once = interactions.group_by("user_id").len().filter(pl.col("len") == 1).height
-        if once:
-            notes.append(f"{once:,} users have a single interaction: they train and are not evaluated")
+        n_single = interactions.group_by("user_id").len().filter(pl.col("len") == 1).height
+        if n_single:
+            notes.append(f"{n_single:,} users have a single interaction: they train and are not evaluated")
     return interactions, items, users, tuple(notes)
 
 
@@ -81,8 +81,8 @@ def _ordered(frame: pl.DataFrame) -> pl.DataFrame:
     if "user_id" not in frame.columns:
         return frame
     first = frame.select(pl.col("user_id").unique(maintain_order=True)).with_row_index("\0user")
-    place = frame.select("user_id").join(first, on="user_id", how="left", maintain_order="left")["\0user"]
-    keys = [place.to_numpy()]
+    user_index = frame.select("user_id").join(first, on="user_id", how="left", maintain_order="left")["\0user"]
+    keys = [user_index.to_numpy()]
     if "timestamp" in frame.columns:
         keys.insert(0, frame["timestamp"].fill_null(np.iinfo(np.int64).min).to_numpy())
     return frame[np.lexsort(keys)]  # the last key leads; equal ones keep the order of the file
@@ -98,25 +98,25 @@ def _filled(
 
     What an interaction says (all but its time) is filled after the split, by `fill_after_split`.
     """
-    found = list(frames)
-    late = filled_late(frames[0], missing)
+    tables = list(frames)
+    deferred = filled_late(frames[0], missing)
     for column, how in missing.items():
-        if column in late and how in HOW:
+        if column in deferred and how in HOW:
             continue
         option = f"in --missing {column}={how}"
         if how not in HOW:
             raise UnknownNameError("treatment of missing values", how, HOW, option)
-        where = next((n for n, f in enumerate(found) if column in f.columns), None)
-        if where is None:
-            raise UnknownNameError("column", column, dict.fromkeys(c for f in found for c in f.columns), option)
-        if where > 0 and how in ("nearest", "interpolate"):
+        index = next((n for n, f in enumerate(tables) if column in f.columns), None)
+        if index is None:
+            raise UnknownNameError("column", column, dict.fromkeys(c for f in tables for c in f.columns), option)
+        if index > 0 and how in ("nearest", "interpolate"):
             raise DataError(f"--missing {column}={how}: {column} has no time to go along; allowed: drop, mean, median")
-        found[where] = _without_gaps(found[where], column, how, notes)
-    for column in found[0].columns:
-        gaps = found[0][column].null_count()
+        tables[index] = _without_gaps(tables[index], column, how, notes)
+    for column in tables[0].columns:
+        gaps = tables[0][column].null_count()
         if gaps and column not in missing:
             notes.append(f"{column}: {gaps:,} missing values, left as they are (--missing {column}=HOW)")
-    return found[0], found[1], found[2]
+    return tables[0], tables[1], tables[2]
 
 
 def filled_late(interactions: pl.DataFrame, missing: Mapping[str, str]) -> dict[str, str]:
@@ -133,13 +133,13 @@ def fill_after_split(interactions: pl.DataFrame, missing: Mapping[str, str]) -> 
     frame = interactions.with_row_index("\0place")
     for column, how in filled_late(interactions, missing).items():
         train, held_out = frame.filter(pl.col("part") == "train"), frame.filter(pl.col("part") != "train")
-        known = train[column].drop_nulls().unique().sort().to_numpy()
-        said = len(notes)
+        levels = train[column].drop_nulls().unique().sort().to_numpy()
+        n_notes = len(notes)
         train = _without_gaps(train, column, how, notes)
         if not train.height:
             raise DataError(f"--missing {column}={how}: no training row has a value of {column} to fill gaps with")
-        if column == "rating" and len(notes) > said:
-            nearest = known[np.searchsorted((known[1:] + known[:-1]) / 2, train[column].to_numpy())]
+        if column == "rating" and len(notes) > n_notes:
+            nearest = levels[np.searchsorted((levels[1:] + levels[:-1]) / 2, train[column].to_numpy())]
             train = train.with_columns(pl.Series(column, nearest))
             notes[-1] += ", as the nearest rating of the training part"
         if gaps := held_out[column].null_count():
@@ -164,10 +164,10 @@ def _without_gaps(frame: pl.DataFrame, column: str, how: str, notes: list[str]) 
     else:
         value = _along_time(frame, column, how)
     frame = frame.with_columns((value.round() if dtype.is_integer() else value).cast(dtype).alias(column))
-    left = frame[column].null_count()
+    remaining = frame[column].null_count()
     notes.append(
-        f"{column}: {gaps - left:,} of {gaps:,} missing values filled ({how})"
-        + (f", {left:,} rows without a neighbour dropped" if left else "")
+        f"{column}: {gaps - remaining:,} of {gaps:,} missing values filled ({how})"
+        + (f", {remaining:,} rows without a neighbour dropped" if remaining else "")
     )
     return frame.filter(pl.col(column).is_not_null())
 
@@ -177,25 +177,25 @@ def _along_time(frame: pl.DataFrame, column: str, how: str) -> pl.Expr:
     has_time = column != "timestamp" and "timestamp" in frame.columns and not frame["timestamp"].null_count()
     time = pl.col("timestamp" if has_time else "row").cast(pl.Float64)
     value = pl.col(column).cast(pl.Float64)
-    known = pl.when(value.is_not_null()).then(time)
-    before, after = value.forward_fill(), value.backward_fill()
-    since, until = time - known.forward_fill(), known.backward_fill() - time
+    value_time = pl.when(value.is_not_null()).then(time)
+    previous, following = value.forward_fill(), value.backward_fill()
+    since, until = time - value_time.forward_fill(), value_time.backward_fill() - time
     if how == "nearest":
-        between = pl.when(since <= until).then(before).otherwise(after)
+        between = pl.when(since <= until).then(previous).otherwise(following)
     else:
         span = since + until
-        between = pl.when(span > 0).then(before + (after - before) * since / span).otherwise(before)
-    whole = pl.coalesce(pl.when(before.is_not_null() & after.is_not_null()).then(between), before, after)
-    return whole.over("user_id") if "user_id" in frame.columns else whole
+        between = pl.when(span > 0).then(previous + (following - previous) * since / span).otherwise(previous)
+    filled = pl.coalesce(pl.when(previous.is_not_null() & following.is_not_null()).then(between), previous, following)
+    return filled.over("user_id") if "user_id" in frame.columns else filled
 
 
 def _rounded(users: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
     """Numbers of users that hardly two share, with two significant digits: a prompt has words for these."""
     for column, dtype in users.schema.items():
-        different = users[column].drop_nulls().n_unique() if dtype.is_numeric() else 0
-        if different > MANY:
+        n_values = users[column].drop_nulls().n_unique() if dtype.is_numeric() else 0
+        if n_values > MANY:
             users = users.with_columns(pl.col(column).round_sig_figs(2))
-            notes.append(f"{column}: {different:,} different values, rounded to two significant digits for prompts")
+            notes.append(f"{column}: {n_values:,} different values, rounded to two significant digits for prompts")
     return users
 
 
@@ -204,13 +204,13 @@ def _rounded(users: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
 
 def _without_duplicates(frame: pl.DataFrame, duplicates: str, notes: list[str]) -> pl.DataFrame:
     content = frame.select(pl.exclude("row"))
-    twice = frame.height - content.hash_rows().n_unique()
-    if not twice:
+    n_repeats = frame.height - content.hash_rows().n_unique()
+    if not n_repeats:
         return frame
     if duplicates == "drop":
         frame = frame.unique(content.columns, keep="first", maintain_order=True)
     notes.append(
-        f"{twice:,} interactions equal an earlier one: "
+        f"{n_repeats:,} interactions equal an earlier one: "
         + ("dropped" if duplicates == "drop" else "kept (--duplicates drop)")
     )
     return frame
@@ -218,17 +218,17 @@ def _without_duplicates(frame: pl.DataFrame, duplicates: str, notes: list[str]) 
 
 def _core(frame: pl.DataFrame, k: int, notes: list[str]) -> pl.DataFrame:
     """Users and items with at least k interactions each, repeatedly."""
-    before = frame.height
+    height = frame.height
     columns = [c for c in ("user_id", "item_id") if c in frame.columns]
     while True:
-        kept = frame
+        core = frame
         for column in columns:
-            kept = kept.filter(pl.len().over(column) >= k)
-        if kept.height == frame.height:
+            core = core.filter(pl.len().over(column) >= k)
+        if core.height == frame.height:
             break
-        frame = kept
-    if before != frame.height:
-        notes.append(f"{k}-core: {before - frame.height:,} of {before:,} interactions were dropped")
+        frame = core
+    if height != frame.height:
+        notes.append(f"{k}-core: {height - frame.height:,} of {height:,} interactions were dropped")
     if not frame.height:
         raise DataError(f"--k-core {k} leaves nothing: no users and items have {k} interactions each")
     return frame
@@ -244,17 +244,19 @@ def _with_unknown_items(
         titles = interactions.drop_nulls("title").sort("row").group_by("item_id").agg(pl.col("title").first())
         unknown = unknown.join(titles, on="item_id", how="left", maintain_order="left")
         interactions = interactions.drop("title")
-        bare = items["title"].null_count() if "title" in items.columns else 0
-        if bare:
+        untitled = items["title"].null_count() if "title" in items.columns else 0
+        if untitled:
             items = items.join(titles, on="item_id", how="left", maintain_order="left", suffix="\0")
             items = items.with_columns(pl.coalesce("title", "title\0").alias("title")).drop("title\0")
-            if taken := bare - items["title"].null_count():
-                notes.append(f"{taken:,} items without a title in the catalogue take that of the interactions")
+            if n_titled := untitled - items["title"].null_count():
+                notes.append(f"{n_titled:,} items without a title in the catalogue take that of the interactions")
     if not unknown.height:
         return interactions, items
-    bare = unknown["title"].null_count() if "title" in unknown.columns else unknown.height
+    untitled = unknown["title"].null_count() if "title" in unknown.columns else unknown.height
     if items.height:
-        notes.append(f"{unknown.height:,} items of the interactions are not in the catalogue, {bare:,} have no title")
-    elif bare:
-        notes.append(f"{bare:,} of {unknown.height:,} items have no title: they are ranked without a text")
+        notes.append(
+            f"{unknown.height:,} items of the interactions are not in the catalogue, {untitled:,} have no title"
+        )
+    elif untitled:
+        notes.append(f"{untitled:,} of {unknown.height:,} items have no title: they are ranked without a text")
     return interactions, pl.concat([items, unknown], how="diagonal")

@@ -33,7 +33,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "year": tuple("year releaseyear yearofpublication".split()),
     "part": ("part", "split"),
 }
-WANTED: dict[Role, tuple[str, ...]] = {
+STANDARD_COLUMNS: dict[Role, tuple[str, ...]] = {
     "interactions": (
         *("user_id", "item_id", "timestamp", "rating", "event", "review"),
         *("basket", "title", "category", "part"),
@@ -98,74 +98,74 @@ def _canonical(
     rest, unused = others(frame, columns)
     if unused:
         notes.append(f"{file}: {', '.join(unused)} not used: no text, number or list of these")
-    found = frame.select(*(pl.col(c).alias(s) for s, c in columns.items()), *(pl.col(c).alias(s) for s, c in rest))
-    found = found.with_row_index(ROW)
-    found, dropped = typed(found, role, file, bad_rows)
+    table = frame.select(*(pl.col(c).alias(s) for s, c in columns.items()), *(pl.col(c).alias(s) for s, c in rest))
+    table = table.with_row_index(ROW)
+    table, dropped = typed(table, role, file, bad_rows)
     if dropped:
         notes.append(f"{file}: {dropped:,} rows with values that cannot be used were dropped")
     if role == "interactions":
-        return found, tuple(notes)
-    if role == "items" and "title" not in found.columns:
-        found = found.with_columns(pl.lit(None, dtype=pl.String).alias("title"))
-    return _catalogue(found, KEY[role], file, notes), tuple(notes)
+        return table, tuple(notes)
+    if role == "items" and "title" not in table.columns:
+        table = table.with_columns(pl.lit(None, dtype=pl.String).alias("title"))
+    return _catalogue(table, KEY[role], file, notes), tuple(notes)
 
 
 def _catalogue(frame: pl.DataFrame, key: str, file: str, notes: list[str]) -> pl.DataFrame:
     """One row per id."""
-    without = frame[key].null_count()
-    if without:
-        notes.append(f"{file}: {without:,} rows without {key} were dropped")
+    n_missing = frame[key].null_count()
+    if n_missing:
+        notes.append(f"{file}: {n_missing:,} rows without {key} were dropped")
         frame = frame.filter(pl.col(key).is_not_null())
-    twice = frame.filter(pl.col(key).is_duplicated())
-    if twice.height:
-        rows = twice.group_by(key, maintain_order=True).agg(pl.col(ROW) + 1)
-        shown = "; ".join(f"{i!r} in rows {', '.join(map(str, r[:SHOWN]))}" for i, r in rows.head(SHOWN).iter_rows())
-        raise DataError(f"{file}: {rows.height:,} {key}s occur more than once ({shown}); each may occur once")
+    repeated = frame.filter(pl.col(key).is_duplicated())
+    if repeated.height:
+        rows = repeated.group_by(key, maintain_order=True).agg(pl.col(ROW) + 1)
+        examples = "; ".join(f"{i!r} in rows {', '.join(map(str, r[:SHOWN]))}" for i, r in rows.head(SHOWN).iter_rows())
+        raise DataError(f"{file}: {rows.height:,} {key}s occur more than once ({examples}); each may occur once")
     return frame.drop(ROW)
 
 
 def recognise(frame: pl.DataFrame, role: Role, file: str, mapping: Mapping[str, str]) -> dict[str, str]:
     """Standard name -> column of the file: what `mapping` says, else the first alias that the file has."""
     columns = frame.columns
-    found: dict[str, str] = {}
+    column_of: dict[str, str] = {}
     for standard, column in mapping.items():
         if standard not in ALIASES:
             raise DataError(unknown_name("column meaning", standard, ALIASES, f"in --column {standard}={column}"))
-        if standard in WANTED[role] and column in columns:
+        if standard in STANDARD_COLUMNS[role] and column in columns:
             check_type(frame, standard, column, file)
-            found[standard] = column
+            column_of[standard] = column
     lists: dict[str, str] = {}  # columns that only their type keeps from a meaning
     by_name = {squeezed(c): c for c in reversed(columns)}
-    for standard in WANTED[role]:
+    for standard in STANDARD_COLUMNS[role]:
         names = ALIASES[standard]
         if standard == "genre" and PurePath(file).suffix == ".item":
             names = (*names, "class")  # RecBole's MovieLens files
-        if standard == "title" and role == "interactions" and "item_id" not in found:
+        if standard == "title" and role == "interactions" and "item_id" not in column_of:
             continue
         for alias in names:
-            named = by_name.get(alias)
-            if standard in found or named is None or named in found.values():
+            candidate = by_name.get(alias)
+            if standard in column_of or candidate is None or candidate in column_of.values():
                 continue
-            if alias in HEADINGS and role == "interactions" and "review" in found:
+            if alias in HEADINGS and role == "interactions" and "review" in column_of:
                 continue
-            if isinstance(frame.schema[named], pl.List) and standard != "genre":
-                lists[standard] = named
-            elif standard != "category" or _single_valued(frame[named]):
-                check_type(frame, standard, named, file)
-                found[standard] = named
+            if isinstance(frame.schema[candidate], pl.List) and standard != "genre":
+                lists[standard] = candidate
+            elif standard != "category" or _single_valued(frame[candidate]):
+                check_type(frame, standard, candidate, file)
+                column_of[standard] = candidate
     # One option serves all files: what another file may have is no mistake here.
     elsewhere = ("title", "category") if role == "interactions" else ("category",)
     for standard, column in mapping.items():
-        if standard in WANTED[role] and column not in columns and standard not in elsewhere:
-            if standard in ("user_id", "item_id") and standard in found:
+        if standard in STANDARD_COLUMNS[role] and column not in columns and standard not in elsewhere:
+            if standard in ("user_id", "item_id") and standard in column_of:
                 continue
             raise DataError(f"{file}: " + unknown_name("column", column, columns, f"in --column {standard}={column}"))
-    for needed in (KEY[role],) if role in KEY else () if "review" in found else ("item_id", "user_id"):
-        if needed not in found:
-            if needed in lists:
-                check_type(frame, needed, lists[needed], file)
-            raise DataError(missing_column(needed, columns, found, file))
-    return {s: found[s] for s in WANTED[role] if s in found}
+    for required in (KEY[role],) if role in KEY else () if "review" in column_of else ("item_id", "user_id"):
+        if required not in column_of:
+            if required in lists:
+                check_type(frame, required, lists[required], file)
+            raise DataError(missing_column(required, columns, column_of, file))
+    return {s: column_of[s] for s in STANDARD_COLUMNS[role] if s in column_of}
 
 
 def check_type(frame: pl.DataFrame, standard: str, column: str, file: str) -> None:
@@ -222,30 +222,30 @@ def others(frame: pl.DataFrame, columns: Mapping[str, str]) -> tuple[list[tuple[
     return rest, unused
 
 
-def missing_column(needed: str, columns: list[str], found: Mapping[str, str], file: str) -> str:
+def missing_column(standard: str, columns: list[str], column_of: Mapping[str, str], file: str) -> str:
     """`FILE has no item_id column. It has: a, b. The nearest name is 'b'. ...`"""
-    free = [c for c in columns if c not in found.values()]
+    free = [c for c in columns if c not in column_of.values()]
     likeness = {
-        c: max(difflib.SequenceMatcher(None, squeezed(c), alias).ratio() for alias in ALIASES[needed]) for c in free
+        c: max(difflib.SequenceMatcher(None, squeezed(c), alias).ratio() for alias in ALIASES[standard]) for c in free
     }
     best = max(likeness, key=lambda c: likeness[c], default=None)
-    near = best if best is not None and likeness[best] >= 0.6 else None
-    nearest = f" The nearest name is {near!r}." if near else ""
+    nearest = best if best is not None and likeness[best] >= 0.6 else None
+    hint = f" The nearest name is {nearest!r}." if nearest else ""
     return (
-        f"{file} has no {needed} column. It has: {', '.join(columns)}.{nearest} "
-        f"Say which it is with --column {needed}={near or 'NAME'}"
+        f"{file} has no {standard} column. It has: {', '.join(columns)}.{hint} "
+        f"Say which it is with --column {standard}={nearest or 'NAME'}"
     )
 
 
 def _fields(template: str) -> list[tuple[str, str | None]]:
     """The texts of a title template, each with the column that follows it."""
     try:
-        found = [(literal, name) for literal, name, _, _ in string.Formatter().parse(template)]
+        fields = [(literal, name) for literal, name, _, _ in string.Formatter().parse(template)]
     except ValueError as error:
         raise DataError(f"--title {template!r} cannot be read ({error}); write a column as {{name}}") from error
-    if all(name is None for _, name in found):
+    if all(name is None for _, name in fields):
         raise DataError(f"--title {template!r} names no column; write a column as {{name}}")
-    return found
+    return fields
 
 
 def _has_fields(frame: pl.DataFrame, template: str) -> bool:

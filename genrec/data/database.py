@@ -26,18 +26,18 @@ def read_database(source: str) -> pl.DataFrame:
     """All rows of a table or query, in the data base's order."""
     import sqlalchemy as sa
 
-    name, wanted = shown(source), source.partition("#")[2].strip()
+    name, selection = shown(source), source.partition("#")[2].strip()
     url, secrets = expanded_url(source)
     with _connection(url, name, secrets) as connection:
-        if QUERY.match(wanted):
-            query: Any = sa.text(wanted.replace(":", r"\:"))  # a colon is no parameter
+        if QUERY.match(selection):
+            query: Any = sa.text(selection.replace(":", r"\:"))  # a colon is no parameter
         else:
-            table, schema = _table(connection, wanted, name)
+            table, schema = _table(connection, selection, name)
             query = sa.select(sa.text("*")).select_from(sa.table(table, schema=schema))
         try:
             batches = pl.read_database(query, connection, iter_batches=True, batch_size=BATCH, infer_schema_length=None)
-            found = [batch for batch in batches if batch.height]
-            frame = pl.concat(found, how="vertical_relaxed") if found else pl.DataFrame()
+            frames = [batch for batch in batches if batch.height]
+            frame = pl.concat(frames, how="vertical_relaxed") if frames else pl.DataFrame()
         except pl.exceptions.PolarsError as error:
             raise DataError(f"{name} cannot be read: {error_line(error)}") from error
     if not frame.height:
@@ -48,24 +48,26 @@ def read_database(source: str) -> pl.DataFrame:
     )
 
 
-def _table(connection: "Connection", wanted: str, name: str) -> tuple[str, str | None]:
+def _table(connection: "Connection", table_name: str, name: str) -> tuple[str, str | None]:
     """A table or view and its schema; raises an error that lists those there are."""
     import sqlalchemy as sa
 
     inspector = sa.inspect(connection)
     names = [*inspector.get_table_names(), *inspector.get_view_names()]
-    if not wanted:
-        there = f"tables: {', '.join(sorted(names)) or 'none'}"
-        raise DataError(f"{name}: say what to read with #TABLE or '#SELECT ...' after it; {there}")
-    if wanted in names:
-        return wanted, None
-    schema, dot, table = wanted.rpartition(".")
+    if not table_name:
+        available = f"tables: {', '.join(sorted(names)) or 'none'}"
+        raise DataError(f"{name}: say what to read with #TABLE or '#SELECT ...' after it; {available}")
+    if table_name in names:
+        return table_name, None
+    schema, dot, table = table_name.rpartition(".")
     if dot and schema in inspector.get_schema_names():
-        theirs = [*inspector.get_table_names(schema), *inspector.get_view_names(schema)]
-        if table in theirs:
+        schema_tables = [*inspector.get_table_names(schema), *inspector.get_view_names(schema)]
+        if table in schema_tables:
             return table, schema
-        names = [f"{schema}.{t}" for t in theirs]
-    raise UnknownNameError("table", wanted, names, f"in {name.partition('#')[0]} (a query starts with SELECT or WITH)")
+        names = [f"{schema}.{t}" for t in schema_tables]
+    raise UnknownNameError(
+        "table", table_name, names, f"in {name.partition('#')[0]} (a query starts with SELECT or WITH)"
+    )
 
 
 @contextmanager
@@ -89,10 +91,10 @@ def _connection(url: "URL", name: str, secrets: Mapping[str, str]) -> Iterator["
         ) from None
     except NoSuchModuleError:
         package = DRIVERS.get(kind)
-        needed = (
+        remedy = (
             f"pip install {package}" if package else "install the package that brings its dialect, or mend the name"
         )
-        raise UnavailableError(f"{name}: SQLAlchemy knows no {url.drivername!r} here: {needed}") from None
+        raise UnavailableError(f"{name}: SQLAlchemy knows no {url.drivername!r} here: {remedy}") from None
     except (SQLAlchemyError, TypeError, ValueError) as error:
         raise DataError(f"{name}: {_cause(error, secrets)}") from None
     if engine.dialect.is_async:

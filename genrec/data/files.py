@@ -47,14 +47,14 @@ def read_table(path: Path, *, bad_rows: BadRows = "error") -> tuple[pl.DataFrame
         elif kind in DELIMITED:
             frame, bad, n_bad = _delimited(path, DELIMITED[kind])
         else:
-            known = ", ".join((*DELIMITED, *JSON_LINES, *PARQUET))
-            raise DataError(f"{path}: files ending in {kind or 'nothing'} are not read; allowed: {known}")
+            allowed = ", ".join((*DELIMITED, *JSON_LINES, *PARQUET))
+            raise DataError(f"{path}: files ending in {kind or 'nothing'} are not read; allowed: {allowed}")
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
     if bad and bad_rows == "error":
-        shown = "; ".join(f"row {b.row}: {b.text[:80]!r} {b.why}" for b in bad)
+        examples = "; ".join(f"row {b.row}: {b.text[:80]!r} {b.why}" for b in bad)
         raise DataError(
-            f"{path}: {n_bad:,} rows cannot be parsed ({shown}{'; ...' if n_bad > len(bad) else ''}). "
+            f"{path}: {n_bad:,} rows cannot be parsed ({examples}{'; ...' if n_bad > len(bad) else ''}). "
             "Mend them, or give --bad-rows skip"
         )
     if not frame.height:
@@ -149,7 +149,7 @@ def _delimited(path: Path, separator: str) -> tuple[pl.DataFrame, list[Bad], int
     except pl.exceptions.PolarsError:  # too many fields, not UTF-8, an open quote
         broken = True
     if broken:
-        good, bad, n_bad = _sifted(path, separator, quote)
+        good, bad, n_bad = _sift(path, separator, quote)
         try:
             frame = _read(good, separator, quote)
         except pl.exceptions.PolarsError as error:
@@ -179,11 +179,11 @@ def _has_short(frame: pl.DataFrame, path: Path, separator: str, head: str) -> bo
     """Whether rows end early, which polars fills with nulls: the file then has fewer delimiters than its rows need."""
     if frame.width == 1 or not frame.to_series(-1).null_count():
         return False
-    inside = frame.select(pl.sum_horizontal(pl.all().str.count_matches(separator, literal=True).sum())).item()
+    in_fields = frame.select(pl.sum_horizontal(pl.all().str.count_matches(separator, literal=True).sum())).item()
     with path.open("rb") as file:
-        there = sum(chunk.count(separator.encode()) for chunk in iter(lambda: file.read(1 << 24), b""))
+        in_file = sum(chunk.count(separator.encode()) for chunk in iter(lambda: file.read(1 << 24), b""))
     rows = frame.height - _blank(frame).sum()
-    return bool(there != head.count(separator) + inside + rows * (frame.width - 1))
+    return bool(in_file != head.count(separator) + in_fields + rows * (frame.width - 1))
 
 
 def _blank(frame: pl.DataFrame) -> pl.Series:
@@ -193,38 +193,38 @@ def _blank(frame: pl.DataFrame) -> pl.Series:
     return frame.select(pl.all_horizontal(pl.all().is_null())).to_series()
 
 
-def _sifted(path: Path, separator: str, quote: str | None) -> tuple[io.BytesIO, list[Bad], int]:
+def _sift(path: Path, separator: str, quote: str | None) -> tuple[io.BytesIO, list[Bad], int]:
     """The lines of the rows that can be parsed, and the others: the slow way, for broken files only."""
     lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines(keepends=True)
     good = io.BytesIO()
     bad: list[Bad] = []
     width = n_bad = 0
-    at, row = 0, -1
-    while at < len(lines):
-        if not lines[at].strip():
-            at += 1
+    start, row = 0, -1
+    while start < len(lines):
+        if not lines[start].strip():
+            start += 1
             continue
         row += 1
-        fields, used, why = _record(lines, at, separator, quote)
+        fields, n_lines, why = _record(lines, start, separator, quote)
         width = width or len(fields)  # of the header
         if not why and len(fields) != width:
             why = f"has {len(fields)} of {width} fields"
-        if why and used > 1:  # an open quote took the next lines with it: give up the first only
-            used, why = 1, "has a quote that is never closed"
+        if why and n_lines > 1:  # an open quote took the next lines with it: give up the first only
+            n_lines, why = 1, "has a quote that is never closed"
         if why:
             n_bad += 1
             if len(bad) < SHOWN:
-                bad.append(Bad(row, lines[at].decode("utf-8", errors="replace").rstrip("\r\n"), why))
+                bad.append(Bad(row, lines[start].decode("utf-8", errors="replace").rstrip("\r\n"), why))
         else:
-            good.writelines(lines[at : at + used])
-        at += used
+            good.writelines(lines[start : start + n_lines])
+        start += n_lines
     good.seek(0)
     return good, bad, n_bad
 
 
-def _record(lines: list[bytes], at: int, separator: str, quote: str | None) -> tuple[list[str], int, str]:
+def _record(lines: list[bytes], start: int, separator: str, quote: str | None) -> tuple[list[str], int, str]:
     """The fields of the record that starts at a line, how many lines it spans, and why it cannot be parsed."""
-    texts = (line.decode("utf-8") for line in itertools.islice(lines, at, at + LONGEST_RECORD))
+    texts = (line.decode("utf-8") for line in itertools.islice(lines, start, start + LONGEST_RECORD))
     reader = csv.reader(texts, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE, strict=True)
     try:
         return next(reader), reader.line_num, ""

@@ -56,19 +56,19 @@ def _split_of(source: str, repository: str, query: str) -> pl.DataFrame:
     for key in options:
         if key not in HUB_OPTIONS:
             raise UnknownNameError("option", key, HUB_OPTIONS, f"in {source}")
-    which: dict[str, Any] = {"name": options.get("config"), "revision": options.get("revision")}
+    arguments: dict[str, Any] = {"name": options.get("config"), "revision": options.get("revision")}
     try:
-        found = datasets.load_dataset(repository, **which, split=options.get("split"))
-        if isinstance(found, dict):
-            if len(found) > 1:
-                raise DataError(f"{source}: say which split with ?split=; there are {', '.join(found)}")
-            (found,) = found.values()
-        builder = datasets.load_dataset_builder(repository, **which)
+        data = datasets.load_dataset(repository, **arguments, split=options.get("split"))
+        if isinstance(data, dict):
+            if len(data) > 1:
+                raise DataError(f"{source}: say which split with ?split=; there are {', '.join(data)}")
+            (data,) = data.values()
+        builder = datasets.load_dataset_builder(repository, **arguments)
         if hasattr(builder.config, "delimiter"):  # CSV: its types were guessed
-            texts = datasets.Features(dict.fromkeys(found.column_names, datasets.Value("string")))
-            found = datasets.load_dataset(repository, **which, split=found.split, features=texts)
+            texts = datasets.Features(dict.fromkeys(data.column_names, datasets.Value("string")))
+            data = datasets.load_dataset(repository, **arguments, split=data.split, features=texts)
     except DatasetGenerationError as error:
         raise DataError(f"{source} cannot be read: {error_line(error.__cause__ or error)}") from error
-    if not len(found):
+    if not len(data):
         raise DataError(f"{source} has no rows")
-    return found.to_polars()
+    return data.to_polars()

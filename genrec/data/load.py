@@ -64,13 +64,13 @@ def load_dataset(name: str | None, options: DataOptions | None = None) -> Datase
         duplicates=options.duplicates,
         k_core=options.k_core,
     )
-    interactions, said = with_baskets(interactions)
-    dataset = Dataset(name, interactions, items, users, (*raw.notes, *notes, *said), licence)
+    interactions, extra_notes = with_baskets(interactions)
+    dataset = Dataset(name, interactions, items, users, (*raw.notes, *notes, *extra_notes), licence)
     dataset = split(
         dataset, options.split, seed=options.seed, folds=options.folds, fold=options.fold, days=options.days
     )
-    filled, said = fill_after_split(dataset.interactions, options.missing)
-    dataset = replace(dataset, interactions=filled, notes=(*dataset.notes, *said))
+    filled, extra_notes = fill_after_split(dataset.interactions, options.missing)
+    dataset = replace(dataset, interactions=filled, notes=(*dataset.notes, *extra_notes))
     return replace(dataset, fingerprint=fingerprint(dataset))
 
 
@@ -82,15 +82,15 @@ def read_files(options: DataOptions) -> Raw:
         source: str | Path | None = getattr(options, role)
         if source is None:
             continue
-        table, said = read_source(source, bad_rows=options.bad_rows)
-        where = shown(source)
+        table, source_notes = read_source(source, bad_rows=options.bad_rows)
+        label = shown(source)
         if role == "interactions" and options.title is not None and options.items is None:
-            composed(table, options.title, where)  # raises where a column is not there
+            composed(table, options.title, label)  # raises where a column is not there
         frame, recognised = canonical(
-            table, role, where, mapping=options.columns, title=options.title, bad_rows=options.bad_rows
+            table, role, label, mapping=options.columns, title=options.title, bad_rows=options.bad_rows
         )
         frames[role] = frame
-        notes += [*said, *recognised]
+        notes += [*source_notes, *recognised]
     interactions = frames["interactions"]
     for role, key in KEY.items():
         if role in frames and key in interactions.columns:
@@ -121,9 +121,9 @@ def with_baskets(frame: pl.DataFrame) -> tuple[pl.DataFrame, tuple[str, ...]]:
 
 def fingerprint(dataset: Dataset) -> str:
     """Hash of everything that a training could depend on."""
-    found = hashlib.sha256(repr((dataset.name, dataset.split_method, dataset.cutoffs)).encode())
+    digest = hashlib.sha256(repr((dataset.name, dataset.split_method, dataset.cutoffs)).encode())
     for frame in (dataset.interactions, dataset.items, dataset.users):
-        found.update(repr(frame.schema).encode())
+        digest.update(repr(frame.schema).encode())
         if frame.height:
-            found.update(frame.hash_rows(seed=0).to_numpy().tobytes())
-    return found.hexdigest()[:32]
+            digest.update(frame.hash_rows(seed=0).to_numpy().tobytes())
+    return digest.hexdigest()[:32]

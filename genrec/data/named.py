@@ -89,11 +89,11 @@ def check_name(name: str) -> None:
 
 def expand(names: Sequence[str]) -> list[tuple[str, bool]]:
     """Names with `demo` spelt out, and whether each is cut to the demo's size."""
-    found: list[tuple[str, bool]] = []
+    cut_names: list[tuple[str, bool]] = []
     for name in names:
         check_name(name)
-        found += [(n, True) for n in DATASETS] if name == DEMO else [(name, False)]
-    return list(dict(found).items())
+        cut_names += [(n, True) for n in DATASETS] if name == DEMO else [(name, False)]
+    return list(dict(cut_names).items())
 
 
 def load_raw(name: str, cache: Path, *, cut: bool = False, seed: int = 0) -> Raw:
@@ -133,20 +133,20 @@ def _grouplens(archive: Path) -> Raw:
         genres = [
             line.split("|")[0] for line in files.read("ml-100k/u.genre").decode("latin-1").splitlines() if "|" in line
         ]
-        raw = files.read("ml-100k/u.item").decode("latin-1").splitlines()
+        item_lines = files.read("ml-100k/u.item").decode("latin-1").splitlines()
         people = pl.read_csv(files.read("ml-100k/u.user"), separator="|", has_header=False, infer_schema=False)
     rows = []
-    for line in raw:
+    for line in item_lines:
         fields = line.split("|")
         title = fields[1].strip()
         year = title[-5:-1] if title.endswith(")") else ""
-        own = [g for g, flag in zip(genres, fields[5:], strict=False) if flag == "1"]
+        item_genres = [g for g, flag in zip(genres, fields[5:], strict=False) if flag == "1"]
         rows.append(
             (
                 fields[0],
                 title.rsplit(" (", 1)[0] if title.endswith(")") else title,
                 int(year) if year.isdigit() else None,
-                own,
+                item_genres,
             )
         )
     items = pl.DataFrame(
@@ -215,34 +215,34 @@ def _complete_journey(cache: Path, cut: bool, seed: int) -> Raw:
         pl.col("product_id").min().alias("item_id"), pl.col("category").mode().sort().first()
     )
     of_product = products.select("product_id", "title").join(key, on="title")
-    bought = (
+    purchases = (
         transactions.join(of_product.select("product_id", "item_id"), on="product_id", maintain_order="left")
         .group_by("household_id", "basket_id", "item_id", maintain_order=True)
         .agg(pl.col("transaction_timestamp").first(), pl.col("coupon_disc").sum() > 0)
     )
-    total, unnamed = bought.height, transactions.join(of_product, on="product_id", how="anti").height
+    total, unnamed = purchases.height, transactions.join(of_product, on="product_id", how="anti").height
     notes = [
         "simulated by its publisher: patterns are tidier than in real shops",
-        f"items are product types within a category, {bought['item_id'].n_unique():,} of them bought: "
+        f"items are product types within a category, {purchases['item_id'].n_unique():,} of them bought: "
         f"{total:,} purchases of a type in a basket, from {transactions.height:,} till lines",
         f"{unnamed:,} till lines of products without a category or type were dropped",
     ]
     if cut:
-        everyone = bought["household_id"].n_unique()
-        households = bought["household_id"].unique().sort().head(DEMO_HOUSEHOLDS)
-        bought = bought.filter(pl.col("household_id").is_in(households.implode()))
+        n_households = purchases["household_id"].n_unique()
+        households = purchases["household_id"].unique().sort().head(DEMO_HOUSEHOLDS)
+        purchases = purchases.filter(pl.col("household_id").is_in(households.implode()))
         common = (
-            bought["item_id"]
+            purchases["item_id"]
             .value_counts()
             .sort("count", "item_id", descending=[True, False])
             .head(DEMO_ITEMS)["item_id"]
         )
-        bought = bought.filter(pl.col("item_id").is_in(common.implode()))
+        purchases = purchases.filter(pl.col("item_id").is_in(common.implode()))
         notes.append(
-            f"cut to {bought['household_id'].n_unique()} of {everyone:,} households, those of the lowest numbers, "
-            f"and their {DEMO_ITEMS} most frequent items: {bought.height:,} purchases"
+            f"cut to {purchases['household_id'].n_unique()} of {n_households:,} households, those of the lowest "
+            f"numbers, and their {DEMO_ITEMS} most frequent items: {purchases.height:,} purchases"
         )
-    interactions = bought.select(
+    interactions = purchases.select(
         pl.col("household_id").cast(pl.String).alias("user_id"),
         pl.col("item_id").cast(pl.String),
         pl.col("transaction_timestamp").dt.epoch("s").alias("timestamp"),
@@ -250,12 +250,17 @@ def _complete_journey(cache: Path, cut: bool, seed: int) -> Raw:
         pl.col("basket_id").cast(pl.String).alias("basket"),
         pl.col("coupon_disc").cast(pl.Int64).alias("coupon"),
     ).with_row_index("row")
-    sold = interactions["item_id"].unique()
+    item_ids = interactions["item_id"].unique()
     items = key.select(pl.col("item_id").cast(pl.String), "title", "category").sort(pl.col("item_id").cast(pl.Int64))
-    items = items.filter(pl.col("item_id").is_in(sold.implode()))
-    people = interactions.select(pl.col("user_id").unique(maintain_order=True))
-    known = demographics.with_columns(pl.col("household_id").cast(pl.String).alias("user_id")).drop("household_id")
-    return Raw(interactions, items, people.join(known, on="user_id", how="left", maintain_order="left"), tuple(notes))
+    items = items.filter(pl.col("item_id").is_in(item_ids.implode()))
+    customers = interactions.select(pl.col("user_id").unique(maintain_order=True))
+    attributes = demographics.with_columns(pl.col("household_id").cast(pl.String).alias("user_id")).drop("household_id")
+    return Raw(
+        interactions,
+        items,
+        customers.join(attributes, on="user_id", how="left", maintain_order="left"),
+        tuple(notes),
+    )
 
 
 def _no_items() -> pl.DataFrame:

@@ -44,9 +44,9 @@ def check_url(source: str | Path) -> None:
 
 def shown(source: str | Path) -> str:
     """A source as messages call it: a long query is cut."""
-    address, mark, wanted = str(source).partition("#") if is_url(source) else (str(source), "", "")
-    wanted = " ".join(wanted.split())
-    return f"{address}{mark}{wanted[:60]}{'...' if len(wanted) > 60 else ''}"
+    address, mark, query = str(source).partition("#") if is_url(source) else (str(source), "", "")
+    query = " ".join(query.split())
+    return f"{address}{mark}{query[:60]}{'...' if len(query) > 60 else ''}"
 
 
 def source_name(source: str | Path) -> str:
@@ -58,9 +58,9 @@ def source_name(source: str | Path) -> str:
         return Path(source).name.split(".")[0]
     if str(source).startswith(HUB):
         return source_name(Path(str(source).partition("?")[0])) or "data"
-    address, _, wanted = str(source).partition("#")
-    if wanted and not QUERY.match(wanted):
-        name = wanted.rpartition(".")[2]
+    address, _, selection = str(source).partition("#")
+    if selection and not QUERY.match(selection):
+        name = selection.rpartition(".")[2]
     elif VARIABLE.fullmatch(address):
         name = address
     else:
@@ -75,8 +75,8 @@ def parsed_url(source: str) -> "URL":
     from sqlalchemy.exc import ArgumentError
 
     scheme = source.partition(":")[0]
-    written = PASSWORD.match(source)
-    if written and not VARIABLE.fullmatch(written[1]):
+    password = PASSWORD.match(source)
+    if password and not VARIABLE.fullmatch(password[1]):
         raise _refused(scheme)
     try:
         url = make_url(source.partition("#")[0])
@@ -97,8 +97,8 @@ def _refused(scheme: str) -> DataError:
 def secrets_of(url: "URL") -> list[str]:
     """What a URL holds that nobody else may see."""
     options = [(k, v) for k, values in url.normalized_query.items() for v in values]
-    found = [v for k, v in options if SECRET.search(k)] + [m[1] for _, v in options for m in ODBC_SECRET.finditer(v)]
-    return found if url.password is None else [str(url.password), *found]
+    secrets = [v for k, v in options if SECRET.search(k)] + [m[1] for _, v in options for m in ODBC_SECRET.finditer(v)]
+    return secrets if url.password is None else [str(url.password), *secrets]
 
 
 def expanded_url(source: str) -> tuple["URL", dict[str, str]]:
@@ -112,24 +112,24 @@ def expanded_url(source: str) -> tuple["URL", dict[str, str]]:
     secrets: dict[str, str] = {}
 
     def value(variable: re.Match[str]) -> str:
-        found = os.environ.get(variable[1])
-        if not found:
+        setting = os.environ.get(variable[1])
+        if not setting:
             raise DataError(f"{shown(source)}: the environment variable {variable[1]} is not set")
-        secrets[found] = variable[0]
-        return found
+        secrets[setting] = variable[0]
+        return setting
 
     def filled(text: str | None) -> str | None:
         return VARIABLE.sub(value, text) if text else None
 
     address = source.partition("#")[0]
-    if whole := VARIABLE.fullmatch(address):
-        text = value(whole)
+    if match := VARIABLE.fullmatch(address):
+        text = value(match)
         try:
             url = make_url(text)
         except (ArgumentError, ValueError):
             url = None
         if url is None or text.partition("?")[0].count("@") > 1:
-            why = f"the value of {whole[1]} is not a URL that can be read; its form is {URL_FORM.partition('#')[0]}"
+            why = f"the value of {match[1]} is not a URL that can be read; its form is {URL_FORM.partition('#')[0]}"
             raise DataError(f"{shown(source)}: {why}, special characters of a password as %40 for @") from None
         return url, secrets | {secret: address for secret in secrets_of(url) if secret}
     url = parsed_url(source)

@@ -13,7 +13,7 @@ Method = Literal["auto", "leave_one_out", "temporal", "k_fold", "random", "given
 METHODS = ("auto", "leave_one_out", "temporal", "k_fold", "random", "given")
 PARTS = ("train", "valid", "test")
 DAY = 86_400
-LEAST_HISTORY = 3  # users with fewer interactions train only
+MIN_HISTORY = 3  # users with fewer interactions train only
 
 
 def split(
@@ -46,7 +46,7 @@ def split(
     if method == "leave_one_out":
         size = pl.len().over("user_id")
         from_end = size - pl.int_range(pl.len()).over("user_id")
-        enough = size >= LEAST_HISTORY
+        enough = size >= MIN_HISTORY
         part = _parts((from_end == 2) & enough, (from_end == 1) & enough)
     elif method == "temporal":
         if days < 1:
@@ -56,11 +56,13 @@ def split(
         part = _parts(pl.col("timestamp") >= cutoffs[0][1], pl.col("timestamp") >= cutoffs[1][1])
     else:
         part = pl.lit(_drawn(frame.height, method, seed, folds, fold))
-    found = frame.with_columns(part.alias("part"))
-    notes += [_counted(dataset.name, found, method, days), *_ties(frame, method)]
+    interactions = frame.with_columns(part.alias("part"))
+    notes += [_counted(dataset.name, interactions, method, days), *_ties(frame, method)]
     if method == "temporal" and (unknown := frame["timestamp"].null_count()):
         notes.append(f"{unknown:,} interactions have no time; they train")
-    return replace(dataset, interactions=found, notes=(*dataset.notes, *notes), split_method=method, cutoffs=cutoffs)
+    return replace(
+        dataset, interactions=interactions, notes=(*dataset.notes, *notes), split_method=method, cutoffs=cutoffs
+    )
 
 
 def choose(frame: pl.DataFrame, days: int) -> tuple[Method, list[str]]:
@@ -111,16 +113,16 @@ def _latest(frame: pl.DataFrame, name: str) -> int:
 def _drawn(n: int, method: Method, seed: int, folds: int, fold: int) -> pl.Series:
     """Parts drawn at random, in blocks of equal size."""
     rng = np.random.default_rng([seed, 11])
-    place = rng.permutation(n)
+    position = rng.permutation(n)
     if method == "k_fold":
         if folds < 2 or not 0 <= fold < folds:
             raise DataError(
                 f"--fold {fold} of --folds {folds}: at least 2 folds, counted from 0 to {max(folds - 1, 1)}"
             )
-        test = place % folds == fold
+        test = position % folds == fold
         valid = ~test & (rng.permutation(n) < n // 10)
     else:
-        test, valid = place < n // 10, (place >= n // 10) & (place < n // 5)
+        test, valid = position < n // 10, (position >= n // 10) & (position < n // 5)
     return pl.Series("part", np.where(test, "test", np.where(valid, "valid", "train")))
 
 

@@ -20,7 +20,7 @@ YEARS = (-2_208_988_800, 4_133_980_799)  # 1900 to 2100 in seconds since 1970
 
 def typed(frame: pl.DataFrame, role: Role, file: str, bad_rows: BadRows) -> tuple[pl.DataFrame, int]:
     """Standard columns with their types, the rest guessed; and how many rows were dropped."""
-    before = frame.height
+    height = frame.height
     for column in IDS:
         if column in frame.columns and frame.schema[column].is_float():
             beyond = (pl.col(column).fill_nan(None).abs() >= 2.0**63).fill_null(False)
@@ -44,9 +44,11 @@ def typed(frame: pl.DataFrame, role: Role, file: str, bad_rows: BadRows) -> tupl
         frame = frame.with_columns(event.alias("event"))
     texts = [c for c in ("review", "title", "part") if c in frame.columns]
     frame = frame.with_columns(pl.col(c).cast(pl.String).str.strip_chars().replace("", None) for c in texts)
-    known = {*IDS, "rating", "timestamp", "event", *texts, ROW} if role == "interactions" else {*IDS, *texts, ROW}
-    frame = frame.with_columns(guessed(frame[c]) for c in frame.columns if c not in known)
-    return frame, before - frame.height
+    typed_columns = (
+        {*IDS, "rating", "timestamp", "event", *texts, ROW} if role == "interactions" else {*IDS, *texts, ROW}
+    )
+    frame = frame.with_columns(guessed(frame[c]) for c in frame.columns if c not in typed_columns)
+    return frame, height - frame.height
 
 
 def unnamed_event(columns: list[str]) -> str:
@@ -77,8 +79,8 @@ def checked(
         return frame.with_columns(parsed.alias(column))
     if bad_rows == "skip":
         return frame.with_columns(parsed.alias(column)).filter(~is_wrong)
-    shown = frame.filter(is_wrong).head(SHOWN).select(ROW, column)
-    values = "; ".join(f"row {row + 1}: {'nothing' if v is None else repr(v)}" for row, v in shown.iter_rows())
+    examples = frame.filter(is_wrong).head(SHOWN).select(ROW, column)
+    values = "; ".join(f"row {row + 1}: {'nothing' if v is None else repr(v)}" for row, v in examples.iter_rows())
     raise DataError(
         f"{file}: {column} must be {what}; {int(is_wrong.sum()):,} rows are not ({values}). "
         "Mend them, or give --bad-rows skip"
@@ -89,8 +91,8 @@ def as_id(values: pl.Series) -> pl.Series:
     """Ids as text in Unicode's composed form (NFC), trimmed: `007` stays, 7.0 read from a float column is `7`."""
     if values.dtype.is_float():
         values = values.fill_nan(None)
-        whole = (values == values.floor()).all()
-        values = values.cast(pl.Int64) if whole else values
+        is_integral = (values == values.floor()).all()
+        values = values.cast(pl.Int64) if is_integral else values
     text = values.cast(pl.String).str.strip_chars()
     beyond_ascii = text.filter(text.str.len_bytes() != text.str.len_chars()).unique()
     if len(beyond_ascii):
@@ -109,8 +111,8 @@ def as_number(values: pl.Series) -> pl.Series:
 
 def as_seconds(values: pl.Series) -> pl.Series:
     """Seconds since 1970 from numbers, dates or ISO texts (UTC where they say nothing); null beyond 1900 to 2100."""
-    found = _seconds(values)
-    return found.set(~found.is_between(*YEARS), None)
+    seconds = _seconds(values)
+    return seconds.set(~seconds.is_between(*YEARS), None)
 
 
 def _seconds(values: pl.Series) -> pl.Series:
@@ -124,15 +126,15 @@ def _seconds(values: pl.Series) -> pl.Series:
     if number.null_count() == values.null_count():
         return to_seconds(number)
     text = values.str.strip_chars().str.replace(r"^(\d{4}-\d\d-\d\d)T", "$1 ").str.replace("Z$", "+00:00")
-    found = to_seconds(number)
+    seconds = to_seconds(number)
     for pattern in ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S%.f%z"):
-        if found.null_count() > values.null_count():
-            found = found.fill_null(text.str.to_datetime(pattern, strict=False, time_unit="us").dt.epoch("s"))
+        if seconds.null_count() > values.null_count():
+            seconds = seconds.fill_null(text.str.to_datetime(pattern, strict=False, time_unit="us").dt.epoch("s"))
     for pattern in ("%m/%d/%Y %H:%M", "%d.%m.%Y %H:%M"):  # only where they explain the whole column
         parsed = text.str.to_datetime(pattern, strict=False, time_unit="us").dt.epoch("s")
         if parsed.null_count() == values.null_count():
             return parsed
-    return found
+    return seconds
 
 
 def to_seconds(number: pl.Series) -> pl.Series:
@@ -144,19 +146,19 @@ def to_seconds(number: pl.Series) -> pl.Series:
         dates = number.cast(pl.Int64).cast(pl.String).str.to_date("%Y%m%d", strict=False)
         if dates.null_count() == number.null_count():
             return dates.dt.epoch("s")
-    middle = number.abs().median()
-    assert isinstance(middle, float)
-    unit = next((unit for unit, least in ((1e9, 1e17), (1e6, 1e14), (1e3, 1e11)) if middle > least), 1.0)
+    median = number.abs().median()
+    assert isinstance(median, float)
+    unit = next((unit for unit, threshold in ((1e9, 1e17), (1e6, 1e14), (1e3, 1e11)) if median > threshold), 1.0)
     return (number / unit).floor().cast(pl.Int64, strict=False)
 
 
 def as_lists(text: pl.Series) -> pl.Series:
     """Texts as lists: JSON lists and parts between bars, or between commas where a fifth has one and none a bar."""
-    written = text.filter(text.str.starts_with("[")).unique()
-    text = text.replace({v: _bars(v) for v in written})
+    json_texts = text.filter(text.str.starts_with("[")).unique()
+    text = text.replace({v: _bars(v) for v in json_texts})
     commas = text.str.contains(", ", literal=True).sum()
-    barred = len(written) or text.str.contains("|", literal=True).any()
-    return text.str.split("|" if barred or commas < text.count() / 5 else ", ")
+    has_bars = len(json_texts) or text.str.contains("|", literal=True).any()
+    return text.str.split("|" if has_bars or commas < text.count() / 5 else ", ")
 
 
 def _bars(text: str) -> str | None:
@@ -191,8 +193,8 @@ def guessed(values: pl.Series) -> pl.Series:
         return text.str.split("|")
     if not n or text.str.contains(r"^[+-]?0\d").any():  # a code, such as a postal one
         return text
-    whole = text.cast(pl.Int64, strict=False)
-    if whole.null_count() == text.null_count():
-        return whole
+    integers = text.cast(pl.Int64, strict=False)
+    if integers.null_count() == text.null_count():
+        return integers
     number = as_number(text)
     return number if number.null_count() == text.null_count() else text

@@ -83,12 +83,12 @@ def meets(
     conditions = []
     for values, negated in ((any_of, False), (none_of, True)):
         if values is not None:
-            found = _one_of(name, dtype, [_value(v, inner, column) for v in values]) if values else pl.lit(False)
-            conditions.append(~found if negated else found)
+            condition = _one_of(name, dtype, [_value(v, inner, column) for v in values]) if values else pl.lit(False)
+            conditions.append(~condition if negated else condition)
     if gte is not None or lte is not None:
         if not dtype.is_numeric():
-            held = "text" if inner == pl.String else str(dtype)
-            raise DataError(f"{column} holds {held}, which is not greater or less: use any or none")
+            kind = "text" if inner == pl.String else str(dtype)
+            raise DataError(f"{column} holds {kind}, which is not greater or less: use any or none")
         conditions += [name >= gte] if gte is not None else []
         conditions += [name <= lte] if lte is not None else []
     return pl.all_horizontal(pl.lit(True), *conditions)
@@ -137,15 +137,15 @@ class _Compiler:
             case exp.In():
                 return self.one_of(node)
             case exp.Like() | exp.ILike():
-                found = self.compile(node.this).str.contains(_pattern(node))
-                return found.not_() if node.args.get("negate") else found
+                condition = self.compile(node.this).str.contains(_pattern(node))
+                return condition.not_() if node.args.get("negate") else condition
             case exp.Case():
                 return self.case(node)
             case exp.Cast():
                 return self.compile(node.this).cast(_type(node))
             case exp.Round():
                 decimals = node.args.get("decimals")
-                return self.compile(node.this).round(0 if decimals is None else _whole(decimals, "round", 0, 15))
+                return self.compile(node.this).round(0 if decimals is None else _integer(decimals, "round", 0, 15))
             case exp.Substring():
                 return self.substring(node)
             case exp.Replace():
@@ -190,36 +190,36 @@ class _Compiler:
         return self.compile(left).list.contains(self.compile(right))
 
     def is_(self, node: exp.Is) -> pl.Expr:
-        value, asked = self.compile(node.this), node.expression
-        if isinstance(asked, exp.Null):
-            found = value.is_null()
-        elif isinstance(asked, exp.Boolean):
-            found = value.eq_missing(pl.lit(asked.this))
+        value, truth = self.compile(node.this), node.expression
+        if isinstance(truth, exp.Null):
+            condition = value.is_null()
+        elif isinstance(truth, exp.Boolean):
+            condition = value.eq_missing(pl.lit(truth.this))
         else:
-            raise DataError(f"IS {asked.key.upper()} is not allowed; write is null, is true or is false")
-        return found.not_() if node.args.get("negate") else found
+            raise DataError(f"IS {truth.key.upper()} is not allowed; write is null, is true or is false")
+        return condition.not_() if node.args.get("negate") else condition
 
     def one_of(self, node: exp.In) -> pl.Expr:
         values = [_literal(v) for v in node.expressions]
         if not values:
             raise DataError("in () has no values; write for example: in (1, 2)")
-        found = _one_of(self.compile(node.this), self.dtype(node.this), [v for v in values if v is not None])
-        return found if None not in values else pl.any_horizontal(found, pl.lit(None, pl.Boolean))
+        condition = _one_of(self.compile(node.this), self.dtype(node.this), [v for v in values if v is not None])
+        return condition if None not in values else pl.any_horizontal(condition, pl.lit(None, pl.Boolean))
 
     def case(self, node: exp.Case) -> pl.Expr:
         default = node.args.get("default")
         result = pl.lit(None) if default is None else self.compile(default)
         for branch in reversed(node.args["ifs"]):
-            met = self.equal(node.this, branch.this) if node.this else self.compile(branch.this)
-            result = pl.when(met).then(self.compile(branch.args["true"])).otherwise(result)
+            condition = self.equal(node.this, branch.this) if node.this else self.compile(branch.this)
+            result = pl.when(condition).then(self.compile(branch.args["true"])).otherwise(result)
         return result
 
     def substring(self, node: exp.Substring) -> pl.Expr:
         start, length = node.args.get("start"), node.args.get("length")
         if start is None:
             raise DataError("substring needs a start, such as substring(title, 1, 3)")
-        first = _whole(start, "substring", -CHARACTERS, CHARACTERS) - 1  # from 1 on; what lies before the text counts
-        count = None if length is None else max(0, _whole(length, "substring", 0, CHARACTERS) + min(first, 0))
+        first = _integer(start, "substring", -CHARACTERS, CHARACTERS) - 1  # from 1 on; what lies before the text counts
+        count = None if length is None else max(0, _integer(length, "substring", 0, CHARACTERS) + min(first, 0))
         return self.compile(node.this).str.slice(max(first, 0), count)
 
     def trim(self, node: exp.Trim) -> pl.Expr:
@@ -235,11 +235,11 @@ def _chain(node: exp.Expr) -> list[exp.Expr]:
     """The operands of a chain of AND, or of OR, in their order."""
     operands, stack = [], [node]
     while stack:
-        one = stack.pop()
-        if type(one.unnest()) is type(node):
-            stack += [one.unnest().expression, one.unnest().this]
+        operand = stack.pop()
+        if type(operand.unnest()) is type(node):
+            stack += [operand.unnest().expression, operand.unnest().this]
         else:
-            operands.append(one)
+            operands.append(operand)
     return operands
 
 
@@ -269,7 +269,7 @@ def _literal(node: exp.Expr) -> Value | None:
     return value
 
 
-def _whole(node: exp.Expr, what: str, low: int, high: int) -> int:
+def _integer(node: exp.Expr, what: str, low: int, high: int) -> int:
     value = _literal(node) if _is_number(node) or isinstance(node, exp.Neg) else None
     if not isinstance(value, int) or not low <= value <= high:
         raise DataError(f"{what} takes whole numbers from {low} to {high}")

@@ -63,8 +63,8 @@ def parse(text: str) -> exp.Expr:
         trees = _POSTGRES.parser().parse_into(exp.Condition, tokens, text)
     except ParseError as error:
         first = error.errors[0]
-        at = f"{first.get('highlight') or 'the end'!r} (line {first.get('line')}, column {first.get('col')})"
-        raise DataError(f"it is no SQL expression, see {at}") from error
+        position = f"{first.get('highlight') or 'the end'!r} (line {first.get('line')}, column {first.get('col')})"
+        raise DataError(f"it is no SQL expression, see {position}") from error
     except ValueError as error:
         raise DataError("it is no SQL expression") from error
     except RecursionError as error:
@@ -75,8 +75,8 @@ def parse(text: str) -> exp.Expr:
     return trees[0]
 
 
-def _too_deep(most: int) -> DataError:
-    return DataError(f"it is nested too deeply: at most {most} levels are allowed")
+def _too_deep(limit: int) -> DataError:
+    return DataError(f"it is nested too deeply: at most {limit} levels are allowed")
 
 
 def _check_tokens(tokens: list[Token], text: str) -> None:
@@ -87,21 +87,21 @@ def _check_tokens(tokens: list[Token], text: str) -> None:
     if len(tokens) > TOKENS:
         raise DataError(f"{len(tokens):,} words and signs are too many: at most {TOKENS:,} are allowed")
     depth = prefixes = 0
-    before: Token | None = None
+    previous: Token | None = None
     for token in tokens:
         kind = token.token_type
         word = text[token.start : token.end + 1]
         is_word = (word[0].isalpha() or word[0] == "_") and word.casefold() == token.text.casefold()
-        is_type = kind in _CASTS and before is not None and before.token_type in (TokenType.ALIAS, TokenType.DCOLON)
+        is_type = kind in _CASTS and previous is not None and previous.token_type in (TokenType.ALIAS, TokenType.DCOLON)
         if not (kind in _SIGNS or is_word or is_type):
             raise DataError(f"{shorten(word)} is not allowed; allowed are {ALLOWED}")
         if not (kind in _SIGNS or is_type or (kind in _WORDS and is_word)):
             trims = word.lower() in ("leading", "trailing", "both")
             token.token_type = TokenType.VAR if trims else TokenType.IDENTIFIER
-        if kind == TokenType.L_PAREN and before is not None and before.token_type in _NAMES:
-            if text[before.start] == '"' or before.text.lower() not in FUNCTIONS:
-                raise _unknown_function(before.text)
-            before.token_type = TokenType.VAR
+        if kind == TokenType.L_PAREN and previous is not None and previous.token_type in _NAMES:
+            if text[previous.start] == '"' or previous.text.lower() not in FUNCTIONS:
+                raise _unknown_function(previous.text)
+            previous.token_type = TokenType.VAR
         if kind in (TokenType.L_PAREN, TokenType.CASE):
             depth += 1
         elif kind in (TokenType.R_PAREN, TokenType.END):
@@ -109,12 +109,12 @@ def _check_tokens(tokens: list[Token], text: str) -> None:
         prefixes = prefixes + 1 if kind in (TokenType.NOT, TokenType.DASH, TokenType.PLUS) else 0
         if depth > NESTED or prefixes > NESTED:
             raise _too_deep(NESTED)
-        before = token
+        previous = token
 
 
 def _unknown_function(name: str) -> DataError:
-    known = exp.FUNCTION_BY_NAME.get(name.upper())
-    if known is not None and issubclass(known, exp.AggFunc):
+    function = exp.FUNCTION_BY_NAME.get(name.upper())
+    if function is not None and issubclass(function, exp.AggFunc):
         return DataError(f"{name.lower()}(...) gives one value for all rows; it must give one per row")
     return DataError(f"the function {name[:SHOWN]} is not allowed; allowed are {', '.join(FUNCTIONS)}")
 

@@ -41,9 +41,11 @@ def make_engine(url: URL) -> Engine:
     if url.get_backend_name() not in ("sqlite", "postgresql"):
         raise UnavailableError(f"{shown_url(url)}: no driver for this; a store is in SQLite or PostgreSQL")
     server = url.get_backend_name() == "postgresql"
-    more: dict[str, Any] = {"pool_pre_ping": True, "pool_size": 10, "max_overflow": 20} if server else {}
-    waits = ALIVE if server else {"timeout": PATIENCE}
-    engine = sa.create_engine(url, connect_args=waits, hide_parameters=True, **more)  # errors are logged, users are not
+    pool_options: dict[str, Any] = {"pool_pre_ping": True, "pool_size": 10, "max_overflow": 20} if server else {}
+    connect_args = ALIVE if server else {"timeout": PATIENCE}
+    engine = sa.create_engine(
+        url, connect_args=connect_args, hide_parameters=True, **pool_options
+    )  # errors are logged, users are not
     sa.event.listen(engine, "connect", _set_up_postgresql if server else _set_up_sqlite)
     return engine
 
@@ -84,8 +86,8 @@ def parse_url(url: str | Path) -> URL:
     if isinstance(url, Path):
         return URL.create("sqlite", database=str(url))
     try:
-        found = sa.make_url(url)
-        return found.set(drivername="postgresql+psycopg") if found.drivername == "postgresql" else found
+        parsed = sa.make_url(url)
+        return parsed.set(drivername="postgresql+psycopg") if parsed.drivername == "postgresql" else parsed
     except (ArgumentError, ValueError):  # of which the message may hold a part of a password
         raise RunError("the store's URL cannot be read; write sqlite:///FILE or postgresql+psycopg://...") from None
 
@@ -101,8 +103,8 @@ def shown_url(url: URL) -> str:
         return url.database or "sqlite"
     if "@" in (url.host or ""):  # of a password that holds one and is not written %40
         return f"{url.drivername}://***"
-    hidden = {k: "***" for k in url.query if SECRET.search(k)}
-    return url.update_query_dict(hidden).render_as_string(hide_password=True)
+    masked = {k: "***" for k in url.query if SECRET.search(k)}
+    return url.update_query_dict(masked).render_as_string(hide_password=True)
 
 
 def cause_of(error: Exception, url: URL | None = None) -> str:

@@ -17,8 +17,8 @@ def to_2(do: Operations) -> None:
         sa.Column("received_at", sa.BigInteger),
     ):
         do.add_column("events", column)
-    _index_given(do, "events_event_id", "events", "event_id", unique=True)
-    _index_given(do, "events_recommendation_id", "events", "recommendation_id", unique=False)
+    _partial_index(do, "events_event_id", "events", "event_id", unique=True)
+    _partial_index(do, "events_recommendation_id", "events", "recommendation_id", unique=False)
     do.create_table(
         "items",
         sa.Column("dataset", sa.Text, primary_key=True),
@@ -38,19 +38,21 @@ def to_2(do: Operations) -> None:
         sa.Column("items", sa.JSON, nullable=False),
         sqlite_with_rowid=False,
     )
-    _index_given(do, "recommendations_user", "recommendations", "user_id", unique=False)
+    _partial_index(do, "recommendations_user", "recommendations", "user_id", unique=False)
 
 
 def to_3(do: Operations) -> None:
     """An event's id is unique for its user, no longer for all."""
     do.drop_index("events_event_id", "events")
-    _index_given(do, "events_event_id", "events", "user_id", "event_id", unique=True)
+    _partial_index(do, "events_event_id", "events", "user_id", "event_id", unique=True)
 
 
-def _index_given(do: Operations, name: str, table: str, *columns: str, unique: bool) -> None:
+def _partial_index(do: Operations, name: str, table: str, *columns: str, unique: bool) -> None:
     """An index of the rows that have the last of some columns."""
-    given = sa.text(f"{columns[-1]} is not null")
-    do.create_index(name, table, ["dataset", *columns], unique=unique, sqlite_where=given, postgresql_where=given)
+    condition = sa.text(f"{columns[-1]} is not null")
+    do.create_index(
+        name, table, ["dataset", *columns], unique=unique, sqlite_where=condition, postgresql_where=condition
+    )
 
 
 STEPS: dict[int, Callable[[Operations], None]] = {2: to_2, 3: to_3}  # by the version they lead to
@@ -59,7 +61,7 @@ STEPS: dict[int, Callable[[Operations], None]] = {2: to_2, 3: to_3}  # by the ve
 def migrate(connection: Connection, version: int) -> None:
     """Bring a store to a version within the connection's transaction; another process may have done so already."""
     do = Operations(MigrationContext.configure(connection))
-    found = int(connection.execute(sa.text("select schema_version from meta")).scalar_one())
-    for step in range(found + 1, version + 1):
+    current = int(connection.execute(sa.text("select schema_version from meta")).scalar_one())
+    for step in range(current + 1, version + 1):
         STEPS[step](do)
         connection.execute(sa.text("update meta set schema_version = :step"), {"step": step})

@@ -8,10 +8,10 @@ CHUNK = 50_000  # rows turned into Python objects at a time
 AT_ONCE = 500  # parameters of a query
 
 
-def _index_of_given(name: str, *columns: str, unique: bool = False) -> sa.Index:
+def _partial_index(name: str, *columns: str, unique: bool = False) -> sa.Index:
     """Only rows that have the last column enter the index; those that came with the data have none."""
-    given = sa.text(f"{columns[-1]} is not null")
-    return sa.Index(name, "dataset", *columns, unique=unique, sqlite_where=given, postgresql_where=given)
+    condition = sa.text(f"{columns[-1]} is not null")
+    return sa.Index(name, "dataset", *columns, unique=unique, sqlite_where=condition, postgresql_where=condition)
 
 
 METADATA = sa.MetaData()
@@ -47,8 +47,8 @@ events_table = sa.Table(
     sa.Column("event_id", sa.Text),
     sa.Column("recommendation_id", sa.Text),
     sa.Column("received_at", sa.BigInteger),  # seconds since 1970; null for what came with the data
-    _index_of_given("events_event_id", "user_id", "event_id", unique=True),
-    _index_of_given("events_recommendation_id", "recommendation_id"),
+    _partial_index("events_event_id", "user_id", "event_id", unique=True),
+    _partial_index("events_recommendation_id", "recommendation_id"),
     sqlite_with_rowid=False,  # a history is one contiguous read
 )
 items_table = sa.Table(
@@ -70,7 +70,7 @@ recommendations_table = sa.Table(
     sa.Column("made_at", sa.BigInteger, nullable=False),
     sa.Column("strategy", sa.Text, nullable=False),
     sa.Column("items", sa.JSON, nullable=False),
-    _index_of_given("recommendations_user", "user_id"),
+    _partial_index("recommendations_user", "user_id"),
     sqlite_with_rowid=False,
 )
 HISTORY_COLUMNS: dict[str, pl.DataType] = {

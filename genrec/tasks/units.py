@@ -121,8 +121,8 @@ def _look_ahead(
     for column in columns:
         match = NEXT_EVENT.fullmatch(column)
         by = ["user_id", "item_id"] if match and unit == "event" else ["user_id"]
-        wanted = events.filter(pl.col("event") == match[1]) if match else events
-        later = wanted.select(*by, pl.col("timestamp"), pl.col("timestamp").alias("__next")).sort("timestamp")
+        targets = events.filter(pl.col("event") == match[1]) if match else events
+        later = targets.select(*by, pl.col("timestamp"), pl.col("timestamp").alias("__next")).sort("timestamp")
         days = (pl.col("__next") - pl.col("timestamp")) / DAY
         rows = (
             rows.with_row_index("__order")
