@@ -1,4 +1,4 @@
-"""The items of a data set as people name them."""
+"""The items of a data set: look-up by id or title, filters, and checks of items to add."""
 
 import sys
 import unicodedata
@@ -14,17 +14,17 @@ from ..turns import in_turns
 from .titles import TitleIndex
 from .where import where_mask
 
-COMPARED = 2_000  # names that a text is compared with, before others have their turn
-CHECKED = 200  # items that are checked, before others have their turn
-NAMED = ("item_id", "title", "train_count")  # columns of a catalogue that are no attributes
-LIKE = 60.0  # of 100: how like the text a title is that a search finds
+COMPARED = 2_000  # names that a text is compared with, between two pauses
+CHECKED = 200  # items that are checked, between two pauses
+NAMED = ("item_id", "title", "train_count")  # columns of a catalogue that are not attributes
+LIKE = 60.0  # least likeness (0 to 100) of a title to the text of a search
 
 
 @dataclass(frozen=True)
 class Catalogue:
     """The items of one data set, in the order of their item tokens.
 
-    items: item_id, title, attributes, train_count. index: the place of each item id.
+    items: item_id, title, attributes, train_count. index: the position of each item id.
     """
 
     dataset: str
@@ -48,28 +48,28 @@ class Catalogue:
 
     @cached_property
     def title_index(self) -> TitleIndex:
-        """Its titles, to be found by what people write."""
+        """The index of its titles, for look-ups by free text."""
         return TitleIndex.of(self.items)
 
     def place(self, item: str) -> int:
-        """The place of an item; raises UnknownNameError for one that it lacks."""
+        """The position of an item; raises UnknownNameError for one that it lacks."""
         if item not in self.index:
             raise UnknownNameError("item", item, self.index, f"in the catalogue of {self.dataset}")
         return self.index[item]
 
     def attributes(self, item: str) -> dict[str, object]:
-        """What is said of an item besides its title; raises UnknownNameError for one that it lacks."""
-        row = self.items.row(self.place(item), named=True)  # a query of polars takes longer than some rows
+        """The attributes of an item that have a value; raises UnknownNameError for one that it lacks."""
+        row = self.items.row(self.place(item), named=True)  # a polars query takes longer than a few rows
         return {k: v for k, v in row.items() if k not in NAMED and v is not None and v != []}
 
     def find(self, title: str) -> pl.DataFrame:
-        """Items (item_id, title) that a title names, the most frequent first: to the letter (case, accents and articles
-        aside), else those that hold all its words, else those that differ by a typo."""
+        """Items (item_id, title) that match a title, the most frequent first: exactly (up to case, accents and
+        articles), else those that contain all its words, else those that differ by a typo."""
         match = self.title_index.find(title)
         return self.items[list(match.items) if match else []].select("item_id", "title")
 
     def search(self, text: str, k: int) -> list[str]:
-        """Ids of the k items at most that an id or a title names, then of those whose titles are most like the text."""
+        """Ids of at most k items: those that the text names by id or title, then those with the most similar titles."""
         from rapidfuzz import fuzz
 
         named = self.find(text)["item_id"].to_list()
@@ -80,7 +80,7 @@ class Catalogue:
     def allowed(
         self, exclude: Sequence[str], candidates: Sequence[str] | None = None, where: str | pl.Expr | None = None
     ) -> np.ndarray:
-        """Which items (items,) may be listed: among the candidates, not excluded, meeting `where`."""
+        """Mask (items,) of the items that may be listed: among the candidates, not excluded, meeting `where`."""
         allowed = np.ones(self.items.height, dtype=bool)
         if candidates is not None:
             allowed[:] = False
@@ -91,8 +91,8 @@ class Catalogue:
         return allowed
 
     def check(self, items: Sequence[Mapping[str, object]]) -> pl.DataFrame:
-        """Items to add, or to say anew, as a frame with its columns; what an item lacks is null, and of one that is
-        given twice the last counts. Raises DataError for what cannot be added, naming the item and the column."""
+        """Items to add or to update as a frame with its columns; missing values are null, and of a repeated item the
+        last one counts. Raises DataError for an invalid item, naming the item and the column."""
         schema = dict(self.items.drop("train_count").schema)
         rows: dict[str, dict[str, object]] = {}
         for part in in_turns(range(len(items)), CHECKED):
@@ -111,7 +111,7 @@ class Catalogue:
         return pl.DataFrame(list(rows.values()), schema=schema)
 
     def grown(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """Its items with those of a checked frame: said anew where it has them, else at the end."""
+        """Its items with those of a checked frame: updated if it has them, else appended."""
         updated = self.items.update(frame, on="item_id", include_nulls=True)
         new = frame.filter(~pl.col("item_id").is_in(self.ids))
         no_count = pl.lit(0, updated.schema["train_count"]).alias("train_count")
@@ -121,8 +121,8 @@ class Catalogue:
 def most_alike(
     text: str, names: Sequence[str | None], scorer: Callable[..., float], k: int, min_score: float | None = None
 ) -> list[int]:
-    """The places of the k names at most that are most like a text. least: the likeness (0 to 100) that they must reach,
-    case and punctuation aside; None: any, to the letter."""
+    """Positions of the at most k names that are most similar to a text. min_score: the similarity (0 to 100) that they
+    must reach, case and punctuation ignored; None: no minimum, nothing ignored."""
     from rapidfuzz import process, utils
 
     ranked: list[tuple[float, int]] = []
@@ -135,7 +135,7 @@ def most_alike(
 
 
 def checked_id(value: object, location: str) -> str:
-    """An id as data files have them; raises DataError for one that no data file could have."""
+    """An id in the form of data files; raises DataError for any other."""
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"{location}: a text is needed (given: {value!r})")
     if value != (usual := unicodedata.normalize("NFC", value.strip())):
@@ -146,7 +146,7 @@ def checked_id(value: object, location: str) -> str:
 
 
 def as_column(value: object, kind: pl.DataType, location: str) -> object:
-    """A value as a column of the catalogue holds it, an empty text as null; raises DataError where it cannot."""
+    """A value in the type of a catalogue column, null for an empty text; raises DataError if it does not fit."""
     if value is None:
         return None
     if isinstance(kind, pl.List):

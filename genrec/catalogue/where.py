@@ -7,8 +7,8 @@ from ..errors import DataError
 
 
 def where_mask(items: pl.DataFrame, where: str | pl.Expr) -> np.ndarray:
-    """Which items meet a condition: SQL of anyone's, or an expression that genrec made. On a list column `=`, `<>` and
-    `in` ask what the list holds. Null never meets a condition."""
+    """Mask (items,) of a condition: untrusted SQL, or an expression made by genrec. On a list column `=`, `<>` and `in`
+    test for elements of the list. Null never meets a condition."""
     from .. import sql
 
     quoted = sql.shorten(where) if isinstance(where, str) else "EXPRESSION"

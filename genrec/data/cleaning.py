@@ -11,9 +11,9 @@ from .values import IDS, as_id
 
 Missing = Literal["drop", "mean", "median", "nearest", "interpolate"]
 HOW = get_args(Missing)
-# Controls (line ends and tabs too), and marks that reorder or hide text; joiners that scripts need stay.
+# Control characters (line ends and tabs too), and marks that reorder or hide text; joiners that scripts need stay.
 CONTROL = r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]"
-MANY = 100  # different numbers that a prompt may show as they are
+MANY = 100  # distinct numbers that a prompt may show unrounded
 
 
 def clean(
@@ -27,24 +27,24 @@ def clean(
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, tuple[str, ...]]:
     """Canonical frames cleaned: texts and ids normalised, missing values, duplicates, k-core, unknown items, order.
 
-    Interactions come back sorted by user (first appearance), timestamp and `row`, the place in the file, which they
-    must have. missing: column -> drop, mean, median, nearest or interpolate (the last two along a user's time); of a
-    column not named, a note counts the gaps. duplicates: `drop` removes interactions equal in everything but `row`.
-    k_core: users and items keep at least so many interactions. Raises DataError where nothing is left.
+    Interactions are returned sorted by user (first appearance), timestamp and `row`, the position in the file, which
+    they must have. missing: column -> drop, mean, median, nearest or interpolate (the last two along a user's time);
+    for other columns a note counts the missing values. duplicates: `drop` removes interactions equal in everything but
+    `row`. k_core: users and items keep at least so many interactions. Raises DataError if nothing is left.
     """
     notes: list[str] = []
-    interactions, items, users = (_normalised(f) for f in (interactions, items, users))
-    interactions = _with_ids(interactions, notes)
-    interactions, items, users = _filled((interactions, items, users), missing or {}, notes)
-    interactions = _ordered(interactions)
-    users = _rounded(users, notes)
+    interactions, items, users = (_normalise(f) for f in (interactions, items, users))
+    interactions = _drop_without_ids(interactions, notes)
+    interactions, items, users = _fill_missing((interactions, items, users), missing or {}, notes)
+    interactions = _sort(interactions)
+    users = _round_numbers(users, notes)
     interactions = _without_duplicates(interactions, duplicates, notes)
     if k_core > 0:
-        interactions = _core(interactions, k_core, notes)
+        interactions = _k_core(interactions, k_core, notes)
     if not interactions.height:
         raise DataError("no interaction is left after cleaning: " + "; ".join(notes))
     if "item_id" in interactions.columns:
-        interactions, items = _with_unknown_items(interactions, items, notes)
+        interactions, items = _add_unknown_items(interactions, items, notes)
     if "user_id" in interactions.columns:
         n_single = interactions.group_by("user_id").len().filter(pl.col("len") == 1).height
         if n_single:
@@ -52,7 +52,7 @@ def clean(
     return interactions, items, users, tuple(notes)
 
 
-def _normalised(frame: pl.DataFrame) -> pl.DataFrame:
+def _normalise(frame: pl.DataFrame) -> pl.DataFrame:
     """Ids trimmed and in Unicode's composed form (NFC); control characters in texts as spaces."""
     changed: list[pl.Series | pl.Expr] = []
     for column, dtype in frame.schema.items():
@@ -65,8 +65,8 @@ def _normalised(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(changed)
 
 
-def _with_ids(frame: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
-    """Interactions that say whose they are and of what, where the data has such a column at all."""
+def _drop_without_ids(frame: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
+    """Interactions with a user and an item, as far as the data has these columns."""
     for column, what in (("item_id", "an item"), ("user_id", "a user")):
         gaps = frame[column].null_count() if column in frame.columns else 0
         if gaps:
@@ -75,8 +75,8 @@ def _with_ids(frame: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
     return frame
 
 
-def _ordered(frame: pl.DataFrame) -> pl.DataFrame:
-    """Sorted by user (first appearance), timestamp (unknown ones first), place in the file."""
+def _sort(frame: pl.DataFrame) -> pl.DataFrame:
+    """Sorted by user (first appearance), timestamp (missing ones first), position in the file."""
     frame = frame.sort("row") if not frame["row"].is_sorted() else frame
     if "user_id" not in frame.columns:
         return frame
@@ -85,21 +85,21 @@ def _ordered(frame: pl.DataFrame) -> pl.DataFrame:
     keys = [user_index.to_numpy()]
     if "timestamp" in frame.columns:
         keys.insert(0, frame["timestamp"].fill_null(np.iinfo(np.int64).min).to_numpy())
-    return frame[np.lexsort(keys)]  # the last key leads; equal ones keep the order of the file
+    return frame[np.lexsort(keys)]  # the last key is the primary one; ties keep the order of the file
 
 
 # --- missing values -----------------------------------------------------------------------------------------------
 
 
-def _filled(
+def _fill_missing(
     frames: tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame], missing: Mapping[str, str], notes: list[str]
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     """Missing values dropped or filled, each column in the first of interactions, items, users that has it.
 
-    What an interaction says (all but its time) is filled after the split, by `fill_after_split`.
+    Columns of interactions other than the timestamp are filled after the split, by `fill_after_split`.
     """
     tables = list(frames)
-    deferred = filled_late(frames[0], missing)
+    deferred = deferred_columns(frames[0], missing)
     for column, how in missing.items():
         if column in deferred and how in HOW:
             continue
@@ -111,7 +111,7 @@ def _filled(
             raise UnknownNameError("column", column, dict.fromkeys(c for f in tables for c in f.columns), option)
         if index > 0 and how in ("nearest", "interpolate"):
             raise DataError(f"--missing {column}={how}: {column} has no time to go along; allowed: drop, mean, median")
-        tables[index] = _without_gaps(tables[index], column, how, notes)
+        tables[index] = _fill_gaps(tables[index], column, how, notes)
     for column in tables[0].columns:
         gaps = tables[0][column].null_count()
         if gaps and column not in missing:
@@ -119,23 +119,23 @@ def _filled(
     return tables[0], tables[1], tables[2]
 
 
-def filled_late(interactions: pl.DataFrame, missing: Mapping[str, str]) -> dict[str, str]:
+def deferred_columns(interactions: pl.DataFrame, missing: Mapping[str, str]) -> dict[str, str]:
     """The columns that are filled after the split, so that no held-out value reaches a training row."""
     return {c: how for c, how in missing.items() if c in interactions.columns and c != "timestamp" and how != "drop"}
 
 
 def fill_after_split(interactions: pl.DataFrame, missing: Mapping[str, str]) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """Interactions with `part`, gaps of the training part filled from it; a held-out gap stays: there is no truth.
+    """Interactions with `part`, missing values of the training part filled from it; held-out ones stay missing.
 
-    A rating becomes one that the training part has, so that no answer is invented.
+    A filled rating is rounded to one that the training part has, so that no answer is invented.
     """
     notes: list[str] = []
     frame = interactions.with_row_index("\0place")
-    for column, how in filled_late(interactions, missing).items():
+    for column, how in deferred_columns(interactions, missing).items():
         train, held_out = frame.filter(pl.col("part") == "train"), frame.filter(pl.col("part") != "train")
         levels = train[column].drop_nulls().unique().sort().to_numpy()
         n_notes = len(notes)
-        train = _without_gaps(train, column, how, notes)
+        train = _fill_gaps(train, column, how, notes)
         if not train.height:
             raise DataError(f"--missing {column}={how}: no training row has a value of {column} to fill gaps with")
         if column == "rating" and len(notes) > n_notes:
@@ -148,7 +148,7 @@ def fill_after_split(interactions: pl.DataFrame, missing: Mapping[str, str]) -> 
     return frame.sort("\0place").drop("\0place"), tuple(notes)
 
 
-def _without_gaps(frame: pl.DataFrame, column: str, how: str, notes: list[str]) -> pl.DataFrame:
+def _fill_gaps(frame: pl.DataFrame, column: str, how: str, notes: list[str]) -> pl.DataFrame:
     gaps = frame[column].null_count()
     if not gaps:
         return frame
@@ -173,7 +173,7 @@ def _without_gaps(frame: pl.DataFrame, column: str, how: str, notes: list[str]) 
 
 
 def _along_time(frame: pl.DataFrame, column: str, how: str) -> pl.Expr:
-    """From the same user's rows before and after, by time where it is known, else by place in the file."""
+    """Interpolated from the same user's rows before and after, by time if all times are known, else by file order."""
     has_time = column != "timestamp" and "timestamp" in frame.columns and not frame["timestamp"].null_count()
     time = pl.col("timestamp" if has_time else "row").cast(pl.Float64)
     value = pl.col(column).cast(pl.Float64)
@@ -189,8 +189,8 @@ def _along_time(frame: pl.DataFrame, column: str, how: str) -> pl.Expr:
     return filled.over("user_id") if "user_id" in frame.columns else filled
 
 
-def _rounded(users: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
-    """Numbers of users that hardly two share, with two significant digits: a prompt has words for these."""
+def _round_numbers(users: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
+    """User attributes of many distinct numbers, rounded to two significant digits, which a prompt has words for."""
     for column, dtype in users.schema.items():
         n_values = users[column].drop_nulls().n_unique() if dtype.is_numeric() else 0
         if n_values > MANY:
@@ -216,7 +216,7 @@ def _without_duplicates(frame: pl.DataFrame, duplicates: str, notes: list[str]) 
     return frame
 
 
-def _core(frame: pl.DataFrame, k: int, notes: list[str]) -> pl.DataFrame:
+def _k_core(frame: pl.DataFrame, k: int, notes: list[str]) -> pl.DataFrame:
     """Users and items with at least k interactions each, repeatedly."""
     height = frame.height
     columns = [c for c in ("user_id", "item_id") if c in frame.columns]
@@ -234,10 +234,10 @@ def _core(frame: pl.DataFrame, k: int, notes: list[str]) -> pl.DataFrame:
     return frame
 
 
-def _with_unknown_items(
+def _add_unknown_items(
     interactions: pl.DataFrame, items: pl.DataFrame, notes: list[str]
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The catalogue with the items that only interactions name, titled where the interactions carry titles."""
+    """The catalogue with the items that only interactions name, titled if the interactions carry titles."""
     named = interactions.select(pl.col("item_id").unique(maintain_order=True))
     unknown = named.join(items.select("item_id"), on="item_id", how="anti", maintain_order="left")
     if "title" in interactions.columns:

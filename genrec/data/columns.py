@@ -1,4 +1,4 @@
-"""Columns: which name means what, and which are missing."""
+"""Columns of a file recognised by name, renamed and typed; missing ones reported."""
 
 import difflib
 import re
@@ -10,9 +10,9 @@ import polars as pl
 
 from ..errors import DataError, unknown_name
 from .source import BadRows
-from .values import LISTS, ROW, SHOWN, Role, as_lists, typed, unnamed_event
+from .values import LISTS, ROW, SHOWN, Role, as_lists, cast_columns, unnamed_event
 
-# As `squeezed` writes them; the first that a file has is taken.
+# In the form of `squeezed`; the first that a file has is taken.
 ALIASES: dict[str, tuple[str, ...]] = {
     "user_id": tuple("userid user uid customerid customer householdid reviewerid visitorid sessionid".split()),
     "item_id": (
@@ -42,17 +42,17 @@ STANDARD_COLUMNS: dict[Role, tuple[str, ...]] = {
     "users": ("user_id",),
 }
 KEY: dict[Role, str] = {"items": "item_id", "users": "user_id"}
-HEADINGS = ("title", "name", "description")  # beside a review they are its own, not the item's title
+HEADINGS = ("title", "name", "description")  # beside a review they head it and are not the item's title
 RECBOLE = re.compile(r":(token|token_seq|float|float_seq)$")
 
 
 def plain(name: str) -> str:
-    """A column name as tasks and conditions write it: `Release Year` is `release_year`."""
+    """A column name in the form that tasks and conditions use: `Release Year` is `release_year`."""
     return re.sub(r"[\s\-.]+", "_", RECBOLE.sub("", name).strip()).lower()
 
 
 def squeezed(name: str) -> str:
-    """A column name as it is compared: `userId`, `User Id` and `user_id` are the same."""
+    """A column name in the form used to compare: `userId`, `User Id` and `user_id` are equal."""
     return re.sub(r"[\W_]+", "", RECBOLE.sub("", name)).lower()
 
 
@@ -68,8 +68,8 @@ def canonical(
     """The frame with standard names and types, and notes on what was recognised.
 
     mapping: standard name -> column of the file, before any guess. title: template that composes titles from columns.
-    Raises DataError for a missing item or user column, an id that a catalogue has twice, and rows without an item or
-    with a rating that is no number or a timestamp that is no time. `bad_rows="skip"` drops and counts these rows.
+    Raises DataError for a missing item or user column, a duplicate id in a catalogue, and rows without an item, with a
+    rating that is not a number or with an invalid timestamp. `bad_rows="skip"` drops and counts these rows.
     """
     try:
         return _canonical(frame, role, file, mapping or {}, title, bad_rows)
@@ -91,7 +91,7 @@ def _canonical(
         if s in columns and c not in frame.columns
     ]
     if title is not None and (role == "items" or (role == "interactions" and _has_fields(frame, title))):
-        frame = frame.with_columns(composed(frame, title, file).alias("\0title"))
+        frame = frame.with_columns(title_expression(frame, title, file).alias("\0title"))
         columns["title"] = "\0title"
     if role == "interactions" and "event" not in columns:
         notes.append(f"{file}: no event column, every row counts as {unnamed_event([*columns])}")
@@ -100,7 +100,7 @@ def _canonical(
         notes.append(f"{file}: {', '.join(unused)} not used: no text, number or list of these")
     table = frame.select(*(pl.col(c).alias(s) for s, c in columns.items()), *(pl.col(c).alias(s) for s, c in rest))
     table = table.with_row_index(ROW)
-    table, dropped = typed(table, role, file, bad_rows)
+    table, dropped = cast_columns(table, role, file, bad_rows)
     if dropped:
         notes.append(f"{file}: {dropped:,} rows with values that cannot be used were dropped")
     if role == "interactions":
@@ -125,7 +125,7 @@ def _catalogue(frame: pl.DataFrame, key: str, file: str, notes: list[str]) -> pl
 
 
 def recognise(frame: pl.DataFrame, role: Role, file: str, mapping: Mapping[str, str]) -> dict[str, str]:
-    """Standard name -> column of the file: what `mapping` says, else the first alias that the file has."""
+    """Standard name -> column of the file: by `mapping`, else the first alias that the file has."""
     columns = frame.columns
     column_of: dict[str, str] = {}
     for standard, column in mapping.items():
@@ -134,7 +134,7 @@ def recognise(frame: pl.DataFrame, role: Role, file: str, mapping: Mapping[str, 
         if standard in STANDARD_COLUMNS[role] and column in columns:
             check_type(frame, standard, column, file)
             column_of[standard] = column
-    lists: dict[str, str] = {}  # columns that only their type keeps from a meaning
+    lists: dict[str, str] = {}  # columns recognised by name, but of list type
     by_name = {squeezed(c): c for c in reversed(columns)}
     for standard in STANDARD_COLUMNS[role]:
         names = ALIASES[standard]
@@ -153,7 +153,7 @@ def recognise(frame: pl.DataFrame, role: Role, file: str, mapping: Mapping[str, 
             elif standard != "category" or _single_valued(frame[candidate]):
                 check_type(frame, standard, candidate, file)
                 column_of[standard] = candidate
-    # One option serves all files: what another file may have is no mistake here.
+    # One --column option applies to all files, so a column that another file may have is no error here.
     elsewhere = ("title", "category") if role == "interactions" else ("category",)
     for standard, column in mapping.items():
         if standard in STANDARD_COLUMNS[role] and column not in columns and standard not in elsewhere:
@@ -169,7 +169,7 @@ def recognise(frame: pl.DataFrame, role: Role, file: str, mapping: Mapping[str, 
 
 
 def check_type(frame: pl.DataFrame, standard: str, column: str, file: str) -> None:
-    """Raises DataError where a column's type cannot carry the meaning."""
+    """Raises DataError if a column's type does not fit its standard name."""
     dtype = frame.schema[column]
     if unusable(innermost(dtype) if standard == "genre" else dtype):
         raise DataError(
@@ -184,7 +184,7 @@ def unusable(dtype: pl.DataType) -> bool:
 
 
 def innermost(dtype: pl.DataType) -> pl.DataType:
-    """What a list of lists holds in the end."""
+    """The element type of nested lists; any other type itself."""
     while isinstance(dtype, pl.List):
         assert isinstance(dtype.inner, pl.DataType)
         dtype = dtype.inner
@@ -200,7 +200,7 @@ def _single_valued(values: pl.Series) -> bool:
 
 
 def others(frame: pl.DataFrame, columns: Mapping[str, str]) -> tuple[list[tuple[str, str]], list[str]]:
-    """(name, column of the file) of the columns that no standard name took, and the columns that are no attribute."""
+    """(name, column of the file) of the columns without a standard name, and the columns that cannot be attributes."""
     taken = {*columns, ROW}
     rest: list[tuple[str, str]] = []
     unused: list[str] = []
@@ -213,7 +213,7 @@ def others(frame: pl.DataFrame, columns: Mapping[str, str]) -> tuple[list[tuple[
         base = plain(column) or "column"
         if base == "title" and "review" in columns:
             base = "heading"  # of the review
-        # A list that has the name of a text or a number is neither.
+        # A list must not take the standard name of a text or a number.
         not_ours = {*ALIASES} - {"category", "genre"} if dtype == pl.List else set()
         names = (base, *(f"{base}_{i}" for i in range(2, len(frame.columns) + 3)))
         name = next(n for n in names if n not in taken and n not in not_ours)
@@ -252,7 +252,7 @@ def _has_fields(frame: pl.DataFrame, template: str) -> bool:
     return all(name in (None, *frame.columns) for _, name in _fields(template))
 
 
-def composed(frame: pl.DataFrame, template: str, file: str) -> pl.Expr:
+def title_expression(frame: pl.DataFrame, template: str, file: str) -> pl.Expr:
     """A title from other columns; missing values leave no gap."""
     parts = []
     for literal, name in _fields(template):

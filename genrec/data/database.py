@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from ..errors import DataError, UnavailableError, UnknownNameError
-from .source import QUERY, error_line, expanded_url, shown
+from .source import QUERY, display_name, error_line, expanded_url
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL, Connection
@@ -18,15 +18,15 @@ DRIVERS = {"psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary", "MySQLdb
     "duckdb": "duckdb-engine",
     "snowflake": "snowflake-sqlalchemy",
     "bigquery": "sqlalchemy-bigquery",
-}  # packages that are not called as the module or the data base
-BATCH = 100_000  # rows of a data base turned into columns at a time
+}  # packages whose name is not that of the module or the database
+BATCH = 100_000  # rows of a database converted at a time
 
 
 def read_database(source: str) -> pl.DataFrame:
-    """All rows of a table or query, in the data base's order."""
+    """All rows of a table or query, in the database's order."""
     import sqlalchemy as sa
 
-    name, selection = shown(source), source.partition("#")[2].strip()
+    name, selection = display_name(source), source.partition("#")[2].strip()
     url, secrets = expanded_url(source)
     with _connection(url, name, secrets) as connection:
         if QUERY.match(selection):
@@ -42,14 +42,14 @@ def read_database(source: str) -> pl.DataFrame:
             raise DataError(f"{name} cannot be read: {error_line(error)}") from error
     if not frame.height:
         raise DataError(f"{name} has no rows")
-    objects = [c for c, t in frame.schema.items() if t == pl.Object]  # UUIDs and what else has no type of its own
+    objects = [c for c, t in frame.schema.items() if t == pl.Object]  # UUIDs and other values without a polars type
     return frame.with_columns(
         pl.Series(c, [None if v is None else str(v) for v in frame[c]], dtype=pl.String) for c in objects
     )
 
 
 def _table(connection: "Connection", table_name: str, name: str) -> tuple[str, str | None]:
-    """A table or view and its schema; raises an error that lists those there are."""
+    """A table or view and its schema; raises an error that lists the existing ones."""
     import sqlalchemy as sa
 
     inspector = sa.inspect(connection)
@@ -72,7 +72,7 @@ def _table(connection: "Connection", table_name: str, name: str) -> tuple[str, s
 
 @contextmanager
 def _connection(url: "URL", name: str, secrets: Mapping[str, str]) -> Iterator["Connection"]:
-    """A connection that only reads; the data base's errors as ours, without what came from the environment."""
+    """A read-only connection; the database's errors become ours, without values from the environment."""
     import sqlalchemy as sa
     from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
 
@@ -116,7 +116,7 @@ def _connection(url: "URL", name: str, secrets: Mapping[str, str]) -> Iterator["
 
 
 def _cause(error: Exception, secrets: Mapping[str, str]) -> str:
-    """The driver's own words, with `${NAME}` where they quote the environment."""
+    """The driver's message, with `${NAME}` for each value from the environment."""
     cause = error_line(getattr(error, "orig", None) or error)
     quoted = "|".join(re.escape(s) for s in sorted(secrets, key=len, reverse=True))
     return re.sub(quoted, lambda m: secrets[m[0]], cause) if quoted else cause

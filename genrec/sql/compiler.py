@@ -22,7 +22,7 @@ from .syntax import (
     text,
 )
 
-PATTERN = 1_000  # characters of a pattern of LIKE
+PATTERN = 1_000  # characters of a LIKE pattern
 TYPES = {
     "integer": (pl.Int64, (exp.DType.INT, exp.DType.BIGINT)),
     "double": (pl.Float64, (exp.DType.DOUBLE, exp.DType.FLOAT)),
@@ -34,17 +34,17 @@ DType = pl.DataType | DataTypeClass
 
 
 def columns(text: str) -> list[str]:
-    """The columns that an expression reads, each once; raises DataError where it is not allowed or cannot be read."""
+    """The columns that an expression reads, each once; raises DataError if it cannot be parsed or is not allowed."""
     tree = parse(text)
     _Compiler(None).compile(tree)
     return column_names(tree)
 
 
 def expression(text: str, schema: Mapping[str, pl.DataType]) -> pl.Expr:
-    """An expression as polars computes it over a frame of this schema.
+    """The polars expression of a SQL expression, over a frame of this schema.
 
-    On a list column `=`, `<>` and `in` ask what the list holds. Raises DataError where the text is not allowed or
-    cannot be read, UnknownNameError for a column that the schema lacks.
+    On a list column `=`, `<>` and `in` test for elements of the list. Raises DataError if the text cannot be parsed or
+    is not allowed, UnknownNameError for a column that the schema lacks.
     """
     tree = parse(text)
     for name in column_names(tree):
@@ -54,7 +54,7 @@ def expression(text: str, schema: Mapping[str, pl.DataType]) -> pl.Expr:
 
 
 def evaluate(source: str | pl.Expr, frame: pl.DataFrame) -> pl.Series:
-    """The value of an expression in each row of a frame; raises as `expression`, and DataError where it cannot be
+    """The value of an expression in each row of a frame; raises as `expression`, and DataError if it cannot be
     computed."""
     computed = expression(source, frame.schema) if isinstance(source, str) else source
     try:
@@ -73,10 +73,10 @@ def meets(
     gte: float | None = None,
     lte: float | None = None,
 ) -> pl.Expr:
-    """The condition that a column of this type is one of some values and none of others, or, if it is a list, that it
-    holds one and none of them, and that it lies between two numbers.
+    """The condition that a column of this type equals one of `any_of` and none of `none_of` (a list column: contains
+    them), and lies between two numbers.
 
-    Null meets none of these, save an empty `none_of`. Raises DataError for a value that the column cannot hold.
+    Null meets none of these except an empty `none_of`. Raises DataError for a value that the column cannot hold.
     """
     name = column_expression(column)
     inner = dtype.inner if isinstance(dtype, pl.List | pl.Array) else dtype
@@ -107,7 +107,7 @@ def _value(value: Value, dtype: DType, column: str) -> Value:
 
 
 class _Compiler:
-    """Polars expressions for the nodes of one tree; without a schema it only checks them."""
+    """Compiles the nodes of one tree to polars expressions; without a schema it only checks them."""
 
     def __init__(self, schema: Mapping[str, pl.DataType] | None) -> None:
         self.schema = schema
@@ -165,7 +165,7 @@ class _Compiler:
             yield from value if isinstance(value, list) else [value]
 
     def dtype(self, node: exp.Expr) -> pl.DataType:
-        """The type of what a node gives; Null if it is not known."""
+        """The type of a node's value; Null without a schema."""
         if self.schema is None:
             return pl.Null()
         node = node.unnest()
@@ -218,7 +218,8 @@ class _Compiler:
         start, length = node.args.get("start"), node.args.get("length")
         if start is None:
             raise DataError("substring needs a start, such as substring(title, 1, 3)")
-        first = _integer(start, "substring", -CHARACTERS, CHARACTERS) - 1  # from 1 on; what lies before the text counts
+        # SQL counts from 1, and positions before the text count too.
+        first = _integer(start, "substring", -CHARACTERS, CHARACTERS) - 1
         count = None if length is None else max(0, _integer(length, "substring", 0, CHARACTERS) + min(first, 0))
         return self.compile(node.this).str.slice(max(first, 0), count)
 
@@ -232,7 +233,7 @@ class _Compiler:
 
 
 def _chain(node: exp.Expr) -> list[exp.Expr]:
-    """The operands of a chain of AND, or of OR, in their order."""
+    """The operands of a chain of AND, or of OR, in order."""
     operands, stack = [], [node]
     while stack:
         operand = stack.pop()
@@ -248,7 +249,7 @@ def _is_number(node: exp.Expr) -> bool:
 
 
 def _literal(node: exp.Expr) -> Value | None:
-    """The value of a literal, a minus before it included."""
+    """The value of a literal, with its minus sign if there is one."""
     node = node.unnest()
     if isinstance(node, exp.Null):
         return None
@@ -284,7 +285,7 @@ def _type(node: exp.Cast) -> type[pl.DataType]:
 
 
 def _pattern(node: exp.Expr) -> str:
-    """LIKE as a regular expression; a backslash is a letter as any other."""
+    """A LIKE pattern as a regular expression; a backslash has no special meaning."""
     pattern = text(node.expression)
     if len(pattern) > PATTERN:
         raise DataError(f"a pattern of {len(pattern):,} characters is too long: at most {PATTERN:,} are allowed")
@@ -293,7 +294,7 @@ def _pattern(node: exp.Expr) -> str:
 
 
 def _one_of(column: pl.Expr, dtype: DType, values: Sequence[Value]) -> pl.Expr:
-    """Whether a column is one of some values or, if it is a list, holds one: one look-up in a set, however many."""
+    """Whether a column is (a list column: contains) one of some values, as one look-up in a set."""
     if isinstance(dtype, pl.List) and dtype.inner != pl.Null:
         return column.list.eval(_one_of(pl.element(), dtype.inner, values)).list.any()
     if dtype in (pl.Null, pl.List(pl.Null)):
@@ -302,7 +303,7 @@ def _one_of(column: pl.Expr, dtype: DType, values: Sequence[Value]) -> pl.Expr:
     if dtype == pl.String and not numbers:
         fitting: Sequence[Value] = values
     elif dtype.is_integer() and len(numbers) == len(values):
-        fitting = [int(v) for v in numbers if abs(v) < 2**63 and v == int(v)]  # a whole number equals no other
+        fitting = [int(v) for v in numbers if abs(v) < 2**63 and v == int(v)]  # an integer column equals no fraction
     elif dtype.is_float() and len(numbers) == len(values):
         fitting = [float(v) for v in numbers]
     elif dtype == pl.Boolean and len(numbers) == len(values):

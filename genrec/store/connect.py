@@ -17,7 +17,17 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from ..data.dataset import Dataset
 from ..errors import DataError, RunError
 from ..files import atomic_write, sync
-from .engine import Store, begin, cause_of, database_file, lift_limits, make_engine, parse_url, plain_errors, shown_url
+from .engine import (
+    Store,
+    begin,
+    cause_of,
+    database_file,
+    display_url,
+    lift_limits,
+    make_engine,
+    parse_url,
+    plain_errors,
+)
 from .read import datasets
 from .tables import CHUNK, METADATA, SCHEMA_VERSION, events_table, meta_table, users_table
 
@@ -27,8 +37,8 @@ ELSEWHERE = "use another database, or another schema: ?options=-csearch_path%3DN
 def create_store(url: str | Path, datasets: Sequence[Dataset]) -> Store:
     """Write the users and interactions of the data sets and open the store; a path means a SQLite file.
 
-    All or nothing: a SQLite file is written beside its place, readable by its owner only, and renamed over what was
-    there; another database must hold no store yet. Raises RunError, DataError (two data sets of one name),
+    Atomic: a SQLite file is written to a temporary file, readable by its owner only, and renamed over an existing one;
+    another database must hold no store yet. Raises RunError, DataError (two data sets of one name),
     UnavailableError (no driver, no server).
     """
     names = [d.name for d in datasets]
@@ -40,15 +50,15 @@ def create_store(url: str | Path, datasets: Sequence[Dataset]) -> Store:
             _create_file(database_file(database_url), functools.partial(_fill, datasets=datasets))
         else:
             engine = make_engine(database_url)
-            with contextlib.closing(Store(engine, shown_url(database_url))), begin(engine, slow=True) as connection:
+            with contextlib.closing(Store(engine, display_url(database_url))), begin(engine, slow=True) as connection:
                 if tables := set(sa.inspect(connection).get_table_names()) & set(METADATA.tables):
-                    raise RunError(f"{shown_url(database_url)} already has {', '.join(sorted(tables))}; {ELSEWHERE}")
+                    raise RunError(f"{display_url(database_url)} already has {', '.join(sorted(tables))}; {ELSEWHERE}")
                 _fill(connection, datasets)
     return open_store(url)
 
 
 def copy_store(source: Path, target: Path) -> None:
-    """Copy a SQLite store with all that was added to it, whole or not at all; raises RunError where it is none."""
+    """Copy a SQLite store with everything added to it, atomically; raises RunError if it is not a store."""
     open_store(source).close()
     with atomic_write(target) as partial, plain_errors(parse_url(target)):
         partial.unlink(missing_ok=True)
@@ -58,15 +68,15 @@ def copy_store(source: Path, target: Path) -> None:
 
 
 def fetch_store(url: str, target: Path, trained: Path) -> None:
-    """Copy the PostgreSQL store that servers share to a file. The events that count as those of a training in the store
-    `known`, from which the servers' own began, count as such in the copy too.
+    """Copy the PostgreSQL store that servers share to a file. Events marked as trained on in the store `trained`, from
+    which the shared one was copied, are marked in the file too.
 
-    Raises RunError where it holds other data sets than `known`, UnavailableError without driver or server.
+    Raises RunError if it holds other data sets than `trained`, UnavailableError without driver or server.
     """
     database_url = parse_url(url)
     if database_url.get_backend_name() != "postgresql":
         raise RunError(
-            f"{shown_url(database_url)}: servers share a PostgreSQL database: postgresql://USER@HOST/DATABASE"
+            f"{display_url(database_url)}: servers share a PostgreSQL database: postgresql://USER@HOST/DATABASE"
         )
     with contextlib.closing(open_store(url)) as shared, contextlib.closing(open_store(trained)) as trained_store:
         if (theirs := datasets(shared)) != (ours := datasets(trained_store)):
@@ -82,17 +92,17 @@ def fetch_store(url: str, target: Path, trained: Path) -> None:
 
 
 def open_store(url: str | Path) -> Store:
-    """Open a store, brought to today's version where it is older; raises RunError where none or a newer version is,
+    """Open a store, migrated to the current version if it is older; raises RunError if it is missing or newer,
     UnavailableError without driver or server."""
     database_url = parse_url(url)
-    name = shown_url(database_url)
+    name = display_url(database_url)
     if database_url.get_backend_name() == "sqlite" and not database_file(database_url).is_file():
         raise RunError(f"{name}: the run's user store is missing")
     with plain_errors(database_url), contextlib.ExitStack() as failed:
         engine = make_engine(database_url)
         failed.callback(engine.dispose)
         try:
-            if foreign := _strange(engine):
+            if foreign := _foreign_object(engine):
                 raise RunError(f"{name}: not a user store of genrec (it has {foreign})")
             version = _version(engine)
         except (SQLAlchemyError, ValueError) as error:
@@ -108,32 +118,32 @@ def open_store(url: str | Path) -> Store:
             )
         if version < SCHEMA_VERSION:
             _upgrade(engine, name)
-        if missing := _lacking(engine):
+        if missing := _missing_part(engine):
             raise RunError(f"{name}: not a user store of genrec ({missing})")
         failed.pop_all()
     return Store(engine, name)
 
 
 def shared_store(source: Path, url: str) -> Store:
-    """Open the store of a PostgreSQL database that several servers share; a run's own is copied into one without.
+    """Open the store that several servers share in a PostgreSQL database; an empty database gets a copy of the run's.
 
-    Raises RunError where it holds something else than the run's data sets, UnavailableError without driver or server.
+    Raises RunError if it holds other data sets than the run, UnavailableError without driver or server.
     """
     database_url = parse_url(url)
     if database_url.get_backend_name() != "postgresql":
         raise RunError(
-            f"{shown_url(database_url)}: servers share a PostgreSQL database: postgresql://USER@HOST/DATABASE"
+            f"{display_url(database_url)}: servers share a PostgreSQL database: postgresql://USER@HOST/DATABASE"
         )
     with contextlib.closing(open_store(source)) as run_store, plain_errors(database_url):
         ours = datasets(run_store)
         engine = make_engine(database_url)
-        with contextlib.closing(Store(engine, shown_url(database_url))), begin(engine, slow=True) as connection:
+        with contextlib.closing(Store(engine, display_url(database_url))), begin(engine, slow=True) as connection:
             tables = set(sa.inspect(connection).get_table_names()) & set(METADATA.tables)
             if not tables:
                 _copy_rows(run_store.engine, connection)
             elif meta_table.name not in tables:
                 raise RunError(
-                    f"{shown_url(database_url)} has tables of others: {', '.join(sorted(tables))}; {ELSEWHERE}"
+                    f"{display_url(database_url)} has tables of others: {', '.join(sorted(tables))}; {ELSEWHERE}"
                 )
     store = open_store(url)
     if (theirs := datasets(store)) != ours:
@@ -144,7 +154,7 @@ def shared_store(source: Path, url: str) -> Store:
 
 def _copy_rows(source: Engine, target: Connection) -> None:
     METADATA.create_all(target)
-    with source.connect() as connection:  # every table as of one moment
+    with source.connect() as connection:  # one snapshot of all tables
         if source.dialect.name == "sqlite":
             connection.exec_driver_sql("BEGIN")
         else:
@@ -157,14 +167,14 @@ def _copy_rows(source: Engine, target: Connection) -> None:
 
 def _create_file(path: Path, fill: Callable[[Connection], None]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")  # a fixed name: what a killed run left is removed by the next
+    partial = path.with_name(f".{path.name}.partial")  # a fixed name: the next run removes a killed one's file
     partial.unlink(missing_ok=True)
     os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     try:
         engine = sa.create_engine(URL.create("sqlite", database=str(partial)))
         try:
             with engine.connect() as connection:
-                # A crash loses the partial file as a whole, so no journal protects it.
+                # After a crash the partial file is discarded, so it needs no journal.
                 connection.exec_driver_sql("PRAGMA journal_mode = OFF")
                 connection.exec_driver_sql("PRAGMA synchronous = OFF")
                 connection.exec_driver_sql("PRAGMA secure_delete = ON")
@@ -183,7 +193,7 @@ def _create_file(path: Path, fill: Callable[[Connection], None]) -> None:
 
 
 def _retire_log(path: Path) -> None:
-    """Fold the write-ahead log of an old store into its file, so that it is not applied to the new one."""
+    """Checkpoint the write-ahead log of an old store, so that it is not applied to the new one."""
     logs = [path.with_name(path.name + suffix) for suffix in ("-wal", "-shm")]
     if path.exists() and any(log.exists() for log in logs):
         with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path)) as old:
@@ -236,8 +246,8 @@ def _event_rows(dataset: Dataset) -> Iterator[list[dict[str, Any]]]:
         yield part.to_dicts()
 
 
-def _strange(engine: Engine) -> str | None:
-    """What of a SQLite file is no plain table or index: a view or a trigger would run what a stranger wrote."""
+def _foreign_object(engine: Engine) -> str | None:
+    """The first view, trigger or virtual table of a SQLite file, which would run foreign code; None without one."""
     if engine.dialect.name != "sqlite":
         return None
     query = "SELECT type, name FROM sqlite_master WHERE type NOT IN ('table', 'index') OR sql LIKE 'create virtual%'"
@@ -252,8 +262,8 @@ def _version(engine: Engine) -> int | None:
     return versions[0] if len(versions) == 1 and type(versions[0]) is int and versions[0] > 0 else None
 
 
-def _lacking(engine: Engine) -> str | None:
-    """What a SQLite file of today's version lacks: a column, or the names of its data sets."""
+def _missing_part(engine: Engine) -> str | None:
+    """The column, or the names of the data sets, that a SQLite file of the current version lacks; None if complete."""
     if engine.dialect.name != "sqlite":
         return None
     try:
@@ -275,7 +285,7 @@ def _upgrade(engine: Engine, name: str) -> None:
 
     if engine.dialect.name == "sqlite":
         with engine.connect() as connection:
-            connection.exec_driver_sql("VACUUM")  # version 1 did not overwrite what it moved within the file
+            connection.exec_driver_sql("VACUUM")  # version 1 did not overwrite rows that it moved within the file
     try:
         with begin(engine, slow=True) as connection:
             migrate(connection, SCHEMA_VERSION)

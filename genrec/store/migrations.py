@@ -1,4 +1,4 @@
-"""Stores of earlier versions to today's, by Alembic's operations."""
+"""Migrations of stores of earlier versions, by Alembic's operations."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 
 
 def to_2(do: Operations) -> None:
-    """Events have ids and name the list they followed; items can be added, lists are remembered, deletions counted."""
+    """Events have ids and name the list they followed; added items, lists and the number of deletions are stored."""
     do.add_column("meta", sa.Column("deletions", sa.BigInteger, nullable=False, server_default="0"))
     for column in (
         sa.Column("event_id", sa.Text),
@@ -42,24 +42,24 @@ def to_2(do: Operations) -> None:
 
 
 def to_3(do: Operations) -> None:
-    """An event's id is unique for its user, no longer for all."""
+    """An event's id is unique per user, no longer overall."""
     do.drop_index("events_event_id", "events")
     _partial_index(do, "events_event_id", "events", "user_id", "event_id", unique=True)
 
 
 def _partial_index(do: Operations, name: str, table: str, *columns: str, unique: bool) -> None:
-    """An index of the rows that have the last of some columns."""
+    """An index of the rows in which the last of some columns is not null."""
     condition = sa.text(f"{columns[-1]} is not null")
     do.create_index(
         name, table, ["dataset", *columns], unique=unique, sqlite_where=condition, postgresql_where=condition
     )
 
 
-STEPS: dict[int, Callable[[Operations], None]] = {2: to_2, 3: to_3}  # by the version they lead to
+STEPS: dict[int, Callable[[Operations], None]] = {2: to_2, 3: to_3}  # by the version they migrate to
 
 
 def migrate(connection: Connection, version: int) -> None:
-    """Bring a store to a version within the connection's transaction; another process may have done so already."""
+    """Migrate a store to a version within the connection's transaction; another process may have done so already."""
     do = Operations(MigrationContext.configure(connection))
     current = int(connection.execute(sa.text("select schema_version from meta")).scalar_one())
     for step in range(current + 1, version + 1):

@@ -39,7 +39,7 @@ def users(store: Store, dataset: str) -> list[str]:
 
 
 def first_user(store: Store, dataset: str) -> str | None:
-    """The user id that appeared first in a data set; None where it has no users."""
+    """The user id that appeared first in a data set; None if it has no users."""
     query = (
         sa.select(users_table.c.user_id)
         .where(users_table.c.dataset == dataset)
@@ -51,14 +51,14 @@ def first_user(store: Store, dataset: str) -> str | None:
 
 
 def has_user(store: Store, dataset: str, user_id: str) -> bool:
-    """Whether a data set knows a user."""
+    """Whether a data set has a user."""
     query = sa.select(sa.literal(1)).where(users_table.c.dataset == dataset, users_table.c.user_id == user_id)
     with reading(store) as connection:
         return connection.execute(query).first() is not None
 
 
 def known_users(store: Store, dataset: str, user_ids: Sequence[str]) -> set[str]:
-    """Those of some users whom a data set has."""
+    """The subset of some users that a data set has."""
     with reading(store) as connection:
         return stored_names(connection, users_table.c.user_id, dataset, user_ids)
 
@@ -68,12 +68,12 @@ def history(store: Store, dataset: str, user_id: str) -> pl.DataFrame:
     with reading(store) as connection:
         rows = connection.execute(USER_EVENTS, {"dataset": dataset, "user_id": user_id}).all()
     if not rows:
-        user_attributes(store, dataset, user_id)  # a user without events is known all the same
+        user_attributes(store, dataset, user_id)  # raises for an unknown user, not for one without events
     return _frame(rows, HISTORY_COLUMNS)
 
 
 def user_attributes(store: Store, dataset: str, user_id: str) -> dict[str, Any]:
-    """What is known of a user besides the events; raises UnknownNameError."""
+    """The attributes of a user; raises UnknownNameError."""
     with reading(store) as connection:
         attributes = connection.execute(USER_ATTRIBUTES, {"dataset": dataset, "user_id": user_id}).scalar_one_or_none()
     if attributes is None:
@@ -98,13 +98,13 @@ def all_events(store: Store, dataset: str) -> pl.DataFrame:
 
 
 def deletions(store: Store) -> int:
-    """How often users were deleted: where it has grown, what others keep of users in memory is to be forgotten."""
+    """Number of deletions of users so far; if it has grown, caches of users are stale."""
     with reading(store) as connection:
         return int(connection.execute(sa.select(meta_table.c.deletions)).scalar_one())
 
 
 def items_revision(store: Store, dataset: str) -> int:
-    """The latest revision of `added_items`; -1 where there are none."""
+    """The latest revision of `added_items`; -1 if there are none."""
     query = sa.select(sa.func.coalesce(sa.func.max(items_table.c.revision), -1)).where(items_table.c.dataset == dataset)
     with reading(store) as connection:
         return int(connection.execute(query).scalar_one())
@@ -122,7 +122,7 @@ def added_items(store: Store, dataset: str, after: int = -1) -> list[tuple[int, 
 
 
 def summary(store: Store, dataset: str) -> dict[str, Any]:
-    """What a data set holds, what was added since training, and how many lists were followed by an event of theirs."""
+    """Counts of a data set: rows, additions since training, and lists that an event followed."""
     check_dataset(store, dataset)
     in_dataset, of_dataset = events_table.c.dataset == dataset, recommendations_table.c.dataset == dataset
     count = sa.func.count()
@@ -166,12 +166,12 @@ def _frame(rows: Sequence[sa.Row[Any]], schema: dict[str, pl.DataType]) -> pl.Da
     columns = zip(*rows, strict=True) if rows else [()] * len(schema)
     try:
         return pl.DataFrame(dict(zip(schema, columns, strict=True)), schema=schema)
-    except (TypeError, OverflowError, pl.exceptions.PolarsError) as error:  # SQLite keeps any value in any column
+    except (TypeError, OverflowError, pl.exceptions.PolarsError) as error:  # SQLite stores any value in any column
         raise RunError(f"the user store is damaged: {str(error).splitlines()[0]}") from error
 
 
 def stored_names(connection: Connection, column: sa.Column[str], dataset: str, names: Sequence[str]) -> set[str]:
-    """Those of the names that a data set has in a column."""
+    """The subset of some names that a data set has in a column."""
     query = sa.select(column).where(column.table.c.dataset == dataset)
     stored: set[str] = set()
     for part in chunks(names):
@@ -180,16 +180,19 @@ def stored_names(connection: Connection, column: sa.Column[str], dataset: str, n
 
 
 def chunks(names: Sequence[str]) -> Iterable[Sequence[str]]:
+    """Names in slices that one query can take as parameters."""
     return (names[start : start + AT_ONCE] for start in range(0, len(names), AT_ONCE))
 
 
 def check_dataset(store: Store, dataset: str) -> None:
+    """Raises UnknownNameError for a data set that the store lacks."""
     names = datasets(store)
     if dataset not in names:
         raise UnknownNameError("data set", dataset, names)
 
 
 def unknown_user(store: Store, names: Sequence[str], user_id: str) -> UnknownNameError:
+    """The error for a user whom some data sets lack, with the nearest ids in alphabetical order."""
     in_datasets, column = users_table.c.dataset.in_(names), users_table.c.user_id
     lower = sa.select(column).where(in_datasets, column < user_id).order_by(column.desc()).limit(10)
     higher = sa.select(column).where(in_datasets, column > user_id).order_by(column).limit(10)

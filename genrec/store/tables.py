@@ -4,12 +4,12 @@ import polars as pl
 import sqlalchemy as sa
 
 SCHEMA_VERSION = 3
-CHUNK = 50_000  # rows turned into Python objects at a time
+CHUNK = 50_000  # rows converted to Python objects at a time
 AT_ONCE = 500  # parameters of a query
 
 
 def _partial_index(name: str, *columns: str, unique: bool = False) -> sa.Index:
-    """Only rows that have the last column enter the index; those that came with the data have none."""
+    """An index of the rows in which the last column is not null, as it is in all that came with the data."""
     condition = sa.text(f"{columns[-1]} is not null")
     return sa.Index(name, "dataset", *columns, unique=unique, sqlite_where=condition, postgresql_where=condition)
 
@@ -89,8 +89,8 @@ ALL_COLUMNS: dict[str, pl.DataType] = {
 ID_FIELDS = ("user_id", "item_id", "event_id", "recommendation_id")
 TEXT_FIELDS = ("event", "review", "basket", "part")
 EVENT_FIELDS = (*ID_FIELDS, *TEXT_FIELDS, "rating", "timestamp")  # of an event to record
-# Built once: building a query takes as long as running it. Without a time, what came with the data is the oldest, as in
-# training, and what was added is the latest.
+# Built once: building a query takes as long as running it. Events without a time are the oldest if they came with the
+# data, as in training, and the latest if they were added.
 TIMELESS = sa.case((events_table.c.timestamp.is_not(None), 1), (events_table.c.part.is_not(None), 0), else_=2)
 USER_EVENTS = (
     sa.select(*(events_table.c[c] for c in HISTORY_COLUMNS))

@@ -30,14 +30,14 @@ from .tables import (
 
 
 def date_events(store: Store, dataset: str) -> None:
-    """Give the undated events that were added after training the time at which they came."""
+    """Set the time of undated events that were added after training to that of their arrival."""
     undated = (events_table.c.dataset == dataset) & events_table.c.part.is_(None) & events_table.c.timestamp.is_(None)
     with writing(store) as connection:
         connection.execute(sa.update(events_table).where(undated).values(timestamp=events_table.c.received_at))
 
 
 def learn_events(store: Store) -> None:
-    """Let the events that were added after training count as those of a training."""
+    """Mark the events that were added after training as trained on."""
     with writing(store) as connection:
         connection.execute(sa.update(events_table).where(events_table.c.part.is_(None)).values(part="train"))
 
@@ -45,7 +45,8 @@ def learn_events(store: Store) -> None:
 def add_events(store: Store, dataset: str, user_id: str, events: pl.DataFrame) -> None:
     """Append events to a user's history, a new user included, in one transaction.
 
-    events: item_id, and any of event, rating, timestamp, review, basket, part. Without a timestamp it is the latest.
+    events: item_id, and any of event, rating, timestamp, review, basket, part. Without a timestamp an event is the
+    latest.
     """
     if unknown := [c for c in events.columns if c not in GIVEN_COLUMNS]:
         raise DataError(f"events to add: unknown column {', '.join(unknown)}; allowed: {', '.join(GIVEN_COLUMNS)}")
@@ -65,10 +66,10 @@ def add_events(store: Store, dataset: str, user_id: str, events: pl.DataFrame) -
 
 def record_events(store: Store, dataset: str, events: Sequence[Mapping[str, Any]]) -> list[str]:
     """Append events of any users, new ones included, in one transaction that is on the disk when this returns; for each
-    event `recorded`, or `duplicate` where the user (or session) has an event of its event_id already.
+    event `recorded`, or `duplicate` if the user (or session) already has an event of its event_id.
 
     events: user_id, item_id, and any of event_id, event, rating, timestamp (seconds), review, basket, part,
-    recommendation_id. Raises DataError, and then nothing is recorded.
+    recommendation_id. Raises DataError without recording anything.
     """
     check_dataset(store, dataset)
     for n, event in enumerate(events):
@@ -78,10 +79,10 @@ def record_events(store: Store, dataset: str, events: Sequence[Mapping[str, Any]
 
 
 def delete_user(store: Store, user_id: str, dataset: str | None = None) -> dict[str, int]:
-    """Remove a user's attributes, events and lists from every data set, or from one; the rows removed, by table.
+    """Remove a user's attributes, events and lists from every data set, or from one; the number of rows by table.
 
-    A SQLite file holds nothing of them afterwards; PostgreSQL frees deleted rows when it vacuums. Raises
-    UnknownNameError where nobody has the user, UnavailableError where others read a SQLite file for too long.
+    A SQLite file holds no trace of them afterwards; PostgreSQL frees deleted rows when it vacuums. Raises
+    UnknownNameError if no data set has the user, UnavailableError if others read a SQLite file for too long.
     """
     if dataset is not None:
         check_dataset(store, dataset)
@@ -109,8 +110,8 @@ def delete_user(store: Store, user_id: str, dataset: str | None = None) -> dict[
 
 
 def add_items(store: Store, dataset: str, items: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Keep items (item_id and attributes) that come to a catalogue after training; for each `added`, or `updated` where
-    the store has it already and the attributes are replaced. Raises DataError, and then nothing is kept."""
+    """Store items (item_id and attributes) added to a catalogue after training; for each `added`, or `updated` if the
+    store already has it and its attributes are replaced. Raises DataError without storing anything."""
     check_dataset(store, dataset)
     for n, item in enumerate(items):
         _check_item(item, f"items[{n}]")
@@ -138,7 +139,7 @@ def add_items(store: Store, dataset: str, items: Sequence[Mapping[str, Any]]) ->
 
 @dataclass(frozen=True)
 class Shown:
-    """A list that was given: to whom (None: to nobody in particular), how it was made, and its items, best first."""
+    """A recommended list: its user (None: anonymous), the strategy that made it, and its items, best first."""
 
     recommendation_id: str
     dataset: str
@@ -148,7 +149,7 @@ class Shown:
 
 
 def record_recommendations(store: Store, lists: Sequence[Shown]) -> None:
-    """Remember lists that were given, so that events can name them; raises DataError where an id is taken."""
+    """Store recommended lists, so that events can refer to them; raises DataError if an id is taken."""
     for dataset in {entry.dataset for entry in lists}:
         check_dataset(store, dataset)
     rows = [asdict(entry) | {"made_at": int(time.time()), "items": list(entry.items)} for entry in lists]

@@ -1,4 +1,4 @@
-"""The right answers of a task's rows on a data set, and what the data lacks for it."""
+"""Labels of a task's rows on a data set, and the reasons why a data set cannot feed a task."""
 
 from dataclasses import replace
 from typing import Literal
@@ -12,10 +12,10 @@ from .units import SCHEMA, Unit, has_reviews, unit_rows
 
 
 def labels(task: Task, unit_rows: pl.DataFrame) -> pl.Series:
-    """The answer to each row: a choice's words (String), a number (Float64), a text, the item_id; null where unknown.
+    """The label of each row: a choice's words (String), a number (Float64), a text or the item_id; null if unknown.
 
-    A row whose value in a needed column is null has no label, nor has one whose answer is none of the choices that
-    `resolve_answer` took from training. A label outside the choices or numbers of the task is a TaskError.
+    The label is null if a needed column is null, or if the answer is none of the choices that `resolve_answer` took
+    from training. A label outside the choices or numbers of the task is a TaskError.
     """
     if task.answer.kind == "item":
         return unit_rows["item_id" if "item_id" in unit_rows.columns else "item_ids"].rename("label")
@@ -25,11 +25,11 @@ def labels(task: Task, unit_rows: pl.DataFrame) -> pl.Series:
     if columns:
         is_complete = unit_rows.select(pl.all_horizontal(pl.col(*columns).is_not_null())).to_series()
         values = unit_rows.select(pl.when(is_complete).then(values)).to_series()
-    return _checked(task, values, unit_rows).rename("label")
+    return _check_labels(task, values, unit_rows).rename("label")
 
 
 def selected(task: Task, unit_rows: pl.DataFrame) -> pl.Series:
-    """Which rows the task's `where` keeps (Boolean); all without one."""
+    """Mask (rows,) of the task's `where`; all true without one."""
     if task.where is None:
         return pl.Series("where", [True], dtype=pl.Boolean).new_from_index(0, unit_rows.height)
     mask = _evaluate(task, task.where, "where", unit_rows)
@@ -41,9 +41,9 @@ def selected(task: Task, unit_rows: pl.DataFrame) -> pl.Series:
 def task_rows(task: Task, dataset: Dataset, part: Literal["train", "valid", "test"] | None = "train") -> pl.DataFrame:
     """The rows that the task reads in one part of the split, with a column `label`; rows without a label are dropped.
 
-    Of a task that draws negatives: one row per user and time, with the label of some item that the user gets later.
+    For a task that draws negatives: one row per user and time, labelled by any item that the user gets later.
     """
-    # Where negatives are drawn, positives are too: any item that the user gets later.
+    # If negatives are drawn, so are positives: any item that the user gets later.
     unit: Unit = "user_time" if task.negatives else task.unit
     rows = unit_rows(dataset, unit, part, [*task_columns(task), *task.needs], task.horizon_days)
     rows = rows.filter(selected(task, rows))
@@ -56,7 +56,7 @@ def task_columns(task: Task) -> list[str]:
 
 
 def resolve_answer(task: Task, dataset: Dataset) -> Task:
-    """The task with the choices that a column of the training part gives; raises TaskError on more than 20 numbers."""
+    """The task with its choices taken from a column of the training part; raises TaskError on more than 20 numbers."""
     column = task.answer.column
     if column is None:
         return task
@@ -73,7 +73,7 @@ def resolve_answer(task: Task, dataset: Dataset) -> Task:
 
 
 def unknown_answers(task: Task, dataset: Dataset) -> int:
-    """How many rows of a task whose choices come from the data have an answer that the training part lacks."""
+    """Number of rows whose answer the training part lacks, for a task whose choices come from the data."""
     if task.answer.column is None or task.answer.kind != "choices":
         return 0
     anything = replace(task, answer=replace(task.answer, choices=()))
@@ -81,7 +81,7 @@ def unknown_answers(task: Task, dataset: Dataset) -> int:
 
 
 def missing_needs(task: Task, dataset: Dataset) -> str | None:
-    """One line that says why this data set cannot feed the task; None where it can."""
+    """The reason, in one line, why this data set cannot feed the task; None if it can."""
     if missing := [need for need in task.needs if not _has(dataset, task.unit, need)]:
         return f"no {' and no '.join(missing)} (it needs {', '.join(task.needs)})"
     if task.answer.kind == "item":
@@ -127,7 +127,7 @@ def _evaluate(task: Task, expression: str, what: str, rows: pl.DataFrame) -> pl.
         raise TaskError(f"{task.path}: {what}: {quoted}: {error}") from error
 
 
-def _checked(task: Task, values: pl.Series, rows: pl.DataFrame) -> pl.Series:
+def _check_labels(task: Task, values: pl.Series, rows: pl.DataFrame) -> pl.Series:
     answer, label = task.answer, f"{task.path}: label: {task.label!r}"
     if answer.kind == "number":
         if not (values.dtype.is_numeric() or values.dtype == pl.Null):
@@ -152,7 +152,7 @@ def _checked(task: Task, values: pl.Series, rows: pl.DataFrame) -> pl.Series:
     words = values.cast(pl.String).str.strip_chars().replace("", None)
     if answer.kind == "choices" and answer.choices:
         outside = words.filter(words.is_not_null() & ~words.is_in(answer.choices))
-        if len(outside) and answer.column is not None:  # taken from training: another answer cannot be given
+        if len(outside) and answer.column is not None:  # taken from training: other answers cannot be predicted
             return words.set(~words.is_in(answer.choices), None)
         if len(outside):
             raise TaskError(f"{label} gives {outside[0]!r}; allowed: {', '.join(answer.choices[:MOST_NUMBERS])}")

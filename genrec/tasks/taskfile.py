@@ -1,4 +1,4 @@
-"""Task files: YAML to a checked Task; every mistake is named with file and line."""
+"""Task files: YAML to a checked Task; every error names file and line."""
 
 import logging
 import re
@@ -27,7 +27,7 @@ _KEYS = (
     "negatives", "answer", "weight", "ask", "templates",
 )  # fmt: skip
 _OPTIONAL = ("label", "where", "dense", "horizon_days", "negatives", "weight")
-_UNREAD = ("version", "metrics")  # keys of earlier files, which nothing reads
+_UNREAD = ("version", "metrics")  # obsolete keys, which nothing reads
 _PLACEHOLDERS: dict[Unit, tuple[str, ...]] = {
     "event": ("item",),
     "user_time": (),
@@ -48,7 +48,7 @@ def shipped_tasks() -> dict[str, Task]:
 
 
 def load_tasks(extra: Sequence[Path] = ()) -> dict[str, Task]:
-    """The shipped tasks and the caller's own, by name; an own task replaces a shipped one of the same name."""
+    """The shipped tasks and the caller's, by name; a caller's task replaces a shipped one of the same name."""
     tasks = shipped_tasks()
     path_of: dict[str, Path] = {}
     for path in extra:
@@ -65,7 +65,7 @@ def load_tasks(extra: Sequence[Path] = ()) -> dict[str, Task]:
 
 
 def load_task(path: Path) -> Task:
-    """Read and check one task file; every mistake is a TaskError that names file and line."""
+    """Read and check one task file; every error is a TaskError that names file and line."""
     try:
         text = path.read_text(encoding="utf-8")
         root = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -87,7 +87,7 @@ def load_task(path: Path) -> Task:
 
 
 class _Reader:
-    """The checks of one file; holds its name for the messages."""
+    """Checks one file; messages name its path."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -103,7 +103,7 @@ class _Reader:
         unit = self.one_of(keys["unit"], "unit", UNITS)
         answer = self.answer(keys["answer"])
         needs = self.texts(keys["needs"], "needs", quoted=False)
-        horizon = self.whole(keys["horizon_days"], "horizon_days") if "horizon_days" in keys else None
+        horizon = self.integer(keys["horizon_days"], "horizon_days") if "horizon_days" in keys else None
         label = self.sql(keys["label"], "label", unit, needs, horizon) if "label" in keys else answer.column
         if answer.kind == "item" and "label" in keys:
             raise self.fail(keys["label"], "label: not used where the answer is an item")
@@ -148,7 +148,7 @@ class _Reader:
         )
 
     def unit_and_answer(self, node: Node, name: str, unit: Unit, answer: Answer) -> None:
-        """Which answers a unit can have."""
+        """Raises TaskError if this kind of answer does not go with the unit."""
         if (unit == "basket") != (answer.kind == "item") and not (unit == "event" and name == "next_item"):
             allowed = "item" if unit == "basket" else "choices, number"
             raise self.fail(node, f"answer: {answer.kind} does not go with unit: {unit} here; allowed: {allowed}")
@@ -220,7 +220,7 @@ class _Reader:
         actual = repr(node.value) if isinstance(node, ScalarNode) else _kind(node)
         raise self.fail(node, f"{what}: expected a number, found {actual}{hint}")
 
-    def whole(self, node: Node, what: str) -> int:
+    def integer(self, node: Node, what: str) -> int:
         value = self.number(node, what)
         if value != int(value) or value < 1:
             raise self.fail(node, f"{what}: {node.value} is not a whole number of at least 1")
@@ -271,7 +271,7 @@ class _Reader:
         keys = self.mapping(node, "negatives", ("per_positive", "draw"))
         if unit != "event" or answer.kind != "choices" or len(answer.choices) != 2:
             raise self.fail(node, "negatives: only for unit: event with two choices as the answer")
-        return Negatives(self.whole(keys["per_positive"], "per_positive"), self.one_of(keys["draw"], "draw", DRAWS))
+        return Negatives(self.integer(keys["per_positive"], "per_positive"), self.one_of(keys["draw"], "draw", DRAWS))
 
     def sql(self, node: Node, what: str, unit: Unit, needs: Sequence[str], horizon: int | None) -> str:
         from .. import sql
@@ -314,7 +314,7 @@ class _Reader:
         fixed: Mapping[str, str],
         line_of: dict[str, int] | None = None,
     ) -> tuple[str, ...]:
-        """Checked templates, `fixed` values filled in; `taken`: the line of each text, across lists."""
+        """Checked templates, `fixed` values filled in; `line_of`: the line of each text so far, across lists."""
         texts = self.texts(node, what, quoted=True)
         for item, text in zip(self.items(node, what), texts, strict=True):
             try:
@@ -345,11 +345,11 @@ class _Reader:
         label: str | None,
         fixed: Mapping[str, str],
     ) -> dict[str, tuple[str, ...]]:
-        next_item = unit == "event" and answer.kind == "item"  # one can also ask for it under a condition
+        next_item = unit == "event" and answer.kind == "item"  # which can also be asked under a condition
         conditions = ("conditioned", "like") if next_item else ()
         keys = self.mapping(node, "templates", ("seen", "unseen", *conditions), conditions)
         names = [] if next_item else [*_PLACEHOLDERS[unit]]  # the next item is the target
-        if unit == "text":  # what the answer is made of must not be read
+        if unit == "text":  # hide the columns that determine the answer
             hidden = {"user_id", "item_id", "timestamp", "basket", *(sql_columns(label) if label else ())}
             names += [n for n in needs if n not in hidden and n not in names]
         line_of: dict[str, int] = {}

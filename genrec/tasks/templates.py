@@ -1,4 +1,4 @@
-"""Templates: literal texts and placeholders."""
+"""Templates: literal texts with `{placeholders}`."""
 
 import re
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ def placeholders(template: str) -> tuple[str, ...]:
 
 
 def render(template: str, values: Mapping[str, str]) -> str:
-    """The template with its placeholders filled in; a value that is missing or empty is a TaskError."""
+    """The template with its placeholders filled in; raises TaskError for a missing or empty value."""
     parts = []
     for piece in pieces(template):
         if isinstance(piece, str):
