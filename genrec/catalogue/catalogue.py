@@ -73,9 +73,9 @@ class Catalogue:
         from rapidfuzz import fuzz
 
         named = self.find(text)["item_id"].to_list()
-        near = most_alike(text, self.titles, fuzz.WRatio, k, LIKE)
+        similar = most_alike(text, self.titles, fuzz.WRatio, k, LIKE)
         ids = [text] if text in self.index else []
-        return list(dict.fromkeys([*ids, *named, *(self.ids[n] for n in near)]))[:k]
+        return list(dict.fromkeys([*ids, *named, *(self.ids[n] for n in similar)]))[:k]
 
     def allowed(
         self, exclude: Sequence[str], candidates: Sequence[str] | None = None, where: str | pl.Expr | None = None
@@ -129,8 +129,8 @@ def most_alike(
     for part in in_turns(range(len(names)), COMPARED):
         processor = None if min_score is None else utils.default_process
         chunk = names[part[0] : part[-1] + 1]
-        near = process.extract(text, chunk, scorer=scorer, processor=processor, limit=k, score_cutoff=min_score)
-        ranked += [(-score, part[n]) for _, score, n in near]
+        matches = process.extract(text, chunk, scorer=scorer, processor=processor, limit=k, score_cutoff=min_score)
+        ranked += [(-score, part[n]) for _, score, n in matches]
     return [n for _, n in sorted(ranked)[:k]]
 
 

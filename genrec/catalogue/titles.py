@@ -41,8 +41,8 @@ def plain(word: str) -> str:
     """A word in lower case, without accents and apostrophes."""
     if word == "&":
         return "and"
-    bare = word if word.isascii() else "".join(c for c in unicodedata.normalize("NFKD", word) if not combining(c))
-    return bare.replace("'", "").replace("’", "").casefold()
+    letters = word if word.isascii() else "".join(c for c in unicodedata.normalize("NFKD", word) if not combining(c))
+    return letters.replace("'", "").replace("’", "").casefold()
 
 
 def combining(character: str) -> bool:
@@ -171,8 +171,8 @@ class TitleIndex:
             return None
         if match := self.named(name) or self.containing(name):
             return match
-        near = self.near(name)
-        return near[1] if near else None
+        similar = self.near(name)
+        return similar[1] if similar else None
 
 
 def least_similar(name: str) -> float:

@@ -10,7 +10,7 @@ from ..errors import DataError, UnknownNameError
 from .values import IDS, as_id
 
 Missing = Literal["drop", "mean", "median", "nearest", "interpolate"]
-HOW = get_args(Missing)
+FILL_METHODS = get_args(Missing)
 # Control characters (line ends and tabs too), and marks that reorder or hide text; joiners that scripts need stay.
 CONTROL = r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]"
 MANY = 100  # distinct numbers that a prompt may show unrounded
@@ -100,18 +100,20 @@ def _fill_missing(
     """
     tables = list(frames)
     deferred = deferred_columns(frames[0], missing)
-    for column, how in missing.items():
-        if column in deferred and how in HOW:
+    for column, method in missing.items():
+        if column in deferred and method in FILL_METHODS:
             continue
-        option = f"in --missing {column}={how}"
-        if how not in HOW:
-            raise UnknownNameError("treatment of missing values", how, HOW, option)
+        option = f"in --missing {column}={method}"
+        if method not in FILL_METHODS:
+            raise UnknownNameError("treatment of missing values", method, FILL_METHODS, option)
         index = next((n for n, f in enumerate(tables) if column in f.columns), None)
         if index is None:
             raise UnknownNameError("column", column, dict.fromkeys(c for f in tables for c in f.columns), option)
-        if index > 0 and how in ("nearest", "interpolate"):
-            raise DataError(f"--missing {column}={how}: {column} has no time to go along; allowed: drop, mean, median")
-        tables[index] = _fill_gaps(tables[index], column, how, notes)
+        if index > 0 and method in ("nearest", "interpolate"):
+            raise DataError(
+                f"--missing {column}={method}: {column} has no time to go along; allowed: drop, mean, median"
+            )
+        tables[index] = _fill_gaps(tables[index], column, method, notes)
     for column in tables[0].columns:
         gaps = tables[0][column].null_count()
         if gaps and column not in missing:
@@ -121,7 +123,11 @@ def _fill_missing(
 
 def deferred_columns(interactions: pl.DataFrame, missing: Mapping[str, str]) -> dict[str, str]:
     """The columns that are filled after the split, so that no held-out value reaches a training row."""
-    return {c: how for c, how in missing.items() if c in interactions.columns and c != "timestamp" and how != "drop"}
+    return {
+        c: method
+        for c, method in missing.items()
+        if c in interactions.columns and c != "timestamp" and method != "drop"
+    }
 
 
 def fill_after_split(interactions: pl.DataFrame, missing: Mapping[str, str]) -> tuple[pl.DataFrame, tuple[str, ...]]:
@@ -130,14 +136,14 @@ def fill_after_split(interactions: pl.DataFrame, missing: Mapping[str, str]) -> 
     A filled rating is rounded to one that the training part has, so that no answer is invented.
     """
     notes: list[str] = []
-    frame = interactions.with_row_index("\0place")
-    for column, how in deferred_columns(interactions, missing).items():
+    frame = interactions.with_row_index("\0position")
+    for column, method in deferred_columns(interactions, missing).items():
         train, held_out = frame.filter(pl.col("part") == "train"), frame.filter(pl.col("part") != "train")
         levels = train[column].drop_nulls().unique().sort().to_numpy()
         n_notes = len(notes)
-        train = _fill_gaps(train, column, how, notes)
+        train = _fill_gaps(train, column, method, notes)
         if not train.height:
-            raise DataError(f"--missing {column}={how}: no training row has a value of {column} to fill gaps with")
+            raise DataError(f"--missing {column}={method}: no training row has a value of {column} to fill gaps with")
         if column == "rating" and len(notes) > n_notes:
             nearest = levels[np.searchsorted((levels[1:] + levels[:-1]) / 2, train[column].to_numpy())]
             train = train.with_columns(pl.Series(column, nearest))
@@ -145,34 +151,34 @@ def fill_after_split(interactions: pl.DataFrame, missing: Mapping[str, str]) -> 
         if gaps := held_out[column].null_count():
             notes.append(f"{column}: {gaps:,} missing values outside the training part stay missing")
         frame = pl.concat([train, held_out])
-    return frame.sort("\0place").drop("\0place"), tuple(notes)
+    return frame.sort("\0position").drop("\0position"), tuple(notes)
 
 
-def _fill_gaps(frame: pl.DataFrame, column: str, how: str, notes: list[str]) -> pl.DataFrame:
+def _fill_gaps(frame: pl.DataFrame, column: str, method: str, notes: list[str]) -> pl.DataFrame:
     gaps = frame[column].null_count()
     if not gaps:
         return frame
-    if how == "drop":
+    if method == "drop":
         notes.append(f"{column}: {gaps:,} rows without a value were dropped")
         return frame.filter(pl.col(column).is_not_null())
     dtype = frame.schema[column]
     if not dtype.is_numeric():
-        raise DataError(f"--missing {column}={how}: {column} holds {dtype}, not numbers; allowed: drop")
+        raise DataError(f"--missing {column}={method}: {column} holds {dtype}, not numbers; allowed: drop")
     value = pl.col(column).cast(pl.Float64)
-    if how in ("mean", "median"):
-        value = value.fill_null(value.mean() if how == "mean" else value.median())
+    if method in ("mean", "median"):
+        value = value.fill_null(value.mean() if method == "mean" else value.median())
     else:
-        value = _along_time(frame, column, how)
+        value = _along_time(frame, column, method)
     frame = frame.with_columns((value.round() if dtype.is_integer() else value).cast(dtype).alias(column))
     remaining = frame[column].null_count()
     notes.append(
-        f"{column}: {gaps - remaining:,} of {gaps:,} missing values filled ({how})"
+        f"{column}: {gaps - remaining:,} of {gaps:,} missing values filled ({method})"
         + (f", {remaining:,} rows without a neighbour dropped" if remaining else "")
     )
     return frame.filter(pl.col(column).is_not_null())
 
 
-def _along_time(frame: pl.DataFrame, column: str, how: str) -> pl.Expr:
+def _along_time(frame: pl.DataFrame, column: str, method: str) -> pl.Expr:
     """Interpolated from the same user's rows before and after, by time if all times are known, else by file order."""
     has_time = column != "timestamp" and "timestamp" in frame.columns and not frame["timestamp"].null_count()
     time = pl.col("timestamp" if has_time else "row").cast(pl.Float64)
@@ -180,7 +186,7 @@ def _along_time(frame: pl.DataFrame, column: str, how: str) -> pl.Expr:
     value_time = pl.when(value.is_not_null()).then(time)
     previous, following = value.forward_fill(), value.backward_fill()
     since, until = time - value_time.forward_fill(), value_time.backward_fill() - time
-    if how == "nearest":
+    if method == "nearest":
         between = pl.when(since <= until).then(previous).otherwise(following)
     else:
         span = since + until

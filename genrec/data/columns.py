@@ -74,9 +74,9 @@ def canonical(
     try:
         return _canonical(frame, role, file, mapping or {}, title, bad_rows)
     except pl.exceptions.PolarsError as error:
-        why = str(error).strip().splitlines()[0]
-        allowed = "; allowed: numbers of 64 bits" if why.startswith("conversion") else ""
-        raise DataError(f"{file}: {why}{allowed}") from error
+        reason = str(error).strip().splitlines()[0]
+        allowed = "; allowed: numbers of 64 bits" if reason.startswith("conversion") else ""
+        raise DataError(f"{file}: {reason}{allowed}") from error
 
 
 def _canonical(
@@ -95,10 +95,12 @@ def _canonical(
         columns["title"] = "\0title"
     if role == "interactions" and "event" not in columns:
         notes.append(f"{file}: no event column, every row counts as {unnamed_event([*columns])}")
-    rest, unused = others(frame, columns)
+    attributes, unused = others(frame, columns)
     if unused:
         notes.append(f"{file}: {', '.join(unused)} not used: no text, number or list of these")
-    table = frame.select(*(pl.col(c).alias(s) for s, c in columns.items()), *(pl.col(c).alias(s) for s, c in rest))
+    table = frame.select(
+        *(pl.col(c).alias(s) for s, c in columns.items()), *(pl.col(c).alias(s) for s, c in attributes)
+    )
     table = table.with_row_index(ROW)
     table, dropped = cast_columns(table, role, file, bad_rows)
     if dropped:
@@ -201,8 +203,8 @@ def _single_valued(values: pl.Series) -> bool:
 
 def others(frame: pl.DataFrame, columns: Mapping[str, str]) -> tuple[list[tuple[str, str]], list[str]]:
     """(name, column of the file) of the columns without a standard name, and the columns that cannot be attributes."""
-    taken = {*columns, ROW}
-    rest: list[tuple[str, str]] = []
+    names_in_use = {*columns, ROW}
+    attributes: list[tuple[str, str]] = []
     unused: list[str] = []
     for column, dtype in frame.schema.items():
         if column in columns.values():
@@ -216,10 +218,10 @@ def others(frame: pl.DataFrame, columns: Mapping[str, str]) -> tuple[list[tuple[
         # A list must not take the standard name of a text or a number.
         not_ours = {*ALIASES} - {"category", "genre"} if dtype == pl.List else set()
         names = (base, *(f"{base}_{i}" for i in range(2, len(frame.columns) + 3)))
-        name = next(n for n in names if n not in taken and n not in not_ours)
-        taken.add(name)
-        rest.append((name, column))
-    return rest, unused
+        name = next(n for n in names if n not in names_in_use and n not in not_ours)
+        names_in_use.add(name)
+        attributes.append((name, column))
+    return attributes, unused
 
 
 def missing_column(standard: str, columns: list[str], column_of: Mapping[str, str], file: str) -> str:

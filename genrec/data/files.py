@@ -68,8 +68,8 @@ def _beside(path: Path) -> str:
     """A hint that lists the data files in the folder of a mistyped path."""
     if not path.parent.is_dir():
         return ""
-    near = sorted(p.name for p in path.parent.iterdir() if p.suffix.lower() in (*DELIMITED, *JSON_LINES, *PARQUET))
-    return f"; beside it are {', '.join(near[:5])}" if near else ""
+    names = sorted(p.name for p in path.parent.iterdir() if p.suffix.lower() in (*DELIMITED, *JSON_LINES, *PARQUET))
+    return f"; beside it are {', '.join(names[:5])}" if names else ""
 
 
 def _parquet(path: Path) -> pl.DataFrame:
@@ -96,15 +96,15 @@ def _json_lines(path: Path) -> tuple[pl.DataFrame, list[Bad], int]:
                 row += 1
                 try:
                     value = json.loads(line)
-                    why = "" if isinstance(value, dict) else "is not an object"
+                    reason = "" if isinstance(value, dict) else "is not an object"
                 except ValueError:
-                    why = "is not JSON"
-                if not why:
+                    reason = "is not JSON"
+                if not reason:
                     good.append(value)
                     continue
                 n_bad += 1
                 if len(bad) < SHOWN:
-                    bad.append(Bad(row, line.strip(), why))
+                    bad.append(Bad(row, line.strip(), reason))
         return _records(path, good), bad, n_bad
 
 
@@ -116,11 +116,11 @@ def _records(path: Path, rows: list[dict[str, Any]]) -> pl.DataFrame:
         for column in dict.fromkeys(c for row in rows for c in row):
             try:
                 pl.DataFrame([{column: row.get(column)} for row in rows], infer_schema_length=None, strict=False)
-            except pl.exceptions.PolarsError as why:
+            except pl.exceptions.PolarsError as cause:
                 raise DataError(
-                    f"{path}: the values of column {column!r} are of different kinds ({error_line(why)}); "
+                    f"{path}: the values of column {column!r} are of different kinds ({error_line(cause)}); "
                     "allowed: one kind"
-                ) from why
+                ) from cause
         raise DataError(f"{path} cannot be read: {error_line(error)}") from error
 
 
@@ -205,16 +205,16 @@ def _sift(path: Path, separator: str, quote: str | None) -> tuple[io.BytesIO, li
             start += 1
             continue
         row += 1
-        fields, n_lines, why = _record(lines, start, separator, quote)
+        fields, n_lines, reason = _record(lines, start, separator, quote)
         width = width or len(fields)  # of the header
-        if not why and len(fields) != width:
-            why = f"has {len(fields)} of {width} fields"
-        if why and n_lines > 1:  # an open quote swallowed the next lines: only the first one is bad
-            n_lines, why = 1, "has a quote that is never closed"
-        if why:
+        if not reason and len(fields) != width:
+            reason = f"has {len(fields)} of {width} fields"
+        if reason and n_lines > 1:  # an open quote swallowed the next lines: only the first one is bad
+            n_lines, reason = 1, "has a quote that is never closed"
+        if reason:
             n_bad += 1
             if len(bad) < SHOWN:
-                bad.append(Bad(row, lines[start].decode("utf-8", errors="replace").rstrip("\r\n"), why))
+                bad.append(Bad(row, lines[start].decode("utf-8", errors="replace").rstrip("\r\n"), reason))
         else:
             good.writelines(lines[start : start + n_lines])
         start += n_lines

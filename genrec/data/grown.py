@@ -29,17 +29,17 @@ def later_events(dataset: Dataset, events: pl.DataFrame, seed: int) -> pl.DataFr
     events: as `store.all_events`. The last event of a tenth of these users, drawn by seed, is validation, that of
     another tenth test. Raises DataError for items that the catalogue lacks.
     """
-    new = events.filter(pl.col("part").is_null())
-    unknown = new.filter(~pl.col("item_id").is_in(dataset.items["item_id"].implode()))["item_id"].unique().sort()
+    later = events.filter(pl.col("part").is_null())
+    unknown = later.filter(~pl.col("item_id").is_in(dataset.items["item_id"].implode()))["item_id"].unique().sort()
     if len(unknown):
         raise DataError(f"{dataset.name}: events on items that the catalogue lacks: {', '.join(unknown[:10])}")
-    users = new["user_id"].unique(maintain_order=True)
+    users = later["user_id"].unique(maintain_order=True)
     draw = np.random.default_rng([seed, 12]).random(len(users))
     part = np.where(draw < HELD_OUT, "valid", np.where(draw < 2 * HELD_OUT, "test", "train"))
     drawn = pl.DataFrame({"user_id": users, "_part": pl.Series(part, dtype=pl.String)})
     last = pl.int_range(pl.len()).over("user_id") == pl.len().over("user_id") - 1
     event_part = pl.when(last).then(pl.col("_part")).otherwise(pl.lit("train")).alias("part")
-    return new.join(drawn, on="user_id", how="left", maintain_order="left").with_columns(event_part).select(COLUMNS)
+    return later.join(drawn, on="user_id", how="left", maintain_order="left").with_columns(event_part).select(COLUMNS)
 
 
 def grown(dataset: Dataset, later: pl.DataFrame, learned_again: Sequence[str] = ()) -> Dataset:

@@ -93,11 +93,11 @@ def read_files(options: DataOptions) -> Raw:
     interactions = frames["interactions"]
     for role, key in KEY.items():
         if role in frames and key in interactions.columns:
-            theirs, ours = frames[role][key].drop_nulls(), interactions[key].drop_nulls()
-            if len(theirs) and len(ours) and not theirs.is_in(ours.implode()).any():
+            table_ids, interaction_ids = frames[role][key].drop_nulls(), interactions[key].drop_nulls()
+            if len(table_ids) and len(interaction_ids) and not table_ids.is_in(interaction_ids.implode()).any():
                 raise DataError(
                     f"{display_name(getattr(options, role))}: no {key} in it is one of "
-                    f"{display_name(options.interactions or '')}; here {theirs[0]!r}, there {ours[0]!r}"
+                    f"{display_name(options.interactions or '')}; here {table_ids[0]!r}, there {interaction_ids[0]!r}"
                 )
     items = frames.get("items", pl.DataFrame(schema={"item_id": pl.String, "title": pl.String}))
     users = frames.get("users", pl.DataFrame(schema={"user_id": pl.String}))

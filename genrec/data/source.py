@@ -129,8 +129,10 @@ def expanded_url(source: str) -> tuple["URL", dict[str, str]]:
         except (ArgumentError, ValueError):
             url = None
         if url is None or text.partition("?")[0].count("@") > 1:
-            why = f"the value of {match[1]} is not a URL that can be read; its form is {URL_FORM.partition('#')[0]}"
-            raise DataError(f"{display_name(source)}: {why}, special characters of a password as %40 for @") from None
+            reason = f"the value of {match[1]} is not a URL that can be read; its form is {URL_FORM.partition('#')[0]}"
+            raise DataError(
+                f"{display_name(source)}: {reason}, special characters of a password as %40 for @"
+            ) from None
         return url, secrets | {secret: address for secret in secrets_of(url) if secret}
     url = parsed_url(source)
     options = {k: [VARIABLE.sub(value, v) for v in values] for k, values in url.normalized_query.items()}

@@ -76,9 +76,9 @@ def choose(frame: pl.DataFrame, days: int) -> tuple[Method, list[str]]:
     span = _span(frame)
     if span >= 3 * days:
         return "temporal", []
-    why = f"the data span {span} days, a split by time with valid and test of {days} days each needs {3 * days}"
-    how = f" (--split temporal --days {span // 3} gives one)" if span >= 3 else ""
-    return by_user, [f"{why}{how}: {by_user} instead"]
+    reason = f"the data span {span} days, a split by time with valid and test of {days} days each needs {3 * days}"
+    hint = f" (--split temporal --days {span // 3} gives one)" if span >= 3 else ""
+    return by_user, [f"{reason}{hint}: {by_user} instead"]
 
 
 def _span(frame: pl.DataFrame) -> int:

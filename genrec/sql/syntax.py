@@ -155,8 +155,8 @@ def _children(node: exp.Expr) -> Iterator[exp.Expr]:
 
 
 def _connects(node: exp.Expr, child: exp.Expr) -> bool:
-    bare = child.unnest()
-    return isinstance(node, exp.And | exp.Or | exp.Paren) and (type(bare) is type(node.unnest()))
+    inner = child.unnest()
+    return isinstance(node, exp.And | exp.Or | exp.Paren) and (type(inner) is type(node.unnest()))
 
 
 def _repeats(node: exp.Expr) -> int:

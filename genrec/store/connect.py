@@ -79,8 +79,11 @@ def fetch_store(url: str, target: Path, trained: Path) -> None:
             f"{display_url(database_url)}: servers share a PostgreSQL database: postgresql://USER@HOST/DATABASE"
         )
     with contextlib.closing(open_store(url)) as shared, contextlib.closing(open_store(trained)) as trained_store:
-        if (theirs := datasets(shared)) != (ours := datasets(trained_store)):
-            raise RunError(f"{shared.name}: holds the data sets {', '.join(theirs)}, and {trained} {', '.join(ours)}")
+        if (shared_datasets := datasets(shared)) != (trained_datasets := datasets(trained_store)):
+            raise RunError(
+                f"{shared.name}: holds the data sets {', '.join(shared_datasets)}, and {trained} "
+                f"{', '.join(trained_datasets)}"
+            )
         with plain_errors(database_url):
             _create_file(target, functools.partial(_copy_rows, shared.engine))
     key = ("dataset", "user_id", "position", "item_id", "received_at")
@@ -135,7 +138,7 @@ def shared_store(source: Path, url: str) -> Store:
             f"{display_url(database_url)}: servers share a PostgreSQL database: postgresql://USER@HOST/DATABASE"
         )
     with contextlib.closing(open_store(source)) as run_store, plain_errors(database_url):
-        ours = datasets(run_store)
+        run_datasets = datasets(run_store)
         engine = make_engine(database_url)
         with contextlib.closing(Store(engine, display_url(database_url))), begin(engine, slow=True) as connection:
             tables = set(sa.inspect(connection).get_table_names()) & set(METADATA.tables)
@@ -146,9 +149,11 @@ def shared_store(source: Path, url: str) -> Store:
                     f"{display_url(database_url)} has tables of others: {', '.join(sorted(tables))}; {ELSEWHERE}"
                 )
     store = open_store(url)
-    if (theirs := datasets(store)) != ours:
+    if (store_datasets := datasets(store)) != run_datasets:
         store.close()
-        raise RunError(f"{store.name}: holds the data sets {', '.join(theirs)}, and the run has {', '.join(ours)}")
+        raise RunError(
+            f"{store.name}: holds the data sets {', '.join(store_datasets)}, and the run has {', '.join(run_datasets)}"
+        )
     return store
 
 

@@ -197,6 +197,6 @@ def unknown_user(store: Store, names: Sequence[str], user_id: str) -> UnknownNam
     lower = sa.select(column).where(in_datasets, column < user_id).order_by(column.desc()).limit(10)
     higher = sa.select(column).where(in_datasets, column > user_id).order_by(column).limit(10)
     with reading(store) as connection:
-        near = [*connection.execute(lower).scalars(), *connection.execute(higher).scalars()]
+        neighbours = [*connection.execute(lower).scalars(), *connection.execute(higher).scalars()]
         count = connection.execute(sa.select(sa.func.count()).where(in_datasets)).scalar_one()
-    return UnknownNameError("user", user_id, near, f"in {', '.join(names)} ({count} users)")
+    return UnknownNameError("user", user_id, neighbours, f"in {', '.join(names)} ({count} users)")

@@ -59,7 +59,7 @@ def add_events(store: Store, dataset: str, user_id: str, events: pl.DataFrame) -
     if not rows:
         check_dataset(store, dataset)
         with writing(store) as connection:
-            _new_users(connection, dataset, [user_id])
+            _add_missing_users(connection, dataset, [user_id])
         return
     record_events(store, dataset, [{"user_id": user_id, **row} for row in rows])
 
@@ -217,7 +217,7 @@ def _append(connection: Connection, dataset: str, events: Sequence[Mapping[str, 
     if not new_events:
         return states
     names = list(dict.fromkeys(e["user_id"] for e in new_events))
-    _new_users(connection, dataset, names)
+    _add_missing_users(connection, dataset, names)
     last: dict[str, int] = {}
     for part in chunks(names):
         query = (
@@ -236,14 +236,14 @@ def _append(connection: Connection, dataset: str, events: Sequence[Mapping[str, 
     return states
 
 
-def _new_users(connection: Connection, dataset: str, names: Sequence[str]) -> None:
+def _add_missing_users(connection: Connection, dataset: str, names: Sequence[str]) -> None:
     stored = stored_names(connection, users_table.c.user_id, dataset, names)
-    new = [n for n in names if n not in stored]
-    if new:
+    missing = [n for n in names if n not in stored]
+    if missing:
         first = _next(connection, users_table.c.position, users_table.c.dataset == dataset)
         rows = [
             {"dataset": dataset, "user_id": name, "position": position, "attributes": {}}
-            for position, name in enumerate(new, first)
+            for position, name in enumerate(missing, first)
         ]
         connection.execute(sa.insert(users_table), rows)
 
