@@ -171,7 +171,7 @@ HOLDER = """
 import sys, time
 from genrec.store.connect import open_store
 from genrec.store.engine import writing
-with _writing(open_store(sys.argv[1])):
+with writing(open_store(sys.argv[1])):
     print("holding", flush=True)
     time.sleep(600)
 """
