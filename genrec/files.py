@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and files of others, read so that damage is one clear line."""
+"""Atomic writes, and reads of foreign files that report damage in one line."""
 
 import os
 import reprlib
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 LARGEST_YAML = 2**20  # bytes; a megabyte takes PyYAML seconds
 DEEPEST_YAML = 20
-PER_ROW = 2**16  # bytes that a row of a table takes at most, on average
-AT_LEAST = 2**20  # bytes that a table of few rows may take
+BYTES_PER_ROW = 2**16  # bytes of a row of a table at most, on average
+MIN_TABLE_BYTES = 2**20  # bytes that any table may take, however few its rows
 VALUES_PER_ROW = 1_000  # of a list column at most, on average
 
 
@@ -27,10 +27,10 @@ VALUES_PER_ROW = 1_000  # of a list column at most, on average
 
 
 @contextmanager
-def whole(path: Path, synced: bool = True) -> Iterator[Path]:
-    """A neighbour to write to: it becomes `path` where the block ends well, and is removed where it does not.
+def atomic_write(path: Path, synced: bool = True) -> Iterator[Path]:
+    """A temporary file beside `path`: it replaces `path` if the block succeeds, and is removed if it raises.
 
-    synced: whether the file then outlives a power cut, which takes some milliseconds.
+    synced: whether the file then survives a power cut, which takes some milliseconds.
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -45,13 +45,13 @@ def whole(path: Path, synced: bool = True) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str, synced: bool = True) -> None:
-    """Write a text file whole or not at all; synced as in `whole`."""
-    with whole(path, synced) as partial:
+    """Write a text file atomically; synced as in `atomic_write`."""
+    with atomic_write(path, synced) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk and outlive a power cut."""
+    """Flush a file, or the entries of a folder, to the disk, so that they survive a power cut."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -60,7 +60,7 @@ def sync(path: Path) -> None:
 
 
 def sync_all(folder: Path) -> None:
-    """Wait until a folder with everything in it is on the disk."""
+    """Flush a folder and everything in it to the disk."""
     for path in [*folder.rglob("*"), folder]:
         sync(path)
 
@@ -69,7 +69,7 @@ def sync_all(folder: Path) -> None:
 
 
 def read_json(path: Path, kind: "TypeAdapter[T]") -> T:
-    """A JSON file whose values have the types of `kind`; raises RunError that names the first that has not."""
+    """A JSON file validated against `kind`; raises RunError that names the first invalid value."""
     try:
         return checked_json(path.read_bytes(), kind)
     except (OSError, ValueError) as error:
@@ -77,7 +77,7 @@ def read_json(path: Path, kind: "TypeAdapter[T]") -> T:
 
 
 def checked_json(text: str | bytes, kind: "TypeAdapter[T]") -> T:
-    """A JSON text whose values have the types of `kind`; raises ValueError, a line about the first that has not."""
+    """A JSON text validated against `kind`; raises ValueError, a line about the first invalid value."""
     from pydantic import ValidationError
 
     try:
@@ -86,13 +86,13 @@ def checked_json(text: str | bytes, kind: "TypeAdapter[T]") -> T:
         first = error.errors(include_url=False, include_context=False)[0]
         if first["type"] == "json_invalid":
             raise ValueError(first["msg"]) from error
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ValueError(f"{place}: {first['msg'][:200]}, found {shown(first['input'])}") from error
+        location = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise ValueError(f"{location}: {first['msg'][:200]}, found {shown(first['input'])}") from error
 
 
 def read_yaml(path: Path) -> Any:
-    """A YAML file of plain values; raises DataError for one that is none, that is long, or that uses aliases: by those
-    a few lines stand for gigabytes."""
+    """A YAML file of plain values; raises DataError if it is not YAML, is too long, or uses aliases, by which a few
+    lines expand to gigabytes."""
     import yaml
 
     try:
@@ -109,7 +109,7 @@ def read_yaml(path: Path) -> Any:
         return yaml.safe_load(text)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, yaml.YAMLError) as error:  # not UTF-8, no YAML, or a date that there is not
+    except (ValueError, yaml.YAMLError) as error:  # not UTF-8, not YAML, or an impossible date
         raise DataError(f"{path} is not YAML: {one_line(error)}") from error
 
 
@@ -133,7 +133,7 @@ def read_options(path: Path, config: type, flag: str) -> dict[str, Any]:
 def is_value(value: object, hint: Any) -> bool:
     """Whether a value of a YAML file is of an option's type."""
     if get_origin(hint) in (Union, UnionType):
-        return any(is_value(value, one) for one in get_args(hint))
+        return any(is_value(value, member) for member in get_args(hint))
     if get_origin(hint) is tuple:
         return isinstance(value, list) and all(isinstance(v, str) for v in value)
     if get_origin(hint) is Literal:
@@ -142,22 +142,22 @@ def is_value(value: object, hint: Any) -> bool:
 
 
 def read_parquet(path: Path, rows: int | None = None) -> "pl.DataFrame":
-    """A Parquet table; raises RunError for a damaged one, and, where `rows` are expected, for one that has others or
-    would take more memory than they can: a small file may stand for gigabytes."""
+    """A Parquet table; raises RunError if it is damaged and, if `rows` is given, if its number of rows differs or it
+    would take more memory than so many rows can: a small file may expand to gigabytes."""
     import polars as pl
     import pyarrow
     from pyarrow import parquet
 
     try:
-        found = parquet.read_metadata(path)
+        metadata = parquet.read_metadata(path)
     except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise RunError(f"{path} cannot be read: {one_line(error)}") from error
     if rows is not None:
-        if found.num_rows != rows:
-            raise RunError(f"{path} does not fit: it has {found.num_rows:,} rows, {rows:,} are expected")
-        groups = [found.row_group(n) for n in range(found.num_row_groups)]
+        if metadata.num_rows != rows:
+            raise RunError(f"{path} does not fit: it has {metadata.num_rows:,} rows, {rows:,} are expected")
+        groups = [metadata.row_group(n) for n in range(metadata.num_row_groups)]
         chunks = [group.column(n) for group in groups for n in range(group.num_columns)]
-        columns = [chunks[n :: found.num_columns] for n in range(found.num_columns)]
+        columns = [chunks[n :: metadata.num_columns] for n in range(metadata.num_columns)]
         values = max((sum(c.num_values for c in column) for column in columns), default=0)
         if values > VALUES_PER_ROW * max(rows, 1):
             raise RunError(f"{path} is refused: a column holds {values:,} values in {rows:,} rows")
@@ -173,19 +173,19 @@ def read_parquet(path: Path, rows: int | None = None) -> "pl.DataFrame":
 
 
 def _check_size(path: Path, size: int, rows: int) -> None:
-    limit = max(AT_LEAST, PER_ROW * rows)
+    limit = max(MIN_TABLE_BYTES, BYTES_PER_ROW * rows)
     if size > limit:
         raise RunError(f"{path} is refused: it unfolds to {size:,} bytes; {rows:,} rows may take {limit:,}")
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, in a line."""
+    """The message of an error in one line of at most 300 characters."""
     text = getattr(error, "strerror", None) or str(error)
     return " ".join(str(text).split())[:300] or type(error).__name__
 
 
 def shown(value: object) -> str:
-    """A value as a message shows it: what is long is cut."""
+    """A value as a message quotes it, shortened if it is long."""
     short = reprlib.Repr()
     short.maxstring = short.maxother = 120
     try:

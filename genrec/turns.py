@@ -1,4 +1,4 @@
-"""How a job of a scheduler lets others in between; outside of a job nothing here does anything."""
+"""Cooperative pauses of a scheduler's jobs; no effect outside of a job."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
@@ -9,20 +9,20 @@ from typing import Any, TypeVar
 from greenlet import getcurrent, greenlet
 
 T = TypeVar("T")
-CHARACTERS = 20_000  # of texts that are made tokens of, before others have their turn
+CHARACTERS = 20_000  # of texts, tokenized between two pauses
 
 
 @dataclass(frozen=True, eq=False)
 class Pause:
-    """A job that goes on by itself and lets others in between."""
+    """A request to be resumed after other jobs have run."""
 
 
 class StoppedError(BaseException):
-    """Raised inside a job that nobody waits for any more."""
+    """Raised inside a job whose caller no longer waits for it."""
 
 
 class JobGreenlet(greenlet):  # type: ignore[misc]
-    """A job under way."""
+    """A running job."""
 
     job: Any
 
@@ -33,18 +33,18 @@ def in_job() -> bool:
 
 
 def wait(call: Any) -> Any:
-    """Hand a call to the scheduler, let others run, and return what came of it."""
+    """Submit a call to the scheduler, let other jobs run, and return the call's result."""
     return getcurrent().parent.switch(call)
 
 
 def pause() -> None:
-    """Let other jobs run; raises StoppedError where nobody waits for this one any more."""
+    """Let other jobs run; raises StoppedError if nobody waits for this one any more."""
     if in_job():
         wait(Pause())
 
 
 def beside(work: Callable[[], T]) -> T:
-    """What a function returns; in a job it runs in a thread of its own, and others have their turn meanwhile."""
+    """The result of a function; inside a job it runs in a separate thread while other jobs take their turns."""
     if not in_job():
         return work()
     with ThreadPoolExecutor(1) as pool:
@@ -56,7 +56,7 @@ def beside(work: Callable[[], T]) -> T:
 
 
 def in_turns(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """Slices of `size` values at most, with a pause between one and the next."""
+    """Slices of at most `size` values, with a pause between consecutive ones."""
     for start in range(0, len(values), size):
         if start:
             pause()
@@ -65,25 +65,25 @@ def in_turns(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 
 def encoded(encode: Callable[[str], list[int]], texts: Sequence[str]) -> list[list[int]]:
     """The tokens of each text, with a pause after every CHARACTERS; a longer text is encoded in pieces."""
-    found, since = [], 0
+    encodings, n_since_pause = [], 0
     for text in texts:
-        own: list[int] = []
+        token_ids: list[int] = []
         for piece in pieces_of(text, CHARACTERS):
-            if since >= CHARACTERS:
+            if n_since_pause >= CHARACTERS:
                 pause()
-                since = 0
-            own += encode(piece)
-            since += len(piece)
-        found.append(own)
-    return found
+                n_since_pause = 0
+            token_ids += encode(piece)
+            n_since_pause += len(piece)
+        encodings.append(token_ids)
+    return encodings
 
 
-def pieces_of(text: str, most: int) -> Iterator[str]:
-    """A text in pieces of at most `most` characters, cut before a space where there is one in their last half."""
+def pieces_of(text: str, limit: int) -> Iterator[str]:
+    """A text in pieces of at most `limit` characters, cut before a space if there is one in their second half."""
     start = 0
-    while len(text) - start > most:
-        end = text.rfind(" ", start + most // 2, start + most)
-        end = end if end > 0 else start + most
+    while len(text) - start > limit:
+        end = text.rfind(" ", start + limit // 2, start + limit)
+        end = end if end > 0 else start + limit
         yield text[start:end]
         start = end
     yield text[start:]

@@ -1,1 +1,1 @@
-"""Items as people and filters name them."""
+"""Items of a data set: look-up by id, title or condition."""

@@ -1,4 +1,4 @@
-"""The items of a data set as people name them."""
+"""The items of a data set: look-up by id or title, filters, and checks of items to add."""
 
 import sys
 import unicodedata
@@ -14,17 +14,17 @@ from ..turns import in_turns
 from .titles import TitleIndex
 from .where import where_mask
 
-COMPARED = 2_000  # names that a text is compared with, before others have their turn
-CHECKED = 200  # items that are checked, before others have their turn
-NAMED = ("item_id", "title", "train_count")  # columns of a catalogue that are no attributes
-LIKE = 60.0  # of 100: how like the text a title is that a search finds
+COMPARED = 2_000  # names that a text is compared with, between two pauses
+CHECKED = 200  # items that are checked, between two pauses
+NAMED = ("item_id", "title", "train_count")  # columns of a catalogue that are not attributes
+LIKE = 60.0  # least likeness (0 to 100) of a title to the text of a search
 
 
 @dataclass(frozen=True)
 class Catalogue:
     """The items of one data set, in the order of their item tokens.
 
-    items: item_id, title, attributes, train_count. index: the place of each item id.
+    items: item_id, title, attributes, train_count. index: the position of each item id.
     """
 
     dataset: str
@@ -48,39 +48,39 @@ class Catalogue:
 
     @cached_property
     def title_index(self) -> TitleIndex:
-        """Its titles, to be found by what people write."""
+        """The index of its titles, for look-ups by free text."""
         return TitleIndex.of(self.items)
 
     def place(self, item: str) -> int:
-        """The place of an item; raises UnknownNameError for one that it lacks."""
+        """The position of an item; raises UnknownNameError for one that it lacks."""
         if item not in self.index:
             raise UnknownNameError("item", item, self.index, f"in the catalogue of {self.dataset}")
         return self.index[item]
 
     def attributes(self, item: str) -> dict[str, object]:
-        """What is said of an item besides its title; raises UnknownNameError for one that it lacks."""
-        row = self.items.row(self.place(item), named=True)  # a query of polars takes longer than some rows
+        """The attributes of an item that have a value; raises UnknownNameError for one that it lacks."""
+        row = self.items.row(self.place(item), named=True)  # a polars query takes longer than a few rows
         return {k: v for k, v in row.items() if k not in NAMED and v is not None and v != []}
 
     def find(self, title: str) -> pl.DataFrame:
-        """Items (item_id, title) that a title names, the most frequent first: to the letter (case, accents and articles
-        aside), else those that hold all its words, else those that differ by a typo."""
+        """Items (item_id, title) that match a title, the most frequent first: exactly (up to case, accents and
+        articles), else those that contain all its words, else those that differ by a typo."""
         match = self.title_index.find(title)
         return self.items[list(match.items) if match else []].select("item_id", "title")
 
     def search(self, text: str, k: int) -> list[str]:
-        """Ids of the k items at most that an id or a title names, then of those whose titles are most like the text."""
+        """Ids of at most k items: those that the text names by id or title, then those with the most similar titles."""
         from rapidfuzz import fuzz
 
         named = self.find(text)["item_id"].to_list()
-        near = most_alike(text, self.titles, fuzz.WRatio, k, LIKE)
+        similar = most_alike(text, self.titles, fuzz.WRatio, k, LIKE)
         ids = [text] if text in self.index else []
-        return list(dict.fromkeys([*ids, *named, *(self.ids[n] for n in near)]))[:k]
+        return list(dict.fromkeys([*ids, *named, *(self.ids[n] for n in similar)]))[:k]
 
     def allowed(
         self, exclude: Sequence[str], candidates: Sequence[str] | None = None, where: str | pl.Expr | None = None
     ) -> np.ndarray:
-        """Which items (items,) may be listed: among the candidates, not excluded, meeting `where`."""
+        """Mask (items,) of the items that may be listed: among the candidates, not excluded, meeting `where`."""
         allowed = np.ones(self.items.height, dtype=bool)
         if candidates is not None:
             allowed[:] = False
@@ -91,60 +91,62 @@ class Catalogue:
         return allowed
 
     def check(self, items: Sequence[Mapping[str, object]]) -> pl.DataFrame:
-        """Items to add, or to say anew, as a frame with its columns; what an item lacks is null, and of one that is
-        given twice the last counts. Raises DataError for what cannot be added, naming the item and the column."""
+        """Items to add or to update as a frame with its columns; missing values are null, and of a repeated item the
+        last one counts. Raises DataError for an invalid item, naming the item and the column."""
         schema = dict(self.items.drop("train_count").schema)
         rows: dict[str, dict[str, object]] = {}
         for part in in_turns(range(len(items)), CHECKED):
             for n in part:
-                item, where = items[n], f"items[{n}]"
+                item, location = items[n], f"items[{n}]"
                 if unknown := [c for c in item if c not in schema]:
                     columns = ", ".join(schema)
                     raise DataError(
-                        f"{where}.{unknown[0]}: the catalogue of {self.dataset} has no such column; it has {columns}"
+                        f"{location}.{unknown[0]}: the catalogue of {self.dataset} has no such column; it has {columns}"
                     )
-                item_id = checked_id(item.get("item_id"), f"{where}.item_id")
+                item_id = checked_id(item.get("item_id"), f"{location}.item_id")
                 others = {c: kind for c, kind in schema.items() if c != "item_id"}
-                values = {c: as_column(item.get(c), kind, f"{where}.{c}") for c, kind in others.items()}
+                values = {c: as_column(item.get(c), kind, f"{location}.{c}") for c, kind in others.items()}
                 rows.pop(item_id, None)
                 rows[item_id] = {"item_id": item_id, **values}
         return pl.DataFrame(list(rows.values()), schema=schema)
 
     def grown(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """Its items with those of a checked frame: said anew where it has them, else at the end."""
-        kept = self.items.update(frame, on="item_id", include_nulls=True)
+        """Its items with those of a checked frame: updated if it has them, else appended."""
+        updated = self.items.update(frame, on="item_id", include_nulls=True)
         new = frame.filter(~pl.col("item_id").is_in(self.ids))
-        none = pl.lit(0, kept.schema["train_count"]).alias("train_count")
-        return pl.concat([kept, new.with_columns(none).select(kept.columns)])
+        no_count = pl.lit(0, updated.schema["train_count"]).alias("train_count")
+        return pl.concat([updated, new.with_columns(no_count).select(updated.columns)])
 
 
 def most_alike(
-    text: str, names: Sequence[str | None], scorer: Callable[..., float], k: int, least: float | None = None
+    text: str, names: Sequence[str | None], scorer: Callable[..., float], k: int, min_score: float | None = None
 ) -> list[int]:
-    """The places of the k names at most that are most like a text. least: the likeness (0 to 100) that they must reach,
-    case and punctuation aside; None: any, to the letter."""
+    """Positions of the at most k names that are most similar to a text. min_score: the similarity (0 to 100) that they
+    must reach, case and punctuation ignored; None: no minimum, nothing ignored."""
     from rapidfuzz import process, utils
 
     ranked: list[tuple[float, int]] = []
     for part in in_turns(range(len(names)), COMPARED):
-        processor = None if least is None else utils.default_process
-        some = names[part[0] : part[-1] + 1]
-        near = process.extract(text, some, scorer=scorer, processor=processor, limit=k, score_cutoff=least)
-        ranked += [(-score, part[n]) for _, score, n in near]
+        processor = None if min_score is None else utils.default_process
+        chunk = names[part[0] : part[-1] + 1]
+        matches = process.extract(text, chunk, scorer=scorer, processor=processor, limit=k, score_cutoff=min_score)
+        ranked += [(-score, part[n]) for _, score, n in matches]
     return [n for _, n in sorted(ranked)[:k]]
 
 
-def checked_id(value: object, where: str) -> str:
-    """An id as data files have them; raises DataError for one that no data file could have."""
+def checked_id(value: object, location: str) -> str:
+    """An id in the form of data files; raises DataError for any other."""
     if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{where}: a text is needed (given: {value!r})")
+        raise DataError(f"{location}: a text is needed (given: {value!r})")
     if value != (usual := unicodedata.normalize("NFC", value.strip())):
-        raise DataError(f"{where}: ids are without space around them and in Unicode's form NFC: {value!r} is {usual!r}")
+        raise DataError(
+            f"{location}: ids are without space around them and in Unicode's form NFC: {value!r} is {usual!r}"
+        )
     return value
 
 
-def as_column(value: object, kind: pl.DataType, where: str) -> object:
-    """A value as a column of the catalogue holds it, an empty text as null; raises DataError where it cannot."""
+def as_column(value: object, kind: pl.DataType, location: str) -> object:
+    """A value in the type of a catalogue column, null for an empty text; raises DataError if it does not fit."""
     if value is None:
         return None
     if isinstance(kind, pl.List):
@@ -152,14 +154,14 @@ def as_column(value: object, kind: pl.DataType, where: str) -> object:
             return list(value)
         if isinstance(value, str):
             return [value]
-        raise DataError(f"{where}: a list of texts is needed (given: {value!r})")
+        raise DataError(f"{location}: a list of texts is needed (given: {value!r})")
     if kind == pl.String:
         if isinstance(value, str):
             return value.strip() or None
-        raise DataError(f"{where}: a text is needed (given: {value!r})")
+        raise DataError(f"{location}: a text is needed (given: {value!r})")
     largest = sys.float_info.max
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not -largest <= value <= largest:
-        raise DataError(f"{where}: a number is needed (given: {value!r})")
+        raise DataError(f"{location}: a number is needed (given: {value!r})")
     if kind.is_integer() and not (value == int(value) and -(2**63) <= value < 2**63):
-        raise DataError(f"{where}: a whole number of 64 bits is needed (given: {value!r})")
+        raise DataError(f"{location}: a whole number of 64 bits is needed (given: {value!r})")
     return int(value) if kind.is_integer() else float(value)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
-from ..files import whole
+from ..files import atomic_write
 from ..progress import Progress
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def write_table(frame: "pl.DataFrame", path: Path) -> None:
     """Write a table whole or not at all."""
     import polars as pl
 
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         if path.suffix == ".parquet":
             frame.write_parquet(partial)
         elif path.suffix == ".csv":

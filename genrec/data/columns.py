@@ -1,4 +1,4 @@
-"""Columns: which name means what, and which are missing."""
+"""Columns of a file recognised by name, renamed and typed; missing ones reported."""
 
 import difflib
 import re
@@ -10,9 +10,9 @@ import polars as pl
 
 from ..errors import DataError, unknown_name
 from .source import BadRows
-from .values import LISTS, ROW, SHOWN, Role, as_lists, typed, unnamed_event
+from .values import LISTS, ROW, SHOWN, Role, as_lists, cast_columns, unnamed_event
 
-# As `squeezed` writes them; the first that a file has is taken.
+# In the form of `squeezed`; the first that a file has is taken.
 ALIASES: dict[str, tuple[str, ...]] = {
     "user_id": tuple("userid user uid customerid customer householdid reviewerid visitorid sessionid".split()),
     "item_id": (
@@ -33,7 +33,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "year": tuple("year releaseyear yearofpublication".split()),
     "part": ("part", "split"),
 }
-WANTED: dict[Role, tuple[str, ...]] = {
+STANDARD_COLUMNS: dict[Role, tuple[str, ...]] = {
     "interactions": (
         *("user_id", "item_id", "timestamp", "rating", "event", "review"),
         *("basket", "title", "category", "part"),
@@ -42,17 +42,17 @@ WANTED: dict[Role, tuple[str, ...]] = {
     "users": ("user_id",),
 }
 KEY: dict[Role, str] = {"items": "item_id", "users": "user_id"}
-HEADINGS = ("title", "name", "description")  # beside a review they are its own, not the item's title
+HEADINGS = ("title", "name", "description")  # beside a review they head it and are not the item's title
 RECBOLE = re.compile(r":(token|token_seq|float|float_seq)$")
 
 
 def plain(name: str) -> str:
-    """A column name as tasks and conditions write it: `Release Year` is `release_year`."""
+    """A column name in the form that tasks and conditions use: `Release Year` is `release_year`."""
     return re.sub(r"[\s\-.]+", "_", RECBOLE.sub("", name).strip()).lower()
 
 
 def squeezed(name: str) -> str:
-    """A column name as it is compared: `userId`, `User Id` and `user_id` are the same."""
+    """A column name in the form used to compare: `userId`, `User Id` and `user_id` are equal."""
     return re.sub(r"[\W_]+", "", RECBOLE.sub("", name)).lower()
 
 
@@ -68,15 +68,15 @@ def canonical(
     """The frame with standard names and types, and notes on what was recognised.
 
     mapping: standard name -> column of the file, before any guess. title: template that composes titles from columns.
-    Raises DataError for a missing item or user column, an id that a catalogue has twice, and rows without an item or
-    with a rating that is no number or a timestamp that is no time. `bad_rows="skip"` drops and counts these rows.
+    Raises DataError for a missing item or user column, a duplicate id in a catalogue, and rows without an item, with a
+    rating that is not a number or with an invalid timestamp. `bad_rows="skip"` drops and counts these rows.
     """
     try:
         return _canonical(frame, role, file, mapping or {}, title, bad_rows)
     except pl.exceptions.PolarsError as error:
-        why = str(error).strip().splitlines()[0]
-        allowed = "; allowed: numbers of 64 bits" if why.startswith("conversion") else ""
-        raise DataError(f"{file}: {why}{allowed}") from error
+        reason = str(error).strip().splitlines()[0]
+        allowed = "; allowed: numbers of 64 bits" if reason.startswith("conversion") else ""
+        raise DataError(f"{file}: {reason}{allowed}") from error
 
 
 def _canonical(
@@ -91,85 +91,87 @@ def _canonical(
         if s in columns and c not in frame.columns
     ]
     if title is not None and (role == "items" or (role == "interactions" and _has_fields(frame, title))):
-        frame = frame.with_columns(composed(frame, title, file).alias("\0title"))
+        frame = frame.with_columns(title_expression(frame, title, file).alias("\0title"))
         columns["title"] = "\0title"
     if role == "interactions" and "event" not in columns:
         notes.append(f"{file}: no event column, every row counts as {unnamed_event([*columns])}")
-    rest, unused = others(frame, columns)
+    attributes, unused = others(frame, columns)
     if unused:
         notes.append(f"{file}: {', '.join(unused)} not used: no text, number or list of these")
-    found = frame.select(*(pl.col(c).alias(s) for s, c in columns.items()), *(pl.col(c).alias(s) for s, c in rest))
-    found = found.with_row_index(ROW)
-    found, dropped = typed(found, role, file, bad_rows)
+    table = frame.select(
+        *(pl.col(c).alias(s) for s, c in columns.items()), *(pl.col(c).alias(s) for s, c in attributes)
+    )
+    table = table.with_row_index(ROW)
+    table, dropped = cast_columns(table, role, file, bad_rows)
     if dropped:
         notes.append(f"{file}: {dropped:,} rows with values that cannot be used were dropped")
     if role == "interactions":
-        return found, tuple(notes)
-    if role == "items" and "title" not in found.columns:
-        found = found.with_columns(pl.lit(None, dtype=pl.String).alias("title"))
-    return _catalogue(found, KEY[role], file, notes), tuple(notes)
+        return table, tuple(notes)
+    if role == "items" and "title" not in table.columns:
+        table = table.with_columns(pl.lit(None, dtype=pl.String).alias("title"))
+    return _catalogue(table, KEY[role], file, notes), tuple(notes)
 
 
 def _catalogue(frame: pl.DataFrame, key: str, file: str, notes: list[str]) -> pl.DataFrame:
     """One row per id."""
-    without = frame[key].null_count()
-    if without:
-        notes.append(f"{file}: {without:,} rows without {key} were dropped")
+    n_missing = frame[key].null_count()
+    if n_missing:
+        notes.append(f"{file}: {n_missing:,} rows without {key} were dropped")
         frame = frame.filter(pl.col(key).is_not_null())
-    twice = frame.filter(pl.col(key).is_duplicated())
-    if twice.height:
-        rows = twice.group_by(key, maintain_order=True).agg(pl.col(ROW) + 1)
-        shown = "; ".join(f"{i!r} in rows {', '.join(map(str, r[:SHOWN]))}" for i, r in rows.head(SHOWN).iter_rows())
-        raise DataError(f"{file}: {rows.height:,} {key}s occur more than once ({shown}); each may occur once")
+    repeated = frame.filter(pl.col(key).is_duplicated())
+    if repeated.height:
+        rows = repeated.group_by(key, maintain_order=True).agg(pl.col(ROW) + 1)
+        examples = "; ".join(f"{i!r} in rows {', '.join(map(str, r[:SHOWN]))}" for i, r in rows.head(SHOWN).iter_rows())
+        raise DataError(f"{file}: {rows.height:,} {key}s occur more than once ({examples}); each may occur once")
     return frame.drop(ROW)
 
 
 def recognise(frame: pl.DataFrame, role: Role, file: str, mapping: Mapping[str, str]) -> dict[str, str]:
-    """Standard name -> column of the file: what `mapping` says, else the first alias that the file has."""
+    """Standard name -> column of the file: by `mapping`, else the first alias that the file has."""
     columns = frame.columns
-    found: dict[str, str] = {}
+    column_of: dict[str, str] = {}
     for standard, column in mapping.items():
         if standard not in ALIASES:
             raise DataError(unknown_name("column meaning", standard, ALIASES, f"in --column {standard}={column}"))
-        if standard in WANTED[role] and column in columns:
+        if standard in STANDARD_COLUMNS[role] and column in columns:
             check_type(frame, standard, column, file)
-            found[standard] = column
-    lists: dict[str, str] = {}  # columns that only their type keeps from a meaning
+            column_of[standard] = column
+    lists: dict[str, str] = {}  # columns recognised by name, but of list type
     by_name = {squeezed(c): c for c in reversed(columns)}
-    for standard in WANTED[role]:
+    for standard in STANDARD_COLUMNS[role]:
         names = ALIASES[standard]
         if standard == "genre" and PurePath(file).suffix == ".item":
             names = (*names, "class")  # RecBole's MovieLens files
-        if standard == "title" and role == "interactions" and "item_id" not in found:
+        if standard == "title" and role == "interactions" and "item_id" not in column_of:
             continue
         for alias in names:
-            named = by_name.get(alias)
-            if standard in found or named is None or named in found.values():
+            candidate = by_name.get(alias)
+            if standard in column_of or candidate is None or candidate in column_of.values():
                 continue
-            if alias in HEADINGS and role == "interactions" and "review" in found:
+            if alias in HEADINGS and role == "interactions" and "review" in column_of:
                 continue
-            if isinstance(frame.schema[named], pl.List) and standard != "genre":
-                lists[standard] = named
-            elif standard != "category" or _single_valued(frame[named]):
-                check_type(frame, standard, named, file)
-                found[standard] = named
-    # One option serves all files: what another file may have is no mistake here.
+            if isinstance(frame.schema[candidate], pl.List) and standard != "genre":
+                lists[standard] = candidate
+            elif standard != "category" or _single_valued(frame[candidate]):
+                check_type(frame, standard, candidate, file)
+                column_of[standard] = candidate
+    # One --column option applies to all files, so a column that another file may have is no error here.
     elsewhere = ("title", "category") if role == "interactions" else ("category",)
     for standard, column in mapping.items():
-        if standard in WANTED[role] and column not in columns and standard not in elsewhere:
-            if standard in ("user_id", "item_id") and standard in found:
+        if standard in STANDARD_COLUMNS[role] and column not in columns and standard not in elsewhere:
+            if standard in ("user_id", "item_id") and standard in column_of:
                 continue
             raise DataError(f"{file}: " + unknown_name("column", column, columns, f"in --column {standard}={column}"))
-    for needed in (KEY[role],) if role in KEY else () if "review" in found else ("item_id", "user_id"):
-        if needed not in found:
-            if needed in lists:
-                check_type(frame, needed, lists[needed], file)
-            raise DataError(missing_column(needed, columns, found, file))
-    return {s: found[s] for s in WANTED[role] if s in found}
+    for required in (KEY[role],) if role in KEY else () if "review" in column_of else ("item_id", "user_id"):
+        if required not in column_of:
+            if required in lists:
+                check_type(frame, required, lists[required], file)
+            raise DataError(missing_column(required, columns, column_of, file))
+    return {s: column_of[s] for s in STANDARD_COLUMNS[role] if s in column_of}
 
 
 def check_type(frame: pl.DataFrame, standard: str, column: str, file: str) -> None:
-    """Raises DataError where a column's type cannot carry the meaning."""
+    """Raises DataError if a column's type does not fit its standard name."""
     dtype = frame.schema[column]
     if unusable(innermost(dtype) if standard == "genre" else dtype):
         raise DataError(
@@ -184,7 +186,7 @@ def unusable(dtype: pl.DataType) -> bool:
 
 
 def innermost(dtype: pl.DataType) -> pl.DataType:
-    """What a list of lists holds in the end."""
+    """The element type of nested lists; any other type itself."""
     while isinstance(dtype, pl.List):
         assert isinstance(dtype.inner, pl.DataType)
         dtype = dtype.inner
@@ -200,9 +202,9 @@ def _single_valued(values: pl.Series) -> bool:
 
 
 def others(frame: pl.DataFrame, columns: Mapping[str, str]) -> tuple[list[tuple[str, str]], list[str]]:
-    """(name, column of the file) of the columns that no standard name took, and the columns that are no attribute."""
-    taken = {*columns, ROW}
-    rest: list[tuple[str, str]] = []
+    """(name, column of the file) of the columns without a standard name, and the columns that cannot be attributes."""
+    names_in_use = {*columns, ROW}
+    attributes: list[tuple[str, str]] = []
     unused: list[str] = []
     for column, dtype in frame.schema.items():
         if column in columns.values():
@@ -213,46 +215,46 @@ def others(frame: pl.DataFrame, columns: Mapping[str, str]) -> tuple[list[tuple[
         base = plain(column) or "column"
         if base == "title" and "review" in columns:
             base = "heading"  # of the review
-        # A list that has the name of a text or a number is neither.
+        # A list must not take the standard name of a text or a number.
         not_ours = {*ALIASES} - {"category", "genre"} if dtype == pl.List else set()
         names = (base, *(f"{base}_{i}" for i in range(2, len(frame.columns) + 3)))
-        name = next(n for n in names if n not in taken and n not in not_ours)
-        taken.add(name)
-        rest.append((name, column))
-    return rest, unused
+        name = next(n for n in names if n not in names_in_use and n not in not_ours)
+        names_in_use.add(name)
+        attributes.append((name, column))
+    return attributes, unused
 
 
-def missing_column(needed: str, columns: list[str], found: Mapping[str, str], file: str) -> str:
+def missing_column(standard: str, columns: list[str], column_of: Mapping[str, str], file: str) -> str:
     """`FILE has no item_id column. It has: a, b. The nearest name is 'b'. ...`"""
-    free = [c for c in columns if c not in found.values()]
+    free = [c for c in columns if c not in column_of.values()]
     likeness = {
-        c: max(difflib.SequenceMatcher(None, squeezed(c), alias).ratio() for alias in ALIASES[needed]) for c in free
+        c: max(difflib.SequenceMatcher(None, squeezed(c), alias).ratio() for alias in ALIASES[standard]) for c in free
     }
     best = max(likeness, key=lambda c: likeness[c], default=None)
-    near = best if best is not None and likeness[best] >= 0.6 else None
-    nearest = f" The nearest name is {near!r}." if near else ""
+    nearest = best if best is not None and likeness[best] >= 0.6 else None
+    hint = f" The nearest name is {nearest!r}." if nearest else ""
     return (
-        f"{file} has no {needed} column. It has: {', '.join(columns)}.{nearest} "
-        f"Say which it is with --column {needed}={near or 'NAME'}"
+        f"{file} has no {standard} column. It has: {', '.join(columns)}.{hint} "
+        f"Say which it is with --column {standard}={nearest or 'NAME'}"
     )
 
 
 def _fields(template: str) -> list[tuple[str, str | None]]:
     """The texts of a title template, each with the column that follows it."""
     try:
-        found = [(literal, name) for literal, name, _, _ in string.Formatter().parse(template)]
+        fields = [(literal, name) for literal, name, _, _ in string.Formatter().parse(template)]
     except ValueError as error:
         raise DataError(f"--title {template!r} cannot be read ({error}); write a column as {{name}}") from error
-    if all(name is None for _, name in found):
+    if all(name is None for _, name in fields):
         raise DataError(f"--title {template!r} names no column; write a column as {{name}}")
-    return found
+    return fields
 
 
 def _has_fields(frame: pl.DataFrame, template: str) -> bool:
     return all(name in (None, *frame.columns) for _, name in _fields(template))
 
 
-def composed(frame: pl.DataFrame, template: str, file: str) -> pl.Expr:
+def title_expression(frame: pl.DataFrame, template: str, file: str) -> pl.Expr:
     """A title from other columns; missing values leave no gap."""
     parts = []
     for literal, name in _fields(template):

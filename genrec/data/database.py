@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from ..errors import DataError, UnavailableError, UnknownNameError
-from .source import QUERY, error_line, expanded_url, shown
+from .source import QUERY, display_name, error_line, expanded_url
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL, Connection
@@ -18,59 +18,61 @@ DRIVERS = {"psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary", "MySQLdb
     "duckdb": "duckdb-engine",
     "snowflake": "snowflake-sqlalchemy",
     "bigquery": "sqlalchemy-bigquery",
-}  # packages that are not called as the module or the data base
-BATCH = 100_000  # rows of a data base turned into columns at a time
+}  # packages whose name is not that of the module or the database
+BATCH = 100_000  # rows of a database converted at a time
 
 
 def read_database(source: str) -> pl.DataFrame:
-    """All rows of a table or query, in the data base's order."""
+    """All rows of a table or query, in the database's order."""
     import sqlalchemy as sa
 
-    name, wanted = shown(source), source.partition("#")[2].strip()
+    name, selection = display_name(source), source.partition("#")[2].strip()
     url, secrets = expanded_url(source)
     with _connection(url, name, secrets) as connection:
-        if QUERY.match(wanted):
-            query: Any = sa.text(wanted.replace(":", r"\:"))  # a colon is no parameter
+        if QUERY.match(selection):
+            query: Any = sa.text(selection.replace(":", r"\:"))  # a colon is no parameter
         else:
-            table, schema = _table(connection, wanted, name)
+            table, schema = _table(connection, selection, name)
             query = sa.select(sa.text("*")).select_from(sa.table(table, schema=schema))
         try:
             batches = pl.read_database(query, connection, iter_batches=True, batch_size=BATCH, infer_schema_length=None)
-            found = [batch for batch in batches if batch.height]
-            frame = pl.concat(found, how="vertical_relaxed") if found else pl.DataFrame()
+            frames = [batch for batch in batches if batch.height]
+            frame = pl.concat(frames, how="vertical_relaxed") if frames else pl.DataFrame()
         except pl.exceptions.PolarsError as error:
             raise DataError(f"{name} cannot be read: {error_line(error)}") from error
     if not frame.height:
         raise DataError(f"{name} has no rows")
-    objects = [c for c, t in frame.schema.items() if t == pl.Object]  # UUIDs and what else has no type of its own
+    objects = [c for c, t in frame.schema.items() if t == pl.Object]  # UUIDs and other values without a polars type
     return frame.with_columns(
         pl.Series(c, [None if v is None else str(v) for v in frame[c]], dtype=pl.String) for c in objects
     )
 
 
-def _table(connection: "Connection", wanted: str, name: str) -> tuple[str, str | None]:
-    """A table or view and its schema; raises an error that lists those there are."""
+def _table(connection: "Connection", table_name: str, name: str) -> tuple[str, str | None]:
+    """A table or view and its schema; raises an error that lists the existing ones."""
     import sqlalchemy as sa
 
     inspector = sa.inspect(connection)
     names = [*inspector.get_table_names(), *inspector.get_view_names()]
-    if not wanted:
-        there = f"tables: {', '.join(sorted(names)) or 'none'}"
-        raise DataError(f"{name}: say what to read with #TABLE or '#SELECT ...' after it; {there}")
-    if wanted in names:
-        return wanted, None
-    schema, dot, table = wanted.rpartition(".")
+    if not table_name:
+        available = f"tables: {', '.join(sorted(names)) or 'none'}"
+        raise DataError(f"{name}: say what to read with #TABLE or '#SELECT ...' after it; {available}")
+    if table_name in names:
+        return table_name, None
+    schema, dot, table = table_name.rpartition(".")
     if dot and schema in inspector.get_schema_names():
-        theirs = [*inspector.get_table_names(schema), *inspector.get_view_names(schema)]
-        if table in theirs:
+        schema_tables = [*inspector.get_table_names(schema), *inspector.get_view_names(schema)]
+        if table in schema_tables:
             return table, schema
-        names = [f"{schema}.{t}" for t in theirs]
-    raise UnknownNameError("table", wanted, names, f"in {name.partition('#')[0]} (a query starts with SELECT or WITH)")
+        names = [f"{schema}.{t}" for t in schema_tables]
+    raise UnknownNameError(
+        "table", table_name, names, f"in {name.partition('#')[0]} (a query starts with SELECT or WITH)"
+    )
 
 
 @contextmanager
 def _connection(url: "URL", name: str, secrets: Mapping[str, str]) -> Iterator["Connection"]:
-    """A connection that only reads; the data base's errors as ours, without what came from the environment."""
+    """A read-only connection; the database's errors become ours, without values from the environment."""
     import sqlalchemy as sa
     from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
 
@@ -89,10 +91,10 @@ def _connection(url: "URL", name: str, secrets: Mapping[str, str]) -> Iterator["
         ) from None
     except NoSuchModuleError:
         package = DRIVERS.get(kind)
-        needed = (
+        remedy = (
             f"pip install {package}" if package else "install the package that brings its dialect, or mend the name"
         )
-        raise UnavailableError(f"{name}: SQLAlchemy knows no {url.drivername!r} here: {needed}") from None
+        raise UnavailableError(f"{name}: SQLAlchemy knows no {url.drivername!r} here: {remedy}") from None
     except (SQLAlchemyError, TypeError, ValueError) as error:
         raise DataError(f"{name}: {_cause(error, secrets)}") from None
     if engine.dialect.is_async:
@@ -114,7 +116,7 @@ def _connection(url: "URL", name: str, secrets: Mapping[str, str]) -> Iterator["
 
 
 def _cause(error: Exception, secrets: Mapping[str, str]) -> str:
-    """The driver's own words, with `${NAME}` where they quote the environment."""
+    """The driver's message, with `${NAME}` for each value from the environment."""
     cause = error_line(getattr(error, "orig", None) or error)
     quoted = "|".join(re.escape(s) for s in sorted(secrets, key=len, reverse=True))
     return re.sub(quoted, lambda m: secrets[m[0]], cause) if quoted else cause

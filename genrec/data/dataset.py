@@ -1,4 +1,4 @@
-"""The value that leaves this room: one data set, checked, cleaned and split."""
+"""Dataset: one data set, checked, cleaned and split."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,14 +14,14 @@ class Dataset:
 
     interactions: one row per interaction, sorted by user (first appearance), timestamp, file order. Always `row`
     (UInt32,
-        file order) and `event` (String); where the data has them `user_id` (String), `item_id` (String), `timestamp`
+        file order) and `event` (String); if the data has them `user_id` (String), `item_id` (String), `timestamp`
         (Int64, seconds since 1970), `rating` (Float64), `review` (String), `basket` (String); then context columns.
-        After `splits.split`, `part` (String: train, valid, test). Of data that has grown also `learned` (Boolean:
-        shown, and not asked for).
-    items: `item_id` (String, unique), `title` (String, null where unknown), attributes (String, Int64, Float64,
+        After `splits.split`, `part` (String: train, valid, test). Of data with later events also `learned` (Boolean:
+        in the history, but not a target).
+    items: `item_id` (String, unique), `title` (String, null if unknown), attributes (String, Int64, Float64,
     List(String)).
     users: `user_id` (String, unique), attributes.
-    notes: what was recognised, changed, dropped or switched off, one line each.
+    notes: one line for each thing that was recognised, changed, dropped or switched off.
     fingerprint: hash of the content above.
     cutoffs: for temporal splits, the first timestamp of "valid" and of "test"; else empty.
     """

@@ -1,4 +1,4 @@
-"""What a data set is made of, for `genrec data show`."""
+"""Summary statistics of a data set, for `genrec data show`."""
 
 from typing import Any
 
@@ -26,8 +26,8 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "split": dataset.split_method,
         "parts": {p: n for p, n in sorted(frame["part"].value_counts().iter_rows())},
         "columns": {
-            where: {c: {"type": str(t), "missing": table[c].null_count()} for c, t in table.schema.items()}
-            for where, table in (("interactions", frame), ("items", dataset.items), ("users", dataset.users))
+            role: {c: {"type": str(t), "missing": table[c].null_count()} for c, t in table.schema.items()}
+            for role, table in (("interactions", frame), ("items", dataset.items), ("users", dataset.users))
             if table.height
         },
         "notes": list(dataset.notes),

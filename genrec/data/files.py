@@ -1,4 +1,4 @@
-"""Files to frames of raw columns. Text stays text: `007` stays `007`."""
+"""CSV, TSV, JSON lines, Parquet and RecBole files to frames of raw columns. Text stays text: `007` stays `007`."""
 
 import csv
 import io
@@ -24,7 +24,7 @@ LONGEST_RECORD = 1000  # lines that one quoted record may span in a file with ba
 
 
 def read_table(path: Path, *, bad_rows: BadRows = "error") -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """The columns of a file as it names them, and notes.
+    """The columns of a file under its own names, and notes.
 
     Delimited text is all String, empty fields null (RecBole's token_seq columns List(String), float_seq List(Float64));
     Parquet and JSON keep their types. Raises DataError for a missing or empty file, an unknown kind, a wrong delimiter
@@ -47,14 +47,14 @@ def read_table(path: Path, *, bad_rows: BadRows = "error") -> tuple[pl.DataFrame
         elif kind in DELIMITED:
             frame, bad, n_bad = _delimited(path, DELIMITED[kind])
         else:
-            known = ", ".join((*DELIMITED, *JSON_LINES, *PARQUET))
-            raise DataError(f"{path}: files ending in {kind or 'nothing'} are not read; allowed: {known}")
+            allowed = ", ".join((*DELIMITED, *JSON_LINES, *PARQUET))
+            raise DataError(f"{path}: files ending in {kind or 'nothing'} are not read; allowed: {allowed}")
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
     if bad and bad_rows == "error":
-        shown = "; ".join(f"row {b.row}: {b.text[:80]!r} {b.why}" for b in bad)
+        examples = "; ".join(f"row {b.row}: {b.text[:80]!r} {b.why}" for b in bad)
         raise DataError(
-            f"{path}: {n_bad:,} rows cannot be parsed ({shown}{'; ...' if n_bad > len(bad) else ''}). "
+            f"{path}: {n_bad:,} rows cannot be parsed ({examples}{'; ...' if n_bad > len(bad) else ''}). "
             "Mend them, or give --bad-rows skip"
         )
     if not frame.height:
@@ -65,11 +65,11 @@ def read_table(path: Path, *, bad_rows: BadRows = "error") -> tuple[pl.DataFrame
 
 
 def _beside(path: Path) -> str:
-    """The files a mistyped path may have meant."""
+    """A hint that lists the data files in the folder of a mistyped path."""
     if not path.parent.is_dir():
         return ""
-    near = sorted(p.name for p in path.parent.iterdir() if p.suffix.lower() in (*DELIMITED, *JSON_LINES, *PARQUET))
-    return f"; beside it are {', '.join(near[:5])}" if near else ""
+    names = sorted(p.name for p in path.parent.iterdir() if p.suffix.lower() in (*DELIMITED, *JSON_LINES, *PARQUET))
+    return f"; beside it are {', '.join(names[:5])}" if names else ""
 
 
 def _parquet(path: Path) -> pl.DataFrame:
@@ -85,7 +85,7 @@ def _json_lines(path: Path) -> tuple[pl.DataFrame, list[Bad], int]:
             return _json_array(path), [], 0
     try:
         return pl.read_ndjson(path, infer_schema_length=None), [], 0
-    except pl.exceptions.PolarsError:  # a line is broken: find out which
+    except pl.exceptions.PolarsError:  # find the broken lines
         good: list[dict[str, Any]] = []
         bad: list[Bad] = []
         n_bad = row = 0
@@ -96,15 +96,15 @@ def _json_lines(path: Path) -> tuple[pl.DataFrame, list[Bad], int]:
                 row += 1
                 try:
                     value = json.loads(line)
-                    why = "" if isinstance(value, dict) else "is not an object"
+                    reason = "" if isinstance(value, dict) else "is not an object"
                 except ValueError:
-                    why = "is not JSON"
-                if not why:
+                    reason = "is not JSON"
+                if not reason:
                     good.append(value)
                     continue
                 n_bad += 1
                 if len(bad) < SHOWN:
-                    bad.append(Bad(row, line.strip(), why))
+                    bad.append(Bad(row, line.strip(), reason))
         return _records(path, good), bad, n_bad
 
 
@@ -116,11 +116,11 @@ def _records(path: Path, rows: list[dict[str, Any]]) -> pl.DataFrame:
         for column in dict.fromkeys(c for row in rows for c in row):
             try:
                 pl.DataFrame([{column: row.get(column)} for row in rows], infer_schema_length=None, strict=False)
-            except pl.exceptions.PolarsError as why:
+            except pl.exceptions.PolarsError as cause:
                 raise DataError(
-                    f"{path}: the values of column {column!r} are of different kinds ({error_line(why)}); "
+                    f"{path}: the values of column {column!r} are of different kinds ({error_line(cause)}); "
                     "allowed: one kind"
-                ) from why
+                ) from cause
         raise DataError(f"{path} cannot be read: {error_line(error)}") from error
 
 
@@ -149,7 +149,7 @@ def _delimited(path: Path, separator: str) -> tuple[pl.DataFrame, list[Bad], int
     except pl.exceptions.PolarsError:  # too many fields, not UTF-8, an open quote
         broken = True
     if broken:
-        good, bad, n_bad = _sifted(path, separator, quote)
+        good, bad, n_bad = _sift(path, separator, quote)
         try:
             frame = _read(good, separator, quote)
         except pl.exceptions.PolarsError as error:
@@ -176,14 +176,14 @@ def _check_delimiter(path: Path, head: str, separator: str) -> None:
 
 
 def _has_short(frame: pl.DataFrame, path: Path, separator: str, head: str) -> bool:
-    """Whether rows end early, which polars fills with nulls: the file then has fewer delimiters than its rows need."""
+    """Whether rows are too short, which polars fills with nulls: the file then lacks delimiters."""
     if frame.width == 1 or not frame.to_series(-1).null_count():
         return False
-    inside = frame.select(pl.sum_horizontal(pl.all().str.count_matches(separator, literal=True).sum())).item()
+    in_fields = frame.select(pl.sum_horizontal(pl.all().str.count_matches(separator, literal=True).sum())).item()
     with path.open("rb") as file:
-        there = sum(chunk.count(separator.encode()) for chunk in iter(lambda: file.read(1 << 24), b""))
+        in_file = sum(chunk.count(separator.encode()) for chunk in iter(lambda: file.read(1 << 24), b""))
     rows = frame.height - _blank(frame).sum()
-    return bool(there != head.count(separator) + inside + rows * (frame.width - 1))
+    return bool(in_file != head.count(separator) + in_fields + rows * (frame.width - 1))
 
 
 def _blank(frame: pl.DataFrame) -> pl.Series:
@@ -193,38 +193,38 @@ def _blank(frame: pl.DataFrame) -> pl.Series:
     return frame.select(pl.all_horizontal(pl.all().is_null())).to_series()
 
 
-def _sifted(path: Path, separator: str, quote: str | None) -> tuple[io.BytesIO, list[Bad], int]:
-    """The lines of the rows that can be parsed, and the others: the slow way, for broken files only."""
+def _sift(path: Path, separator: str, quote: str | None) -> tuple[io.BytesIO, list[Bad], int]:
+    """The lines of the rows that can be parsed, and the bad rows; slow, for broken files only."""
     lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines(keepends=True)
     good = io.BytesIO()
     bad: list[Bad] = []
     width = n_bad = 0
-    at, row = 0, -1
-    while at < len(lines):
-        if not lines[at].strip():
-            at += 1
+    start, row = 0, -1
+    while start < len(lines):
+        if not lines[start].strip():
+            start += 1
             continue
         row += 1
-        fields, used, why = _record(lines, at, separator, quote)
+        fields, n_lines, reason = _record(lines, start, separator, quote)
         width = width or len(fields)  # of the header
-        if not why and len(fields) != width:
-            why = f"has {len(fields)} of {width} fields"
-        if why and used > 1:  # an open quote took the next lines with it: give up the first only
-            used, why = 1, "has a quote that is never closed"
-        if why:
+        if not reason and len(fields) != width:
+            reason = f"has {len(fields)} of {width} fields"
+        if reason and n_lines > 1:  # an open quote swallowed the next lines: only the first one is bad
+            n_lines, reason = 1, "has a quote that is never closed"
+        if reason:
             n_bad += 1
             if len(bad) < SHOWN:
-                bad.append(Bad(row, lines[at].decode("utf-8", errors="replace").rstrip("\r\n"), why))
+                bad.append(Bad(row, lines[start].decode("utf-8", errors="replace").rstrip("\r\n"), reason))
         else:
-            good.writelines(lines[at : at + used])
-        at += used
+            good.writelines(lines[start : start + n_lines])
+        start += n_lines
     good.seek(0)
     return good, bad, n_bad
 
 
-def _record(lines: list[bytes], at: int, separator: str, quote: str | None) -> tuple[list[str], int, str]:
+def _record(lines: list[bytes], start: int, separator: str, quote: str | None) -> tuple[list[str], int, str]:
     """The fields of the record that starts at a line, how many lines it spans, and why it cannot be parsed."""
-    texts = (line.decode("utf-8") for line in itertools.islice(lines, at, at + LONGEST_RECORD))
+    texts = (line.decode("utf-8") for line in itertools.islice(lines, start, start + LONGEST_RECORD))
     reader = csv.reader(texts, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE, strict=True)
     try:
         return next(reader), reader.line_num, ""
@@ -235,12 +235,12 @@ def _record(lines: list[bytes], at: int, separator: str, quote: str | None) -> t
 
 
 def _atomic(frame: pl.DataFrame) -> pl.DataFrame:
-    """RecBole's `name:type` headers as names; sequences as lists. A title is one text, whatever its type says."""
-    typed = [TYPED.fullmatch(c) for c in frame.columns]
-    if not all(typed):
+    """RecBole's `name:type` headers as names; sequences as lists. A title is one text even if its type is token_seq."""
+    headers = [TYPED.fullmatch(c) for c in frame.columns]
+    if not all(headers):
         return frame
     columns = []
-    for header in typed:
+    for header in headers:
         assert header is not None
         name, kind = header.groups()
         value = pl.col(header.string)

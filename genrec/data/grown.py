@@ -1,4 +1,4 @@
-"""A data set that has grown since it was trained on: what came later, and what of it is held out."""
+"""A data set with the items and events added after training, and the split of the later events."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,72 +10,72 @@ from ..errors import DataError
 from .dataset import Dataset
 from .load import fingerprint
 
-HELD_OUT = 0.1  # share of the users with later events whose last one is validation, and as many whose is test
+HELD_OUT = 0.1  # share of the users with later events whose last event is validation; as many for test
 COLUMNS = ("user_id", "item_id", "event", "rating", "timestamp", "review", "part")
 LATEST = 2**62
 
 
 def with_items(dataset: Dataset, added: Sequence[Mapping[str, object]]) -> Dataset:
-    """The data set with items that were added to its catalogue: item_id and attributes; those that it has stay."""
-    known = set(dataset.items["item_id"].to_list())
-    rows = [{c: item.get(c) for c in dataset.items.columns} for item in added if item["item_id"] not in known]
+    """The data set with items added to its catalogue (item_id and attributes); existing ones are unchanged."""
+    item_ids = set(dataset.items["item_id"].to_list())
+    rows = [{c: item.get(c) for c in dataset.items.columns} for item in added if item["item_id"] not in item_ids]
     return replace(dataset, items=pl.concat([dataset.items, pl.DataFrame(rows, schema=dataset.items.schema)]))
 
 
 def later_events(dataset: Dataset, events: pl.DataFrame, seed: int) -> pl.DataFrame:
     """The events of a store that came after training, with their parts: user_id, item_id, event, rating, timestamp,
-    review, part; those without a time have the one at which they came, where the data has times.
+    review, part; if the data has times, an event without one has the time of its arrival.
 
     events: as `store.all_events`. The last event of a tenth of these users, drawn by seed, is validation, that of
-    another tenth test. Raises DataError for items that the catalogue lacks, and where nothing came.
+    another tenth test. Raises DataError for items that the catalogue lacks.
     """
-    new = events.filter(pl.col("part").is_null())
-    unknown = new.filter(~pl.col("item_id").is_in(dataset.items["item_id"].implode()))["item_id"].unique().sort()
+    later = events.filter(pl.col("part").is_null())
+    unknown = later.filter(~pl.col("item_id").is_in(dataset.items["item_id"].implode()))["item_id"].unique().sort()
     if len(unknown):
         raise DataError(f"{dataset.name}: events on items that the catalogue lacks: {', '.join(unknown[:10])}")
-    users = new["user_id"].unique(maintain_order=True)
+    users = later["user_id"].unique(maintain_order=True)
     draw = np.random.default_rng([seed, 12]).random(len(users))
     part = np.where(draw < HELD_OUT, "valid", np.where(draw < 2 * HELD_OUT, "test", "train"))
     drawn = pl.DataFrame({"user_id": users, "_part": pl.Series(part, dtype=pl.String)})
     last = pl.int_range(pl.len()).over("user_id") == pl.len().over("user_id") - 1
-    kept = pl.when(last).then(pl.col("_part")).otherwise(pl.lit("train")).alias("part")
-    return new.join(drawn, on="user_id", how="left", maintain_order="left").with_columns(kept).select(COLUMNS)
+    event_part = pl.when(last).then(pl.col("_part")).otherwise(pl.lit("train")).alias("part")
+    return later.join(drawn, on="user_id", how="left", maintain_order="left").with_columns(event_part).select(COLUMNS)
 
 
 def grown(dataset: Dataset, later: pl.DataFrame, learned_again: Sequence[str] = ()) -> Dataset:
-    """The data set with later events after its own.
+    """The data set with later events appended.
 
-    What it had is shown, and not asked for (`learned`), its held-out parts included; of the users in `learned_again`
-    the training part is asked for again.
+    Its earlier events, held-out ones included, are history and no targets (`learned`); for the users in
+    `learned_again` those of the training part are targets again.
     """
-    own = dataset.interactions
-    said = own.filter(pl.col("part") == "train")
-    last = int(own["row"].to_numpy().max()) if own.height else -1
-    words = said["event"].unique()
-    most = said["event"].mode().sort()[0] if said.height else "interaction"
-    event: pl.Expr = pl.when(pl.col("event").is_in(words.implode())).then(pl.col("event"))
-    if "rating" in own.columns:  # what a rating counts as in this data
-        of_rating = said.drop_nulls("rating").group_by("rating").agg(pl.col("event").mode().sort().first())
-        counted = pl.col("rating").replace_strict(of_rating["rating"], of_rating["event"], default=None)
+    interactions = dataset.interactions
+    train = interactions.filter(pl.col("part") == "train")
+    last = int(interactions["row"].to_numpy().max()) if interactions.height else -1
+    event_names = train["event"].unique()
+    commonest = train["event"].mode().sort()[0] if train.height else "interaction"
+    event: pl.Expr = pl.when(pl.col("event").is_in(event_names.implode())).then(pl.col("event"))
+    if "rating" in interactions.columns:  # the event that a rating counts as in this data
+        event_of_rating = train.drop_nulls("rating").group_by("rating").agg(pl.col("event").mode().sort().first())
+        counted = pl.col("rating").replace_strict(event_of_rating["rating"], event_of_rating["event"], default=None)
         event = pl.when(pl.col("rating").is_not_null()).then(counted).otherwise(event)
     rows = later.with_columns(
-        event.fill_null(most).alias("event"),
+        event.fill_null(commonest).alias("event"),
         pl.int_range(last + 1, last + 1 + pl.len(), dtype=pl.UInt32).alias("row"),
         pl.lit(False).alias("learned"),
     )
-    rows = rows.select(c for c in rows.columns if c in own.columns or c == "learned")
-    asked = pl.col("user_id").is_in(list(learned_again)) & (pl.col("part") == "train")
-    before = own.with_columns((~asked).alias("learned"), pl.lit("train").alias("part"))
-    if "learned" in own.columns:
-        before = before.with_columns((~asked).alias("learned"))
-    both = pl.concat([before, rows], how="diagonal_relaxed").select(before.columns)
-    users = both["user_id"].unique(maintain_order=True)
+    rows = rows.select(c for c in rows.columns if c in interactions.columns or c == "learned")
+    is_target = pl.col("user_id").is_in(list(learned_again)) & (pl.col("part") == "train")
+    earlier = interactions.with_columns((~is_target).alias("learned"), pl.lit("train").alias("part"))
+    if "learned" in interactions.columns:
+        earlier = earlier.with_columns((~is_target).alias("learned"))
+    frame = pl.concat([earlier, rows], how="diagonal_relaxed").select(earlier.columns)
+    users = frame["user_id"].unique(maintain_order=True)
     order = pl.DataFrame({"user_id": users}).with_row_index("_user")
-    both = both.join(order, on="user_id", how="left", maintain_order="left")
+    frame = frame.join(order, on="user_id", how="left", maintain_order="left")
     keys: list[pl.Expr] = [pl.col("_user")]
-    if "timestamp" in both.columns:
+    if "timestamp" in frame.columns:
         undated = pl.when(pl.col("row") > last).then(LATEST).otherwise(-LATEST)
         keys.append(pl.col("timestamp").fill_null(undated))
-    both = both.sort(*keys, "row").drop("_user")
-    found = replace(dataset, interactions=both, split_method="later")
-    return replace(found, fingerprint=fingerprint(found))
+    frame = frame.sort(*keys, "row").drop("_user")
+    result = replace(dataset, interactions=frame, split_method="later")
+    return replace(result, fingerprint=fingerprint(result))

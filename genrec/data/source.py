@@ -1,4 +1,4 @@
-"""Sources of data by name: files, URLs of databases, hub data sets; their secrets come from the environment only."""
+"""Sources of data (files, database URLs, hub data sets) as strings, with secrets from the environment only."""
 
 import os
 import re
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 BadRows = Literal["error", "skip"]
 VARIABLE = re.compile(r"\$\{(\w+)\}")  # of the environment
-ADDRESS = re.compile(r"[A-Za-z][\w+.-]+://|\$\{\w+\}(?:#|$)")  # what is no path
-QUERY = re.compile(r"\s*(?:select|with)\s", re.IGNORECASE)  # what is no table
-PASSWORD = re.compile(r"[\w+.${}-]{2,}:/{1,2}[^/?@\s]*?:([^@\s]*)@")  # as people write it: # and / may be inside
-SECRET = re.compile(r"password|passwd|pwd|secret|token", re.IGNORECASE)  # options of a URL that hold one
+ADDRESS = re.compile(r"[A-Za-z][\w+.-]+://|\$\{\w+\}(?:#|$)")  # a URL, not a path
+QUERY = re.compile(r"\s*(?:select|with)\s", re.IGNORECASE)  # a query, not a table
+PASSWORD = re.compile(r"[\w+.${}-]{2,}:/{1,2}[^/?@\s]*?:([^@\s]*)@")  # unescaped: # and / may be inside
+SECRET = re.compile(r"password|passwd|pwd|secret|token", re.IGNORECASE)  # URL options that hold a secret
 ODBC_SECRET = re.compile(r"(?:password|pwd)\s*=\s*([^;]*)", re.IGNORECASE)  # inside an option's value
 URL_FORM = "KIND://USER:${PASSWORD}@HOST/DATABASE#TABLE"
 HUB = "hf://"
@@ -24,7 +24,7 @@ HUB = "hf://"
 
 @dataclass(frozen=True)
 class Bad:
-    """One row that cannot be used: number (from 1, the header not counted), text, what is wrong with it."""
+    """One row that cannot be used: number (from 1, the header not counted), text, the reason."""
 
     row: int
     text: str
@@ -32,7 +32,7 @@ class Bad:
 
 
 def is_url(source: str | Path) -> bool:
-    """Whether a source is a URL and not a file."""
+    """Whether a source is a URL rather than a file."""
     return isinstance(source, str) and ADDRESS.match(source) is not None
 
 
@@ -42,25 +42,25 @@ def check_url(source: str | Path) -> None:
         parsed_url(str(source))
 
 
-def shown(source: str | Path) -> str:
-    """A source as messages call it: a long query is cut."""
-    address, mark, wanted = str(source).partition("#") if is_url(source) else (str(source), "", "")
-    wanted = " ".join(wanted.split())
-    return f"{address}{mark}{wanted[:60]}{'...' if len(wanted) > 60 else ''}"
+def display_name(source: str | Path) -> str:
+    """A source as messages quote it; a long query is shortened."""
+    address, mark, query = str(source).partition("#") if is_url(source) else (str(source), "", "")
+    query = " ".join(query.split())
+    return f"{address}{mark}{query[:60]}{'...' if len(query) > 60 else ''}"
 
 
 def source_name(source: str | Path) -> str:
-    """The name of the data set that a source gives: the file's, the table's, or for a query the data base's.
+    """The name of a source's data set: that of the file, of the table, or for a query of the database.
 
-    Variables are not expanded: the name is the same whatever the environment says, and no secret can be in it.
+    Variables are not expanded: the name does not depend on the environment and cannot contain a secret.
     """
     if not is_url(source):
         return Path(source).name.split(".")[0]
     if str(source).startswith(HUB):
         return source_name(Path(str(source).partition("?")[0])) or "data"
-    address, _, wanted = str(source).partition("#")
-    if wanted and not QUERY.match(wanted):
-        name = wanted.rpartition(".")[2]
+    address, _, selection = str(source).partition("#")
+    if selection and not QUERY.match(selection):
+        name = selection.rpartition(".")[2]
     elif VARIABLE.fullmatch(address):
         name = address
     else:
@@ -70,13 +70,13 @@ def source_name(source: str | Path) -> str:
 
 
 def parsed_url(source: str) -> "URL":
-    """The URL before `#` as it is written; raises DataError for one that cannot be parsed or holds a password."""
+    """The URL before `#`, variables unexpanded; raises DataError if it cannot be parsed or holds a password."""
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
     scheme = source.partition(":")[0]
-    written = PASSWORD.match(source)
-    if written and not VARIABLE.fullmatch(written[1]):
+    password = PASSWORD.match(source)
+    if password and not VARIABLE.fullmatch(password[1]):
         raise _refused(scheme)
     try:
         url = make_url(source.partition("#")[0])
@@ -95,16 +95,16 @@ def _refused(scheme: str) -> DataError:
 
 
 def secrets_of(url: "URL") -> list[str]:
-    """What a URL holds that nobody else may see."""
+    """The secrets in a URL: its password and the values of secret options."""
     options = [(k, v) for k, values in url.normalized_query.items() for v in values]
-    found = [v for k, v in options if SECRET.search(k)] + [m[1] for _, v in options for m in ODBC_SECRET.finditer(v)]
-    return found if url.password is None else [str(url.password), *found]
+    secrets = [v for k, v in options if SECRET.search(k)] + [m[1] for _, v in options for m in ODBC_SECRET.finditer(v)]
+    return secrets if url.password is None else [str(url.password), *secrets]
 
 
 def expanded_url(source: str) -> tuple["URL", dict[str, str]]:
-    """The URL with its variables' values, and these values with the variables that they came from.
+    """The URL with its variables expanded, and a mapping from their values to the variables.
 
-    The URL is taken apart first: a value may hold any character.
+    The URL is parsed before the expansion: a value may hold any character.
     """
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
@@ -112,25 +112,27 @@ def expanded_url(source: str) -> tuple["URL", dict[str, str]]:
     secrets: dict[str, str] = {}
 
     def value(variable: re.Match[str]) -> str:
-        found = os.environ.get(variable[1])
-        if not found:
-            raise DataError(f"{shown(source)}: the environment variable {variable[1]} is not set")
-        secrets[found] = variable[0]
-        return found
+        setting = os.environ.get(variable[1])
+        if not setting:
+            raise DataError(f"{display_name(source)}: the environment variable {variable[1]} is not set")
+        secrets[setting] = variable[0]
+        return setting
 
     def filled(text: str | None) -> str | None:
         return VARIABLE.sub(value, text) if text else None
 
     address = source.partition("#")[0]
-    if whole := VARIABLE.fullmatch(address):
-        text = value(whole)
+    if match := VARIABLE.fullmatch(address):
+        text = value(match)
         try:
             url = make_url(text)
         except (ArgumentError, ValueError):
             url = None
         if url is None or text.partition("?")[0].count("@") > 1:
-            why = f"the value of {whole[1]} is not a URL that can be read; its form is {URL_FORM.partition('#')[0]}"
-            raise DataError(f"{shown(source)}: {why}, special characters of a password as %40 for @") from None
+            reason = f"the value of {match[1]} is not a URL that can be read; its form is {URL_FORM.partition('#')[0]}"
+            raise DataError(
+                f"{display_name(source)}: {reason}, special characters of a password as %40 for @"
+            ) from None
         return url, secrets | {secret: address for secret in secrets_of(url) if secret}
     url = parsed_url(source)
     options = {k: [VARIABLE.sub(value, v) for v in values] for k, values in url.normalized_query.items()}
@@ -141,4 +143,5 @@ def expanded_url(source: str) -> tuple["URL", dict[str, str]]:
 
 
 def error_line(error: BaseException) -> str:
+    """The first line of an error's message, or the name of its type."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

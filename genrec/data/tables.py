@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def read_source(source: str | Path, *, bad_rows: BadRows = "error") -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """The columns of a file, of a table or query of a data base, or of a data set of the hub, and notes.
+    """The columns of a file, of a table or query of a database, or of a data set of the hub, and notes.
 
     source: a path (see `read_table`), or a SQLAlchemy URL with `#` and a table or a SELECT. `${NAME}` in the URL is
-    read from the environment, here only; where it stands for the whole URL, too. Or `hf://datasets/OWNER/NAME/FILE`, or
+    read from the environment, here only; it may also stand for the whole URL. Or `hf://datasets/OWNER/NAME/FILE`, or
     `hf://OWNER/NAME?config=...&split=...`, which also takes a folder that starts with `/` or `.`. Raises DataError,
     UnknownNameError for a table, UnavailableError for a missing driver and a server that cannot be reached.
     """

@@ -1,4 +1,4 @@
-"""Values of columns: their types, and what is wrong with a value."""
+"""Values of columns: types, parsing, and errors that name the invalid ones."""
 
 import json
 import unicodedata
@@ -11,30 +11,32 @@ from .source import BadRows
 
 Role = Literal["interactions", "items", "users"]
 IDS = ("user_id", "item_id", "basket")
-LISTS = ("genre", "tags", "keywords", "categories")  # lists even if few values show it
-ROW = "row"  # the place in the file, from 0; ours alone
+LISTS = ("genre", "tags", "keywords", "categories")  # lists even if few values have several elements
+ROW = "row"  # the position in the file, from 0; added here
 NO_VALUE = ("", "nan", "na", "n/a", "null", "none", "\\n")  # in a column of numbers or times
 SHOWN = 5
 YEARS = (-2_208_988_800, 4_133_980_799)  # 1900 to 2100 in seconds since 1970
 
 
-def typed(frame: pl.DataFrame, role: Role, file: str, bad_rows: BadRows) -> tuple[pl.DataFrame, int]:
-    """Standard columns with their types, the rest guessed; and how many rows were dropped."""
-    before = frame.height
+def cast_columns(frame: pl.DataFrame, role: Role, file: str, bad_rows: BadRows) -> tuple[pl.DataFrame, int]:
+    """Standard columns cast to their types, the others inferred; and the number of dropped rows."""
+    height = frame.height
     for column in IDS:
         if column in frame.columns and frame.schema[column].is_float():
             beyond = (pl.col(column).fill_nan(None).abs() >= 2.0**63).fill_null(False)
             what = "text or a number below 2^63"
-            frame = checked(frame, frame[column], column, what, file, bad_rows, beyond)
+            frame = check_values(frame, frame[column], column, what, file, bad_rows, beyond)
     frame = frame.with_columns(as_id(frame[c]).alias(c) for c in IDS if c in frame.columns)
     if role == "interactions":
         if "rating" in frame.columns:
-            frame = checked(frame, as_number(frame["rating"]), "rating", "a number", file, bad_rows)
+            frame = check_values(frame, as_number(frame["rating"]), "rating", "a number", file, bad_rows)
         if "timestamp" in frame.columns:
             what = "a time of the years 1900 to 2100: seconds, milliseconds or an ISO date"
-            frame = checked(frame, as_seconds(frame["timestamp"]), "timestamp", what, file, bad_rows)
+            frame = check_values(frame, as_seconds(frame["timestamp"]), "timestamp", what, file, bad_rows)
         if "item_id" in frame.columns and "review" not in frame.columns:
-            frame = checked(frame, frame["item_id"], "item_id", "there", file, bad_rows, pl.col("item_id").is_null())
+            frame = check_values(
+                frame, frame["item_id"], "item_id", "there", file, bad_rows, pl.col("item_id").is_null()
+            )
         default = pl.lit(unnamed_event(frame.columns))
         if "event" in frame.columns:
             event = pl.col("event").cast(pl.String).str.strip_chars().str.to_lowercase()
@@ -44,17 +46,19 @@ def typed(frame: pl.DataFrame, role: Role, file: str, bad_rows: BadRows) -> tupl
         frame = frame.with_columns(event.alias("event"))
     texts = [c for c in ("review", "title", "part") if c in frame.columns]
     frame = frame.with_columns(pl.col(c).cast(pl.String).str.strip_chars().replace("", None) for c in texts)
-    known = {*IDS, "rating", "timestamp", "event", *texts, ROW} if role == "interactions" else {*IDS, *texts, ROW}
-    frame = frame.with_columns(guessed(frame[c]) for c in frame.columns if c not in known)
-    return frame, before - frame.height
+    typed_columns = (
+        {*IDS, "rating", "timestamp", "event", *texts, ROW} if role == "interactions" else {*IDS, *texts, ROW}
+    )
+    frame = frame.with_columns(infer_type(frame[c]) for c in frame.columns if c not in typed_columns)
+    return frame, height - frame.height
 
 
 def unnamed_event(columns: list[str]) -> str:
-    """What an interaction without an event is: with a rating a rating, on an order or invoice a purchase."""
+    """The event of interactions without one: `rating` beside a rating, `purchase` on an order, else `interaction`."""
     return "rating" if "rating" in columns else "purchase" if "basket" in columns else "interaction"
 
 
-def checked(
+def check_values(
     frame: pl.DataFrame,
     parsed: pl.Series,
     column: str,
@@ -63,9 +67,9 @@ def checked(
     bad_rows: BadRows,
     wrong: pl.Expr | None = None,
 ) -> pl.DataFrame:
-    """The frame with the parsed column; rows with a wrong value are an error that shows five of them, or dropped.
+    """The frame with the parsed column; rows with an invalid value are dropped, or raise a DataError that shows five.
 
-    wrong: default: there is a value, and it could not be parsed.
+    wrong: which rows are invalid; by default those with a value that could not be parsed.
     """
     if wrong is None:
         is_wrong = parsed.is_null() & frame[column].is_not_null()
@@ -77,8 +81,8 @@ def checked(
         return frame.with_columns(parsed.alias(column))
     if bad_rows == "skip":
         return frame.with_columns(parsed.alias(column)).filter(~is_wrong)
-    shown = frame.filter(is_wrong).head(SHOWN).select(ROW, column)
-    values = "; ".join(f"row {row + 1}: {'nothing' if v is None else repr(v)}" for row, v in shown.iter_rows())
+    examples = frame.filter(is_wrong).head(SHOWN).select(ROW, column)
+    values = "; ".join(f"row {row + 1}: {'nothing' if v is None else repr(v)}" for row, v in examples.iter_rows())
     raise DataError(
         f"{file}: {column} must be {what}; {int(is_wrong.sum()):,} rows are not ({values}). "
         "Mend them, or give --bad-rows skip"
@@ -86,11 +90,11 @@ def checked(
 
 
 def as_id(values: pl.Series) -> pl.Series:
-    """Ids as text in Unicode's composed form (NFC), trimmed: `007` stays, 7.0 read from a float column is `7`."""
+    """Ids as trimmed text in Unicode's composed form (NFC): `007` stays, 7.0 of a float column is `7`."""
     if values.dtype.is_float():
         values = values.fill_nan(None)
-        whole = (values == values.floor()).all()
-        values = values.cast(pl.Int64) if whole else values
+        is_integral = (values == values.floor()).all()
+        values = values.cast(pl.Int64) if is_integral else values
     text = values.cast(pl.String).str.strip_chars()
     beyond_ascii = text.filter(text.str.len_bytes() != text.str.len_chars()).unique()
     if len(beyond_ascii):
@@ -100,7 +104,7 @@ def as_id(values: pl.Series) -> pl.Series:
 
 
 def as_number(values: pl.Series) -> pl.Series:
-    """Finite numbers; null where the value is none."""
+    """Finite numbers as Float64; null if a value is not one."""
     if not values.dtype.is_numeric():
         values = values.cast(pl.String).str.strip_chars().cast(pl.Float64, strict=False)
     values = values.cast(pl.Float64)
@@ -108,9 +112,9 @@ def as_number(values: pl.Series) -> pl.Series:
 
 
 def as_seconds(values: pl.Series) -> pl.Series:
-    """Seconds since 1970 from numbers, dates or ISO texts (UTC where they say nothing); null beyond 1900 to 2100."""
-    found = _seconds(values)
-    return found.set(~found.is_between(*YEARS), None)
+    """Seconds since 1970 from numbers, dates or ISO texts (UTC unless stated); null outside of 1900 to 2100."""
+    seconds = _seconds(values)
+    return seconds.set(~seconds.is_between(*YEARS), None)
 
 
 def _seconds(values: pl.Series) -> pl.Series:
@@ -124,19 +128,19 @@ def _seconds(values: pl.Series) -> pl.Series:
     if number.null_count() == values.null_count():
         return to_seconds(number)
     text = values.str.strip_chars().str.replace(r"^(\d{4}-\d\d-\d\d)T", "$1 ").str.replace("Z$", "+00:00")
-    found = to_seconds(number)
+    seconds = to_seconds(number)
     for pattern in ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S%.f%z"):
-        if found.null_count() > values.null_count():
-            found = found.fill_null(text.str.to_datetime(pattern, strict=False, time_unit="us").dt.epoch("s"))
-    for pattern in ("%m/%d/%Y %H:%M", "%d.%m.%Y %H:%M"):  # only where they explain the whole column
+        if seconds.null_count() > values.null_count():
+            seconds = seconds.fill_null(text.str.to_datetime(pattern, strict=False, time_unit="us").dt.epoch("s"))
+    for pattern in ("%m/%d/%Y %H:%M", "%d.%m.%Y %H:%M"):  # only if they parse the whole column
         parsed = text.str.to_datetime(pattern, strict=False, time_unit="us").dt.epoch("s")
         if parsed.null_count() == values.null_count():
             return parsed
-    return found
+    return seconds
 
 
 def to_seconds(number: pl.Series) -> pl.Series:
-    """Seconds; the median tells milli-, micro- and nanoseconds; a column of eight-digit dates is YYYYMMDD."""
+    """Seconds since 1970; the median tells milli-, micro- and nanoseconds; eight-digit dates are YYYYMMDD."""
     low, high = number.min(), number.max()
     if not isinstance(low, float) or not isinstance(high, float):
         return number.cast(pl.Int64)
@@ -144,23 +148,23 @@ def to_seconds(number: pl.Series) -> pl.Series:
         dates = number.cast(pl.Int64).cast(pl.String).str.to_date("%Y%m%d", strict=False)
         if dates.null_count() == number.null_count():
             return dates.dt.epoch("s")
-    middle = number.abs().median()
-    assert isinstance(middle, float)
-    unit = next((unit for unit, least in ((1e9, 1e17), (1e6, 1e14), (1e3, 1e11)) if middle > least), 1.0)
+    median = number.abs().median()
+    assert isinstance(median, float)
+    unit = next((unit for unit, threshold in ((1e9, 1e17), (1e6, 1e14), (1e3, 1e11)) if median > threshold), 1.0)
     return (number / unit).floor().cast(pl.Int64, strict=False)
 
 
 def as_lists(text: pl.Series) -> pl.Series:
-    """Texts as lists: JSON lists and parts between bars, or between commas where a fifth has one and none a bar."""
-    written = text.filter(text.str.starts_with("[")).unique()
-    text = text.replace({v: _bars(v) for v in written})
+    """Texts as lists: JSON lists, or split at bars, or at commas if a fifth of the texts has one and none a bar."""
+    json_texts = text.filter(text.str.starts_with("[")).unique()
+    text = text.replace({v: _bars(v) for v in json_texts})
     commas = text.str.contains(", ", literal=True).sum()
-    barred = len(written) or text.str.contains("|", literal=True).any()
-    return text.str.split("|" if barred or commas < text.count() / 5 else ", ")
+    has_bars = len(json_texts) or text.str.contains("|", literal=True).any()
+    return text.str.split("|" if has_bars or commas < text.count() / 5 else ", ")
 
 
 def _bars(text: str) -> str | None:
-    """A JSON list with bars between its values; any other text as it is."""
+    """A JSON list joined by bars; any other text unchanged."""
     try:
         values = json.loads(text)
     except ValueError:
@@ -168,8 +172,8 @@ def _bars(text: str) -> str | None:
     return "|".join(str(v) for v in values if v is not None) or None
 
 
-def guessed(values: pl.Series) -> pl.Series:
-    """An attribute as Int64, Float64, List(String) or String."""
+def infer_type(values: pl.Series) -> pl.Series:
+    """An attribute cast to Int64, Float64, List(String) or String, by its values."""
     name, dtype = values.name, values.dtype
     if isinstance(dtype, pl.List):
         while isinstance(values.dtype, pl.List) and isinstance(values.dtype.inner, pl.List):
@@ -191,8 +195,8 @@ def guessed(values: pl.Series) -> pl.Series:
         return text.str.split("|")
     if not n or text.str.contains(r"^[+-]?0\d").any():  # a code, such as a postal one
         return text
-    whole = text.cast(pl.Int64, strict=False)
-    if whole.null_count() == text.null_count():
-        return whole
+    integers = text.cast(pl.Int64, strict=False)
+    if integers.null_count() == text.null_count():
+        return integers
     number = as_number(text)
     return number if number.null_count() == text.null_count() else text

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .. import __version__
-from ..files import whole, write_text
+from ..files import atomic_write, write_text
 from .cases import check_cases, read_cases
 from .evaluate import Evaluation
 from .held_out import Phrasing
@@ -16,7 +16,7 @@ from .results import HeldOutPart, cases_file, read_results, results_file
 def write(run: Path, part: HeldOutPart, evaluation: Evaluation) -> list[Path]:
     """Write an evaluation, each file whole or not at all; the paths."""
     results, cases = results_file(run, part), cases_file(run, part)
-    with whole(cases) as partial:
+    with atomic_write(cases) as partial:
         evaluation.cases.write_parquet(partial)
     write_text(results, json.dumps(evaluation.results, indent=1, ensure_ascii=False))
     return [results, cases, *([write_report(run)] if part == "test" else [])]

@@ -1,4 +1,4 @@
-"""SQL expressions of anyone's, compiled to polars expressions."""
+"""Untrusted SQL expressions, compiled to polars expressions."""
 
 from .compiler import columns, evaluate, expression, meets
 from .syntax import shorten

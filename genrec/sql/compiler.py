@@ -22,7 +22,7 @@ from .syntax import (
     text,
 )
 
-PATTERN = 1_000  # characters of a pattern of LIKE
+PATTERN = 1_000  # characters of a LIKE pattern
 TYPES = {
     "integer": (pl.Int64, (exp.DType.INT, exp.DType.BIGINT)),
     "double": (pl.Float64, (exp.DType.DOUBLE, exp.DType.FLOAT)),
@@ -34,17 +34,17 @@ DType = pl.DataType | DataTypeClass
 
 
 def columns(text: str) -> list[str]:
-    """The columns that an expression reads, each once; raises DataError where it is not allowed or cannot be read."""
+    """The columns that an expression reads, each once; raises DataError if it cannot be parsed or is not allowed."""
     tree = parse(text)
     _Compiler(None).compile(tree)
     return column_names(tree)
 
 
 def expression(text: str, schema: Mapping[str, pl.DataType]) -> pl.Expr:
-    """An expression as polars computes it over a frame of this schema.
+    """The polars expression of a SQL expression, over a frame of this schema.
 
-    On a list column `=`, `<>` and `in` ask what the list holds. Raises DataError where the text is not allowed or
-    cannot be read, UnknownNameError for a column that the schema lacks.
+    On a list column `=`, `<>` and `in` test for elements of the list. Raises DataError if the text cannot be parsed or
+    is not allowed, UnknownNameError for a column that the schema lacks.
     """
     tree = parse(text)
     for name in column_names(tree):
@@ -54,7 +54,7 @@ def expression(text: str, schema: Mapping[str, pl.DataType]) -> pl.Expr:
 
 
 def evaluate(source: str | pl.Expr, frame: pl.DataFrame) -> pl.Series:
-    """The value of an expression in each row of a frame; raises as `expression`, and DataError where it cannot be
+    """The value of an expression in each row of a frame; raises as `expression`, and DataError if it cannot be
     computed."""
     computed = expression(source, frame.schema) if isinstance(source, str) else source
     try:
@@ -73,22 +73,22 @@ def meets(
     gte: float | None = None,
     lte: float | None = None,
 ) -> pl.Expr:
-    """The condition that a column of this type is one of some values and none of others, or, if it is a list, that it
-    holds one and none of them, and that it lies between two numbers.
+    """The condition that a column of this type equals one of `any_of` and none of `none_of` (a list column: contains
+    them), and lies between two numbers.
 
-    Null meets none of these, save an empty `none_of`. Raises DataError for a value that the column cannot hold.
+    Null meets none of these except an empty `none_of`. Raises DataError for a value that the column cannot hold.
     """
     name = column_expression(column)
     inner = dtype.inner if isinstance(dtype, pl.List | pl.Array) else dtype
     conditions = []
     for values, negated in ((any_of, False), (none_of, True)):
         if values is not None:
-            found = _one_of(name, dtype, [_value(v, inner, column) for v in values]) if values else pl.lit(False)
-            conditions.append(~found if negated else found)
+            condition = _one_of(name, dtype, [_value(v, inner, column) for v in values]) if values else pl.lit(False)
+            conditions.append(~condition if negated else condition)
     if gte is not None or lte is not None:
         if not dtype.is_numeric():
-            held = "text" if inner == pl.String else str(dtype)
-            raise DataError(f"{column} holds {held}, which is not greater or less: use any or none")
+            kind = "text" if inner == pl.String else str(dtype)
+            raise DataError(f"{column} holds {kind}, which is not greater or less: use any or none")
         conditions += [name >= gte] if gte is not None else []
         conditions += [name <= lte] if lte is not None else []
     return pl.all_horizontal(pl.lit(True), *conditions)
@@ -107,7 +107,7 @@ def _value(value: Value, dtype: DType, column: str) -> Value:
 
 
 class _Compiler:
-    """Polars expressions for the nodes of one tree; without a schema it only checks them."""
+    """Compiles the nodes of one tree to polars expressions; without a schema it only checks them."""
 
     def __init__(self, schema: Mapping[str, pl.DataType] | None) -> None:
         self.schema = schema
@@ -137,15 +137,15 @@ class _Compiler:
             case exp.In():
                 return self.one_of(node)
             case exp.Like() | exp.ILike():
-                found = self.compile(node.this).str.contains(_pattern(node))
-                return found.not_() if node.args.get("negate") else found
+                condition = self.compile(node.this).str.contains(_pattern(node))
+                return condition.not_() if node.args.get("negate") else condition
             case exp.Case():
                 return self.case(node)
             case exp.Cast():
                 return self.compile(node.this).cast(_type(node))
             case exp.Round():
                 decimals = node.args.get("decimals")
-                return self.compile(node.this).round(0 if decimals is None else _whole(decimals, "round", 0, 15))
+                return self.compile(node.this).round(0 if decimals is None else _integer(decimals, "round", 0, 15))
             case exp.Substring():
                 return self.substring(node)
             case exp.Replace():
@@ -165,7 +165,7 @@ class _Compiler:
             yield from value if isinstance(value, list) else [value]
 
     def dtype(self, node: exp.Expr) -> pl.DataType:
-        """The type of what a node gives; Null if it is not known."""
+        """The type of a node's value; Null without a schema."""
         if self.schema is None:
             return pl.Null()
         node = node.unnest()
@@ -190,36 +190,37 @@ class _Compiler:
         return self.compile(left).list.contains(self.compile(right))
 
     def is_(self, node: exp.Is) -> pl.Expr:
-        value, asked = self.compile(node.this), node.expression
-        if isinstance(asked, exp.Null):
-            found = value.is_null()
-        elif isinstance(asked, exp.Boolean):
-            found = value.eq_missing(pl.lit(asked.this))
+        value, truth = self.compile(node.this), node.expression
+        if isinstance(truth, exp.Null):
+            condition = value.is_null()
+        elif isinstance(truth, exp.Boolean):
+            condition = value.eq_missing(pl.lit(truth.this))
         else:
-            raise DataError(f"IS {asked.key.upper()} is not allowed; write is null, is true or is false")
-        return found.not_() if node.args.get("negate") else found
+            raise DataError(f"IS {truth.key.upper()} is not allowed; write is null, is true or is false")
+        return condition.not_() if node.args.get("negate") else condition
 
     def one_of(self, node: exp.In) -> pl.Expr:
         values = [_literal(v) for v in node.expressions]
         if not values:
             raise DataError("in () has no values; write for example: in (1, 2)")
-        found = _one_of(self.compile(node.this), self.dtype(node.this), [v for v in values if v is not None])
-        return found if None not in values else pl.any_horizontal(found, pl.lit(None, pl.Boolean))
+        condition = _one_of(self.compile(node.this), self.dtype(node.this), [v for v in values if v is not None])
+        return condition if None not in values else pl.any_horizontal(condition, pl.lit(None, pl.Boolean))
 
     def case(self, node: exp.Case) -> pl.Expr:
         default = node.args.get("default")
         result = pl.lit(None) if default is None else self.compile(default)
         for branch in reversed(node.args["ifs"]):
-            met = self.equal(node.this, branch.this) if node.this else self.compile(branch.this)
-            result = pl.when(met).then(self.compile(branch.args["true"])).otherwise(result)
+            condition = self.equal(node.this, branch.this) if node.this else self.compile(branch.this)
+            result = pl.when(condition).then(self.compile(branch.args["true"])).otherwise(result)
         return result
 
     def substring(self, node: exp.Substring) -> pl.Expr:
         start, length = node.args.get("start"), node.args.get("length")
         if start is None:
             raise DataError("substring needs a start, such as substring(title, 1, 3)")
-        first = _whole(start, "substring", -CHARACTERS, CHARACTERS) - 1  # from 1 on; what lies before the text counts
-        count = None if length is None else max(0, _whole(length, "substring", 0, CHARACTERS) + min(first, 0))
+        # SQL counts from 1, and positions before the text count too.
+        first = _integer(start, "substring", -CHARACTERS, CHARACTERS) - 1
+        count = None if length is None else max(0, _integer(length, "substring", 0, CHARACTERS) + min(first, 0))
         return self.compile(node.this).str.slice(max(first, 0), count)
 
     def trim(self, node: exp.Trim) -> pl.Expr:
@@ -232,14 +233,14 @@ class _Compiler:
 
 
 def _chain(node: exp.Expr) -> list[exp.Expr]:
-    """The operands of a chain of AND, or of OR, in their order."""
+    """The operands of a chain of AND, or of OR, in order."""
     operands, stack = [], [node]
     while stack:
-        one = stack.pop()
-        if type(one.unnest()) is type(node):
-            stack += [one.unnest().expression, one.unnest().this]
+        operand = stack.pop()
+        if type(operand.unnest()) is type(node):
+            stack += [operand.unnest().expression, operand.unnest().this]
         else:
-            operands.append(one)
+            operands.append(operand)
     return operands
 
 
@@ -248,7 +249,7 @@ def _is_number(node: exp.Expr) -> bool:
 
 
 def _literal(node: exp.Expr) -> Value | None:
-    """The value of a literal, a minus before it included."""
+    """The value of a literal, with its minus sign if there is one."""
     node = node.unnest()
     if isinstance(node, exp.Null):
         return None
@@ -269,7 +270,7 @@ def _literal(node: exp.Expr) -> Value | None:
     return value
 
 
-def _whole(node: exp.Expr, what: str, low: int, high: int) -> int:
+def _integer(node: exp.Expr, what: str, low: int, high: int) -> int:
     value = _literal(node) if _is_number(node) or isinstance(node, exp.Neg) else None
     if not isinstance(value, int) or not low <= value <= high:
         raise DataError(f"{what} takes whole numbers from {low} to {high}")
@@ -284,7 +285,7 @@ def _type(node: exp.Cast) -> type[pl.DataType]:
 
 
 def _pattern(node: exp.Expr) -> str:
-    """LIKE as a regular expression; a backslash is a letter as any other."""
+    """A LIKE pattern as a regular expression; a backslash has no special meaning."""
     pattern = text(node.expression)
     if len(pattern) > PATTERN:
         raise DataError(f"a pattern of {len(pattern):,} characters is too long: at most {PATTERN:,} are allowed")
@@ -293,7 +294,7 @@ def _pattern(node: exp.Expr) -> str:
 
 
 def _one_of(column: pl.Expr, dtype: DType, values: Sequence[Value]) -> pl.Expr:
-    """Whether a column is one of some values or, if it is a list, holds one: one look-up in a set, however many."""
+    """Whether a column is (a list column: contains) one of some values, as one look-up in a set."""
     if isinstance(dtype, pl.List) and dtype.inner != pl.Null:
         return column.list.eval(_one_of(pl.element(), dtype.inner, values)).list.any()
     if dtype in (pl.Null, pl.List(pl.Null)):
@@ -302,7 +303,7 @@ def _one_of(column: pl.Expr, dtype: DType, values: Sequence[Value]) -> pl.Expr:
     if dtype == pl.String and not numbers:
         fitting: Sequence[Value] = values
     elif dtype.is_integer() and len(numbers) == len(values):
-        fitting = [int(v) for v in numbers if abs(v) < 2**63 and v == int(v)]  # a whole number equals no other
+        fitting = [int(v) for v in numbers if abs(v) < 2**63 and v == int(v)]  # an integer column equals no fraction
     elif dtype.is_float() and len(numbers) == len(values):
         fitting = [float(v) for v in numbers]
     elif dtype == pl.Boolean and len(numbers) == len(values):

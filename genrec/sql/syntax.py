@@ -12,10 +12,10 @@ from ..errors import DataError
 
 CHARACTERS = 100_000
 TOKENS = 50_000
-NESTED = 30  # parentheses and cases in each other, and signs or NOTs in a row
-NODES = 1_000  # besides the literals of an IN
-DEPTH = 60  # of the tree, chains of AND and OR flattened
-STEPS = 5_000  # nodes that polars computes, those that it computes twice counted twice
+NESTED = 30  # nested parentheses and cases, and signs or NOTs in a row
+NODES = 1_000  # without the literals of IN lists
+DEPTH = 60  # of the tree; a chain of AND or OR is one level
+STEPS = 5_000  # evaluations of nodes by polars; a node that is evaluated twice counts twice
 SHOWN = 200  # characters of an expression in a message
 FUNCTIONS = (
     *("abs", "array_contains", "array_length", "cast", "ceil", "ceiling", "char_length", "coalesce", "concat", "exp"),
@@ -47,11 +47,12 @@ _NAMES = {TokenType.IDENTIFIER, TokenType.VAR, *_CASTS}
 
 
 def shorten(text: str) -> str:
-    """An expression as a message quotes it: its first 200 characters."""
+    """An expression as messages quote it: its first 200 characters."""
     return repr(text if len(text) <= SHOWN else text[:SHOWN] + "...")
 
 
 def parse(text: str) -> exp.Expr:
+    """The checked syntax tree of an expression; raises DataError if it cannot be parsed or is not allowed."""
     if len(text) > CHARACTERS:
         raise DataError(f"{len(text):,} characters are too many: at most {CHARACTERS:,} are allowed")
     try:
@@ -63,8 +64,8 @@ def parse(text: str) -> exp.Expr:
         trees = _POSTGRES.parser().parse_into(exp.Condition, tokens, text)
     except ParseError as error:
         first = error.errors[0]
-        at = f"{first.get('highlight') or 'the end'!r} (line {first.get('line')}, column {first.get('col')})"
-        raise DataError(f"it is no SQL expression, see {at}") from error
+        position = f"{first.get('highlight') or 'the end'!r} (line {first.get('line')}, column {first.get('col')})"
+        raise DataError(f"it is no SQL expression, see {position}") from error
     except ValueError as error:
         raise DataError("it is no SQL expression") from error
     except RecursionError as error:
@@ -75,33 +76,33 @@ def parse(text: str) -> exp.Expr:
     return trees[0]
 
 
-def _too_deep(most: int) -> DataError:
-    return DataError(f"it is nested too deeply: at most {most} levels are allowed")
+def _too_deep(limit: int) -> DataError:
+    return DataError(f"it is nested too deeply: at most {limit} levels are allowed")
 
 
 def _check_tokens(tokens: list[Token], text: str) -> None:
-    """Refuse what the parser need not see; a word that is no keyword of an expression becomes the name of a column.
+    """Refuse forbidden tokens before parsing; a word that is not a keyword of an expression becomes a column name.
 
-    The parser tries several readings of `array[` and of types such as `decimal(`, in time that doubles with each level.
+    The parser backtracks on `array[` and on types such as `decimal(`, in time that doubles with each level.
     """
     if len(tokens) > TOKENS:
         raise DataError(f"{len(tokens):,} words and signs are too many: at most {TOKENS:,} are allowed")
     depth = prefixes = 0
-    before: Token | None = None
+    previous: Token | None = None
     for token in tokens:
         kind = token.token_type
         word = text[token.start : token.end + 1]
         is_word = (word[0].isalpha() or word[0] == "_") and word.casefold() == token.text.casefold()
-        is_type = kind in _CASTS and before is not None and before.token_type in (TokenType.ALIAS, TokenType.DCOLON)
+        is_type = kind in _CASTS and previous is not None and previous.token_type in (TokenType.ALIAS, TokenType.DCOLON)
         if not (kind in _SIGNS or is_word or is_type):
             raise DataError(f"{shorten(word)} is not allowed; allowed are {ALLOWED}")
         if not (kind in _SIGNS or is_type or (kind in _WORDS and is_word)):
             trims = word.lower() in ("leading", "trailing", "both")
             token.token_type = TokenType.VAR if trims else TokenType.IDENTIFIER
-        if kind == TokenType.L_PAREN and before is not None and before.token_type in _NAMES:
-            if text[before.start] == '"' or before.text.lower() not in FUNCTIONS:
-                raise _unknown_function(before.text)
-            before.token_type = TokenType.VAR
+        if kind == TokenType.L_PAREN and previous is not None and previous.token_type in _NAMES:
+            if text[previous.start] == '"' or previous.text.lower() not in FUNCTIONS:
+                raise _unknown_function(previous.text)
+            previous.token_type = TokenType.VAR
         if kind in (TokenType.L_PAREN, TokenType.CASE):
             depth += 1
         elif kind in (TokenType.R_PAREN, TokenType.END):
@@ -109,12 +110,12 @@ def _check_tokens(tokens: list[Token], text: str) -> None:
         prefixes = prefixes + 1 if kind in (TokenType.NOT, TokenType.DASH, TokenType.PLUS) else 0
         if depth > NESTED or prefixes > NESTED:
             raise _too_deep(NESTED)
-        before = token
+        previous = token
 
 
 def _unknown_function(name: str) -> DataError:
-    known = exp.FUNCTION_BY_NAME.get(name.upper())
-    if known is not None and issubclass(known, exp.AggFunc):
+    function = exp.FUNCTION_BY_NAME.get(name.upper())
+    if function is not None and issubclass(function, exp.AggFunc):
         return DataError(f"{name.lower()}(...) gives one value for all rows; it must give one per row")
     return DataError(f"the function {name[:SHOWN]} is not allowed; allowed are {', '.join(FUNCTIONS)}")
 
@@ -144,7 +145,7 @@ def _check_tree(tree: exp.Expr) -> None:
 
 
 def _children(node: exp.Expr) -> Iterator[exp.Expr]:
-    """The nodes that are compiled, in the order of the text; not the literals of an IN."""
+    """The child nodes to compile, in the order of the text, without the literals of an IN."""
     if isinstance(node, exp.In):
         yield node.this
     elif not isinstance(node, exp.Column | exp.Cast):
@@ -154,12 +155,12 @@ def _children(node: exp.Expr) -> Iterator[exp.Expr]:
 
 
 def _connects(node: exp.Expr, child: exp.Expr) -> bool:
-    bare = child.unnest()
-    return isinstance(node, exp.And | exp.Or | exp.Paren) and (type(bare) is type(node.unnest()))
+    inner = child.unnest()
+    return isinstance(node, exp.And | exp.Or | exp.Paren) and (type(inner) is type(node.unnest()))
 
 
 def _repeats(node: exp.Expr) -> int:
-    """How often the first argument of a node is computed, or how many times longer `replace` can make it."""
+    """How often a node evaluates its first argument, or by which factor `replace` can lengthen it."""
     if isinstance(node, exp.Mod | exp.Nullif | exp.In):
         return 2
     if isinstance(node, exp.Case):
@@ -170,6 +171,7 @@ def _repeats(node: exp.Expr) -> int:
 
 
 def column_names(tree: exp.Expr) -> list[str]:
+    """The columns that a tree reads, each once, in the order of the text."""
     names: dict[str, None] = {}
     stack = [tree]
     while stack:
@@ -213,7 +215,7 @@ PLAIN_NODES: dict[type[exp.Expr], Callable[..., pl.Expr]] = {
     exp.Concat: lambda *values: pl.concat_str(values, ignore_nulls=True),
     exp.ArraySize: lambda a: a.list.len().cast(pl.Int64),
     exp.ArrayContains: lambda a, b: a.list.contains(b),
-}  # of the compiled arguments, in the order of NODE_ARGUMENTS
+}  # functions of the compiled arguments, in the order of NODE_ARGUMENTS
 _ONE, _TWO, _SOME = ("this",), ("this", "expression"), ("this", "expressions")
 NODE_ARGUMENTS: dict[type[exp.Expr], tuple[str, ...]] = {
     **dict.fromkeys((exp.Neg, exp.Not, exp.Abs, exp.Floor, exp.Ceil, exp.Sqrt, exp.Ln, exp.Exp), _ONE),
@@ -236,10 +238,11 @@ NODE_ARGUMENTS: dict[type[exp.Expr], tuple[str, ...]] = {
     exp.Replace: ("this", "expression", "replacement"),
     exp.Trim: ("this", "expression", "position"),
 }
-_FLAGS = ("safe", "coalesce", "typed", "ignore_nulls")  # how dialects differ; the functions above decide
+_FLAGS = ("safe", "coalesce", "typed", "ignore_nulls")  # dialect flags, which PLAIN_NODES ignore
 
 
 def column_expression(name: str) -> pl.Expr:
+    """A column by its exact name; raises DataError for a name that polars would expand as a pattern."""
     if len(name) > SHOWN:
         raise DataError(f"the name {shorten(name)} is too long: at most {SHOWN} characters are allowed")
     if name == "*" or (name.startswith("^") and name.endswith("$")):  # polars takes these for patterns of names
@@ -248,6 +251,7 @@ def column_expression(name: str) -> pl.Expr:
 
 
 def text(node: object) -> str:
+    """The value of a text literal, empty for None; raises DataError for any other node."""
     if node is None:
         return ""
     if not (isinstance(node, exp.Literal) and node.is_string):

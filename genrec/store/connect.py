@@ -16,8 +16,18 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from ..data.dataset import Dataset
 from ..errors import DataError, RunError
-from ..files import sync, whole
-from .engine import Store, begin, cause_of, database_file, lift_limits, make_engine, parse_url, plain_errors, shown_url
+from ..files import atomic_write, sync
+from .engine import (
+    Store,
+    begin,
+    cause_of,
+    database_file,
+    display_url,
+    lift_limits,
+    make_engine,
+    parse_url,
+    plain_errors,
+)
 from .read import datasets
 from .tables import CHUNK, METADATA, SCHEMA_VERSION, events_table, meta_table, users_table
 
@@ -27,138 +37,149 @@ ELSEWHERE = "use another database, or another schema: ?options=-csearch_path%3DN
 def create_store(url: str | Path, datasets: Sequence[Dataset]) -> Store:
     """Write the users and interactions of the data sets and open the store; a path means a SQLite file.
 
-    All or nothing: a SQLite file is written beside its place, readable by its owner only, and renamed over what was
-    there; another database must hold no store yet. Raises RunError, DataError (two data sets of one name),
+    Atomic: a SQLite file is written to a temporary file, readable by its owner only, and renamed over an existing one;
+    another database must hold no store yet. Raises RunError, DataError (two data sets of one name),
     UnavailableError (no driver, no server).
     """
     names = [d.name for d in datasets]
     if len(set(names)) < len(names):
         raise DataError(f"two data sets have the same name: {', '.join(sorted(names))}")
-    where = parse_url(url)
-    with plain_errors(where):
-        if where.get_backend_name() == "sqlite":
-            _create_file(database_file(where), functools.partial(_fill, datasets=datasets))
+    database_url = parse_url(url)
+    with plain_errors(database_url):
+        if database_url.get_backend_name() == "sqlite":
+            _create_file(database_file(database_url), functools.partial(_fill, datasets=datasets))
         else:
-            engine = make_engine(where)
-            with contextlib.closing(Store(engine, shown_url(where))), begin(engine, slow=True) as connection:
-                if taken := set(sa.inspect(connection).get_table_names()) & set(METADATA.tables):
-                    raise RunError(f"{shown_url(where)} already has {', '.join(sorted(taken))}; {ELSEWHERE}")
+            engine = make_engine(database_url)
+            with contextlib.closing(Store(engine, display_url(database_url))), begin(engine, slow=True) as connection:
+                if tables := set(sa.inspect(connection).get_table_names()) & set(METADATA.tables):
+                    raise RunError(f"{display_url(database_url)} already has {', '.join(sorted(tables))}; {ELSEWHERE}")
                 _fill(connection, datasets)
     return open_store(url)
 
 
 def copy_store(source: Path, target: Path) -> None:
-    """Copy a SQLite store with all that was added to it, whole or not at all; raises RunError where it is none."""
+    """Copy a SQLite store with everything added to it, atomically; raises RunError if it is not a store."""
     open_store(source).close()
-    with whole(target) as partial, plain_errors(parse_url(target)):
+    with atomic_write(target) as partial, plain_errors(parse_url(target)):
         partial.unlink(missing_ok=True)
         os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         with contextlib.closing(sqlite3.connect(source)) as old, contextlib.closing(sqlite3.connect(partial)) as new:
             old.backup(new)
 
 
-def fetch_store(url: str, target: Path, known: Path) -> None:
-    """Copy the PostgreSQL store that servers share to a file. The events that count as those of a training in the store
-    `known`, from which the servers' own began, count as such in the copy too.
+def fetch_store(url: str, target: Path, trained: Path) -> None:
+    """Copy the PostgreSQL store that servers share to a file. Events marked as trained on in the store `trained`, from
+    which the shared one was copied, are marked in the file too.
 
-    Raises RunError where it holds other data sets than `known`, UnavailableError without driver or server.
+    Raises RunError if it holds other data sets than `trained`, UnavailableError without driver or server.
     """
-    where = parse_url(url)
-    if where.get_backend_name() != "postgresql":
-        raise RunError(f"{shown_url(where)}: servers share a PostgreSQL database: postgresql://USER@HOST/DATABASE")
-    with contextlib.closing(open_store(url)) as shared, contextlib.closing(open_store(known)) as own:
-        if (theirs := datasets(shared)) != (ours := datasets(own)):
-            raise RunError(f"{shared.name}: holds the data sets {', '.join(theirs)}, and {known} {', '.join(ours)}")
-        with plain_errors(where):
+    database_url = parse_url(url)
+    if database_url.get_backend_name() != "postgresql":
+        raise RunError(
+            f"{display_url(database_url)}: servers share a PostgreSQL database: postgresql://USER@HOST/DATABASE"
+        )
+    with contextlib.closing(open_store(url)) as shared, contextlib.closing(open_store(trained)) as trained_store:
+        if (shared_datasets := datasets(shared)) != (trained_datasets := datasets(trained_store)):
+            raise RunError(
+                f"{shared.name}: holds the data sets {', '.join(shared_datasets)}, and {trained} "
+                f"{', '.join(trained_datasets)}"
+            )
+        with plain_errors(database_url):
             _create_file(target, functools.partial(_copy_rows, shared.engine))
-    same = ("dataset", "user_id", "position", "item_id", "received_at")
-    matched = " and ".join(f"o.{c} is main.events.{c}" for c in same)
+    key = ("dataset", "user_id", "position", "item_id", "received_at")
+    matched = " and ".join(f"o.{c} is main.events.{c}" for c in key)
     part = f"(select o.part from own.events o where {matched})"
     with contextlib.closing(sqlite3.connect(target)) as copy, copy:
-        copy.execute("attach database ? as own", (str(known),))
+        copy.execute("attach database ? as own", (str(trained),))
         copy.execute(f"update events set part = {part} where part is null")
 
 
 def open_store(url: str | Path) -> Store:
-    """Open a store, brought to today's version where it is older; raises RunError where none or a newer version is,
+    """Open a store, migrated to the current version if it is older; raises RunError if it is missing or newer,
     UnavailableError without driver or server."""
-    where = parse_url(url)
-    name = shown_url(where)
-    if where.get_backend_name() == "sqlite" and not database_file(where).is_file():
+    database_url = parse_url(url)
+    name = display_url(database_url)
+    if database_url.get_backend_name() == "sqlite" and not database_file(database_url).is_file():
         raise RunError(f"{name}: the run's user store is missing")
-    with plain_errors(where), contextlib.ExitStack() as failed:
-        engine = make_engine(where)
+    with plain_errors(database_url), contextlib.ExitStack() as failed:
+        engine = make_engine(database_url)
         failed.callback(engine.dispose)
         try:
-            if strange := _strange(engine):
-                raise RunError(f"{name}: not a user store of genrec (it has {strange})")
-            found = _version(engine)
+            if foreign := _foreign_object(engine):
+                raise RunError(f"{name}: not a user store of genrec (it has {foreign})")
+            version = _version(engine)
         except (SQLAlchemyError, ValueError) as error:
-            if where.get_backend_name() != "sqlite" and isinstance(error, OperationalError):
+            if database_url.get_backend_name() != "sqlite" and isinstance(error, OperationalError):
                 raise  # the server, not the store
             raise RunError(f"{name}: not a user store of genrec ({cause_of(error)})") from error
-        if found is None:
+        if version is None:
             raise RunError(f"{name}: not a user store of genrec (it has no version)")
-        if found > SCHEMA_VERSION:
+        if version > SCHEMA_VERSION:
             raise RunError(
-                f"{name}: a later genrec wrote this store: it has version {found}, and this one reads "
+                f"{name}: a later genrec wrote this store: it has version {version}, and this one reads "
                 f"up to {SCHEMA_VERSION}"
             )
-        if found < SCHEMA_VERSION:
+        if version < SCHEMA_VERSION:
             _upgrade(engine, name)
-        if lacking := _lacking(engine):
-            raise RunError(f"{name}: not a user store of genrec ({lacking})")
+        if missing := _missing_part(engine):
+            raise RunError(f"{name}: not a user store of genrec ({missing})")
         failed.pop_all()
     return Store(engine, name)
 
 
 def shared_store(source: Path, url: str) -> Store:
-    """Open the store of a PostgreSQL database that several servers share; a run's own is copied into one without.
+    """Open the store that several servers share in a PostgreSQL database; an empty database gets a copy of the run's.
 
-    Raises RunError where it holds something else than the run's data sets, UnavailableError without driver or server.
+    Raises RunError if it holds other data sets than the run, UnavailableError without driver or server.
     """
-    where = parse_url(url)
-    if where.get_backend_name() != "postgresql":
-        raise RunError(f"{shown_url(where)}: servers share a PostgreSQL database: postgresql://USER@HOST/DATABASE")
-    with contextlib.closing(open_store(source)) as own, plain_errors(where):
-        ours = datasets(own)
-        engine = make_engine(where)
-        with contextlib.closing(Store(engine, shown_url(where))), begin(engine, slow=True) as connection:
-            taken = set(sa.inspect(connection).get_table_names()) & set(METADATA.tables)
-            if not taken:
-                _copy_rows(own.engine, connection)
-            elif meta_table.name not in taken:
-                raise RunError(f"{shown_url(where)} has tables of others: {', '.join(sorted(taken))}; {ELSEWHERE}")
-    found = open_store(url)
-    if (theirs := datasets(found)) != ours:
-        found.close()
-        raise RunError(f"{found.name}: holds the data sets {', '.join(theirs)}, and the run has {', '.join(ours)}")
-    return found
+    database_url = parse_url(url)
+    if database_url.get_backend_name() != "postgresql":
+        raise RunError(
+            f"{display_url(database_url)}: servers share a PostgreSQL database: postgresql://USER@HOST/DATABASE"
+        )
+    with contextlib.closing(open_store(source)) as run_store, plain_errors(database_url):
+        run_datasets = datasets(run_store)
+        engine = make_engine(database_url)
+        with contextlib.closing(Store(engine, display_url(database_url))), begin(engine, slow=True) as connection:
+            tables = set(sa.inspect(connection).get_table_names()) & set(METADATA.tables)
+            if not tables:
+                _copy_rows(run_store.engine, connection)
+            elif meta_table.name not in tables:
+                raise RunError(
+                    f"{display_url(database_url)} has tables of others: {', '.join(sorted(tables))}; {ELSEWHERE}"
+                )
+    store = open_store(url)
+    if (store_datasets := datasets(store)) != run_datasets:
+        store.close()
+        raise RunError(
+            f"{store.name}: holds the data sets {', '.join(store_datasets)}, and the run has {', '.join(run_datasets)}"
+        )
+    return store
 
 
 def _copy_rows(source: Engine, target: Connection) -> None:
     METADATA.create_all(target)
-    with source.connect() as reading:  # every table as of one moment
+    with source.connect() as connection:  # one snapshot of all tables
         if source.dialect.name == "sqlite":
-            reading.exec_driver_sql("BEGIN")
+            connection.exec_driver_sql("BEGIN")
         else:
-            reading = reading.execution_options(isolation_level="REPEATABLE READ")
-            lift_limits(reading)
+            connection = connection.execution_options(isolation_level="REPEATABLE READ")
+            lift_limits(connection)
         for table in METADATA.sorted_tables:
-            for rows in reading.execute(sa.select(table)).mappings().partitions(CHUNK):
+            for rows in connection.execute(sa.select(table)).mappings().partitions(CHUNK):
                 target.execute(sa.insert(table), [dict(r) for r in rows])
 
 
 def _create_file(path: Path, fill: Callable[[Connection], None]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")  # a fixed name: what a killed run left is removed by the next
+    partial = path.with_name(f".{path.name}.partial")  # a fixed name: the next run removes a killed one's file
     partial.unlink(missing_ok=True)
     os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     try:
         engine = sa.create_engine(URL.create("sqlite", database=str(partial)))
         try:
             with engine.connect() as connection:
-                # A crash loses the partial file as a whole, so no journal protects it.
+                # After a crash the partial file is discarded, so it needs no journal.
                 connection.exec_driver_sql("PRAGMA journal_mode = OFF")
                 connection.exec_driver_sql("PRAGMA synchronous = OFF")
                 connection.exec_driver_sql("PRAGMA secure_delete = ON")
@@ -177,7 +198,7 @@ def _create_file(path: Path, fill: Callable[[Connection], None]) -> None:
 
 
 def _retire_log(path: Path) -> None:
-    """Fold the write-ahead log of an old store into its file, so that it is not applied to the new one."""
+    """Checkpoint the write-ahead log of an old store, so that it is not applied to the new one."""
     logs = [path.with_name(path.name + suffix) for suffix in ("-wal", "-shm")]
     if path.exists() and any(log.exists() for log in logs):
         with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path)) as old:
@@ -221,8 +242,8 @@ def _event_rows(dataset: Dataset) -> Iterator[list[dict[str, Any]]]:
     frame = dataset.interactions
     if "user_id" not in frame.columns or "item_id" not in frame.columns:
         return
-    given = [c.name for c in events_table.columns if c.name in frame.columns]
-    frame = frame.select(given).drop_nulls(["user_id", "item_id"])
+    columns = [c.name for c in events_table.columns if c.name in frame.columns]
+    frame = frame.select(columns).drop_nulls(["user_id", "item_id"])
     frame = frame.with_columns(
         pl.lit(dataset.name).alias("dataset"), pl.int_range(pl.len()).over("user_id").alias("position")
     )
@@ -230,29 +251,29 @@ def _event_rows(dataset: Dataset) -> Iterator[list[dict[str, Any]]]:
         yield part.to_dicts()
 
 
-def _strange(engine: Engine) -> str | None:
-    """What of a SQLite file is no plain table or index: a view or a trigger would run what a stranger wrote."""
+def _foreign_object(engine: Engine) -> str | None:
+    """The first view, trigger or virtual table of a SQLite file, which would run foreign code; None without one."""
     if engine.dialect.name != "sqlite":
         return None
     query = "SELECT type, name FROM sqlite_master WHERE type NOT IN ('table', 'index') OR sql LIKE 'create virtual%'"
     with engine.connect() as connection:
-        found = connection.exec_driver_sql(query).first()
-    return None if found is None else f"a {found[0]} {str(found[1])[:80]!r}"
+        row = connection.exec_driver_sql(query).first()
+    return None if row is None else f"a {row[0]} {str(row[1])[:80]!r}"
 
 
 def _version(engine: Engine) -> int | None:
     with engine.connect() as connection:
-        found = connection.execute(sa.select(meta_table.c.schema_version)).scalars().fetchmany(2)
-    return found[0] if len(found) == 1 and type(found[0]) is int and found[0] > 0 else None
+        versions = connection.execute(sa.select(meta_table.c.schema_version)).scalars().fetchmany(2)
+    return versions[0] if len(versions) == 1 and type(versions[0]) is int and versions[0] > 0 else None
 
 
-def _lacking(engine: Engine) -> str | None:
-    """What a SQLite file of today's version lacks: a column, or the names of its data sets."""
+def _missing_part(engine: Engine) -> str | None:
+    """The column, or the names of the data sets, that a SQLite file of the current version lacks; None if complete."""
     if engine.dialect.name != "sqlite":
         return None
     try:
-        every = sa.inspect(engine).get_multi_columns()
-        columns = {table: {c["name"] for c in own} for (_, table), own in every.items()}
+        inspected = sa.inspect(engine).get_multi_columns()
+        columns = {table: {c["name"] for c in table_columns} for (_, table), table_columns in inspected.items()}
         with engine.connect() as connection:
             names = connection.execute(sa.select(meta_table.c.datasets)).scalar_one()
     except (SQLAlchemyError, ValueError) as error:
@@ -260,8 +281,8 @@ def _lacking(engine: Engine) -> str | None:
     for name, table in METADATA.tables.items():
         if missing := {c.name for c in table.columns} - columns.get(name, set()):
             return f"its table {name} has no {min(missing)}"
-    right = isinstance(names, list) and all(isinstance(n, str) for n in names)
-    return None if right else "it does not name its data sets"
+    valid = isinstance(names, list) and all(isinstance(n, str) for n in names)
+    return None if valid else "it does not name its data sets"
 
 
 def _upgrade(engine: Engine, name: str) -> None:
@@ -269,7 +290,7 @@ def _upgrade(engine: Engine, name: str) -> None:
 
     if engine.dialect.name == "sqlite":
         with engine.connect() as connection:
-            connection.exec_driver_sql("VACUUM")  # version 1 did not overwrite what it moved within the file
+            connection.exec_driver_sql("VACUUM")  # version 1 did not overwrite rows that it moved within the file
     try:
         with begin(engine, slow=True) as connection:
             migrate(connection, SCHEMA_VERSION)

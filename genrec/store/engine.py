@@ -1,4 +1,4 @@
-"""The database of a store: connections, locks, and errors in plain words."""
+"""The database of a store: connections, locks, and the translation of its errors."""
 
 import contextlib
 import json
@@ -16,18 +16,18 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
 from ..data.source import SECRET
 from ..errors import DataError, RunError, UnavailableError
 
-ALIVE = {  # how long PostgreSQL may be silent: seconds, and milliseconds without the network's word
+ALIVE = {  # timeouts of PostgreSQL connections in seconds, the last one in milliseconds
     **{"connect_timeout": 5, "keepalives": 1, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3},
     "tcp_user_timeout": 10_000,
 }
-PATIENCE = 30  # seconds that a writer of a SQLite file waits for another
-LOCK = 0x67656E726563  # PostgreSQL's advisory lock that a writer holds
+PATIENCE = 30  # seconds that a writer of a SQLite file waits for the lock
+LOCK = 0x67656E726563  # PostgreSQL's advisory lock of writers
 LOCKED = sa.select(sa.func.pg_advisory_xact_lock(LOCK))
 
 
 @dataclass(frozen=True)
 class Store:
-    """An open store; `name` is what messages call it (no password in it)."""
+    """An open store; `name` is for messages and holds no password."""
 
     engine: Engine
     name: str
@@ -38,40 +38,42 @@ class Store:
 
 
 def make_engine(url: URL) -> Engine:
+    """An engine with the timeouts of its database; raises UnavailableError for any but SQLite and PostgreSQL."""
     if url.get_backend_name() not in ("sqlite", "postgresql"):
-        raise UnavailableError(f"{shown_url(url)}: no driver for this; a store is in SQLite or PostgreSQL")
+        raise UnavailableError(f"{display_url(url)}: no driver for this; a store is in SQLite or PostgreSQL")
     server = url.get_backend_name() == "postgresql"
-    more: dict[str, Any] = {"pool_pre_ping": True, "pool_size": 10, "max_overflow": 20} if server else {}
-    waits = ALIVE if server else {"timeout": PATIENCE}
-    engine = sa.create_engine(url, connect_args=waits, hide_parameters=True, **more)  # errors are logged, users are not
+    pool_options: dict[str, Any] = {"pool_pre_ping": True, "pool_size": 10, "max_overflow": 20} if server else {}
+    connect_args = ALIVE if server else {"timeout": PATIENCE}
+    # Errors are logged, and their parameters would name users.
+    engine = sa.create_engine(url, connect_args=connect_args, hide_parameters=True, **pool_options)
     sa.event.listen(engine, "connect", _set_up_postgresql if server else _set_up_sqlite)
     return engine
 
 
 def _set_up_sqlite(connection: Any, record: Any) -> None:
-    connection.execute("PRAGMA synchronous = FULL")  # what is acknowledged outlives a power cut
-    # Also where nothing is deleted: pages that are split would keep copies, which no later deletion finds.
+    connection.execute("PRAGMA synchronous = FULL")  # acknowledged writes survive a power cut
+    # Needed without deletions too: page splits leave copies, which no later deletion finds.
     connection.execute("PRAGMA secure_delete = ON")
 
 
 def _set_up_postgresql(connection: Any, record: Any) -> None:
-    # A client that hangs with the writers' lock in its hand lets go. Not by `options`, which the URL may have.
+    # A client that hangs while it holds the writers' lock loses it. Not set by `options`, which the URL may have.
     connection.execute("SET statement_timeout = '10s'")
     connection.execute("SET idle_in_transaction_session_timeout = '10s'")
     connection.commit()
 
 
 def lift_limits(connection: Connection) -> None:
-    """For one transaction that reads or writes everything."""
+    """Lift the timeouts for one transaction that reads or writes everything."""
     connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
     connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
 
 
 @contextlib.contextmanager
 def begin(engine: Engine, slow: bool = False) -> Iterator[Connection]:
-    """A transaction that writes, one at a time in a store: positions are never taken twice, and nothing deadlocks."""
+    """A write transaction, one at a time per store, so that positions are unique and nothing deadlocks."""
     with engine.begin() as connection:
-        if engine.dialect.name == "sqlite":  # else a reader that turns writer fails at once where another writes
+        if engine.dialect.name == "sqlite":  # else a reader that starts to write fails at once if another writes
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         elif engine.dialect.name == "postgresql":
             if slow:
@@ -81,32 +83,35 @@ def begin(engine: Engine, slow: bool = False) -> Iterator[Connection]:
 
 
 def parse_url(url: str | Path) -> URL:
+    """The URL of a store, a path as that of a SQLite file; raises RunError if it cannot be parsed."""
     if isinstance(url, Path):
         return URL.create("sqlite", database=str(url))
     try:
-        found = sa.make_url(url)
-        return found.set(drivername="postgresql+psycopg") if found.drivername == "postgresql" else found
-    except (ArgumentError, ValueError):  # of which the message may hold a part of a password
+        parsed = sa.make_url(url)
+        return parsed.set(drivername="postgresql+psycopg") if parsed.drivername == "postgresql" else parsed
+    except (ArgumentError, ValueError):  # whose message may hold a part of a password
         raise RunError("the store's URL cannot be read; write sqlite:///FILE or postgresql+psycopg://...") from None
 
 
 def database_file(url: URL) -> Path:
+    """The file of a SQLite URL; raises RunError if it names none."""
     if not url.database or url.database == ":memory:":
         raise RunError("a SQLite store needs a file: sqlite:///FILE")
     return Path(url.database)
 
 
-def shown_url(url: URL) -> str:
+def display_url(url: URL) -> str:
+    """A store's URL for messages, without secrets."""
     if url.get_backend_name() == "sqlite":
         return url.database or "sqlite"
-    if "@" in (url.host or ""):  # of a password that holds one and is not written %40
+    if "@" in (url.host or ""):  # from a password with an unescaped @
         return f"{url.drivername}://***"
-    hidden = {k: "***" for k in url.query if SECRET.search(k)}
-    return url.update_query_dict(hidden).render_as_string(hide_password=True)
+    masked = {k: "***" for k in url.query if SECRET.search(k)}
+    return url.update_query_dict(masked).render_as_string(hide_password=True)
 
 
 def cause_of(error: Exception, url: URL | None = None) -> str:
-    """What a database says, in a line, without the secrets of its URL."""
+    """The message of a database error in one line, without the secrets of its URL."""
     text = (str(getattr(error, "orig", None) or error).strip().splitlines() or [type(error).__name__])[0]
     if url is not None:
         options = [v for k, values in url.normalized_query.items() if SECRET.search(k) for v in values]
@@ -117,7 +122,8 @@ def cause_of(error: Exception, url: URL | None = None) -> str:
 
 @contextlib.contextmanager
 def plain_errors(url: URL) -> Iterator[None]:
-    name = shown_url(url)
+    """Errors of opening or copying a store as RunError, DataError or UnavailableError."""
+    name = display_url(url)
     try:
         yield
     except (NoSuchModuleError, ModuleNotFoundError) as error:
@@ -137,13 +143,13 @@ def plain_errors(url: URL) -> Iterator[None]:
 
 
 def _is_damage(error: Exception) -> bool:
-    """Whether SQLite finds a file malformed, or JSON in it: its errors are then of no class below DatabaseError."""
+    """Whether an error means a malformed SQLite file or JSON: it is then of DatabaseError itself, not a subclass."""
     return type(error) in (exc.DatabaseError, sqlite3.DatabaseError, json.JSONDecodeError)
 
 
 @contextlib.contextmanager
-def _served(store: Store) -> Iterator[None]:
-    """What goes wrong with an open store is no mistake of the caller, except a value that a database cannot hold."""
+def _service_errors(store: Store) -> Iterator[None]:
+    """Errors of an open store as UnavailableError, or DataError for a value that a database cannot hold."""
     try:
         yield
     except (OperationalError, exc.TimeoutError) as error:
@@ -161,7 +167,8 @@ def _served(store: Store) -> Iterator[None]:
 
 @contextlib.contextmanager
 def reading(store: Store, slow: bool = False) -> Iterator[Connection]:
-    with _served(store), store.engine.connect() as connection:
+    """A connection for reads; slow: without PostgreSQL's timeouts. Raises UnavailableError or DataError."""
+    with _service_errors(store), store.engine.connect() as connection:
         if slow and store.engine.dialect.name == "postgresql":
             lift_limits(connection)
         yield connection
@@ -169,5 +176,6 @@ def reading(store: Store, slow: bool = False) -> Iterator[Connection]:
 
 @contextlib.contextmanager
 def writing(store: Store) -> Iterator[Connection]:
-    with _served(store), begin(store.engine) as connection:
+    """A connection in a write transaction. Raises UnavailableError or DataError."""
+    with _service_errors(store), begin(store.engine) as connection:
         yield connection

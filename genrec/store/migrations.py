@@ -1,4 +1,4 @@
-"""Stores of earlier versions to today's, by Alembic's operations."""
+"""Migrations of stores of earlier versions, by Alembic's operations."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 
 
 def to_2(do: Operations) -> None:
-    """Events have ids and name the list they followed; items can be added, lists are remembered, deletions counted."""
+    """Events have ids and name the list they followed; added items, lists and the number of deletions are stored."""
     do.add_column("meta", sa.Column("deletions", sa.BigInteger, nullable=False, server_default="0"))
     for column in (
         sa.Column("event_id", sa.Text),
@@ -17,8 +17,8 @@ def to_2(do: Operations) -> None:
         sa.Column("received_at", sa.BigInteger),
     ):
         do.add_column("events", column)
-    _index_given(do, "events_event_id", "events", "event_id", unique=True)
-    _index_given(do, "events_recommendation_id", "events", "recommendation_id", unique=False)
+    _partial_index(do, "events_event_id", "events", "event_id", unique=True)
+    _partial_index(do, "events_recommendation_id", "events", "recommendation_id", unique=False)
     do.create_table(
         "items",
         sa.Column("dataset", sa.Text, primary_key=True),
@@ -38,28 +38,30 @@ def to_2(do: Operations) -> None:
         sa.Column("items", sa.JSON, nullable=False),
         sqlite_with_rowid=False,
     )
-    _index_given(do, "recommendations_user", "recommendations", "user_id", unique=False)
+    _partial_index(do, "recommendations_user", "recommendations", "user_id", unique=False)
 
 
 def to_3(do: Operations) -> None:
-    """An event's id is unique for its user, no longer for all."""
+    """An event's id is unique per user, no longer overall."""
     do.drop_index("events_event_id", "events")
-    _index_given(do, "events_event_id", "events", "user_id", "event_id", unique=True)
+    _partial_index(do, "events_event_id", "events", "user_id", "event_id", unique=True)
 
 
-def _index_given(do: Operations, name: str, table: str, *columns: str, unique: bool) -> None:
-    """An index of the rows that have the last of some columns."""
-    given = sa.text(f"{columns[-1]} is not null")
-    do.create_index(name, table, ["dataset", *columns], unique=unique, sqlite_where=given, postgresql_where=given)
+def _partial_index(do: Operations, name: str, table: str, *columns: str, unique: bool) -> None:
+    """An index of the rows in which the last of some columns is not null."""
+    condition = sa.text(f"{columns[-1]} is not null")
+    do.create_index(
+        name, table, ["dataset", *columns], unique=unique, sqlite_where=condition, postgresql_where=condition
+    )
 
 
-STEPS: dict[int, Callable[[Operations], None]] = {2: to_2, 3: to_3}  # by the version they lead to
+STEPS: dict[int, Callable[[Operations], None]] = {2: to_2, 3: to_3}  # by the version they migrate to
 
 
 def migrate(connection: Connection, version: int) -> None:
-    """Bring a store to a version within the connection's transaction; another process may have done so already."""
+    """Migrate a store to a version within the connection's transaction; another process may have done so already."""
     do = Operations(MigrationContext.configure(connection))
-    found = int(connection.execute(sa.text("select schema_version from meta")).scalar_one())
-    for step in range(found + 1, version + 1):
+    current = int(connection.execute(sa.text("select schema_version from meta")).scalar_one())
+    for step in range(current + 1, version + 1):
         STEPS[step](do)
         connection.execute(sa.text("update meta set schema_version = :step"), {"step": step})

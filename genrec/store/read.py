@@ -39,7 +39,7 @@ def users(store: Store, dataset: str) -> list[str]:
 
 
 def first_user(store: Store, dataset: str) -> str | None:
-    """The user id that appeared first in a data set; None where it has no users."""
+    """The user id that appeared first in a data set; None if it has no users."""
     query = (
         sa.select(users_table.c.user_id)
         .where(users_table.c.dataset == dataset)
@@ -51,16 +51,16 @@ def first_user(store: Store, dataset: str) -> str | None:
 
 
 def has_user(store: Store, dataset: str, user_id: str) -> bool:
-    """Whether a data set knows a user."""
+    """Whether a data set has a user."""
     query = sa.select(sa.literal(1)).where(users_table.c.dataset == dataset, users_table.c.user_id == user_id)
     with reading(store) as connection:
         return connection.execute(query).first() is not None
 
 
 def known_users(store: Store, dataset: str, user_ids: Sequence[str]) -> set[str]:
-    """Those of some users whom a data set has."""
+    """The subset of some users that a data set has."""
     with reading(store) as connection:
-        return user_numbers(connection, users_table.c.user_id, dataset, user_ids)
+        return stored_names(connection, users_table.c.user_id, dataset, user_ids)
 
 
 def history(store: Store, dataset: str, user_id: str) -> pl.DataFrame:
@@ -68,20 +68,20 @@ def history(store: Store, dataset: str, user_id: str) -> pl.DataFrame:
     with reading(store) as connection:
         rows = connection.execute(USER_EVENTS, {"dataset": dataset, "user_id": user_id}).all()
     if not rows:
-        user_attributes(store, dataset, user_id)  # a user without events is known all the same
+        user_attributes(store, dataset, user_id)  # raises for an unknown user, not for one without events
     return _frame(rows, HISTORY_COLUMNS)
 
 
 def user_attributes(store: Store, dataset: str, user_id: str) -> dict[str, Any]:
-    """What is known of a user besides the events; raises UnknownNameError."""
+    """The attributes of a user; raises UnknownNameError."""
     with reading(store) as connection:
-        found = connection.execute(USER_ATTRIBUTES, {"dataset": dataset, "user_id": user_id}).scalar_one_or_none()
-    if found is None:
+        attributes = connection.execute(USER_ATTRIBUTES, {"dataset": dataset, "user_id": user_id}).scalar_one_or_none()
+    if attributes is None:
         check_dataset(store, dataset)
         raise unknown_user(store, [dataset], user_id)
-    if not isinstance(found, dict):
-        raise RunError(f"the user store is damaged: the attributes of a user are {str(found)[:50]!r}")
-    return found
+    if not isinstance(attributes, dict):
+        raise RunError(f"the user store is damaged: the attributes of a user are {str(attributes)[:50]!r}")
+    return attributes
 
 
 def all_events(store: Store, dataset: str) -> pl.DataFrame:
@@ -98,13 +98,13 @@ def all_events(store: Store, dataset: str) -> pl.DataFrame:
 
 
 def deletions(store: Store) -> int:
-    """How often users were deleted: where it has grown, what others keep of users in memory is to be forgotten."""
+    """Number of deletions of users so far; if it has grown, caches of users are stale."""
     with reading(store) as connection:
         return int(connection.execute(sa.select(meta_table.c.deletions)).scalar_one())
 
 
 def items_revision(store: Store, dataset: str) -> int:
-    """The latest revision of `added_items`; -1 where there are none."""
+    """The latest revision of `added_items`; -1 if there are none."""
     query = sa.select(sa.func.coalesce(sa.func.max(items_table.c.revision), -1)).where(items_table.c.dataset == dataset)
     with reading(store) as connection:
         return int(connection.execute(query).scalar_one())
@@ -122,41 +122,43 @@ def added_items(store: Store, dataset: str, after: int = -1) -> list[tuple[int, 
 
 
 def summary(store: Store, dataset: str) -> dict[str, Any]:
-    """What a data set holds, what was added since training, and how many lists were followed by an event of theirs."""
+    """Counts of a data set: rows, additions since training, and lists that an event followed."""
     check_dataset(store, dataset)
-    mine, lists = events_table.c.dataset == dataset, recommendations_table.c.dataset == dataset
+    in_dataset, of_dataset = events_table.c.dataset == dataset, recommendations_table.c.dataset == dataset
     count = sa.func.count()
     kind = sa.func.coalesce(
         events_table.c.event, sa.case((events_table.c.rating.is_not(None), "rating"), else_="event")
     )
-    of_list = sa.select(recommendations_table.c.recommendation_id).where(lists)
+    of_list = sa.select(recommendations_table.c.recommendation_id).where(of_dataset)
     followed = events_table.c.recommendation_id.in_(of_list)
     with reading(store) as connection:
 
-        def one(query: sa.Select[Any]) -> int:
+        def scalar(query: sa.Select[Any]) -> int:
             return int(connection.execute(query).scalar_one())
 
-        def by(query: sa.Select[Any, int]) -> dict[str, int]:
+        def counts_by(query: sa.Select[Any, int]) -> dict[str, int]:
             return {k: int(n) for k, n in connection.execute(query).all()}
 
-        made = one(sa.select(count).select_from(recommendations_table).where(lists))
-        with_event = one(sa.select(sa.func.count(sa.distinct(events_table.c.recommendation_id))).where(mine, followed))
+        n_lists = scalar(sa.select(count).select_from(recommendations_table).where(of_dataset))
+        with_event = scalar(
+            sa.select(sa.func.count(sa.distinct(events_table.c.recommendation_id))).where(in_dataset, followed)
+        )
         return {
-            "users": one(sa.select(count).select_from(users_table).where(users_table.c.dataset == dataset)),
-            "events": one(sa.select(count).select_from(events_table).where(mine)),
-            "items_added": one(sa.select(count).select_from(items_table).where(items_table.c.dataset == dataset)),
-            "events_since_training": by(
-                sa.select(kind, count).where(mine, events_table.c.part.is_(None)).group_by(kind)
+            "users": scalar(sa.select(count).select_from(users_table).where(users_table.c.dataset == dataset)),
+            "events": scalar(sa.select(count).select_from(events_table).where(in_dataset)),
+            "items_added": scalar(sa.select(count).select_from(items_table).where(items_table.c.dataset == dataset)),
+            "events_since_training": counts_by(
+                sa.select(kind, count).where(in_dataset, events_table.c.part.is_(None)).group_by(kind)
             ),
-            "recommendations": made,
-            "recommendations_by_strategy": by(
+            "recommendations": n_lists,
+            "recommendations_by_strategy": counts_by(
                 sa.select(recommendations_table.c.strategy, count)
-                .where(lists)
+                .where(of_dataset)
                 .group_by(recommendations_table.c.strategy)
             ),
             "recommendations_followed": with_event,
-            "share_followed": with_event / made if made else None,
-            "events_of_recommendations": by(sa.select(kind, count).where(mine, followed).group_by(kind)),
+            "share_followed": with_event / n_lists if n_lists else None,
+            "events_of_recommendations": counts_by(sa.select(kind, count).where(in_dataset, followed).group_by(kind)),
         }
 
 
@@ -164,34 +166,37 @@ def _frame(rows: Sequence[sa.Row[Any]], schema: dict[str, pl.DataType]) -> pl.Da
     columns = zip(*rows, strict=True) if rows else [()] * len(schema)
     try:
         return pl.DataFrame(dict(zip(schema, columns, strict=True)), schema=schema)
-    except (TypeError, OverflowError, pl.exceptions.PolarsError) as error:  # SQLite keeps any value in any column
+    except (TypeError, OverflowError, pl.exceptions.PolarsError) as error:  # SQLite stores any value in any column
         raise RunError(f"the user store is damaged: {str(error).splitlines()[0]}") from error
 
 
-def user_numbers(connection: Connection, column: sa.Column[str], dataset: str, names: Sequence[str]) -> set[str]:
-    """Those of the names that a data set has in a column."""
+def stored_names(connection: Connection, column: sa.Column[str], dataset: str, names: Sequence[str]) -> set[str]:
+    """The subset of some names that a data set has in a column."""
     query = sa.select(column).where(column.table.c.dataset == dataset)
-    found: set[str] = set()
+    stored: set[str] = set()
     for part in chunks(names):
-        found.update(connection.execute(query.where(column.in_(part))).scalars())
-    return found
+        stored.update(connection.execute(query.where(column.in_(part))).scalars())
+    return stored
 
 
 def chunks(names: Sequence[str]) -> Iterable[Sequence[str]]:
+    """Names in slices that one query can take as parameters."""
     return (names[start : start + AT_ONCE] for start in range(0, len(names), AT_ONCE))
 
 
 def check_dataset(store: Store, dataset: str) -> None:
-    known = datasets(store)
-    if dataset not in known:
-        raise UnknownNameError("data set", dataset, known)
+    """Raises UnknownNameError for a data set that the store lacks."""
+    names = datasets(store)
+    if dataset not in names:
+        raise UnknownNameError("data set", dataset, names)
 
 
-def unknown_user(store: Store, where: Sequence[str], user_id: str) -> UnknownNameError:
-    own, column = users_table.c.dataset.in_(where), users_table.c.user_id
-    before = sa.select(column).where(own, column < user_id).order_by(column.desc()).limit(10)
-    after = sa.select(column).where(own, column > user_id).order_by(column).limit(10)
+def unknown_user(store: Store, names: Sequence[str], user_id: str) -> UnknownNameError:
+    """The error for a user whom some data sets lack, with the nearest ids in alphabetical order."""
+    in_datasets, column = users_table.c.dataset.in_(names), users_table.c.user_id
+    lower = sa.select(column).where(in_datasets, column < user_id).order_by(column.desc()).limit(10)
+    higher = sa.select(column).where(in_datasets, column > user_id).order_by(column).limit(10)
     with reading(store) as connection:
-        near = [*connection.execute(before).scalars(), *connection.execute(after).scalars()]
-        count = connection.execute(sa.select(sa.func.count()).where(own)).scalar_one()
-    return UnknownNameError("user", user_id, near, f"in {', '.join(where)} ({count} users)")
+        neighbours = [*connection.execute(lower).scalars(), *connection.execute(higher).scalars()]
+        count = connection.execute(sa.select(sa.func.count()).where(in_datasets)).scalar_one()
+    return UnknownNameError("user", user_id, neighbours, f"in {', '.join(names)} ({count} users)")

@@ -4,14 +4,14 @@ import polars as pl
 import sqlalchemy as sa
 
 SCHEMA_VERSION = 3
-CHUNK = 50_000  # rows turned into Python objects at a time
+CHUNK = 50_000  # rows converted to Python objects at a time
 AT_ONCE = 500  # parameters of a query
 
 
-def _index_of_given(name: str, *columns: str, unique: bool = False) -> sa.Index:
-    """Only rows that have the last column enter the index; those that came with the data have none."""
-    given = sa.text(f"{columns[-1]} is not null")
-    return sa.Index(name, "dataset", *columns, unique=unique, sqlite_where=given, postgresql_where=given)
+def _partial_index(name: str, *columns: str, unique: bool = False) -> sa.Index:
+    """An index of the rows in which the last column is not null, as it is in all that came with the data."""
+    condition = sa.text(f"{columns[-1]} is not null")
+    return sa.Index(name, "dataset", *columns, unique=unique, sqlite_where=condition, postgresql_where=condition)
 
 
 METADATA = sa.MetaData()
@@ -47,8 +47,8 @@ events_table = sa.Table(
     sa.Column("event_id", sa.Text),
     sa.Column("recommendation_id", sa.Text),
     sa.Column("received_at", sa.BigInteger),  # seconds since 1970; null for what came with the data
-    _index_of_given("events_event_id", "user_id", "event_id", unique=True),
-    _index_of_given("events_recommendation_id", "recommendation_id"),
+    _partial_index("events_event_id", "user_id", "event_id", unique=True),
+    _partial_index("events_recommendation_id", "recommendation_id"),
     sqlite_with_rowid=False,  # a history is one contiguous read
 )
 items_table = sa.Table(
@@ -70,7 +70,7 @@ recommendations_table = sa.Table(
     sa.Column("made_at", sa.BigInteger, nullable=False),
     sa.Column("strategy", sa.Text, nullable=False),
     sa.Column("items", sa.JSON, nullable=False),
-    _index_of_given("recommendations_user", "user_id"),
+    _partial_index("recommendations_user", "user_id"),
     sqlite_with_rowid=False,
 )
 HISTORY_COLUMNS: dict[str, pl.DataType] = {
@@ -89,8 +89,8 @@ ALL_COLUMNS: dict[str, pl.DataType] = {
 ID_FIELDS = ("user_id", "item_id", "event_id", "recommendation_id")
 TEXT_FIELDS = ("event", "review", "basket", "part")
 EVENT_FIELDS = (*ID_FIELDS, *TEXT_FIELDS, "rating", "timestamp")  # of an event to record
-# Built once: building a query takes as long as running it. Without a time, what came with the data is the oldest, as in
-# training, and what was added is the latest.
+# Built once: building a query takes as long as running it. Events without a time are the oldest if they came with the
+# data, as in training, and the latest if they were added.
 TIMELESS = sa.case((events_table.c.timestamp.is_not(None), 1), (events_table.c.part.is_not(None), 0), else_=2)
 USER_EVENTS = (
     sa.select(*(events_table.c[c] for c in HISTORY_COLUMNS))

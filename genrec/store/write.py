@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from ..errors import DataError, UnavailableError
 from .engine import PATIENCE, Store, reading, writing
-from .read import check_dataset, chunks, datasets, unknown_user, user_numbers
+from .read import check_dataset, chunks, datasets, stored_names, unknown_user
 from .tables import (
     AT_ONCE,
     EVENT_FIELDS,
@@ -30,14 +30,14 @@ from .tables import (
 
 
 def date_events(store: Store, dataset: str) -> None:
-    """Give the undated events that were added after training the time at which they came."""
+    """Set the time of undated events that were added after training to that of their arrival."""
     undated = (events_table.c.dataset == dataset) & events_table.c.part.is_(None) & events_table.c.timestamp.is_(None)
     with writing(store) as connection:
         connection.execute(sa.update(events_table).where(undated).values(timestamp=events_table.c.received_at))
 
 
 def learn_events(store: Store) -> None:
-    """Let the events that were added after training count as those of a training."""
+    """Mark the events that were added after training as trained on."""
     with writing(store) as connection:
         connection.execute(sa.update(events_table).where(events_table.c.part.is_(None)).values(part="train"))
 
@@ -45,7 +45,8 @@ def learn_events(store: Store) -> None:
 def add_events(store: Store, dataset: str, user_id: str, events: pl.DataFrame) -> None:
     """Append events to a user's history, a new user included, in one transaction.
 
-    events: item_id, and any of event, rating, timestamp, review, basket, part. Without a timestamp it is the latest.
+    events: item_id, and any of event, rating, timestamp, review, basket, part. Without a timestamp an event is the
+    latest.
     """
     if unknown := [c for c in events.columns if c not in GIVEN_COLUMNS]:
         raise DataError(f"events to add: unknown column {', '.join(unknown)}; allowed: {', '.join(GIVEN_COLUMNS)}")
@@ -58,17 +59,17 @@ def add_events(store: Store, dataset: str, user_id: str, events: pl.DataFrame) -
     if not rows:
         check_dataset(store, dataset)
         with writing(store) as connection:
-            _new_users(connection, dataset, [user_id])
+            _add_missing_users(connection, dataset, [user_id])
         return
     record_events(store, dataset, [{"user_id": user_id, **row} for row in rows])
 
 
 def record_events(store: Store, dataset: str, events: Sequence[Mapping[str, Any]]) -> list[str]:
     """Append events of any users, new ones included, in one transaction that is on the disk when this returns; for each
-    event `recorded`, or `duplicate` where the user (or session) has an event of its event_id already.
+    event `recorded`, or `duplicate` if the user (or session) already has an event of its event_id.
 
     events: user_id, item_id, and any of event_id, event, rating, timestamp (seconds), review, basket, part,
-    recommendation_id. Raises DataError, and then nothing is recorded.
+    recommendation_id. Raises DataError without recording anything.
     """
     check_dataset(store, dataset)
     for n, event in enumerate(events):
@@ -78,25 +79,25 @@ def record_events(store: Store, dataset: str, events: Sequence[Mapping[str, Any]
 
 
 def delete_user(store: Store, user_id: str, dataset: str | None = None) -> dict[str, int]:
-    """Remove a user's attributes, events and lists from every data set, or from one; the rows removed, by table.
+    """Remove a user's attributes, events and lists from every data set, or from one; the number of rows by table.
 
-    A SQLite file holds nothing of them afterwards; PostgreSQL frees deleted rows when it vacuums. Raises
-    UnknownNameError where nobody has the user, UnavailableError where others read a SQLite file for too long.
+    A SQLite file holds no trace of them afterwards; PostgreSQL frees deleted rows when it vacuums. Raises
+    UnknownNameError if no data set has the user, UnavailableError if others read a SQLite file for too long.
     """
     if dataset is not None:
         check_dataset(store, dataset)
-    where = datasets(store) if dataset is None else [dataset]
+    names = datasets(store) if dataset is None else [dataset]
     with writing(store) as connection:
         removed = {
             table.name: connection.execute(
-                sa.delete(table).where(table.c.dataset.in_(where), table.c.user_id == user_id)
+                sa.delete(table).where(table.c.dataset.in_(names), table.c.user_id == user_id)
             ).rowcount
             for table in (users_table, events_table, recommendations_table)
         }
         if any(removed.values()):
             connection.execute(sa.update(meta_table).values(deletions=meta_table.c.deletions + 1))
     if not any(removed.values()):
-        raise unknown_user(store, where, user_id)
+        raise unknown_user(store, names, user_id)
     if store.engine.dialect.name == "sqlite":
         with reading(store) as connection:
             busy = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").scalar_one()
@@ -109,36 +110,36 @@ def delete_user(store: Store, user_id: str, dataset: str | None = None) -> dict[
 
 
 def add_items(store: Store, dataset: str, items: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Keep items (item_id and attributes) that come to a catalogue after training; for each `added`, or `updated` where
-    the store has it already and the attributes are replaced. Raises DataError, and then nothing is kept."""
+    """Store items (item_id and attributes) added to a catalogue after training; for each `added`, or `updated` if the
+    store already has it and its attributes are replaced. Raises DataError without storing anything."""
     check_dataset(store, dataset)
     for n, item in enumerate(items):
         _check_item(item, f"items[{n}]")
-    done, rows = [], {}
+    states, rows = [], {}
     with writing(store) as connection:
-        known = user_numbers(connection, items_table.c.item_id, dataset, [i["item_id"] for i in items])
+        stored = stored_names(connection, items_table.c.item_id, dataset, [i["item_id"] for i in items])
         first = _next(connection, items_table.c.revision, items_table.c.dataset == dataset)
         for revision, item in enumerate(items, first):
             item_id = item["item_id"]
             attributes = {k: v for k, v in item.items() if k != "item_id"}
-            done.append("updated" if item_id in known or item_id in rows else "added")
+            states.append("updated" if item_id in stored or item_id in rows else "added")
             rows[item_id] = {
                 "dataset": dataset,
                 "item_id": item_id,
                 "revision": revision,
                 "attributes": attributes,
             }
-        for part in chunks([name for name in rows if name in known]):
-            own = (items_table.c.dataset == dataset, items_table.c.item_id.in_(part))
-            connection.execute(sa.delete(items_table).where(*own))
+        for part in chunks([name for name in rows if name in stored]):
+            condition = (items_table.c.dataset == dataset, items_table.c.item_id.in_(part))
+            connection.execute(sa.delete(items_table).where(*condition))
         if rows:
             connection.execute(sa.insert(items_table), list(rows.values()))
-    return done
+    return states
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A list that was given: to whom (None: to nobody in particular), how it was made, and its items, best first."""
+    """A recommended list: its user (None: anonymous), the strategy that made it, and its items, best first."""
 
     recommendation_id: str
     dataset: str
@@ -148,75 +149,75 @@ class Shown:
 
 
 def record_recommendations(store: Store, lists: Sequence[Shown]) -> None:
-    """Remember lists that were given, so that events can name them; raises DataError where an id is taken."""
-    for dataset in {shown.dataset for shown in lists}:
+    """Store recommended lists, so that events can refer to them; raises DataError if an id is taken."""
+    for dataset in {entry.dataset for entry in lists}:
         check_dataset(store, dataset)
-    rows = [asdict(shown) | {"made_at": int(time.time()), "items": list(shown.items)} for shown in lists]
+    rows = [asdict(entry) | {"made_at": int(time.time()), "items": list(entry.items)} for entry in lists]
     try:
         with writing(store) as connection:
             connection.execute(sa.insert(recommendations_table), rows)
     except IntegrityError as error:
-        names = ", ".join(shown.recommendation_id for shown in lists[:3])
+        names = ", ".join(entry.recommendation_id for entry in lists[:3])
         raise DataError(f"a recommendation_id is taken by another list: one of {names}") from error
 
 
-def _check_event(event: Mapping[str, Any], where: str) -> None:
+def _check_event(event: Mapping[str, Any], location: str) -> None:
     if unknown := [str(f) for f in event if f not in EVENT_FIELDS]:
-        raise DataError(f"{where}: unknown field {', '.join(unknown)}; allowed: {', '.join(EVENT_FIELDS)}")
+        raise DataError(f"{location}: unknown field {', '.join(unknown)}; allowed: {', '.join(EVENT_FIELDS)}")
     for field in ("user_id", "item_id"):
         if event.get(field) is None:
-            raise DataError(f"{where}: every event needs a {field}")
+            raise DataError(f"{location}: every event needs a {field}")
     for field, value in event.items():
         if value is None:
             continue
         if field in ID_FIELDS:
-            right, what = isinstance(value, str) and value != "", "text that is not empty"
+            valid, what = isinstance(value, str) and value != "", "text that is not empty"
         elif field in TEXT_FIELDS:
-            right, what = isinstance(value, str), "text"
+            valid, what = isinstance(value, str), "text"
         elif field == "rating":
-            right, what = _is_number(value, int | float) and math.isfinite(value), "a finite number"
+            valid, what = _is_number(value, int | float) and math.isfinite(value), "a finite number"
         else:
-            right, what = _is_number(value, int) and abs(value) < 2**63, "a whole number of seconds"
-        if not right:
-            raise DataError(f"{where}.{field}: {value!r} is not {what}")
+            valid, what = _is_number(value, int) and abs(value) < 2**63, "a whole number of seconds"
+        if not valid:
+            raise DataError(f"{location}.{field}: {value!r} is not {what}")
 
 
 def _is_number(value: Any, kind: Any) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool)
 
 
-def _check_item(item: Mapping[str, Any], where: str) -> None:
+def _check_item(item: Mapping[str, Any], location: str) -> None:
     item_id = item.get("item_id")
     if not isinstance(item_id, str) or not item_id:
-        raise DataError(f"{where}.item_id: {item_id!r} is not text that is not empty")
+        raise DataError(f"{location}.item_id: {item_id!r} is not text that is not empty")
     try:
         json.dumps(dict(item), allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise DataError(f"{where}: the attributes of '{item_id}' cannot be written as JSON ({error})") from error
+        raise DataError(f"{location}: the attributes of '{item_id}' cannot be written as JSON ({error})") from error
 
 
 def _append(connection: Connection, dataset: str, events: Sequence[Mapping[str, Any]]) -> list[str]:
-    known: set[tuple[str, str | None]] = set()
+    recorded: set[tuple[str, str | None]] = set()
     columns = (events_table.c.user_id, events_table.c.event_id)
-    given = [(e["user_id"], e["event_id"]) for e in events if e.get("event_id")]
-    for start in range(0, len(given), AT_ONCE):
-        whose, ids = (set(column) for column in zip(*given[start : start + AT_ONCE], strict=True))
+    keys = [(e["user_id"], e["event_id"]) for e in events if e.get("event_id")]
+    for start in range(0, len(keys), AT_ONCE):
+        users, ids = (set(column) for column in zip(*keys[start : start + AT_ONCE], strict=True))
         query = sa.select(*columns).where(
-            events_table.c.dataset == dataset, events_table.c.user_id.in_(whose), events_table.c.event_id.in_(ids)
+            events_table.c.dataset == dataset, events_table.c.user_id.in_(users), events_table.c.event_id.in_(ids)
         )
-        known.update((user, event_id) for user, event_id in connection.execute(query).all())
-    done, fresh = [], []
+        recorded.update((user, event_id) for user, event_id in connection.execute(query).all())
+    states, new_events = [], []
     for event in events:
-        own = (event["user_id"], event.get("event_id"))
-        done.append("duplicate" if own in known else "recorded")
-        if own not in known:
-            fresh.append(event)
-        if own[1] is not None:
-            known.add(own)
-    if not fresh:
-        return done
-    names = list(dict.fromkeys(e["user_id"] for e in fresh))
-    _new_users(connection, dataset, names)
+        key = (event["user_id"], event.get("event_id"))
+        states.append("duplicate" if key in recorded else "recorded")
+        if key not in recorded:
+            new_events.append(event)
+        if key[1] is not None:
+            recorded.add(key)
+    if not new_events:
+        return states
+    names = list(dict.fromkeys(e["user_id"] for e in new_events))
+    _add_missing_users(connection, dataset, names)
     last: dict[str, int] = {}
     for part in chunks(names):
         query = (
@@ -224,28 +225,30 @@ def _append(connection: Connection, dataset: str, events: Sequence[Mapping[str, 
             .where(events_table.c.dataset == dataset, events_table.c.user_id.in_(part))
             .group_by(events_table.c.user_id)
         )
-        last |= {user: place for user, place in connection.execute(query).all()}
+        last |= {user: position for user, position in connection.execute(query).all()}
     rows, now = [], int(time.time())
-    for event in fresh:
+    for event in new_events:
         user = event["user_id"]
         last[user] = last.get(user, -1) + 1
         fields = {field: event.get(field) for field in EVENT_FIELDS}
         rows.append(fields | {"dataset": dataset, "position": last[user], "received_at": now})
     connection.execute(sa.insert(events_table), rows)
-    return done
+    return states
 
 
-def _new_users(connection: Connection, dataset: str, names: Sequence[str]) -> None:
-    known = user_numbers(connection, users_table.c.user_id, dataset, names)
-    new = [n for n in names if n not in known]
-    if new:
+def _add_missing_users(connection: Connection, dataset: str, names: Sequence[str]) -> None:
+    stored = stored_names(connection, users_table.c.user_id, dataset, names)
+    missing = [n for n in names if n not in stored]
+    if missing:
         first = _next(connection, users_table.c.position, users_table.c.dataset == dataset)
         rows = [
-            {"dataset": dataset, "user_id": name, "position": place, "attributes": {}}
-            for place, name in enumerate(new, first)
+            {"dataset": dataset, "user_id": name, "position": position, "attributes": {}}
+            for position, name in enumerate(missing, first)
         ]
         connection.execute(sa.insert(users_table), rows)
 
 
-def _next(connection: Connection, position: sa.Column[int], *mine: sa.ColumnElement[bool]) -> int:
-    return int(connection.execute(sa.select(sa.func.coalesce(sa.func.max(position), -1) + 1).where(*mine)).scalar_one())
+def _next(connection: Connection, position: sa.Column[int], *conditions: sa.ColumnElement[bool]) -> int:
+    return int(
+        connection.execute(sa.select(sa.func.coalesce(sa.func.max(position), -1) + 1).where(*conditions)).scalar_one()
+    )

@@ -1,1 +1,1 @@
-"""One task: its file, its templates, its labels."""
+"""One task: its file, its templates and its labels."""

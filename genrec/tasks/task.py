@@ -1,4 +1,4 @@
-"""A task: what is asked, of which unit, what counts as the answer."""
+"""Task: the question, the unit it is asked of, and the kind of its answer."""
 
 import hashlib
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ MOST_NUMBERS = 20
 
 @dataclass(frozen=True)
 class Answer:
-    """What counts as the answer.
+    """The kind of answer of a task.
 
     choices: the words shown to the model, in order. values: for numbers, the value of each choice. column: the choices
     are the distinct values of this column in the training part (`resolve_answer` fills them in).
@@ -26,7 +26,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Negatives:
-    """How to draw negatives where the data has none."""
+    """How to draw negatives if the data has none."""
 
     per_positive: int
     draw: Literal["popularity", "uniform"]
@@ -37,9 +37,9 @@ class Task:
     """One task; see the keys of any file in prompts/.
 
     where: a SQL filter on the unit's rows. dense: the outcome is read at the item position of an event. horizon_days:
-    rows that look further ahead than the part's cut-off are dropped. seen, unseen and the other template groups: what
-    the task itself fixes (`{days}`, `{choices}`) is filled in. path: file name only. text: the raw YAML. unread: keys
-    of earlier files, which nothing reads.
+    rows that look further ahead than the part's cut-off are dropped. seen, unseen and the other template groups:
+    placeholders that the task itself determines (`{days}`, `{choices}`) are filled in. path: file name only. text: the
+    raw YAML. unread: obsolete keys, which nothing reads.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Task:
 
     @property
     def gives_items(self) -> bool:
-        """Whether its answer is an item: a list."""
+        """Whether its answer is an item, so that it gives ranked lists."""
         return self.answer.kind == "item"
 
     @property
@@ -76,22 +76,24 @@ class Task:
 
     @property
     def looks_ahead(self) -> bool:
-        """Whether it asks what happens within its horizon."""
+        """Whether it predicts events within a horizon."""
         return self.horizon_days is not None
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of all that training rows are made of; phrasings that only people use, and the weight, are no part."""
+        """Hash of everything that determines training rows; the weight and templates that only users see do not."""
         rows = (self.name, self.unit, self.needs, self.label, self.where, self.dense, self.horizon_days)
         templates = (self.seen, self.conditioned_seen, self.like_seen)
         return hashlib.sha256(repr((rows, self.negatives, self.answer, templates)).encode()).hexdigest()[:16]
 
 
 def number_word(value: float) -> str:
+    """A number as the word of a choice: `4`, not `4.0`."""
     return f"{value:.12g}"
 
 
 def sql_columns(expression: str) -> list[str]:
+    """The columns that a SQL expression reads; raises DataError as `sql.columns`."""
     from .. import sql
 
     return sql.columns(expression)

@@ -1,4 +1,4 @@
-"""Task files: YAML to a checked Task; every mistake is named with file and line."""
+"""Task files: YAML to a checked Task; every error names file and line."""
 
 import logging
 import re
@@ -27,7 +27,7 @@ _KEYS = (
     "negatives", "answer", "weight", "ask", "templates",
 )  # fmt: skip
 _OPTIONAL = ("label", "where", "dense", "horizon_days", "negatives", "weight")
-_UNREAD = ("version", "metrics")  # keys of earlier files, which nothing reads
+_UNREAD = ("version", "metrics")  # obsolete keys, which nothing reads
 _PLACEHOLDERS: dict[Unit, tuple[str, ...]] = {
     "event": ("item",),
     "user_time": (),
@@ -48,24 +48,24 @@ def shipped_tasks() -> dict[str, Task]:
 
 
 def load_tasks(extra: Sequence[Path] = ()) -> dict[str, Task]:
-    """The shipped tasks and the caller's own, by name; an own task replaces a shipped one of the same name."""
+    """The shipped tasks and the caller's, by name; a caller's task replaces a shipped one of the same name."""
     tasks = shipped_tasks()
-    own: dict[str, Path] = {}
+    path_of: dict[str, Path] = {}
     for path in extra:
         task = load_task(path)
-        if task.name in own:
-            raise TaskError(f"{path}: the task '{task.name}' is also in {own[task.name]}; rename one of them")
+        if task.name in path_of:
+            raise TaskError(f"{path}: the task '{task.name}' is also in {path_of[task.name]}; rename one of them")
         if task.name in tasks:
             log.warning("%s replaces the shipped task '%s'", path, task.name)
         if task.unread:
             log.warning("%s: nothing reads %s any more; delete them", path, " and ".join(task.unread))
-        own[task.name] = path
+        path_of[task.name] = path
         tasks[task.name] = task
     return tasks
 
 
 def load_task(path: Path) -> Task:
-    """Read and check one task file; every mistake is a TaskError that names file and line."""
+    """Read and check one task file; every error is a TaskError that names file and line."""
     try:
         text = path.read_text(encoding="utf-8")
         root = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -87,7 +87,7 @@ def load_task(path: Path) -> Task:
 
 
 class _Reader:
-    """The checks of one file; holds its name for the messages."""
+    """Checks one file; messages name its path."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -103,7 +103,7 @@ class _Reader:
         unit = self.one_of(keys["unit"], "unit", UNITS)
         answer = self.answer(keys["answer"])
         needs = self.texts(keys["needs"], "needs", quoted=False)
-        horizon = self.whole(keys["horizon_days"], "horizon_days") if "horizon_days" in keys else None
+        horizon = self.integer(keys["horizon_days"], "horizon_days") if "horizon_days" in keys else None
         label = self.sql(keys["label"], "label", unit, needs, horizon) if "label" in keys else answer.column
         if answer.kind == "item" and "label" in keys:
             raise self.fail(keys["label"], "label: not used where the answer is an item")
@@ -148,7 +148,7 @@ class _Reader:
         )
 
     def unit_and_answer(self, node: Node, name: str, unit: Unit, answer: Answer) -> None:
-        """Which answers a unit can have."""
+        """Raises TaskError if this kind of answer does not go with the unit."""
         if (unit == "basket") != (answer.kind == "item") and not (unit == "event" and name == "next_item"):
             allowed = "item" if unit == "basket" else "choices, number"
             raise self.fail(node, f"answer: {answer.kind} does not go with unit: {unit} here; allowed: {allowed}")
@@ -158,19 +158,19 @@ class _Reader:
     def mapping(self, node: Node, what: str, allowed: Sequence[str], optional: Sequence[str] = ()) -> dict[str, Node]:
         if not isinstance(node, MappingNode):
             raise self.fail(node, f"{what}: expected keys ({', '.join(allowed)}), found {_kind(node)}")
-        found: dict[str, Node] = {}
+        nodes: dict[str, Node] = {}
         for key_node, value in node.value:
             key = key_node.value if isinstance(key_node, ScalarNode) else _kind(key_node)
             if key not in allowed:
                 raise self.fail(key_node, unknown_name("key", key, allowed, f"in {what}"))
-            if key in found:
+            if key in nodes:
                 raise self.fail(key_node, f"{what}: the key '{key}' appears twice")
             if isinstance(value, ScalarNode) and value.tag.endswith(":null"):
                 raise self.fail(key_node, f"{key}: no value")
-            found[key] = value
-        if missing := [k for k in allowed if k not in found and k not in optional]:
+            nodes[key] = value
+        if missing := [k for k in allowed if k not in nodes and k not in optional]:
             raise self.fail(node, f"{what}: {', '.join(missing)} missing")
-        return found
+        return nodes
 
     def items(self, node: Node, what: str) -> list[Node]:
         if not isinstance(node, SequenceNode):
@@ -200,12 +200,12 @@ class _Reader:
 
     def texts(self, node: Node, what: str, quoted: bool) -> tuple[str, ...]:
         nodes = self.items(node, what)
-        found: dict[str, int] = {}
+        line_of: dict[str, int] = {}
         for item in nodes:
             text = self.text(item, what, quoted)
-            if text.casefold() in found:
-                raise self.fail(item, f"{what}: {text!r} appears twice (first on line {found[text.casefold()]})")
-            found[text.casefold()] = item.start_mark.line + 1
+            if text.casefold() in line_of:
+                raise self.fail(item, f"{what}: {text!r} appears twice (first on line {line_of[text.casefold()]})")
+            line_of[text.casefold()] = item.start_mark.line + 1
         return tuple(str(n.value) for n in nodes)
 
     def number(self, node: Node, what: str) -> float:
@@ -217,10 +217,10 @@ class _Reader:
         hint = ""
         if isinstance(node, ScalarNode) and node.style is None and _looks_numeric(node.value):
             hint = f" (YAML reads {node.value} as text: write {_plain_number(node.value)})"
-        shown = repr(node.value) if isinstance(node, ScalarNode) else _kind(node)
-        raise self.fail(node, f"{what}: expected a number, found {shown}{hint}")
+        actual = repr(node.value) if isinstance(node, ScalarNode) else _kind(node)
+        raise self.fail(node, f"{what}: expected a number, found {actual}{hint}")
 
-    def whole(self, node: Node, what: str) -> int:
+    def integer(self, node: Node, what: str) -> int:
         value = self.number(node, what)
         if value != int(value) or value < 1:
             raise self.fail(node, f"{what}: {node.value} is not a whole number of at least 1")
@@ -229,8 +229,8 @@ class _Reader:
     def truth(self, node: Node, what: str) -> bool:
         if isinstance(node, ScalarNode) and node.tag.endswith(":bool") and node.value.lower() in ("true", "false"):
             return bool(node.value.lower() == "true")
-        shown = repr(node.value) if isinstance(node, ScalarNode) else _kind(node)
-        raise self.fail(node, f"{what}: expected true or false, found {shown}")
+        actual = repr(node.value) if isinstance(node, ScalarNode) else _kind(node)
+        raise self.fail(node, f"{what}: expected true or false, found {actual}")
 
     def one_of(self, node: Node, what: str, allowed: Sequence[Name]) -> Name:
         value = self.text(node, what)
@@ -271,7 +271,7 @@ class _Reader:
         keys = self.mapping(node, "negatives", ("per_positive", "draw"))
         if unit != "event" or answer.kind != "choices" or len(answer.choices) != 2:
             raise self.fail(node, "negatives: only for unit: event with two choices as the answer")
-        return Negatives(self.whole(keys["per_positive"], "per_positive"), self.one_of(keys["draw"], "draw", DRAWS))
+        return Negatives(self.integer(keys["per_positive"], "per_positive"), self.one_of(keys["draw"], "draw", DRAWS))
 
     def sql(self, node: Node, what: str, unit: Unit, needs: Sequence[str], horizon: int | None) -> str:
         from .. import sql
@@ -281,7 +281,12 @@ class _Reader:
             used = sql.columns(text)
         except DataError as error:
             raise self.fail(node, f"{what}: cannot read the SQL expression {sql.shorten(text)}: {error}") from error
-        known = {*SCHEMA, *needs, *(("item_ids",) if unit == "basket" else ()), *(("text",) if unit == "text" else ())}
+        columns = {
+            *SCHEMA,
+            *needs,
+            *(("item_ids",) if unit == "basket" else ()),
+            *(("text",) if unit == "text" else ()),
+        }
         for column in used:
             if is_lookahead(column):
                 required = ["user_id", "timestamp"] + (
@@ -293,8 +298,8 @@ class _Reader:
                     raise self.fail(node, f"{what}: {column} looks ahead, so the task must state horizon_days")
                 if missing := [c for c in required if c not in needs]:
                     raise self.fail(node, f"{what}: {column} is computed from {', '.join(missing)}: add it to needs")
-            elif column not in known:
-                names = [*sorted(known), "next_<event>_days", "returns_days"]
+            elif column not in columns:
+                names = [*sorted(columns), "next_<event>_days", "returns_days"]
                 raise self.fail(
                     node, unknown_name("column", column, names, f"in {what}; add it to needs if the data has it")
                 )
@@ -307,11 +312,11 @@ class _Reader:
         allowed: Sequence[str],
         required: Collection[str],
         fixed: Mapping[str, str],
-        taken: dict[str, int] | None = None,
+        line_of: dict[str, int] | None = None,
     ) -> tuple[str, ...]:
-        """Checked templates, `fixed` values filled in; `taken`: the line of each text, across lists."""
-        found = self.texts(node, what, quoted=True)
-        for item, text in zip(self.items(node, what), found, strict=True):
+        """Checked templates, `fixed` values filled in; `line_of`: the line of each text so far, across lists."""
+        texts = self.texts(node, what, quoted=True)
+        for item, text in zip(self.items(node, what), texts, strict=True):
             try:
                 names = placeholders(text)
             except TaskError as error:
@@ -322,14 +327,14 @@ class _Reader:
             if text != text.strip():
                 raise self.fail(item, f"{what}: {text!r} begins or ends in white space")
             if required and not set(required) & set(names):
-                wanted = " or ".join(f"{{{r}}}" for r in required)
-                raise self.fail(item, f"{what}: {text!r} lacks {wanted}: it would ask the same of everything")
-            if taken is not None:
-                if text.casefold() in taken:
-                    first = taken[text.casefold()]
+                placeholder = " or ".join(f"{{{r}}}" for r in required)
+                raise self.fail(item, f"{what}: {text!r} lacks {placeholder}: it would ask the same of everything")
+            if line_of is not None:
+                if text.casefold() in line_of:
+                    first = line_of[text.casefold()]
                     raise self.fail(item, f"{what}: {text!r} appears twice (first on line {first})")
-                taken[text.casefold()] = item.start_mark.line + 1
-        return tuple(_fill(text, fixed) for text in found)
+                line_of[text.casefold()] = item.start_mark.line + 1
+        return tuple(_fill(text, fixed) for text in texts)
 
     def groups(
         self,
@@ -340,23 +345,24 @@ class _Reader:
         label: str | None,
         fixed: Mapping[str, str],
     ) -> dict[str, tuple[str, ...]]:
-        next_item = unit == "event" and answer.kind == "item"  # one can also ask for it under a condition
-        more = ("conditioned", "like") if next_item else ()
-        keys = self.mapping(node, "templates", ("seen", "unseen", *more), more)
-        own = [] if next_item else [*_PLACEHOLDERS[unit]]  # the next item is the target
-        if unit == "text":  # what the answer is made of must not be read
+        next_item = unit == "event" and answer.kind == "item"  # which can also be asked under a condition
+        conditions = ("conditioned", "like") if next_item else ()
+        keys = self.mapping(node, "templates", ("seen", "unseen", *conditions), conditions)
+        names = [] if next_item else [*_PLACEHOLDERS[unit]]  # the next item is the target
+        if unit == "text":  # hide the columns that determine the answer
             hidden = {"user_id", "item_id", "timestamp", "basket", *(sql_columns(label) if label else ())}
-            own += [n for n in needs if n not in hidden and n not in own]
-        taken: dict[str, int] = {}
+            names += [n for n in needs if n not in hidden and n not in names]
+        line_of: dict[str, int] = {}
         groups = {
-            k: self.templates(keys[k], f"templates: {k}", [*own, *fixed], own, fixed, taken) for k in ("seen", "unseen")
+            k: self.templates(keys[k], f"templates: {k}", [*names, *fixed], names, fixed, line_of)
+            for k in ("seen", "unseen")
         }
         for group, name in (("conditioned", "condition"), ("like", "item")):
             inner = self.mapping(keys[group], f"templates: {group}", ("seen", "unseen")) if group in keys else {}
             for k in ("seen", "unseen"):
                 what = f"templates: {group}: {k}"
                 groups[f"{group}_{k}"] = (
-                    self.templates(inner[k], what, [name, *fixed], [name], fixed, taken) if k in inner else ()
+                    self.templates(inner[k], what, [name, *fixed], [name], fixed, line_of) if k in inner else ()
                 )
         return groups
 

@@ -1,4 +1,4 @@
-"""Templates: literal texts and placeholders."""
+"""Templates: literal texts with `{placeholders}`."""
 
 import re
 from collections.abc import Mapping
@@ -18,18 +18,18 @@ class Placeholder:
 
 def pieces(template: str) -> tuple[str | Placeholder, ...]:
     """A template as literal texts and placeholders, in order; raises TaskError on a stray brace."""
-    found: list[str | Placeholder] = []
+    parts: list[str | Placeholder] = []
     end = 0
     for match in _BRACES.finditer(template):
         if match[1] is None:
             raise TaskError(f"a stray '{match[0]}' in {template!r}; placeholders are written {{name}}, in lower case")
         if match.start() > end:
-            found.append(template[end : match.start()])
-        found.append(Placeholder(match[1]))
+            parts.append(template[end : match.start()])
+        parts.append(Placeholder(match[1]))
         end = match.end()
     if end < len(template):
-        found.append(template[end:])
-    return tuple(found)
+        parts.append(template[end:])
+    return tuple(parts)
 
 
 def placeholders(template: str) -> tuple[str, ...]:
@@ -38,7 +38,7 @@ def placeholders(template: str) -> tuple[str, ...]:
 
 
 def render(template: str, values: Mapping[str, str]) -> str:
-    """The template with its placeholders filled in; a value that is missing or empty is a TaskError."""
+    """The template with its placeholders filled in; raises TaskError for a missing or empty value."""
     parts = []
     for piece in pieces(template):
         if isinstance(piece, str):
@@ -47,6 +47,6 @@ def render(template: str, values: Mapping[str, str]) -> str:
             parts.append(values[piece.name])
         else:
             state = "empty" if piece.name in values else "missing"
-            given = ", ".join(sorted(values)) or "none"
-            raise TaskError(f"the value of {{{piece.name}}} is {state} in {template!r}; values given: {given}")
+            names = ", ".join(sorted(values)) or "none"
+            raise TaskError(f"the value of {{{piece.name}}} is {state} in {template!r}; values given: {names}")
     return "".join(parts)

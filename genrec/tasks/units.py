@@ -1,4 +1,4 @@
-"""What one example is: the events, moments, baskets or texts of a data set, with the columns that labels need."""
+"""Units of examples: events, moments, baskets or texts of a data set, with the columns that labels need."""
 
 import re
 import zlib
@@ -38,16 +38,17 @@ def unit_rows(
     columns: Collection[str] = (),
     horizon_days: int | None = None,
 ) -> pl.DataFrame:
-    """The rows of a unit inside one part of the split (None: everything), in the order of the interactions.
+    """The rows of a unit within one part of the split (None: all), in the order of the interactions.
 
     event: the interactions. user_time: the last event of each user and timestamp. basket: one row per user and basket
-    (by timestamp where there are no baskets) with `item_ids` (List(String)). text: the interactions with a review, else
+    (by timestamp if there are no baskets) with `item_ids` (List(String)). text: the interactions with a review, else
     the items with a title; `text` is that review or title.
 
-    Of `columns` it adds what the unit lacks: columns of the items and the users, `returns_days` (until the user's next
-    event at a later time) and `next_<event>_days` (until the user does this at a later time; in unit event, with the
-    same item). Days are Float64, infinite where it does not happen before the part's cut-off. With `horizon_days`, rows
-    whose horizon passes the cut-off are dropped. Looking ahead in a part that is not split by time raises TaskError.
+    Those of `columns` that the unit lacks are added: columns of the items and the users, `returns_days` (until the
+    user's next event at a later time) and `next_<event>_days` (until the user does this at a later time; in unit event,
+    with the same item). Days are Float64, infinite if it does not happen before the part's cut-off. With
+    `horizon_days`, rows whose horizon passes the cut-off are dropped. Looking ahead in a part that is not split by time
+    raises TaskError.
     """
     rows = _in_part(dataset.interactions, part)
     if unit == "text":
@@ -74,10 +75,10 @@ def with_attributes(rows: pl.DataFrame, dataset: Dataset, columns: Collection[st
 def has_reviews(dataset: Dataset) -> bool:
     """Whether any interaction has a review."""
     frame = dataset.interactions
-    return "review" in frame.columns and bool(frame.select(_filled("review").any()).item())
+    return "review" in frame.columns and bool(frame.select(_is_filled("review").any()).item())
 
 
-def _filled(column: str) -> pl.Expr:
+def _is_filled(column: str) -> pl.Expr:
     return (pl.col(column).str.strip_chars() != "").fill_null(False)
 
 
@@ -87,11 +88,11 @@ def _in_part(frame: pl.DataFrame, part: Part | None) -> pl.DataFrame:
 
 def _texts(dataset: Dataset, part: Part | None) -> pl.DataFrame:
     if has_reviews(dataset):
-        return _in_part(dataset.interactions.filter(_filled("review")), part).with_columns(text=pl.col("review"))
-    titled = dataset.items.filter(_filled("title")).with_columns(text=pl.col("title"))
-    # An item has no part of its own: a stable hash of its id gives it one (8 train : 1 valid : 1 test).
-    parts = [("valid", "test")[h] if (h := zlib.crc32(i.encode()) % 10) < 2 else "train" for i in titled["item_id"]]
-    return _in_part(titled.with_columns(part=pl.Series(parts, dtype=pl.String)), part)
+        return _in_part(dataset.interactions.filter(_is_filled("review")), part).with_columns(text=pl.col("review"))
+    items = dataset.items.filter(_is_filled("title")).with_columns(text=pl.col("title"))
+    # Items are not split: a stable hash of the id assigns a part (8 train : 1 valid : 1 test).
+    parts = [("valid", "test")[h] if (h := zlib.crc32(i.encode()) % 10) < 2 else "train" for i in items["item_id"]]
+    return _in_part(items.with_columns(part=pl.Series(parts, dtype=pl.String)), part)
 
 
 def _baskets(rows: pl.DataFrame) -> pl.DataFrame:
@@ -121,8 +122,8 @@ def _look_ahead(
     for column in columns:
         match = NEXT_EVENT.fullmatch(column)
         by = ["user_id", "item_id"] if match and unit == "event" else ["user_id"]
-        wanted = events.filter(pl.col("event") == match[1]) if match else events
-        later = wanted.select(*by, pl.col("timestamp"), pl.col("timestamp").alias("__next")).sort("timestamp")
+        targets = events.filter(pl.col("event") == match[1]) if match else events
+        later = targets.select(*by, pl.col("timestamp"), pl.col("timestamp").alias("__next")).sort("timestamp")
         days = (pl.col("__next") - pl.col("timestamp")) / DAY
         rows = (
             rows.with_row_index("__order")

@@ -1,6 +1,6 @@
-"""The integers of a run: words of the tokenizer, then outcome tokens, then one item token per catalogue item.
+"""Token ids of a run: words of the tokenizer, then outcome tokens, then one item token per catalogue item.
 
-Text never becomes an outcome or item token: those integers lie beyond the tokenizer's vocabulary.
+Text never becomes an outcome or item token: their ids lie beyond the tokenizer's vocabulary.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 ITEMS = "items"  # the group of a catalogue's item tokens
-EVENT = "event"  # the group of a data set's event words, where events differ and carry no rating
+EVENT = "event"  # the group of a data set's event words, if events differ and carry no rating
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Vocabulary:
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> "Vocabulary":
-        """The inverse of `to_json`; raises ValueError where a group does not fit its answers, or is there twice."""
+        """The inverse of `to_json`; raises ValueError if a group does not fit its answers or is repeated."""
         specs = [(g["dataset"], g["name"], g["size"], tuple(g["words"]), tuple(g["values"])) for g in value["groups"]]
         for dataset, name, size, words, values in specs:
             answers = 0 if name == ITEMS else size

@@ -11,7 +11,7 @@ import polars as pl
 from .. import store as stores
 from ..data.grown import later_events, with_items
 from ..errors import DataError, RunError
-from ..files import whole, write_text
+from ..files import atomic_write, write_text
 from ..model.recmodel import RecModel
 from ..options import flag
 from ..rows.corpus import Corpus
@@ -95,7 +95,7 @@ def collect_new_events(config: FinetuneConfig) -> str:
             "wait for more"
         )
     write_text(new.later_items, json.dumps(items, ensure_ascii=False))
-    with whole(new.later_events) as partial:
+    with atomic_write(new.later_events) as partial:
         later.write_parquet(partial)
     new.later_events.chmod(0o600)
     mark_as_trained(new)
