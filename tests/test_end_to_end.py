@@ -14,6 +14,7 @@ import pytest
 import torch
 from conftest import USERS, toy_command
 from safetensors.torch import load_file
+from waiting import until
 from worlds import chain_world
 
 from genrec.cli import main
@@ -220,18 +221,55 @@ def test_the_same_command_resumes_to_the_same_weights(
     out = tmp_path / "run"
     command = toy_command(toy_files, out)
     process = start(command)
-    while not list((out / "checkpoints").glob("checkpoint-*")) and process.poll() is None:
-        time.sleep(0.02)
+    until(lambda: list((out / "checkpoints").glob("checkpoint-*")) or process.poll() is not None, 300)
     time.sleep(0.3)  # somewhere inside a step or a checkpoint
     process.send_signal(how)
     _, said = process.communicate()
     assert process.returncode in ((-9,) if how == signal.SIGKILL else (130,)), said.decode()
     assert not (out / "adapter").exists()
     assert main(command) == 0
-    for name in ("item_rows.safetensors", "adapter_model.safetensors"):
+    for name in ("item_rows.safetensors", "counts.safetensors", "adapter_model.safetensors"):
         one, two = load_file(toy_run / "adapter" / name), load_file(out / "adapter" / name)
         assert one.keys() == two.keys()
         assert all(torch.equal(one[key], two[key]) for key in one), name
+
+
+ADORED = """task: adored
+description: Will the user rate this item 5?
+unit: event
+needs: [user_id, item_id, rating]
+label: "rating >= 5"
+answer: {choices: ["no", "yes"]}
+dense: true
+ask:
+  - "does user {user_id} adore {title}?"
+templates:
+  seen:
+    - "Is {item} good for this user? Answer yes or no."
+  unseen:
+    - "Will the user like {item}?"
+"""
+
+
+def test_a_run_resumes_with_another_sentence_of_a_task(
+    toy_files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What people say of a task is no part of the training; what the model is asked is."""
+    out, tasks = tmp_path / "run", tmp_path / "adored.yaml"
+    tasks.write_text(ADORED)
+    command = toy_command(toy_files, out, "--tasks", str(tasks), "--epochs", "60")
+    process = start(command)
+    until(lambda: list((out / "checkpoints").glob("checkpoint-*")) or process.poll() is not None, 300)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate()
+    assert process.returncode == 130, error.decode()
+    tasks.write_text(ADORED.replace("Is {item} good", "Is {item} fine"))
+    capsys.readouterr()
+    assert main(command) == 2
+    assert "an interrupted run on other data, tasks" in capsys.readouterr().err
+    tasks.write_text(ADORED.replace("templates:", '  - "is {title} dear to user {user_id}?"\ntemplates:'))
+    assert main(command) == 0
+    assert "resuming from step" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
