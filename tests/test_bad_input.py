@@ -98,6 +98,8 @@ def test_names(tmp_path: Path, toy_run: Path, capsys: pytest.CaptureFixture[str]
     )
     refused(capsys, ["predict", run, "--task", "rating", "--user", "u001", "--item", "3"], "Unknown item '3'")
     refused(capsys, ["predict", run, "--task", "rating", "--user", "u001"], "--item")
+    pair = ["--user", "u001", "--item", "003"]
+    refused(capsys, ["predict", run, "--task", "rating", *pair, "--dataset", ""], "Unknown data set ''")
     refused(
         capsys, ["recommend", run, "--user", "u001", "--where", "color = 'red'"], "Unknown column 'color'", "'colour'"
     )

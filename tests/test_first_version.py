@@ -7,16 +7,19 @@ beginning of a run that was interrupted. All in float32, whatever the processor 
 import contextlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 import torch
+from polars.testing import assert_frame_equal
 
 from genrec.cli import main
 from genrec.evaluation.results import read_results
 from genrec.recommender import Recommender
+from genrec.run.adapter import load_adapter, save_adapter
 from genrec.run.manifest import FORMAT, read_manifest
 from genrec.store import open_store, record_events
 
@@ -110,6 +113,24 @@ def test_it_is_trained_on_in_today_s_format(folder: Path) -> None:
     assert (folder / "later" / "adapter" / "counts.safetensors").is_file()
     (first,) = {frame["item_id"][0] for frame in [Recommender.load("later").recommend([user], k=1).frame]}
     assert first in chain.catalogue()["item_id"].to_list()
+
+
+def test_its_adapter_that_is_written_again_keeps_its_counts(folder: Path) -> None:
+    path = folder / "chain" / "adapter"
+    before = Recommender.load("chain").recommend(["u000", "u017"], k=5).frame
+    a = load_adapter(path, merge=False)
+    save_adapter(
+        path,
+        a.model,
+        a.counts,
+        a.tokenizer,
+        replace(a.manifest, files={}),
+        list(a.tasks.values()),
+        a.catalogues,
+        "",
+    )
+    assert read_manifest(path).format == FORMAT
+    assert_frame_equal(Recommender.load("chain").recommend(["u000", "u017"], k=5).frame, before)
 
 
 def test_its_interrupted_run_says_to_begin_anew(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

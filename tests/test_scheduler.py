@@ -12,6 +12,7 @@ import pytest
 from waiting import until
 
 from genrec.errors import UnknownNameError
+from genrec.model.item_rows import item_texts
 from genrec.recommender import Recommender
 from genrec.recommender.histories import prompts_of
 from genrec.scoring.scheduler import QueueFullError, Scheduler, SharedScorer
@@ -208,3 +209,25 @@ def test_items_that_are_added_meanwhile_have_no_scores(recommender: Recommender,
     added = scheduler.submit(adds, FAR)
     added.result(30)
     assert scored.result(30)[1] in (height, height + 1)
+
+
+def test_items_that_two_jobs_add_are_all_there_and_keep_their_vectors(
+    recommender: Recommender, scheduler: Scheduler
+) -> None:
+    many = [
+        {"item_id": f"many {n}", "title": f"red {n} blue {n % 7}", "colour": "red", "year": 1990} for n in range(500)
+    ]
+    one = {"item_id": "one", "title": "green 3 yellow 9", "colour": "green", "year": 1991}
+    order: list[str] = []
+    gate = held(scheduler)
+    slow = scheduler.submit(lambda: (recommender.add_items(many, "chain"), order.append("many")), FAR)
+    fast = scheduler.submit(lambda: (recommender.add_items([one], "chain"), order.append("one")), FAR)
+    gate.set()
+    fast.result(30)
+    slow.result(60)
+    assert order == ["one", "many"]  # the larger one paused
+    ids = recommender.catalogue("chain")["item_id"].to_list()
+    assert ids[-501:] == ["one", *(item["item_id"] for item in many)]
+    added = recommender.views.of("chain").catalogue.items[-501:].drop("train_count")
+    rows = recommender.scorer.item_rows("chain")[0][-501:].float().cpu().numpy()
+    assert rows == pytest.approx(recommender.views.text_rows("chain", item_texts(added)), abs=1e-4)

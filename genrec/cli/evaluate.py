@@ -49,7 +49,7 @@ def evaluate(options: Evaluate) -> None:
 def measure(options: Evaluate) -> None:
     """Measure, write the results into the run's folder, print them."""
     from ..baselines.compare import rivals_of
-    from ..evaluation.evaluate import Evaluation, evaluate
+    from ..evaluation.evaluate import Evaluation, check_phrasings, evaluate
     from ..evaluation.record import measured_once, write
     from ..evaluation.summary import summary
     from ..recommender.latency import latency_of
@@ -57,6 +57,8 @@ def measure(options: Evaluate) -> None:
     from ..training.repeat import repeated, runs_of, train
     from ..training.repeat import summary as summary_of_runs
 
+    if options.baselines:
+        check_phrasings(options.phrasing)
     run = Path(options.run)
     runs = runs_of(run, options.seeds, options.folds) if options.trains else []
     if runs:

@@ -55,6 +55,12 @@ Predictions = Callable[[Reading, Mapping[str, Calibration], Mapping[str, float]]
 Rivals = Callable[[Corpus, Part, int, int, Progress], tuple[Predictions, list[str]]]
 
 
+def check_phrasings(phrasings: Sequence[Phrasing]) -> None:
+    """Raises DataError unless rivals can be compared on cases in these phrasings."""
+    if "served" not in phrasings:
+        raise DataError("--baselines are compared with the served phrasing: add served to --phrasing")
+
+
 def evaluate(
     loaded: Loaded,
     *,
@@ -71,8 +77,8 @@ def evaluate(
     left out. latency: how long answers about a data set take. Raises RunError if a leak is found, DataError if
     nothing is held out, UnavailableError if the rivals' packages cannot be had.
     """
-    if rivals is not None and "served" not in phrasings:
-        raise DataError("--baselines are compared with the served phrasing: add served to --phrasing")
+    if rivals is not None:
+        check_phrasings(phrasings)
     run = loaded.run.folder
     checks = checks_of(loaded)
     if leaks := [

@@ -45,7 +45,7 @@ class Questions:
 def predict(views: Views, request: PredictionRequest) -> Predictions:
     """The outcomes of a request; see `Recommender.predict`."""
     users, items, texts = request.users, request.items, request.texts
-    dataset = request.dataset or dataset_of(views, request)
+    dataset = dataset_of(views, request) if request.dataset is None else request.dataset
     view, warnings = views.place(users[0] if users else None, items[0] if items else None, dataset)
     task = view.task(request.task)
     if task.gives_items:

@@ -62,13 +62,15 @@ class Recommender:
         is a folder or file that has moved. store: users and events, if not the run's own. Raises RunError if the run is
         incomplete, damaged, newer, or its backbone differs and `allow_mismatch` is not set.
         """
+        from ..run.folder import Run
+
+        folder = Run(Path(run))
+        folder.check()  # before what takes seconds to import
         from ..model.backbone import load_language
         from ..run.adapter import load_adapter
-        from ..run.folder import Run
         from ..run.loaded import PREFIX_BYTES
         from ..scoring.scorer import Scorer
 
-        folder = Run(Path(run))
         manifest = folder.manifest()
         location = model or folder.local_model("model")
         if quantize is None:

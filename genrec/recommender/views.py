@@ -186,7 +186,8 @@ class Views:
     def add_items(self, items: Sequence[Mapping[str, object]], dataset: str | None) -> None:
         """Add items to a catalogue, or replace all attributes of items that it has; all or nothing."""
         view, frame, vectors = self.check_items(items, dataset)
-        name, catalogue = view.name, view.catalogue
+        name = view.name
+        catalogue = self.of(name).catalogue  # as it is now: the check pauses, and another job may have added items
         index = np.asarray([catalogue.index.get(i, -1) for i in frame["item_id"]], dtype=np.int64)
         new = index < 0
         cold = ~new & ~self.adapter.model.rows_of(name).warm.cpu().numpy()[index]

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -110,8 +110,8 @@ class Manifest:
     format: int = FORMAT
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
-        value = asdict(self)
+        """As plain JSON values, in today's format, whichever it was read from."""
+        value = asdict(replace(self, format=FORMAT))
         return {"format": FORMAT, "genrec": __version__} | value | {"vocabulary": self.vocabulary.to_json()}
 
 
