@@ -3,6 +3,8 @@
 import ast
 import asyncio
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -133,3 +135,30 @@ def test_a_secret_that_could_not_protect(secret: str, keys: str, said: str, monk
     monkeypatch.setenv("GENREC_USER_JWT_SECRET", secret)
     with pytest.raises(DataError, match=said):
         read_keys(None)
+
+
+IMPORTS_BESIDE_A_LOAD = """
+import sys
+from fastapi.testclient import TestClient
+from genrec.serving.app import create_app
+from genrec.serving.config import Keys, ServeConfig
+app = create_app(ServeConfig(run=sys.argv[1]), Keys({}))
+client = TestClient(app, base_url="http://127.0.0.1")  # without its lifespan nothing is loaded
+question = [{"role": "user", "content": "recommend for user u001"}]
+for path, body in (
+    ("recommendations", {"user_id": "u001"}),
+    ("rank", {"user_id": "u001", "items": ["001"]}),
+    ("predictions", {"task": "rating", "user_id": "u001", "item_id": "001"}),
+    ("chat/completions", {"model": "toy", "messages": question}),
+    ("responses", {"model": "toy", "input": "recommend for user u001"}),
+    ("embeddings", {"model": "toy", "input": "red"}),
+):
+    assert (status := client.post("/v1/" + path, json=body).status_code) == 503, (path, status)
+print(sorted({"torch", "transformers"} & set(sys.modules)))
+"""
+
+
+def test_requests_while_the_run_loads_import_nothing_that_its_thread_imports(toy_run: Path) -> None:
+    code = [sys.executable, "-c", IMPORTS_BESIDE_A_LOAD, str(toy_run)]
+    done = subprocess.run(code, capture_output=True, text=True, timeout=120)
+    assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr

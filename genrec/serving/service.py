@@ -201,14 +201,14 @@ class Service:
 
     def submit(self, work: Callable[["Recommender"], T]) -> "Future[T]":
         """Queue a job for the model thread; raises ApiError 429 if too many wait, 503 if none is taken."""
-        from ..scoring.scheduler import QueueFullError
-
         recommender = self.recommender
         if self.draining:
             raise shutting_down()
         if self.sync.store_is_away:
             raise store_away()
         assert self._scheduler is not None
+        from ..scoring.scheduler import QueueFullError  # with torch, which another thread imports while the run loads
+
         try:
             return self._scheduler.submit(functools.partial(work, recommender), time.monotonic() + self.config.timeout)
         except QueueFullError as error:
