@@ -21,6 +21,10 @@ class StoppedError(BaseException):
     """Raised inside a job whose caller no longer waits for it."""
 
 
+class QueueFullError(Exception):
+    """The scheduler's queue is full: no other job is taken."""
+
+
 class JobGreenlet(greenlet):  # type: ignore[misc]
     """A running job."""
 

@@ -15,8 +15,8 @@ from genrec.errors import UnknownNameError
 from genrec.model.item_rows import item_texts
 from genrec.recommender import Recommender
 from genrec.recommender.histories import prompts_of
-from genrec.scoring.scheduler import QueueFullError, Scheduler, SharedScorer
-from genrec.turns import pause
+from genrec.scoring.scheduler import Scheduler, SharedScorer
+from genrec.turns import QueueFullError, pause
 
 FAR = 1e9  # a deadline that does not come
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..rows.row import Row
-from ..turns import JobGreenlet, Pause, StoppedError, in_job, pause, wait
+from ..turns import JobGreenlet, Pause, QueueFullError, StoppedError, in_job, pause, wait
 from .engine import FEW, States
 from .prefixes import MIN_TOKENS
 from .scorer import PARTS, Part, Ranking, Scorer
@@ -137,10 +137,6 @@ def trim() -> None:
     malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if malloc_trim is not None:
         malloc_trim(0)
-
-
-class QueueFullError(Exception):
-    """The queue is full: no other job is taken."""
 
 
 class Scheduler:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .. import __version__
+from ..turns import QueueFullError
 from .config import ServeConfig
 from .errors import (
     ClientGoneError,
@@ -207,8 +208,6 @@ class Service:
         if self.sync.store_is_away:
             raise store_away()
         assert self._scheduler is not None
-        from ..scoring.scheduler import QueueFullError  # with torch, which another thread imports while the run loads
-
         try:
             return self._scheduler.submit(functools.partial(work, recommender), time.monotonic() + self.config.timeout)
         except QueueFullError as error:
