@@ -8,7 +8,21 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 # In the order that data walks through them: a room imports from itself and from rooms before it (tests/test_house.py).
 ROOMS = (
-    *("errors", "options", "files", "progress", "turns", "sql", "data", "tasks", "rows", "store", "catalogue", "model"),
+    *(
+        "errors",
+        "extras",
+        "options",
+        "files",
+        "progress",
+        "turns",
+        "sql",
+        "data",
+        "tasks",
+        "rows",
+        "store",
+        "catalogue",
+        "model",
+    ),
     *("scoring", "language", "run", "evaluation", "training", "baselines", "recommender", "ask"),
     *("serving", "cli"),
     "__main__",

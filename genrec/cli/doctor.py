@@ -11,12 +11,9 @@ import psutil
 
 from .. import __version__
 from ..data.fetch import cache_folder
+from ..extras import EXTRAS, missing_line, missing_packages
 
 CORE = ("torch", "transformers", "peft", "datasets", "polars", "sqlalchemy")
-OPTIONAL = (
-    ("bitsandbytes", "--quantize nf4", "pip install 'genrec[nf4]'"),
-    ("trl", "preference tuning", "pip install 'genrec[align]'"),
-)
 GIB = 2**30
 
 
@@ -29,7 +26,7 @@ class Finding(NamedTuple):
 
 
 def report() -> list[Finding]:
-    """Processor, memory, accelerator, precision, versions, cache, and the optional packages."""
+    """Processor, memory, accelerator, precision, versions, cache, and the extras."""
     from ..model import precision
 
     device = precision.default_device()
@@ -47,10 +44,14 @@ def report() -> list[Finding]:
         *(Finding(name, _version(name) or "missing", _version(name) is not None) for name in CORE),
         _cache(cache_folder()),
     ]
-    for name, feature, remedy in OPTIONAL:
-        version = _version(name)
-        findings.append(Finding(name, version or f"missing: needed for {feature}; {remedy}", version is not None))
-    return findings
+    return findings + [_extra(name) for name in EXTRAS]
+
+
+def _extra(name: str) -> Finding:
+    """An extra: the versions of its packages, or what is missing, for which feature, and how to install it."""
+    if missing := missing_packages(name):
+        return Finding(f"[{name}]", missing_line(name, missing), False)
+    return Finding(f"[{name}]", ", ".join(f"{p} {_version(p)}" for p in EXTRAS[name].packages), True)
 
 
 def _version(name: str) -> str | None:

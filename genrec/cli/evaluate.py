@@ -7,8 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from ..extras import missing_line, missing_packages
 from ..options import arguments, option
-from .output import progress_bar, resumable, say, show_json
+from .output import progress_bar, resumable, say, show_json, warn
 from .parser import command
 
 Phrasing = Literal["served", "seen", "unseen"]
@@ -82,6 +83,8 @@ def measure(options: Evaluate) -> None:
         once = partial(measured_once, part=options.part, phrasings=options.phrasing, measure=evaluation_of)
         evaluation.results.update(repeated(runs, evaluation, options.phrasing, once))
     paths = write(run, options.part, evaluation)
+    if options.part == "test" and (missing := missing_packages("report")):
+        warn([f"report.html is not written: {missing_line('report', missing)}"])
     if options.json:
         show_json(evaluation.results)
         return

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, UnknownNameError
+from ..extras import require
 from ..files import read_options
 from ..options import option, options_of
 from ..serving.config import REQUEST_LOG, ServeConfig
@@ -55,6 +56,7 @@ def serve(options: Serve) -> None:
     A flag comes before its environment variable (--any-user: GENREC_SERVE_ANY_USER), a variable before --config.
     """
     needs_run(options.server)
+    require("serve")
     if options.log:
         log_requests()
     with no_collection():
@@ -91,6 +93,7 @@ class Mcp:
 def mcp(options: Mcp) -> None:
     """Answer the Model Context Protocol on stdin and stdout: tools to recommend, rank, predict, search and explain."""
     needs_run(options.server)
+    require("serve")
     from ..serving.mcp import client_config, run_stdio
 
     if options.print_config:

@@ -14,7 +14,7 @@ from .source import QUERY, display_name, error_line, expanded_url
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL, Connection
 
-DRIVERS = {"psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"} | {
+DRIVERS = {"psycopg": "genrec[postgres]", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"} | {
     "duckdb": "duckdb-engine",
     "snowflake": "snowflake-sqlalchemy",
     "bigquery": "sqlalchemy-bigquery",

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 
 from ..errors import RunError
 from ..evaluation import plots
+from ..extras import require
 from ..files import one_line, read_json, write_text
 from ..options import arguments
 from ..run.folder import MANIFEST, Run
@@ -47,7 +48,9 @@ def write_report(run: Path) -> Path:
 
 
 def report(run: Path) -> str:
-    """The page of an evaluated run; raises RunError if one of its files is missing or cannot be read."""
+    """The page of an evaluated run; raises RunError if one of its files is missing or cannot be read, UnavailableError
+    without matplotlib."""
+    require("report")
     import jinja2
 
     results = read_results(run, "test")

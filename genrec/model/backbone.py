@@ -1,6 +1,5 @@
 """Load a pretrained model frozen, with its first blocks."""
 
-import importlib.util
 import logging
 import math
 from collections.abc import Sequence
@@ -16,7 +15,8 @@ from transformers.models.auto.auto_mappings import CONFIG_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from ..data.fetch import cache_folder
-from ..errors import GenrecError, RunError, UnavailableError
+from ..errors import GenrecError, RunError
+from ..extras import require
 from ..files import checked_json, shown
 from ..tasks.vocabulary import Vocabulary
 from .attention import chunk_attention
@@ -304,8 +304,7 @@ def _load_body(
 
 def _nf4() -> transformers.BitsAndBytesConfig:
     """4-bit NormalFloat with double quantization (QLoRA, Dettmers et al. 2023)."""
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise UnavailableError("--quantize nf4 needs bitsandbytes: pip install 'genrec[nf4]'")
+    require("nf4")
     return transformers.BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_use_double_quant=True,

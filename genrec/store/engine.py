@@ -15,6 +15,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
 
 from ..data.source import SECRET
 from ..errors import DataError, RunError, UnavailableError
+from ..extras import require
 
 ALIVE = {  # timeouts of PostgreSQL connections in seconds, the last one in milliseconds
     **{"connect_timeout": 5, "keepalives": 1, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3},
@@ -42,6 +43,8 @@ def make_engine(url: URL) -> Engine:
     if url.get_backend_name() not in ("sqlite", "postgresql"):
         raise UnavailableError(f"{display_url(url)}: no driver for this; a store is in SQLite or PostgreSQL")
     server = url.get_backend_name() == "postgresql"
+    if url.drivername == "postgresql+psycopg":
+        require("postgres")
     pool_options: dict[str, Any] = {"pool_pre_ping": True, "pool_size": 10, "max_overflow": 20} if server else {}
     connect_args = ALIVE if server else {"timeout": PATIENCE}
     # Errors are logged, and their parameters would name users.

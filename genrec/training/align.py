@@ -1,6 +1,5 @@
 """align(config): preference tuning of a finished run, from the items that users chose and those they passed over."""
 
-import importlib.util
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from torch import Tensor
 from ..errors import DataError, RunError, UnavailableError, UnknownNameError
 from ..evaluation.metrics import ranking_metrics, sums_up
 from ..evaluation.reading import Ranked, rescore
+from ..extras import require
 from ..files import write_text
 from ..model.batching import Batch
 from ..progress import SILENT, Progress
@@ -67,8 +67,7 @@ def align(config: AlignConfig, report: Report, progress: Progress = SILENT) -> A
     measured once, when the run is written. Raises RunError, DataError, UnavailableError or UnknownNameError for the
     user's mistakes.
     """
-    if importlib.util.find_spec("trl") is None:
-        raise UnavailableError('preference tuning needs TRL: pip install "genrec[align]"')
+    require("align")
     if (processes := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
         raise UnavailableError(f"preference tuning runs in one process, not in {processes}")
     run, aligned = Run(Path(config.run)), Run(config.folder)
