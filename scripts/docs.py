@@ -1,5 +1,5 @@
 """docs/cli.md from the commands' own help, docs/quality.md from measured results, docs/api.md from the server's schema,
-and README.md's file map from the modules' docstrings.
+README.md's file map from the modules' docstrings, and its links from the address in pyproject.toml.
 
 Usage: python scripts/docs.py
 """
@@ -16,6 +16,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 from api_page import PAGE as API_PAGE  # noqa: E402
 from api_page import page as api_page  # noqa: E402
 from file_map import README, with_file_map  # noqa: E402
+from links import with_absolute_links  # noqa: E402
 from quality.page import PAGE as QUALITY_PAGE  # noqa: E402
 from quality.page import page as quality_page  # noqa: E402
 
@@ -59,4 +60,4 @@ if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
     QUALITY_PAGE.write_text(quality_page(), encoding="utf-8")
     API_PAGE.write_text(api_page(), encoding="utf-8")
-    README.write_text(with_file_map(README.read_text(encoding="utf-8")), encoding="utf-8")
+    README.write_text(with_absolute_links(with_file_map(README.read_text(encoding="utf-8"))), encoding="utf-8")

@@ -389,7 +389,7 @@ def test_errors_say_what_is_wrong(
     assert main(taste_command(taste_files, plain, "--task", "click", "--epochs", "1")) == 0
     assert "next_item is not among its tasks (click)" in refused(str(plain))
     monkeypatch.setitem(sys.modules, "trl", None)
-    assert 'pip install "genrec[align]"' in refused(run, "--out", str(tmp_path / "new"))
+    assert "pip install 'genrec[align]'" in refused(run, "--out", str(tmp_path / "new"))
 
 
 def test_better_is_what_the_criterion_says() -> None:
