@@ -25,6 +25,7 @@ EXTRAS = {
     "nf4": Extra("--quantize nf4", {"bitsandbytes": "bitsandbytes"}),
     "align": Extra("genrec align", {"trl": "trl"}),
     "postgres": Extra("PostgreSQL", {"psycopg": "psycopg"}),
+    "xlsx": Extra("a workbook (.xlsx)", {"fastexcel": "fastexcel"}),
 }
 
 

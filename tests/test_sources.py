@@ -73,7 +73,7 @@ def test_queries_views_and_absolute_paths(shop: Path) -> None:
 
 
 def test_colons_and_percents_of_a_query_are_its_own(shop: Path) -> None:
-    table, _ = read_source("sqlite:///shop.db#SELECT '12:30 :at ::x' AS time, '%s 5%' AS share")
+    table = read_source("sqlite:///shop.db#SELECT '12:30 :at ::x' AS time, '%s 5%' AS share").frame
     assert table.rows() == [("12:30 :at ::x", "%s 5%")]
 
 
@@ -83,13 +83,13 @@ def test_kinds_of_values_that_change_on_the_way(tmp_path: Path, monkeypatch: pyt
         db.execute("CREATE TABLE m (a, b, c)")
         db.executemany("INSERT INTO m VALUES (?, ?, ?)", [(None, 1, "x"), (None, 2, None), ("007", 2.5, None)])
         db.commit()
-    table, _ = read_source(f"sqlite:///{tmp_path}/m.db#m")
+    table = read_source(f"sqlite:///{tmp_path}/m.db#m").frame
     assert table.rows() == [(None, 1.0, "x"), (None, 2.0, None), ("007", 2.5, None)]
 
 
 def test_order_is_kept_and_a_query_can_fix_it(shop: Path) -> None:
     query = "SELECT item_id, user_id FROM ratings ORDER BY item_id, user_id DESC, rowid"
-    table, _ = read_source(f"sqlite:///shop.db#{query}")
+    table = read_source(f"sqlite:///shop.db#{query}").frame
     assert table.rows() == sorted(table.rows(), key=lambda r: (r[0], -int(r[1])))
 
 
@@ -117,6 +117,7 @@ def test_names_of_data_sets(source: str, name: str, monkeypatch: pytest.MonkeyPa
 def test_run_folders(shop: Path) -> None:
     assert run_folder(FinetuneConfig(interactions="sqlite:///shop.db#ratings")) == Path("runs/ratings")
     assert run_folder(FinetuneConfig(interactions="data/a.b.csv")) == Path("runs/a.b")
+    assert run_folder(FinetuneConfig(interactions="data/a.b.csv.gz")) == Path("runs/a.b")
 
 
 # --- passwords ----------------------------------------------------------------------------------------------------
@@ -125,9 +126,9 @@ def test_run_folders(shop: Path) -> None:
 def test_variables_are_expanded_at_reading_only(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FOLDER", str(shop))
     monkeypatch.setenv("SHOP", "sqlite:///shop.db")
-    wanted = read_table(shop / "things.csv")[0]
+    wanted = read_table(shop / "things.csv").frame
     for source in ("sqlite:///${FOLDER}/shop.db#things", "${SHOP}#things"):
-        assert_frame_equal(read_source(source)[0], wanted)
+        assert_frame_equal(read_source(source).frame, wanted)
         written = config_yaml(FinetuneConfig(interactions="sqlite:///shop.db#ratings", items=source))
         assert yaml.safe_load(written)["items"] == source
         (shop / "config.yaml").write_text(written)
@@ -293,14 +294,16 @@ def test_splits_are_what_their_files_hold(folder: Path) -> None:
         for place in ("./films", folder / "films"):
             found = load_dataset(None, DataOptions(f"hf://{place}?split={split}"))
             assert_frame_equal(found.interactions, wanted.interactions)
-    assert read_source("hf://./films?split=train%2Btest")[0].rows() == [(u, i, str(r), str(t)) for u, i, r, t in ROWS]
+    assert read_source("hf://./films?split=train%2Btest").frame.rows() == [
+        (u, i, str(r), str(t)) for u, i, r, t in ROWS
+    ]
 
 
 def test_parquet_keeps_its_types_and_the_only_split_needs_no_name(folder: Path) -> None:
     (folder / "one").mkdir()
     frame = pl.read_csv("films/train.csv", schema_overrides={"user_id": pl.String})
     frame.write_parquet("one/ratings.parquet")
-    assert_frame_equal(read_source("hf://./one")[0], frame)
+    assert_frame_equal(read_source("hf://./one").frame, frame)
 
 
 def test_a_file_of_the_hub_from_its_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -312,8 +315,12 @@ def test_a_file_of_the_hub_from_its_cache(folder: Path, monkeypatch: pytest.Monk
         (place / "snapshots" / revision / "data").mkdir(parents=True)
         source = folder / "films" / ("train.csv" if name == "main" else "test.csv")
         (place / "snapshots" / revision / "data" / "r.csv").write_bytes(source.read_bytes())
-    assert_frame_equal(read_source("hf://datasets/me/films/data/r.csv")[0], read_table(folder / "films/train.csv")[0])
-    assert_frame_equal(read_source("hf://datasets/me/films@v1/data/r.csv")[0], read_table(folder / "films/test.csv")[0])
+    assert_frame_equal(
+        read_source("hf://datasets/me/films/data/r.csv").frame, read_table(folder / "films/train.csv").frame
+    )
+    assert_frame_equal(
+        read_source("hf://datasets/me/films@v1/data/r.csv").frame, read_table(folder / "films/test.csv").frame
+    )
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,9 @@ def data(options: Data) -> None:
     from ..tasks.taskfile import load_tasks
 
     path = Path(options.name)
-    is_file = is_url(options.name) or (path.suffix and (path.exists() or options.name not in NAMES))
+    is_file = is_url(options.name) or (
+        options.name not in NAMES and (path.exists() or path.suffix or "/" in options.name)
+    )
     source: dict[str, Any] = {"interactions": options.name} if is_file else {"names": (options.name,)}
     descriptions = []
     for dataset in load_data(replace(options.reading, **source)):

@@ -23,11 +23,15 @@ def read_ids(path: Path, needed: Sequence[str], wanted: Sequence[str] | None = N
 
     Ids are read as in the data room. Raises DataError for a needed column that is not there, and a row without an id.
     """
-    from ..data.columns import ALIASES, missing_column, squeezed
+    from ..data.aliases import ALIASES, squeezed
+    from ..data.columns import missing_column
     from ..data.files import read_table
     from ..data.values import IDS, as_id
 
-    table, _ = read_table(path)
+    read = read_table(path)
+    table = read.frame
+    if not read.named and table.width == len(wanted or needed):
+        table = table.rename(dict(zip(table.columns, wanted or needed, strict=True)))
     by_name = {squeezed(c): c for c in reversed(table.columns)}
     columns: list[Any] = []
     for column in wanted or needed:

@@ -1,7 +1,6 @@
 """Columns of a file recognised by name, renamed and typed; missing ones reported."""
 
 import difflib
-import re
 import string
 from collections.abc import Mapping
 from pathlib import PurePath
@@ -9,30 +8,10 @@ from pathlib import PurePath
 import polars as pl
 
 from ..errors import DataError, unknown_name
+from .aliases import ALIASES, plain, squeezed
 from .source import BadRows
 from .values import LISTS, ROW, SHOWN, Role, as_lists, cast_columns, unnamed_event
 
-# In the form of `squeezed`; the first that a file has is taken.
-ALIASES: dict[str, tuple[str, ...]] = {
-    "user_id": tuple("userid user uid customerid customer householdid reviewerid visitorid sessionid".split()),
-    "item_id": (
-        *"itemid item iid movieid parentasin asin productid product".split(),
-        *"stockcode sku articleid isbn bookid clothingid".split(),
-    ),
-    "timestamp": tuple(
-        "timestamp ts time unixreviewtime date datetime invoicedate createdat eventtime transactiontimestamp "
-        "reviewdate".split()
-    ),
-    "rating": tuple("rating stars starrating overall score rate bookrating".split()),
-    "event": tuple("event eventtype action behaviortype interactiontype".split()),
-    "review": tuple("review reviewtext text reviewbody comment".split()),
-    "basket": tuple("basket basketid invoiceno invoice orderid transactionid".split()),
-    "title": tuple("title name movietitle producttitle itemname productname booktitle description".split()),
-    "category": tuple("category maincategory department classname categories".split()),
-    "genre": ("genre", "genres"),
-    "year": tuple("year releaseyear yearofpublication".split()),
-    "part": ("part", "split"),
-}
 STANDARD_COLUMNS: dict[Role, tuple[str, ...]] = {
     "interactions": (
         *("user_id", "item_id", "timestamp", "rating", "event", "review"),
@@ -43,17 +22,6 @@ STANDARD_COLUMNS: dict[Role, tuple[str, ...]] = {
 }
 KEY: dict[Role, str] = {"items": "item_id", "users": "user_id"}
 HEADINGS = ("title", "name", "description")  # beside a review they head it and are not the item's title
-RECBOLE = re.compile(r":(token|token_seq|float|float_seq)$")
-
-
-def plain(name: str) -> str:
-    """A column name in the form that tasks and conditions use: `Release Year` is `release_year`."""
-    return re.sub(r"[\s\-.]+", "_", RECBOLE.sub("", name).strip()).lower()
-
-
-def squeezed(name: str) -> str:
-    """A column name in the form used to compare: `userId`, `User Id` and `user_id` are equal."""
-    return re.sub(r"[\W_]+", "", RECBOLE.sub("", name)).lower()
 
 
 def canonical(

@@ -9,13 +9,13 @@ import polars as pl
 
 from ..errors import DataError, UnavailableError, UnknownNameError
 from .files import read_table
-from .source import HUB, BadRows, error_line
+from .source import HUB, Reading, Table, error_line
 
 HUB_FILE = re.compile(r"hf://datasets/([^/@]+/[^/@]+)(?:@([^/]+))?/(.+)")
 HUB_OPTIONS = ("config", "split", "revision")
 
 
-def read_hub(source: str, bad_rows: BadRows) -> tuple[pl.DataFrame, tuple[str, ...]]:
+def read_hub(source: str, reading: Reading) -> Table:
     """One file of a data set of the hub, or one split of a data set or folder as the `datasets` library reads it."""
     address, _, query = source.partition("?")
     file = HUB_FILE.fullmatch(source)
@@ -33,7 +33,7 @@ def read_hub(source: str, bad_rows: BadRows) -> tuple[pl.DataFrame, tuple[str, .
 
             path = hf_hub_download(file[1], file[3], repo_type="dataset", revision=file[2])
         else:
-            return _load_split(source, repository, query), ()
+            return Table(_load_split(source, repository, query))
     except OSError as error:
         if folder is not None:
             raise DataError(f"{source} cannot be read: {error_line(error)}") from error
@@ -44,7 +44,7 @@ def read_hub(source: str, bad_rows: BadRows) -> tuple[pl.DataFrame, tuple[str, .
         ) from error
     except ValueError as error:
         raise DataError(f"{source}: {error_line(error)}") from error
-    return read_table(Path(path), bad_rows=bad_rows)
+    return read_table(Path(path), reading)
 
 
 def _load_split(source: str, repository: str, query: str) -> pl.DataFrame:

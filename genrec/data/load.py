@@ -1,7 +1,7 @@
 """Load raw files or a named data set as a checked, cleaned and split Dataset."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -14,10 +14,13 @@ from .columns import KEY, canonical, title_expression
 from .dataset import Dataset
 from .fetch import cache_folder
 from .named import DATASETS, Raw, load_raw
-from .source import display_name, source_name
+from .source import Header, Reading, display_name, source_name
 from .splits import Method, split
 from .tables import read_source
+from .unnamed import with_meanings
+from .values import Role
 
+ROLES: tuple[Role, ...] = ("interactions", "items", "users")
 MIN_SHARED = 0.2  # share of purchases with their user's timestamp in common, from which on these are baskets
 
 
@@ -31,6 +34,9 @@ class DataOptions:
     columns: Mapping[str, str] = field(default_factory=dict)
     title: str | None = None
     bad_rows: Literal["error", "skip"] = "error"
+    delimiter: tuple[str, ...] = ()
+    encoding: tuple[str, ...] = ()
+    header: tuple[str, ...] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
     duplicates: Literal["keep", "drop"] = "keep"
     k_core: int = 0
@@ -77,19 +83,29 @@ def read_files(options: DataOptions) -> Raw:
     """The caller's own files or tables with standard names and types."""
     frames: dict[str, pl.DataFrame] = {}
     notes: list[str] = []
-    for role in ("interactions", "items", "users"):
+    for role in ROLES:
         source: str | Path | None = getattr(options, role)
         if source is None:
             continue
-        table, source_notes = read_source(source, bad_rows=options.bad_rows)
-        label = display_name(source)
+        reading = Reading(
+            options.bad_rows,
+            by_role(options.delimiter, role),
+            by_role(options.encoding, role),
+            header_of(by_role(options.header, role)),
+            options.columns,
+        )
+        source_table = read_source(source, reading)
+        table, label, columns = source_table.frame, display_name(source), options.columns
+        if not source_table.named:
+            table, columns = with_meanings(table, role, columns, label)
+            notes.append(f"{label}: no header, its columns are taken by place and values (--column NAME=NUMBER)")
         if role == "interactions" and options.title is not None and options.items is None:
             title_expression(table, options.title, label)  # raises if a column is missing
         frame, recognised = canonical(
-            table, role, label, mapping=options.columns, title=options.title, bad_rows=options.bad_rows
+            table, role, label, mapping=columns, title=options.title, bad_rows=options.bad_rows
         )
         frames[role] = frame
-        notes += [*source_notes, *recognised]
+        notes += [*source_table.notes, *recognised]
     interactions = frames["interactions"]
     for role, key in KEY.items():
         if role in frames and key in interactions.columns:
@@ -102,6 +118,24 @@ def read_files(options: DataOptions) -> Raw:
     items = frames.get("items", pl.DataFrame(schema={"item_id": pl.String, "title": pl.String}))
     users = frames.get("users", pl.DataFrame(schema={"user_id": pl.String}))
     return Raw(interactions, items, users, tuple(notes))
+
+
+def by_role(values: Sequence[str], role: Role) -> str | None:
+    """The value of an option for one of the files: `items=gbk` is for the catalogue only, `gbk` for all; last wins."""
+    for value in reversed(values):
+        name, equals, rest = value.partition("=")
+        if not (equals and name in ROLES):
+            return value
+        if name == role:
+            return rest
+    return None
+
+
+def header_of(value: str | None) -> Header:
+    """Whether a file has a header, as `--header` says."""
+    if value not in (None, "auto", "yes", "no"):
+        raise DataError(f"--header {value}: allowed are yes, no and auto, for one file as items=no")
+    return "auto" if value is None else value  # type: ignore[return-value]
 
 
 def add_baskets(frame: pl.DataFrame) -> tuple[pl.DataFrame, tuple[str, ...]]:

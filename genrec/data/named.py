@@ -116,7 +116,7 @@ def _ml_100k(cache: Path) -> Raw:
     archive = fetch.official(ML_100K_URL, ML_100K_HASH, cache)
     if archive is not None:
         return _grouplens(archive)
-    inter, item, user = (read_table(p)[0] for p in _members("ml-100k", cache))
+    inter, item, user = (read_table(p).frame for p in _members("ml-100k", cache))
     items = item.select(
         "item_id",
         pl.col("movie_title").replace("unkonwn", "unknown").alias("title"),  # the mirror's only typo

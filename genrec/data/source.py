@@ -2,9 +2,12 @@
 
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+
+import polars as pl
 
 from ..errors import DataError
 
@@ -12,6 +15,9 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
 BadRows = Literal["error", "skip"]
+Header = Literal["auto", "yes", "no"]
+PACKED = (".gz", ".zst", ".zip", ".bz2", ".xz")  # endings of compressed files
+SHOWN = 5  # bad rows in a message
 VARIABLE = re.compile(r"\$\{(\w+)\}")  # of the environment
 ADDRESS = re.compile(r"[A-Za-z][\w+.-]+://|\$\{\w+\}(?:#|$)")  # a URL, not a path
 QUERY = re.compile(r"\s*(?:select|with)\s", re.IGNORECASE)  # a query, not a table
@@ -29,6 +35,41 @@ class Bad:
     row: int
     text: str
     why: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How one file is read; None and auto: as its content says. columns: standard name -> column, by the caller."""
+
+    bad_rows: BadRows = "error"
+    delimiter: str | None = None
+    encoding: str | None = None
+    header: Header = "auto"
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Raw columns, notes, and whether the source names its columns; else they are called 1, 2, ..."""
+
+    frame: pl.DataFrame
+    notes: tuple[str, ...] = ()
+    named: bool = True
+
+
+def bad_rows_note(path: Path, bad: Sequence[Bad], n_bad: int, n_good: int, bad_rows: BadRows) -> tuple[str, ...]:
+    """A note on rows that were dropped; raises DataError if they may not be, or if no other row is there."""
+    if bad and bad_rows == "error":
+        examples = "; ".join(f"row {b.row}: {b.text[:80]!r} {b.why}" for b in bad)
+        raise DataError(
+            f"{path}: {n_bad:,} rows cannot be parsed ({examples}{'; ...' if n_bad > len(bad) else ''}). "
+            "Mend them, or give --bad-rows skip"
+        )
+    if not n_good:
+        raise DataError(
+            f"{path} has no rows{f' that can be parsed ({n_bad:,} cannot)' if bad else ' below its header'}"
+        )
+    return (f"{path.name}: {n_bad:,} rows that cannot be parsed were dropped",) if bad else ()
 
 
 def is_url(source: str | Path) -> bool:
@@ -55,7 +96,8 @@ def source_name(source: str | Path) -> str:
     Variables are not expanded: the name does not depend on the environment and cannot contain a secret.
     """
     if not is_url(source):
-        return Path(source).name.split(".")[0]
+        path, member = part_of(source)
+        return Path(member or path).name.split(".")[0] or "data"
     if str(source).startswith(HUB):
         return source_name(Path(str(source).partition("?")[0])) or "data"
     address, _, selection = str(source).partition("#")
@@ -67,6 +109,19 @@ def source_name(source: str | Path) -> str:
         url = parsed_url(str(source))
         name = Path(url.database or url.get_backend_name()).stem
     return re.sub(r"[^\w-]+", "-", name).strip("-") or "data"
+
+
+def unpacked_name(source: str | Path) -> str:
+    """The name of a file without its ending, and that of its compression."""
+    path, part = part_of(source)
+    file = Path(part) if part else path
+    return Path(file.stem).stem if file.suffix.lower() in PACKED else file.stem
+
+
+def part_of(source: str | Path) -> tuple[Path, str]:
+    """A path, and what is wanted of it after `#`: a sheet of a workbook, a file of an archive; empty for no such."""
+    path, mark, part = str(source).rpartition("#")
+    return (Path(path), part) if mark and path and not Path(source).exists() else (Path(source), "")
 
 
 def parsed_url(source: str) -> "URL":

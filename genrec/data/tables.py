@@ -1,21 +1,15 @@
-"""Any source as a frame of raw columns: a file, a database, a hub data set."""
+"""Any source as a frame of raw columns: a file, a folder, a database, a hub data set."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import polars as pl
 
 from .database import read_database
 from .files import read_table
 from .hub import read_hub
-from .source import HUB, BadRows, check_url, is_url
-
-if TYPE_CHECKING:
-    pass
+from .source import HUB, Reading, Table, check_url, is_url
 
 
-def read_source(source: str | Path, *, bad_rows: BadRows = "error") -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """The columns of a file, of a table or query of a database, or of a data set of the hub, and notes.
+def read_source(source: str | Path, reading: Reading | None = None) -> Table:
+    """The columns of a file or folder, of a table or query of a database, or of a data set of the hub.
 
     source: a path (see `read_table`), or a SQLAlchemy URL with `#` and a table or a SELECT. `${NAME}` in the URL is
     read from the environment, here only; it may also stand for the whole URL. Or `hf://datasets/OWNER/NAME/FILE`, or
@@ -23,6 +17,7 @@ def read_source(source: str | Path, *, bad_rows: BadRows = "error") -> tuple[pl.
     UnknownNameError for a table, UnavailableError for a missing driver and a server that cannot be reached.
     """
     check_url(source)
+    reading = reading or Reading()
     if str(source).startswith(HUB):
-        return read_hub(str(source), bad_rows)
-    return (read_database(str(source)), ()) if is_url(source) else read_table(Path(source), bad_rows=bad_rows)
+        return read_hub(str(source), reading)
+    return Table(read_database(str(source))) if is_url(source) else read_table(source, reading)

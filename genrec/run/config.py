@@ -8,7 +8,7 @@ from typing import Literal
 import yaml
 
 from ..data.load import DataOptions
-from ..data.source import check_url, is_url, source_name
+from ..data.source import check_url, is_url, source_name, unpacked_name
 from ..errors import DataError
 from ..files import read_options
 from ..options import check_ranges, option
@@ -23,7 +23,8 @@ LOCAL = (
     "resume_from",
 )  # options that name local files or data bases: they stay out of the adapter
 DATA_OPTIONS = (
-    *("items", "users", "column", "title", "bad_rows", "missing", "duplicates", "k_core"),
+    *("items", "users", "column", "title", "bad_rows", "delimiter", "encoding", "header"),
+    *("missing", "duplicates", "k_core"),
     *("split", "folds", "fold", "days", "seed"),
 )  # options that decide how data is read
 BLOCKS = 6  # of the backbone at most, unless --layers says otherwise
@@ -45,7 +46,8 @@ class FinetuneConfig:
     )
     interactions: str | None = option(
         None,
-        "your own interactions: CSV, TSV, JSON lines, Parquet, RecBole .inter; SQL as sqlite:///FILE#TABLE "
+        "your own interactions: delimited text (CSV, ...), JSON lines, Parquet, RecBole .inter, FILE.xlsx, a folder; "
+        "also compressed. SQL as sqlite:///FILE#TABLE "
         "or postgresql://USER:${PASSWORD}@HOST/DB#SELECT ...; hf://datasets/OWNER/NAME/FILE or hf://OWNER/NAME?split=...",
         metavar="FILE|URL",
         heading="Data",
@@ -57,6 +59,20 @@ class FinetuneConfig:
     )
     title: str | None = option(None, 'compose titles from columns, as "{brand} {size}"', metavar="TEMPLATE")
     bad_rows: Literal["error", "skip"] = option("error", "rows that cannot be parsed: stop, or drop and count them")
+    delimiter: tuple[str, ...] = option(
+        (),
+        "what fields of a text are split at: ; or :: or tab, for one file items=tab (default: told from the content)",
+        metavar="[FILE=]TEXT",
+    )
+    encoding: tuple[str, ...] = option(
+        (), "of texts, as gbk, for one file as items=gbk (default: told from the content)", metavar="[FILE=]NAME"
+    )
+    header: tuple[str, ...] = option(
+        (),
+        "whether the first row names the columns, for one file as items=no; without one they are 1, 2, ... in --column "
+        "(default: told from the content)",
+        metavar="[FILE=]yes|no",
+    )
     missing: tuple[str, ...] = option(
         (),
         "missing values of a column: COLUMN=drop|mean|median|nearest|interpolate; may be repeated",
@@ -130,6 +146,9 @@ class FinetuneConfig:
             columns=pairs(self.column, "column"),
             title=self.title,
             bad_rows=self.bad_rows,
+            delimiter=self.delimiter,
+            encoding=self.encoding,
+            header=self.header,
             missing=pairs(self.missing, "missing"),
             duplicates=self.duplicates,
             k_core=self.k_core,
@@ -188,7 +207,7 @@ def run_folder(config: FinetuneConfig) -> Path:
     if config.names:
         return Path("runs") / "-".join(config.names)
     source = config.interactions or "run"
-    return Path("runs") / (source_name(source) if is_url(source) else Path(source).stem)
+    return Path("runs") / (source_name(source) if is_url(source) else unpacked_name(source))
 
 
 def pairs(values: Sequence[str], flag: str) -> dict[str, str]:

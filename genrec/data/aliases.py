@@ -1,0 +1,95 @@
+"""Names that columns have in files, in the languages that shops and data sets are written in."""
+
+import re
+import unicodedata
+
+RECBOLE = re.compile(r":(token|token_seq|float|float_seq)$")  # RecBole's headers
+
+# In the form of `squeezed`; the first that a file has is taken.
+ALIASES: dict[str, tuple[str, ...]] = {
+    "user_id": (
+        *"userid user uid customerid customer householdid reviewerid visitorid sessionid".split(),
+        *"用户id 用户 用户编号 用户名 会员id 会员 会员编号 客户id 客户 买家id 买家 用戶id 用戶 會員 客戶".split(),
+        *"ユーザーid ユーザー ユーザid ユーザ 会員番号 顧客id 顧客 사용자id 사용자 고객id 고객 회원id 회원".split(),
+        *"benutzerid benutzer nutzerid nutzer kundenid kundennummer kundennr kunde".split(),
+        *"utilisateurid idutilisateur utilisateur clientid idclient client".split(),
+        *"usuarioid idusuario usuario clienteid idcliente cliente utenteid idutente utente".split(),
+        *"пользовательid idпользователя пользователь клиент покупатель".split(),
+    ),
+    "item_id": (
+        *"itemid item iid movieid parentasin asin productid product".split(),
+        *"stockcode sku articleid isbn bookid clothingid".split(),
+        *"商品id 商品 商品编号 商品编码 物品id 物品 产品id 产品 电影id 电影 图书id 图书".split(),
+        *"商品編號 產品 電影 商品番号 商品コード アイテムid アイテム 상품id 상품 상품코드 아이템id 아이템".split(),
+        *"artikelid artikelnummer artikelnr artikel produktid produkt".split(),
+        *"idarticle article produitid idproduit produit".split(),
+        *"productoid idproducto producto articulo produtoid idproduto produto".split(),
+        *"prodottoid idprodotto prodotto articolo товарid idтовара товар артикул".split(),
+    ),
+    "timestamp": (
+        *"timestamp ts time unixreviewtime date datetime invoicedate createdat eventtime".split(),
+        *"transactiontimestamp reviewdate".split(),
+        *"时间戳 时间 日期 下单时间 购买时间 评价时间 评论时间 创建时间 時間 日時 日付 購入日 注文日".split(),
+        *"일시 시간 날짜 구매일 주문일 zeitstempel zeit datum bestelldatum kaufdatum horodatage".split(),
+        *"dateachat datecommande fecha fechacompra fechapedido datacompra datapedido dataacquisto дата время".split(),
+    ),
+    "rating": (
+        *"rating stars starrating overall score rate bookrating".split(),
+        *"评分 打分 星级 評分 評価 評点 평점 별점 bewertung sterne calificacion valoracion puntuacion".split(),
+        *"avaliacao valutazione voto оценка рейтинг".split(),
+    ),
+    "event": (
+        *"event eventtype action behaviortype interactiontype".split(),
+        *"行为 行为类型 事件 事件类型 行動 이벤트 행동 ereignis aktion evenement evento событие действие".split(),
+    ),
+    "review": (
+        *"review reviewtext text reviewbody comment".split(),
+        *"评论 评价 评论内容 评价内容 評論 レビュー 리뷰 rezension kommentar commentaire avis".split(),
+        *"comentario resena recensione отзыв комментарий".split(),
+    ),
+    "basket": (
+        *"basket basketid invoiceno invoice orderid transactionid".split(),
+        *"订单id 订单号 订单编号 訂單編號 注文番号 주문번호 bestellnummer bestellid rechnungsnummer".split(),
+        *"numerocommande idcommande idpedido numeropedido idordine номерзаказа".split(),
+    ),
+    "title": (
+        *"title name movietitle producttitle itemname itemtitle productname booktitle description".split(),
+        *"标题 名称 商品名称 商品名 商品标题 产品名称 电影名称 电影名 书名 片名 標題 名稱 商品名稱".split(),
+        *"タイトル 名前 アイテム名 제목 상품명 이름 titel bezeichnung artikelname produktname".split(),
+        *"titre nom nomproduit titulo nombre nome nombreproducto nomeproduto titolo название наименование".split(),
+    ),
+    "category": (
+        *"category maincategory department classname categories".split(),
+        *"类别 分类 类目 商品类别 商品分类 類別 分類 カテゴリ カテゴリー 카테고리 분류".split(),
+        *"kategorie categorie categoria категория".split(),
+    ),
+    "genre": ("genre", "genres", *"类型 题材 類型 ジャンル 장르 genero generi жанр жанры".split()),
+    "year": (
+        *"year releaseyear yearofpublication 年份 上映年份 年 연도 jahr annee ano anno год".split(),
+        *"erscheinungsjahr anneedesortie".split(),
+    ),
+    "part": ("part", "split"),
+}
+ALL = frozenset(alias for aliases in ALIASES.values() for alias in aliases)
+
+
+def plain(name: str) -> str:
+    """A column name in the form that tasks and conditions use: `Release Year` is `release_year`."""
+    return re.sub(r"[\s\-.]+", "_", RECBOLE.sub("", name).strip()).lower()
+
+
+def squeezed(name: str) -> str:
+    """A column name in the form used to compare: `userId`, `User Id` and `user_id` are equal; `título` is `titulo`."""
+    text = re.sub(r"[\W_]+", "", RECBOLE.sub("", unicodedata.normalize("NFKC", name))).lower()
+    return "".join(_base(c) for c in text)
+
+
+def _base(letter: str) -> str:
+    """A Latin letter without its accent; other letters as they are (the marks of kana and hangul belong to them)."""
+    plain_letter = unicodedata.normalize("NFD", letter)[0]
+    return plain_letter if plain_letter.isascii() else letter
+
+
+def known(name: str) -> bool:
+    """Whether a column name is one that says what the column means."""
+    return squeezed(name) in ALL

@@ -1,0 +1,140 @@
+"""How a delimited text is written: what its fields are split at, where its table begins, whether columns are named."""
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from ..errors import DataError
+from .aliases import RECBOLE, known
+
+DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", "::": "'::'", " ": "spaces"}
+WORDS = {"tab": "\t", "\\t": "\t", "space": " ", "comma": ",", "semicolon": ";", "bar": "|", "pipe": "|"}
+LINES = 200  # that are looked at
+NUMBER = re.compile(r"[-+]?[$€£¥]?\d[\d.,' ]*([eE][-+]?\d+)?%?")
+DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T].*)?")
+SEP = re.compile(r"\ufeff?\"?sep=(.|\\t)\"?", re.IGNORECASE)  # Excel's first line
+COMMENT = ("#", "%", "//", "--")
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """skip: lines before the table, which begins with its header, if it has one. skipped: a text of those lines."""
+
+    delimiter: str
+    header: bool
+    skip: int = 0
+    skipped: str = ""
+
+    @property
+    def is_runs(self) -> bool:
+        """Whether fields are split at runs of spaces."""
+        return self.delimiter == " "
+
+
+def delimiter_of(word: str) -> str:
+    """A delimiter as `--delimiter` takes it."""
+    delimiter = WORDS.get(word.lower(), word)
+    if not delimiter or len(delimiter) > 8 or any(c in '"\r\n' for c in delimiter):
+        raise DataError(f"--delimiter {word!r}: allowed are characters such as ; or ::, and tab and space")
+    return delimiter
+
+
+def dialect_of(
+    text: str, own: str | None, delimiter: str | None, header: bool | None, named: Collection[str], quote: str | None
+) -> Dialect:
+    """The dialect of a text, of which the first lines are given.
+
+    own: the delimiter that the file's name says. delimiter, header: if they are given. named: columns that the caller
+    names, so that there is a header with them.
+    """
+    lines = text.splitlines()[:LINES]
+    start, skipped = 0, ""
+    while start < len(lines) and not lines[start].strip(" ,;\t|\ufeff"):
+        start += 1
+    if start < len(lines) and (separator := SEP.fullmatch(lines[start].strip())):
+        delimiter = delimiter or WORDS.get(separator[1], separator[1])
+        start, skipped = start + 1, lines[start].strip()
+    body = [line for line in lines[start:] if line.strip()]
+    delimiter = delimiter or _delimiter([line for line in body if not line.startswith(COMMENT)] or body, own, quote)
+    more, first = _preamble(lines[start:], delimiter, quote)
+    rows = [fields(line, delimiter, quote) for line in lines[start + more :] if line.strip()]
+    if header is None:
+        header = not rows or has_header(rows, named)
+    return Dialect(delimiter, header, start + more, skipped or first)
+
+
+def fields(line: str, delimiter: str, quote: str | None = '"') -> list[str]:
+    """The fields of one line."""
+    if delimiter == " ":
+        return line.split()
+    if len(delimiter) > 1:
+        return line.split(delimiter)
+    try:
+        return next(csv.reader([line], delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE))
+    except (csv.Error, StopIteration):
+        return line.split(delimiter)
+
+
+def _delimiter(lines: Sequence[str], own: str | None, quote: str | None) -> str:
+    """What lines are split at: by names in a header that are known, by a delimiter in all lines, by a sniffer."""
+    if not lines:
+        return own or ","
+    for candidate in dict.fromkeys((*([own] if own else []), *DELIMITERS)):
+        cells = fields(lines[0], candidate, quote)
+        if len(cells) > 1 and (sum(map(known, cells)) > 1 or all(map(RECBOLE.search, cells))):
+            return candidate
+    widths = {d: _width([fields(line, d, quote) for line in lines]) for d in (",", ";", "\t", "|")}
+    if own and widths[own] > 1 and widths[own] == max(widths.values()):
+        return own
+    if min(line.count("::") for line in lines) > 0 and len({line.count("::") for line in lines}) <= 2:
+        return "::"
+    import clevercsv
+
+    try:
+        sniffed = clevercsv.Sniffer().sniff("\n".join(lines)[:16_000], delimiters=list(",;\t|"))
+        found = sniffed.delimiter if sniffed else ""
+    except clevercsv.Error:
+        found = ""
+    if found and sum(found in line for line in lines) > len(lines) / 2:
+        return found
+    if own and own in lines[0]:
+        return own
+    return " " if _width([line.split() for line in lines]) > 1 else own or ","
+
+
+def _width(rows: Sequence[Sequence[str]]) -> int:
+    """The number of fields that all rows have; 0 if they differ."""
+    widths = {len(row) for row in rows}
+    return widths.pop() if len(widths) == 1 else 0
+
+
+def _preamble(lines: Sequence[str], delimiter: str, quote: str | None) -> tuple[int, str]:
+    """How many lines stand before the table, comments and headings without a delimiter, and the first of them."""
+    rows = [[c for c in fields(line, delimiter, quote) if c.strip()] for line in lines]
+    filled = Counter(len(row) for row in rows if row)
+    start = 0
+    while start < len(rows) - 1:
+        line = lines[start]
+        is_comment = line.startswith(COMMENT) and sum(map(known, rows[start])) < 2
+        is_heading = len(rows[start]) == 1 and filled[1] * 10 <= sum(filled.values()) and not line.count('"') % 2
+        if line.strip() and not is_comment and not is_heading:
+            break
+        start += 1
+    first = next((line.strip()[:60] for line in lines[:start] if line.strip()), "")
+    return (start, first) if start < len(rows) - 1 or not first else (0, "")
+
+
+def has_header(rows: Sequence[Sequence[str]], named: Collection[str] = ()) -> bool:
+    """Whether the first row names the columns: it has names that are known, or no number and no value that recurs."""
+    first = [cell.strip() for cell in rows[0]]
+    if any(cell in named for cell in first) or sum(map(known, first)) > 1:
+        return True
+    filled = [cell for cell in first if cell]
+    if len(first) > len(filled) and filled == [str(n) for n in range(len(filled))]:  # a frame without names
+        return True
+    if any(NUMBER.fullmatch(cell) or DATE.fullmatch(cell) for cell in filled):
+        return False
+    later = [set(cells) for cells in zip(*(row for row in rows[1:] if len(row) == len(first)), strict=True)]
+    return any(map(known, first)) or not any(cell in values for cell, values in zip(first, later, strict=False) if cell)
