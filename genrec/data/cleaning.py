@@ -13,6 +13,9 @@ Missing = Literal["drop", "mean", "median", "nearest", "interpolate"]
 FILL_METHODS = get_args(Missing)
 # Control characters (line ends and tabs too), and marks that reorder or hide text; joiners that scripts need stay.
 CONTROL = r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]"
+YEAR = r"(?:1[89]|20)\d\d"
+YEAR_AT_END = rf"\s+\(({YEAR})(?:\s?[-–—]\s?(?:{YEAR})?)?\)(?:\s+\((?:V|TV|VG)\))?\s*$"  # also (2001-2004), (2001– )
+MIN_YEARS = 0.2  # share of the titles that end with a year, from which on it is an attribute
 MANY = 100  # distinct numbers that a prompt may show unrounded
 
 
@@ -45,6 +48,7 @@ def clean(
         raise DataError("no interaction is left after cleaning: " + "; ".join(notes))
     if "item_id" in interactions.columns:
         interactions, items = _add_unknown_items(interactions, items, notes)
+    items = _years_of_titles(items, notes)
     if "user_id" in interactions.columns:
         n_single = interactions.group_by("user_id").len().filter(pl.col("len") == 1).height
         if n_single:
@@ -238,6 +242,21 @@ def _k_core(frame: pl.DataFrame, k: int, notes: list[str]) -> pl.DataFrame:
     if not frame.height:
         raise DataError(f"--k-core {k} leaves nothing: no users and items have {k} interactions each")
     return frame
+
+
+def _years_of_titles(items: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
+    """The catalogue with a year from its titles, if many end with one and there is no other year."""
+    if "title" not in items.columns or "year" in items.columns:
+        return items
+    year = pl.col("title").str.extract(YEAR_AT_END, 1).cast(pl.Int64)
+    split = items.select(pl.col("title").str.replace(YEAR_AT_END, ""), year.alias("year"))
+    n_years, n_titles = split["year"].count(), split["title"].count()
+    if not n_years or n_years < MIN_YEARS * n_titles:
+        return items
+    example = items["title"].filter(split["year"].is_not_null())[0]
+    title, first = split.filter(pl.col("year").is_not_null()).row(0)
+    notes.append(f"title: {n_years:,} of {n_titles:,} end with a year: {example!r} is {title!r} with year {first}")
+    return items.with_columns(split.get_columns())
 
 
 def _add_unknown_items(

@@ -9,8 +9,11 @@ import polars as pl
 
 from ..errors import DataError, unknown_name
 from .aliases import ALIASES, plain, squeezed
+from .lists import named_elements, parse_lists
+from .numbers import Decimal
 from .source import BadRows
-from .values import LISTS, ROW, SHOWN, Role, as_lists, cast_columns, unnamed_event
+from .times import DateOrder, looks_like_times
+from .values import ROW, SHOWN, Role, cast_columns, unnamed_event
 
 STANDARD_COLUMNS: dict[Role, tuple[str, ...]] = {
     "interactions": (
@@ -32,15 +35,18 @@ def canonical(
     mapping: Mapping[str, str] | None = None,
     title: str | None = None,
     bad_rows: BadRows = "error",
+    date_order: DateOrder = "auto",
+    decimal: Decimal = "auto",
 ) -> tuple[pl.DataFrame, tuple[str, ...]]:
     """The frame with standard names and types, and notes on what was recognised.
 
     mapping: standard name -> column of the file, before any guess. title: template that composes titles from columns.
+    date_order, decimal: how dates and numbers are written, by default decided by all values of a column.
     Raises DataError for a missing item or user column, a duplicate id in a catalogue, and rows without an item, with a
     rating that is not a number or with an invalid timestamp. `bad_rows="skip"` drops and counts these rows.
     """
     try:
-        return _canonical(frame, role, file, mapping or {}, title, bad_rows)
+        return _canonical(frame, role, file, mapping or {}, title, bad_rows, date_order, decimal)
     except pl.exceptions.PolarsError as error:
         reason = str(error).strip().splitlines()[0]
         allowed = "; allowed: numbers of 64 bits" if reason.startswith("conversion") else ""
@@ -48,11 +54,20 @@ def canonical(
 
 
 def _canonical(
-    frame: pl.DataFrame, role: Role, file: str, mapping: Mapping[str, str], title: str | None, bad_rows: BadRows
+    frame: pl.DataFrame,
+    role: Role,
+    file: str,
+    mapping: Mapping[str, str],
+    title: str | None,
+    bad_rows: BadRows,
+    date_order: DateOrder,
+    decimal: Decimal,
 ) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    frame, names = named_elements(frame)
     columns = recognise(frame, role, file, mapping)
     renamed = [f"{c} is {s}" for s, c in columns.items() if plain(c) != s]
     notes = [f"{file}: {', '.join(renamed)}"] if renamed else []
+    notes += [f"{file}: {note}" for note in names]
     notes += [
         f"{file}: there is no column {c!r} (--column {s}={c}), {columns[s]!r} is taken"
         for s, c in mapping.items()
@@ -64,13 +79,18 @@ def _canonical(
     if role == "interactions" and "event" not in columns:
         notes.append(f"{file}: no event column, every row counts as {unnamed_event([*columns])}")
     attributes, unused = others(frame, columns)
+    if role == "interactions" and "timestamp" not in columns and "user_id" in columns:
+        likely = next((c for _, c in attributes if looks_like_times(frame[c])), None)
+        hint = "" if likely is None else f"; {likely} seems to hold times: --column timestamp={likely}"
+        notes.append(f"{file}: no timestamp column, the rows are taken as in order of time{hint}")
     if unused:
         notes.append(f"{file}: {', '.join(unused)} not used: no text, number or list of these")
     table = frame.select(
         *(pl.col(c).alias(s) for s, c in columns.items()), *(pl.col(c).alias(s) for s, c in attributes)
     )
     table = table.with_row_index(ROW)
-    table, dropped = cast_columns(table, role, file, bad_rows)
+    table, values_notes, dropped = cast_columns(table, role, file, bad_rows, date_order, decimal)
+    notes += values_notes
     if dropped:
         notes.append(f"{file}: {dropped:,} rows with values that cannot be used were dropped")
     if role == "interactions":
@@ -164,9 +184,10 @@ def innermost(dtype: pl.DataType) -> pl.DataType:
 def _single_valued(values: pl.Series) -> bool:
     if values.dtype != pl.String:
         return not values.dtype.is_nested()
-    if squeezed(values.name) in LISTS:
-        return not (values.str.starts_with("[").any() or (as_lists(values).list.len() > 1).any())
-    return not values.str.contains("|", literal=True).any()
+    if values.str.contains("|", literal=True).any():
+        return False
+    lists, _ = parse_lists(values.str.strip_chars().alias(plain(values.name)))
+    return lists is None or not (lists.list.len() > 1).any()
 
 
 def others(frame: pl.DataFrame, columns: Mapping[str, str]) -> tuple[list[tuple[str, str]], list[str]]:

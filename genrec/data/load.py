@@ -13,10 +13,13 @@ from .cleaning import clean, fill_after_split
 from .columns import KEY, canonical, title_expression
 from .dataset import Dataset
 from .fetch import cache_folder
+from .joined import join_ids
 from .named import DATASETS, Raw, load_raw
+from .numbers import Decimal
 from .source import Header, Reading, display_name, source_name
 from .splits import Method, split
 from .tables import read_source
+from .times import DateOrder
 from .unnamed import with_meanings
 from .values import Role
 
@@ -33,6 +36,8 @@ class DataOptions:
     users: str | Path | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     title: str | None = None
+    date_order: DateOrder = "auto"
+    decimal: Decimal = "auto"
     bad_rows: Literal["error", "skip"] = "error"
     delimiter: tuple[str, ...] = ()
     encoding: tuple[str, ...] = ()
@@ -102,19 +107,23 @@ def read_files(options: DataOptions) -> Raw:
         if role == "interactions" and options.title is not None and options.items is None:
             title_expression(table, options.title, label)  # raises if a column is missing
         frame, recognised = canonical(
-            table, role, label, mapping=columns, title=options.title, bad_rows=options.bad_rows
+            table,
+            role,
+            label,
+            mapping=columns,
+            title=options.title,
+            bad_rows=options.bad_rows,
+            date_order=options.date_order,
+            decimal=options.decimal,
         )
         frames[role] = frame
         notes += [*source_table.notes, *recognised]
     interactions = frames["interactions"]
     for role, key in KEY.items():
         if role in frames and key in interactions.columns:
-            table_ids, interaction_ids = frames[role][key].drop_nulls(), interactions[key].drop_nulls()
-            if len(table_ids) and len(interaction_ids) and not table_ids.is_in(interaction_ids.implode()).any():
-                raise DataError(
-                    f"{display_name(getattr(options, role))}: no {key} in it is one of "
-                    f"{display_name(options.interactions or '')}; here {table_ids[0]!r}, there {interaction_ids[0]!r}"
-                )
+            labels = display_name(options.interactions or ""), display_name(getattr(options, role))
+            interactions, frames[role], joined = join_ids(key, interactions, frames[role], labels)
+            notes += joined
     items = frames.get("items", pl.DataFrame(schema={"item_id": pl.String, "title": pl.String}))
     users = frames.get("users", pl.DataFrame(schema={"user_id": pl.String}))
     return Raw(interactions, items, users, tuple(notes))

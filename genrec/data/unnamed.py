@@ -5,7 +5,9 @@ from collections.abc import Mapping
 import polars as pl
 
 from ..errors import DataError
-from .values import Role, as_number, as_seconds
+from .numbers import SAMPLE, as_number
+from .times import parse_times
+from .values import Role
 
 FEW = 20  # different texts at most, for a column of events
 LATE = 631_152_000  # 1990 in seconds since 1970: a number below it is no time
@@ -80,7 +82,7 @@ def _kind(values: pl.Series) -> str:
     if not len(values):
         return "text"
     number = as_number(values)
-    is_time = not as_seconds(values).null_count()
+    is_time = not parse_times(values.head(SAMPLE))[0].null_count()
     if not number.null_count():
         if is_time and (number >= LATE).all():
             return "time"

@@ -1,26 +1,28 @@
 """Values of columns: types, parsing, and errors that name the invalid ones."""
 
-import json
 import unicodedata
 from typing import Literal
 
 import polars as pl
 
 from ..errors import DataError
+from .lists import LISTS, parse_lists
+from .numbers import SAMPLE, Decimal, as_number, is_code, is_no_value, parse_numbers
 from .source import BadRows
+from .times import DateOrder, parse_times
 
 Role = Literal["interactions", "items", "users"]
 IDS = ("user_id", "item_id", "basket")
-LISTS = ("genre", "tags", "keywords", "categories")  # lists even if few values have several elements
 ROW = "row"  # the position in the file, from 0; added here
-NO_VALUE = ("", "nan", "na", "n/a", "null", "none", "\\n")  # in a column of numbers or times
 SHOWN = 5
-YEARS = (-2_208_988_800, 4_133_980_799)  # 1900 to 2100 in seconds since 1970
 
 
-def cast_columns(frame: pl.DataFrame, role: Role, file: str, bad_rows: BadRows) -> tuple[pl.DataFrame, int]:
-    """Standard columns cast to their types, the others inferred; and the number of dropped rows."""
+def cast_columns(
+    frame: pl.DataFrame, role: Role, file: str, bad_rows: BadRows, date_order: DateOrder, decimal: Decimal
+) -> tuple[pl.DataFrame, list[str], int]:
+    """Standard columns cast to their types, the others inferred; notes on how; and the number of dropped rows."""
     height = frame.height
+    notes: list[str] = []
     for column in IDS:
         if column in frame.columns and frame.schema[column].is_float():
             beyond = (pl.col(column).fill_nan(None).abs() >= 2.0**63).fill_null(False)
@@ -28,11 +30,17 @@ def cast_columns(frame: pl.DataFrame, role: Role, file: str, bad_rows: BadRows) 
             frame = check_values(frame, frame[column], column, what, file, bad_rows, beyond)
     frame = frame.with_columns(as_id(frame[c]).alias(c) for c in IDS if c in frame.columns)
     if role == "interactions":
+        has_decimal_comma = decimal == "comma"
         if "rating" in frame.columns:
-            frame = check_values(frame, as_number(frame["rating"]), "rating", "a number", file, bad_rows)
+            ratings, note = parse_numbers(frame["rating"], decimal)
+            notes += [f"{file}: rating: {note}"] if note else []
+            has_decimal_comma = not frame.schema["rating"].is_numeric() and _has_decimal_comma(frame["rating"], ratings)
+            frame = check_values(frame, ratings, "rating", "a number", file, bad_rows)
         if "timestamp" in frame.columns:
-            what = "a time of the years 1900 to 2100: seconds, milliseconds or an ISO date"
-            frame = check_values(frame, as_seconds(frame["timestamp"]), "timestamp", what, file, bad_rows)
+            what = "a time of the years 1900 to 2100: seconds, milliseconds or a date, all in one form"
+            seconds, note = parse_times(frame["timestamp"], date_order, decimal, day_first=has_decimal_comma)
+            notes += [f"{file}: timestamp: {note}"] if note else []
+            frame = check_values(frame, seconds, "timestamp", what, file, bad_rows)
         if "item_id" in frame.columns and "review" not in frame.columns:
             frame = check_values(
                 frame, frame["item_id"], "item_id", "there", file, bad_rows, pl.col("item_id").is_null()
@@ -49,8 +57,19 @@ def cast_columns(frame: pl.DataFrame, role: Role, file: str, bad_rows: BadRows) 
     typed_columns = (
         {*IDS, "rating", "timestamp", "event", *texts, ROW} if role == "interactions" else {*IDS, *texts, ROW}
     )
-    frame = frame.with_columns(infer_type(frame[c]) for c in frame.columns if c not in typed_columns)
-    return frame, height - frame.height
+    attributes = []
+    for column in frame.columns:
+        if column not in typed_columns:
+            values, note = infer_type(frame[column], decimal)
+            attributes.append(values)
+            notes += [f"{file}: {column}: {note}"] if note else []
+    return frame.with_columns(attributes), notes, height - frame.height
+
+
+def _has_decimal_comma(texts: pl.Series, numbers: pl.Series) -> bool:
+    """Whether numbers are written as 4,5."""
+    has_comma = texts.cast(pl.String).str.contains(",", literal=True).fill_null(False)
+    return bool((has_comma & (numbers != numbers.floor()).fill_null(False)).any())
 
 
 def unnamed_event(columns: list[str]) -> str:
@@ -74,7 +93,7 @@ def check_values(
     if wrong is None:
         is_wrong = parsed.is_null() & frame[column].is_not_null()
         if is_wrong.any():
-            is_wrong &= ~frame[column].cast(pl.String).str.strip_chars().str.to_lowercase().is_in(NO_VALUE)
+            is_wrong &= ~is_no_value(frame[column])
     else:
         is_wrong = frame.select(wrong).to_series()
     if not is_wrong.any():
@@ -90,7 +109,10 @@ def check_values(
 
 
 def as_id(values: pl.Series) -> pl.Series:
-    """Ids as trimmed text in Unicode's composed form (NFC): `007` stays, 7.0 of a float column is `7`."""
+    """Ids as trimmed text in Unicode's composed form (NFC): `007` stays, 7.0 of a column of numbers is `7`."""
+    if isinstance(values.dtype, pl.Decimal):
+        is_integral = (values == values.round(0)).all()
+        values = values.cast(pl.Decimal(values.dtype.precision, 0)) if is_integral else values
     if values.dtype.is_float():
         values = values.fill_nan(None)
         is_integral = (values == values.floor()).all()
@@ -103,100 +125,60 @@ def as_id(values: pl.Series) -> pl.Series:
     return text.replace("", None)
 
 
-def as_number(values: pl.Series) -> pl.Series:
-    """Finite numbers as Float64; null if a value is not one."""
-    if not values.dtype.is_numeric():
-        values = values.cast(pl.String).str.strip_chars().cast(pl.Float64, strict=False)
-    values = values.cast(pl.Float64)
-    return values if values.is_finite().all() else values.set(~values.is_finite(), None)
-
-
-def as_seconds(values: pl.Series) -> pl.Series:
-    """Seconds since 1970 from numbers, dates or ISO texts (UTC unless stated); null outside of 1900 to 2100."""
-    seconds = _seconds(values)
-    return seconds.set(~seconds.is_between(*YEARS), None)
-
-
-def _seconds(values: pl.Series) -> pl.Series:
-    if values.dtype in (pl.Date, pl.Datetime):
-        return values.dt.epoch("s")
-    if values.dtype.is_numeric():
-        return to_seconds(as_number(values))
-    if values.dtype != pl.String:
-        return pl.Series(values.name, [None] * len(values), dtype=pl.Int64)
-    number = as_number(values)
-    if number.null_count() == values.null_count():
-        return to_seconds(number)
-    text = values.str.strip_chars().str.replace(r"^(\d{4}-\d\d-\d\d)T", "$1 ").str.replace("Z$", "+00:00")
-    seconds = to_seconds(number)
-    for pattern in ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S%.f%z"):
-        if seconds.null_count() > values.null_count():
-            seconds = seconds.fill_null(text.str.to_datetime(pattern, strict=False, time_unit="us").dt.epoch("s"))
-    for pattern in ("%m/%d/%Y %H:%M", "%d.%m.%Y %H:%M"):  # only if they parse the whole column
-        parsed = text.str.to_datetime(pattern, strict=False, time_unit="us").dt.epoch("s")
-        if parsed.null_count() == values.null_count():
-            return parsed
-    return seconds
-
-
-def to_seconds(number: pl.Series) -> pl.Series:
-    """Seconds since 1970; the median tells milli-, micro- and nanoseconds; eight-digit dates are YYYYMMDD."""
-    low, high = number.min(), number.max()
-    if not isinstance(low, float) or not isinstance(high, float):
-        return number.cast(pl.Int64)
-    if 19_000_101 <= low and high <= 21_001_231:
-        dates = number.cast(pl.Int64).cast(pl.String).str.to_date("%Y%m%d", strict=False)
-        if dates.null_count() == number.null_count():
-            return dates.dt.epoch("s")
-    median = number.abs().median()
-    assert isinstance(median, float)
-    unit = next((unit for unit, threshold in ((1e9, 1e17), (1e6, 1e14), (1e3, 1e11)) if median > threshold), 1.0)
-    return (number / unit).floor().cast(pl.Int64, strict=False)
-
-
-def as_lists(text: pl.Series) -> pl.Series:
-    """Texts as lists: JSON lists, or split at bars, or at commas if a fifth of the texts has one and none a bar."""
-    json_texts = text.filter(text.str.starts_with("[")).unique()
-    text = text.replace({v: _bars(v) for v in json_texts})
-    commas = text.str.contains(", ", literal=True).sum()
-    has_bars = len(json_texts) or text.str.contains("|", literal=True).any()
-    return text.str.split("|" if has_bars or commas < text.count() / 5 else ", ")
-
-
-def _bars(text: str) -> str | None:
-    """A JSON list joined by bars; any other text unchanged."""
-    try:
-        values = json.loads(text)
-    except ValueError:
-        return text
-    return "|".join(str(v) for v in values if v is not None) or None
-
-
-def infer_type(values: pl.Series) -> pl.Series:
-    """An attribute cast to Int64, Float64, List(String) or String, by its values."""
+def infer_type(values: pl.Series, decimal: Decimal) -> tuple[pl.Series, str | None]:
+    """An attribute cast to Int64, Float64, List(String) or String, by all its values, and a note on how it was read."""
     name, dtype = values.name, values.dtype
     if isinstance(dtype, pl.List):
         while isinstance(values.dtype, pl.List) and isinstance(values.dtype.inner, pl.List):
             values = values.list.eval(pl.element().explode())
-        return values.list.eval(pl.element().cast(pl.String))
+        return values.list.eval(pl.element().cast(pl.String)), None
     if name == "year":
         number = as_number(values).cast(pl.Int64)
-        first = values.cast(pl.String).str.extract(r"^\s*(\d{4})").cast(pl.Int64)
-        return number.fill_null(first)
+        text = values.cast(pl.String)
+        within = text.str.extract(r"^\s*(\d{4})").fill_null(text.str.extract(r"(?:^|\D)(\d{4})(?:\D|$)"))
+        return number.fill_null(within.cast(pl.Int64)), None
+    if dtype.is_numeric() and is_code(name):
+        return as_id(values), None
     if dtype.is_integer() or dtype == pl.Boolean:
-        return values.cast(pl.Int64)
+        return values.cast(pl.Int64), None
     if dtype.is_numeric():
-        return as_number(values)
+        return as_number(values), None
     text = values.cast(pl.String).str.strip_chars().replace("", None)
-    n = len(text) - text.null_count()
-    if name in LISTS:
-        return as_lists(text)
-    if name != "category" and n and text.str.contains("|", literal=True).sum() >= n / 5:
-        return text.str.split("|")
-    if not n or text.str.contains(r"^[+-]?0\d").any():  # a code, such as a postal one
-        return text
+    if not text.count():
+        return text, None
+    if name not in LISTS and not is_code(name):
+        numbers, note = _numbers(text, decimal)
+        if numbers is not None:
+            return numbers, note
+        if note is not None:
+            return text, note
+    if name == "category":
+        return text, None
+    lists, note = parse_lists(text)
+    return (text if lists is None else lists), note
+
+
+def _numbers(text: pl.Series, decimal: Decimal) -> tuple[pl.Series | None, str | None]:
+    """Texts as Int64 or Float64 if all are numbers or say that one is missing, and a note."""
+    if text.str.contains(r"^[+-]?0\d").any():  # a code, such as a postal one
+        return None, None
     integers = text.cast(pl.Int64, strict=False)
-    if integers.null_count() == text.null_count():
-        return integers
-    number = as_number(text)
-    return number if number.null_count() == text.null_count() else text
+    if integers.count() == text.count():
+        return integers, None
+    sample = text.drop_nulls().head(SAMPLE)
+    numbers, note = parse_numbers(sample, decimal)
+    if note is None and numbers.count() < (~is_no_value(sample)).sum():
+        return None, None
+    numbers, note = parse_numbers(text, decimal)
+    absent = is_no_value(text)
+    n_absent = int(absent.sum() or 0)
+    if numbers.count() + n_absent < text.count() or not numbers.count():
+        return None, note if note is not None and "units" in note else None
+    spaced = text.str.contains(r"^\d+( \d+)+$")
+    if spaced.any() and spaced.sum() == text.count() and text.str.len_chars().n_unique() == 1:  # phone numbers
+        return None, None
+    if n_absent:
+        example = text.filter(absent.fill_null(False))[0]
+        note = "; ".join(n for n in (note, f"{n_absent:,} values such as {example!r} are missing ones") if n)
+    is_integral = (numbers.drop_nulls() == numbers.drop_nulls().floor()).all() and numbers.abs().max() < 2.0**53  # type: ignore[operator]
+    return numbers.cast(pl.Int64) if is_integral and as_number(text).count() < numbers.count() else numbers, note

@@ -8,7 +8,9 @@ from typing import Literal
 import yaml
 
 from ..data.load import DataOptions
+from ..data.numbers import Decimal
 from ..data.source import check_url, is_url, source_name, unpacked_name
+from ..data.times import DateOrder
 from ..errors import DataError
 from ..files import read_options
 from ..options import check_ranges, option
@@ -23,7 +25,7 @@ LOCAL = (
     "resume_from",
 )  # options that name local files or data bases: they stay out of the adapter
 DATA_OPTIONS = (
-    *("items", "users", "column", "title", "bad_rows", "delimiter", "encoding", "header"),
+    *("items", "users", "column", "title", "date_order", "decimal", "bad_rows", "delimiter", "encoding", "header"),
     *("missing", "duplicates", "k_core"),
     *("split", "folds", "fold", "days", "seed"),
 )  # options that decide how data is read
@@ -58,6 +60,14 @@ class FinetuneConfig:
         (), "what a column means, as user_id=customer; may be repeated", metavar="NAME=COLUMN"
     )
     title: str | None = option(None, 'compose titles from columns, as "{brand} {size}"', metavar="TEMPLATE")
+    date_order: DateOrder = option(
+        "auto",
+        "day, month and year of dates such as 01/03/2024 (default: what fits the whole column, and a line says so)",
+    )
+    decimal: Decimal = option(
+        "auto",
+        "the mark of decimals in numbers such as 1,299 (default: what fits the whole column, and a line says so)",
+    )
     bad_rows: Literal["error", "skip"] = option("error", "rows that cannot be parsed: stop, or drop and count them")
     delimiter: tuple[str, ...] = option(
         (),
@@ -145,6 +155,8 @@ class FinetuneConfig:
             users=self.users or None,
             columns=pairs(self.column, "column"),
             title=self.title,
+            date_order=self.date_order,
+            decimal=self.decimal,
             bad_rows=self.bad_rows,
             delimiter=self.delimiter,
             encoding=self.encoding,
