@@ -261,10 +261,10 @@ def test_ratings_with_decimal_commas_tell_that_the_day_comes_first(tmp_path: Pat
 
 
 def test_without_times_it_is_said_that_the_order_of_the_file_counts(tmp_path: Path) -> None:
-    found = ratings(tmp_path, {"rating": [1, 2, 3], "bestelldatum": [1_500_000_000, 1_500_000_060, 1_500_000_120]})
+    found = ratings(tmp_path, {"rating": [1, 2, 3], "gekauft": [1_500_000_000, 1_500_000_060, 1_500_000_120]})
     assert any(
-        "no timestamp column, the rows are taken as in order of time; bestelldatum seems to hold times: "
-        "--column timestamp=bestelldatum" in n
+        "no timestamp column, the rows are taken as in order of time; gekauft seems to hold times: "
+        "--column timestamp=gekauft" in n
         for n in found.notes
     )
 
