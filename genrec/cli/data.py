@@ -40,19 +40,19 @@ def data(options: Data) -> None:
         raise DataError("`genrec data show` needs a NAME or FILE")
     from ..data.describe import describe
     from ..data.source import is_url
-    from ..rows.corpus import offered_tasks
-    from ..run.data import load_data
-    from ..tasks.taskfile import load_tasks
+    from ..run.data import load_data, offers
 
     path = Path(options.name)
     is_file = is_url(options.name) or (
         options.name not in NAMES and (path.exists() or path.suffix or "/" in options.name)
     )
     source: dict[str, Any] = {"interactions": options.name} if is_file else {"names": (options.name,)}
-    descriptions = []
-    for dataset in load_data(replace(options.reading, **source)):
-        offered, reasons = offered_tasks(dataset, list(load_tasks().values()))
-        descriptions.append(describe(dataset) | {"tasks": [t.name for t in offered], "tasks_off": reasons})
+    config = replace(options.reading, **source)
+    datasets = load_data(config)
+    _, offered, reasons = offers(config, datasets)
+    descriptions = [
+        describe(d) | {"tasks": [t.name for t in offered[d.name]], "tasks_off": reasons[d.name]} for d in datasets
+    ]
     if options.json:
         show_json(descriptions if len(descriptions) > 1 else descriptions[0])
         return
@@ -81,7 +81,7 @@ def show(description: Mapping[str, Any]) -> None:
         )
     for note in description["notes"]:
         print(f"  {note}")
-    print(f"  tasks: {', '.join(description['tasks'])}")
+    print(f"  tasks: {', '.join(description['tasks']) or 'none'}")
     for line in description["tasks_off"]:
         print(f"  {line}")
     if description["licence"]:

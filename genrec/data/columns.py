@@ -154,7 +154,9 @@ def recognise(frame: pl.DataFrame, role: Role, file: str, mapping: Mapping[str, 
         if required not in column_of:
             if required in lists:
                 check_type(frame, required, lists[required], file)
-            raise DataError(missing_column(required, columns, column_of, file))
+            hint = "; a catalogue is given with --items, beside --interactions" if "title" in by_name else ""
+            hint = hint if role == "interactions" and "item_id" in column_of else ""
+            raise DataError(missing_column(required, columns, column_of, file) + hint)
     return {s: column_of[s] for s in STANDARD_COLUMNS[role] if s in column_of}
 
 

@@ -129,7 +129,7 @@ def _preamble(lines: Sequence[str], delimiter: str, quote: str | None) -> tuple[
 def has_header(rows: Sequence[Sequence[str]], named: Collection[str] = ()) -> bool:
     """Whether the first row names the columns: it has names that are known, or no number and no value that recurs."""
     first = [cell.strip() for cell in rows[0]]
-    if any(cell in named for cell in first) or sum(map(known, first)) > 1:
+    if any(cell in named and not cell.isdecimal() for cell in first) or sum(map(known, first)) > 1:
         return True
     filled = [cell for cell in first if cell]
     if len(first) > len(filled) and filled == [str(n) for n in range(len(filled))]:  # a frame without names
@@ -137,4 +137,4 @@ def has_header(rows: Sequence[Sequence[str]], named: Collection[str] = ()) -> bo
     if any(NUMBER.fullmatch(cell) or DATE.fullmatch(cell) for cell in filled):
         return False
     later = [set(cells) for cells in zip(*(row for row in rows[1:] if len(row) == len(first)), strict=True)]
-    return any(map(known, first)) or not any(cell in values for cell, values in zip(first, later, strict=False) if cell)
+    return not any(cell in values for cell, values in zip(first, later, strict=False) if cell)

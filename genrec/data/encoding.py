@@ -21,6 +21,7 @@ CHUNK = 1 << 20
 SAMPLE = 200_000  # bytes of lines beyond ASCII that an encoding is guessed from
 NAMES = {"gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932", "euc_kr": "cp949", "iso8859-1": "cp1252"}
 WESTERN = frozenset("áàâäãåæçéèêëíìîïñóòôöõøœúùûüÿßÁÀÂÄÃÅÆÇÉÈÊËÍÌÎÏÑÓÒÔÖÕØŒÚÙÛÜ¡¿«»–—‘’“”„…·•€£¢¥§©®™°ªº½¼¾×\xa0")
+RARE = {"euc_jp": 0.3}  # by which the likelihood of an encoding is cut that few files of today have
 AMBIGUOUS = 3.0  # how much likelier than Western text other Latin text must be to be taken for it
 
 
@@ -68,6 +69,7 @@ def _guessed(path: Path) -> Encoding:
         exclude_encodings=["cp1258"],
     )
     scores = {_name(r["encoding"]): r["confidence"] for r in reversed(results) if r["encoding"]}
+    scores = {codec: score * RARE.get(codec, 1.0) for codec, score in scores.items()}
     scores.setdefault("cp1252", 0.0)
     scores.pop("utf-8", None)
     ranked = sorted(scores, key=lambda codec: -scores[codec])

@@ -13,12 +13,14 @@ from .delimited import OWN, read_delimited
 from .encoding import as_utf8
 from .packed import unpacked
 from .sheets import WORKBOOKS, read_sheet
-from .source import PACKED, SHOWN, Bad, Reading, Table, bad_rows_note, error_line, part_of
+from .source import PACKED, SHOWN, Bad, Reading, Table, bad_rows_note, error_line, part_of, unpacked_name
 
 JSON_LINES = (".jsonl", ".ndjson", ".json")
 PARQUET = (".parquet", ".pq")
 TEXTS = (*OWN, ".txt", ".dat", ".data", ".psv", ".tab", ".log")
 KINDS = (*TEXTS, *JSON_LINES, *PARQUET, *WORKBOOKS)
+NO_DATA = ("readme", "license", "licence", "changelog")  # names of texts beside data
+PARTS = {"train": "train", "valid": "valid", "validation": "valid", "val": "valid", "dev": "valid", "test": "test"}
 FIELDS = 50  # of a struct at most, for them all to become columns
 
 
@@ -80,7 +82,7 @@ def _beside(path: Path) -> str:
 def files_of(folder: Path) -> list[Path]:
     """The data files in a folder and those below it, in the order of the numbers in their names."""
     files = [p for p in folder.rglob("*") if p.is_file() and not _is_hidden(p.relative_to(folder))]
-    files = [p for p in files if kind_of(p) in KINDS]
+    files = [p for p in files if kind_of(p) in KINDS and p.name.split(".")[0].lower() not in NO_DATA]
     if not files:
         raise DataError(f"{folder} is a folder without data files; files that are read: {', '.join(KINDS)}")
     return sorted(files, key=lambda p: [t.zfill(20) if t.isdigit() else t for t in re.split(r"(\d+)", str(p))])
@@ -91,7 +93,10 @@ def _is_hidden(path: Path) -> bool:
 
 
 def read_folder(folder: Path, reading: Reading) -> Table:
-    """All files of a folder as one table; partitions such as `year=2024/` are columns of texts."""
+    """All files of a folder as one table.
+
+    Partitions such as `year=2024/` are columns of texts; of files called train, valid and test so is `part`.
+    """
     files = files_of(folder)
     tables = [_read_file(file, "", reading) for file in files]
     columns = {tuple(sorted(t.frame.columns)) for t in tables}
@@ -105,7 +110,10 @@ def read_folder(folder: Path, reading: Reading) -> Table:
     frames = []
     for file, table in zip(files, tables, strict=True):
         pairs = (part.partition("=") for part in file.relative_to(folder).parts[:-1] if "=" in part)
-        partitions = {name: value for name, _, value in pairs if name not in table.frame.columns}
+        partitions = {name: value for name, _, value in pairs}
+        if all(part_name(f) for f in files):
+            partitions["part"] = part_name(file)
+        partitions = {n: value for n, value in partitions.items() if n not in table.frame.columns}
         frames.append(table.frame.with_columns(pl.lit(value).alias(name) for name, value in partitions.items()))
     try:
         frame = pl.concat(frames, how="diagonal_relaxed")
@@ -114,6 +122,11 @@ def read_folder(folder: Path, reading: Reading) -> Table:
     notes = dict.fromkeys(note for table in tables for note in table.notes)
     told = f"{folder.name}: {len(files):,} files as one table" if len(files) > 1 else f"{folder.name}: {files[0].name}"
     return Table(frame, (told, *notes), tables[0].named)
+
+
+def part_name(file: Path) -> str:
+    """The part of a split that a file's name says: `train.csv`, `ml.valid.inter`; empty for other names."""
+    return PARTS.get(re.split(r"[_\W]", unpacked_name(file).lower())[-1], "")
 
 
 # --- structs ------------------------------------------------------------------------------------------------------

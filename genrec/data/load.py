@@ -13,10 +13,12 @@ from .cleaning import clean, fill_after_split
 from .columns import KEY, canonical, title_expression
 from .dataset import Dataset
 from .fetch import cache_folder
+from .files import files_of
+from .folder import roles_in
 from .joined import join_ids
 from .named import DATASETS, Raw, load_raw
 from .numbers import Decimal
-from .source import Header, Reading, display_name, source_name
+from .source import Header, Reading, display_name, is_url, source_name
 from .splits import Method, split
 from .tables import read_source
 from .times import DateOrder
@@ -86,8 +88,8 @@ def load_dataset(name: str | None, options: DataOptions | None = None) -> Datase
 
 def read_files(options: DataOptions) -> Raw:
     """The caller's own files or tables with standard names and types."""
+    options, notes = with_files_of_folder(options)
     frames: dict[str, pl.DataFrame] = {}
-    notes: list[str] = []
     for role in ROLES:
         source: str | Path | None = getattr(options, role)
         if source is None:
@@ -101,6 +103,7 @@ def read_files(options: DataOptions) -> Raw:
         )
         source_table = read_source(source, reading)
         table, label, columns = source_table.frame, display_name(source), options.columns
+        notes += source_table.notes
         if not source_table.named:
             table, columns = with_meanings(table, role, columns, label)
             notes.append(f"{label}: no header, its columns are taken by place and values (--column NAME=NUMBER)")
@@ -117,7 +120,7 @@ def read_files(options: DataOptions) -> Raw:
             decimal=options.decimal,
         )
         frames[role] = frame
-        notes += [*source_table.notes, *recognised]
+        notes += recognised
     interactions = frames["interactions"]
     for role, key in KEY.items():
         if role in frames and key in interactions.columns:
@@ -127,6 +130,23 @@ def read_files(options: DataOptions) -> Raw:
     items = frames.get("items", pl.DataFrame(schema={"item_id": pl.String, "title": pl.String}))
     users = frames.get("users", pl.DataFrame(schema={"user_id": pl.String}))
     return Raw(interactions, items, users, tuple(notes))
+
+
+def with_files_of_folder(options: DataOptions) -> tuple[DataOptions, list[str]]:
+    """The options with the files of a folder of several tables in its place, and a note that names them."""
+    folder = Path(options.interactions or "")
+    if options.interactions is None or is_url(options.interactions) or not folder.is_dir():
+        return options, []
+    roles = roles_in(folder)
+    if not roles:
+        return options, []
+    items, users = options.items or roles.get("items"), options.users or roles.get("users")
+    sources = {"interactions": roles["interactions"], "items": items, "users": users}
+    taken = ", ".join(f"{role} of {file.name}" for role, file in sources.items() if isinstance(file, Path))
+    rest = [file.name for file in files_of(folder) if file not in sources.values()]
+    not_read = f"; not read: {', '.join(rest)}" if rest else ""
+    read = replace(options, interactions=roles["interactions"], items=items, users=users)
+    return read, [f"{folder.name}: {taken}{not_read}"]
 
 
 def by_role(values: Sequence[str], role: Role) -> str | None:

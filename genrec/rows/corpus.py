@@ -108,11 +108,11 @@ def offered_tasks(dataset: Dataset, tasks: Sequence[Task]) -> tuple[list[Task], 
             offered.append(resolved)
             if unknown := unknown_answers(resolved, dataset):
                 notes.append(
-                    f"{dataset.name}: task {task.name}: {unknown:,} held-out rows have an answer that training lacks; "
+                    f"task {task.name}: {unknown:,} held-out rows have an answer that training lacks; "
                     "they are not evaluated"
                 )
         else:
-            notes.append(f"{dataset.name}: task {task.name} is off: {reason}")
+            notes.append(f"task {task.name} is off: {reason}")
     return offered, notes
 
 

@@ -27,8 +27,8 @@ LOCAL = (
 DATA_OPTIONS = (
     *("items", "users", "column", "title", "date_order", "decimal", "bad_rows", "delimiter", "encoding", "header"),
     *("missing", "duplicates", "k_core"),
-    *("split", "folds", "fold", "days", "seed"),
-)  # options that decide how data is read
+    *("split", "folds", "fold", "days", "seed", "task", "tasks"),
+)  # options that decide how data is read, and which tasks it feeds
 BLOCKS = 6  # of the backbone at most, unless --layers says otherwise
 
 

@@ -1,5 +1,6 @@
 """The data sets of a run, read again as they were for its training."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,12 @@ from ..data.dataset import Dataset
 from ..data.grown import grown, with_items
 from ..data.load import fingerprint, load_dataset
 from ..data.named import expand
-from ..errors import DataError
+from ..errors import DataError, UnknownNameError
 from ..files import read_json, read_parquet
-from .config import FinetuneConfig, run_folder
+from ..rows.corpus import offered_tasks
+from ..tasks.task import Task
+from ..tasks.taskfile import load_tasks
+from .config import FinetuneConfig, run_folder, task_weights
 from .folder import Run
 
 REPLAYED = 0.5  # share of the users whose earlier history is learned again with what came later
@@ -34,6 +38,33 @@ def load_data(config: FinetuneConfig) -> tuple[Dataset, ...]:
     if config.interactions:
         return (load_dataset(None, replace(options, interactions=config.interactions)),)
     return tuple(load_dataset(name, replace(options, cut=cut)) for name, cut in expand(config.names))
+
+
+def chosen_tasks(config: FinetuneConfig) -> dict[str, Task]:
+    """Shipped tasks and the caller's, cut to --task, with --task-weights applied."""
+    tasks = load_tasks([Path(p) for p in config.tasks])
+    for name in config.task:
+        if name not in tasks:
+            raise UnknownNameError("task", name, tasks)
+    if config.task:
+        tasks = {n: t for n, t in tasks.items() if n in config.task}
+    if config.task_weights not in ("fixed", "learned"):
+        for name, weight in task_weights(config.task_weights).items():
+            if name not in tasks:
+                raise UnknownNameError("task", name, tasks, "in --task-weights")
+            tasks[name] = replace(tasks[name], weight=weight)
+    return tasks
+
+
+def offers(
+    config: FinetuneConfig, datasets: Sequence[Dataset]
+) -> tuple[dict[str, Task], dict[str, list[Task]], dict[str, list[str]]]:
+    """The tasks that a run may train; those that each data set can feed; and lines on those that it cannot."""
+    tasks = chosen_tasks(config)
+    offered, reasons = {}, {}
+    for dataset in datasets:
+        offered[dataset.name], reasons[dataset.name] = offered_tasks(dataset, list(tasks.values()))
+    return tasks, offered, reasons
 
 
 def parent_of(config: FinetuneConfig) -> Run:

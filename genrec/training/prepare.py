@@ -1,27 +1,25 @@
 """Everything before the first step: data, tasks, backbone and rows."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from ..data.dataset import Dataset
 from ..data.fetch import cache_folder
-from ..errors import DataError, UnknownNameError
+from ..errors import DataError
 from ..model.backbone import Backbone, events_that_fit, load_backbone, load_encoder, word_count
 from ..model.item_rows import item_texts
 from ..model.source import BackboneSource
 from ..model.text_encoder import encode_texts
 from ..progress import SILENT, Progress
-from ..rows.corpus import Corpus, build_corpus, first_token, offered_tasks, plain_encoder, vocabulary_of
+from ..rows.corpus import Corpus, build_corpus, first_token, plain_encoder, vocabulary_of
 from ..rows.stored import load_rows
 from ..rows.window import RowOptions
-from ..run.config import BLOCKS, FinetuneConfig, task_weights
-from ..run.data import load_data
+from ..run.config import BLOCKS, FinetuneConfig
+from ..run.data import load_data, offers
 from ..tasks.task import Task
-from ..tasks.taskfile import load_tasks
 from ..tasks.vocabulary import Vocabulary
 from .plan import RowIndex, index_rows
 
@@ -56,22 +54,6 @@ class Prepared:
         return " ".join(parts)
 
 
-def chosen_tasks(config: FinetuneConfig) -> dict[str, Task]:
-    """Shipped tasks and the caller's, cut to --task, with --task-weights applied."""
-    tasks = load_tasks([Path(p) for p in config.tasks])
-    for name in config.task:
-        if name not in tasks:
-            raise UnknownNameError("task", name, tasks)
-    if config.task:
-        tasks = {n: t for n, t in tasks.items() if n in config.task}
-    if config.task_weights not in ("fixed", "learned"):
-        for name, weight in task_weights(config.task_weights).items():
-            if name not in tasks:
-                raise UnknownNameError("task", name, tasks, "in --task-weights")
-            tasks[name] = replace(tasks[name], weight=weight)
-    return tasks
-
-
 def prepare(
     config: FinetuneConfig,
     report: Report,
@@ -82,15 +64,12 @@ def prepare(
     """Load data (unless given), tasks and backbone, and build (or find) the rows."""
     encoder = load_encoder(config.item_text_model) if config.item_text_model else None
     datasets = load_data(config) if datasets is None else datasets
-    tasks = chosen_tasks(config)
-    offered: dict[str, list[Task]] = {}
+    tasks, offered, reasons = offers(config, datasets)
     notes: list[str] = []
     for dataset in datasets:
-        notes += [f"{dataset.name}: {note}" for note in dataset.notes]
-        offered[dataset.name], why = offered_tasks(dataset, list(tasks.values()))
-        notes += why
+        notes += [f"{dataset.name}: {note}" for note in (*dataset.notes, *reasons[dataset.name])]
         if not offered[dataset.name]:
-            raise DataError(f"{dataset.name} can feed none of the tasks:\n" + "\n".join(why))
+            raise DataError(f"{dataset.name} can feed none of the tasks:\n" + "\n".join(reasons[dataset.name]))
     for note in notes:
         report(note)
     if not any((d.interactions["part"] == "valid").any() for d in datasets):

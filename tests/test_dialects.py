@@ -1,0 +1,464 @@
+"""A stranger's file, read the first time: the same table in many dialects, encodings and packings is the same data."""
+
+import bz2
+import gzip
+import json
+import lzma
+import zipfile
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pytest
+import xlsxwriter
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+from genrec.cli import main
+from genrec.data.dialect import dialect_of
+from genrec.data.encoding import encoding_of
+from genrec.data.files import read_table
+from genrec.data.load import DataOptions, load_dataset
+from genrec.data.source import Reading
+from genrec.errors import DataError, GenrecError, UnavailableError
+
+NAMES = ["user_id", "item_id", "rating", "timestamp"]
+ROWS = [
+    (f"{u:03}", f"b{(u * 7 + n * 3) % 11}", str(1 + (u + n) % 5), str(1_500_000_000 + u * 100 + n))
+    for u in range(12)
+    for n in range(4)
+]
+
+
+def lines(delimiter: str = ",", header: bool = True, end: str = "\n") -> str:
+    return "".join(delimiter.join(row) + end for row in ([NAMES] if header else []) + [list(r) for r in ROWS])
+
+
+def data(path: Path, **options: Any) -> pl.DataFrame:
+    return load_dataset(None, DataOptions(interactions=path, **options)).interactions
+
+
+def notes(path: Path, **options: Any) -> str:
+    return "\n".join(load_dataset(None, DataOptions(interactions=path, **options)).notes)
+
+
+@pytest.fixture
+def wanted(tmp_path: Path) -> pl.DataFrame:
+    """The interactions of the plain file."""
+    (tmp_path / "plain.csv").write_text(lines())
+    return data(tmp_path / "plain.csv")
+
+
+def zipped(text: bytes) -> bytes:
+    from io import BytesIO
+
+    target = BytesIO()
+    with zipfile.ZipFile(target, "w") as archive:
+        archive.writestr("folder/", "")
+        archive.writestr("folder/x.csv", text)
+        archive.writestr("__MACOSX/._x.csv", b"junk")
+    return target.getvalue()
+
+
+PACKINGS: dict[str, Callable[[bytes], bytes]] = {
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".zst": lambda raw: bytes(pa.Codec("zstd").compress(raw, asbytes=True)),
+    ".zip": zipped,
+}
+FORMS = {
+    "semicolons.csv": lines(";"),
+    "bars.csv": lines("|"),
+    "tabs.txt": lines("\t"),
+    "colons.dat": lines("::"),
+    "spaces.txt": lines(" "),
+    "runs.txt": "".join("  ".join(f"{cell:<12}" for cell in row) + "\n" for row in (NAMES, *ROWS)),
+    "commas": lines(),
+    "sep.csv": "sep=;\n" + lines(";"),
+    "comment.csv": "# exported 2024\n# by hand\n" + lines(),
+    "heading.csv": "Report 2024;;;\n\n" + lines(";"),
+    "returns.csv": lines(end="\r"),
+    "windows.csv": lines(end="\r\n"),
+    "empty_first.csv": "\n\n" + lines(),
+    "no_header.csv": lines(header=False),
+    "u.data": lines("\t", header=False),
+    "ratings.dat": lines("::", header=False),
+    "quoted.csv": "".join(",".join(f'"{cell}"' for cell in row) + "\n" for row in (NAMES, *ROWS)),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_every_dialect_gives_the_same_data(tmp_path: Path, wanted: pl.DataFrame, name: str) -> None:
+    (tmp_path / name).write_bytes(FORMS[name].encode())
+    assert_frame_equal(data(tmp_path / name), wanted)
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+@pytest.mark.parametrize("form", ["semicolons.csv", "ratings.dat"])
+def test_every_packing_gives_the_same_data(tmp_path: Path, wanted: pl.DataFrame, packing: str, form: str) -> None:
+    path = tmp_path / (form + packing)
+    path.write_bytes(PACKINGS[packing](FORMS[form].encode()))
+    assert_frame_equal(data(path), wanted)
+    unnamed = path.rename(tmp_path / "x")  # the content says what it is
+    assert_frame_equal(data(unnamed), wanted)
+
+
+@pytest.mark.parametrize("codec", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_marks_and_wide_characters(tmp_path: Path, wanted: pl.DataFrame, codec: str) -> None:
+    (tmp_path / "a.csv").write_text(lines(";"), encoding=codec)
+    assert_frame_equal(data(tmp_path / "a.csv"), wanted)
+
+
+def test_dialects_are_said_and_plain_files_are_not(tmp_path: Path) -> None:
+    for name in ("semicolons.csv", "sep.csv", "comment.csv", "ratings.dat"):
+        (tmp_path / name).write_text(FORMS[name])
+    (tmp_path / "plain.csv").write_text(lines())
+    assert "semicolons.csv: split at semicolons" in notes(tmp_path / "semicolons.csv")
+    assert "comment.csv: begins below '# exported 2024'" in notes(tmp_path / "comment.csv")
+    said = notes(tmp_path / "ratings.dat")
+    assert "split at '::'" in said and "no header" in said and "1 is user_id, 2 is item_id" in said
+    assert not any(word in notes(tmp_path / "plain.csv") for word in ("split at", "read as", "header"))
+
+
+@given(
+    delimiter=st.sampled_from([",", ";", "\t", "|"]),
+    texts=st.lists(st.text("abé7 ,;|\t\"'\n.:-", min_size=1, max_size=12), min_size=3, max_size=12),
+)
+@settings(max_examples=60, deadline=None)
+def test_whatever_is_written_comes_back(
+    tmp_path_factory: pytest.TempPathFactory, delimiter: str, texts: list[str]
+) -> None:
+    """Quoted texts with delimiters, quotes and line ends inside."""
+    path = tmp_path_factory.mktemp("any") / "a.csv"
+    frame = pl.DataFrame({"user_id": "u", "item_id": [f"i{n}" for n in range(len(texts))], "review": texts})
+    frame.write_csv(path, separator=delimiter, quote_style="necessary")
+    assert_frame_equal(read_table(path).frame, frame)
+
+
+# --- encodings ----------------------------------------------------------------------------------------------------
+
+TITLES = {
+    "cp1252": ["Le fabuleux destin d'Amélie", "Café Müller", "El niño", "Straße", "Ocean’s “Eleven”", "10 € – été"],
+    "gb18030": ["活着", "霸王别姬", "蓝牙耳机", "手机壳"],
+    "big5": ["臥虎藏龍", "飲食男女", "行動電源"],
+    "cp932": ["千と千尋の神隠し", "となりのトトロ", "スマホケース"],
+    "euc_jp": ["千と千尋の神隠し", "七人の侍", "もののけ姫"],
+    "cp949": ["기생충", "올드보이", "살인의 추억"],
+    "cp1251": ["Ирония судьбы", "Сталкер", "Москва слезам не верит"],
+    "cp1250": ["Krótki film o miłości", "Człowiek z żelaza", "Święta"],
+}
+
+
+@pytest.mark.parametrize("codec", TITLES)
+def test_encodings_of_catalogues(tmp_path: Path, codec: str) -> None:
+    content = "item_id,title\n" + "".join(f"{n},{title}\n" for n, title in enumerate(TITLES[codec])) + "98,Plain\n"
+    path = tmp_path / "i.csv"
+    path.write_text(content, encoding=codec)
+    table = read_table(path)
+    assert table.frame["title"].to_list() == [*TITLES[codec], "Plain"]
+    assert any("read as" in note and "--encoding" in note for note in table.notes)
+
+
+@pytest.mark.parametrize("title", ["Café", "naïve", "Ø 20 cm", "Déjà vu (2006)", "Größe L", "5 °C", "Señorita"])
+def test_one_western_word_is_enough(tmp_path: Path, title: str) -> None:
+    path = tmp_path / "i.csv"
+    path.write_text(f"item_id,title\n1,Plain\n2,{title}\n", encoding="cp1252")
+    assert read_table(path).frame["title"][1] == title
+
+
+@pytest.mark.parametrize("title", ["手机", "红楼梦", "连衣裙女夏季新款", "活着"])
+def test_one_chinese_title_is_enough(tmp_path: Path, title: str) -> None:
+    path = tmp_path / "i.csv"
+    path.write_text(f"item_id,title\n1,Plain\n2,{title}\n", encoding="gbk")
+    assert read_table(path).frame["title"][1] == title
+
+
+def test_the_whole_file_decides_and_a_late_accent_loses_no_row(tmp_path: Path) -> None:
+    rows = "".join(f"{n},Plain title number {n}\n" for n in range(30_000))
+    path = tmp_path / "i.csv"
+    path.write_bytes(("item_id,title\n" + rows).encode() + "30000,Amélie\n".encode("cp1252"))
+    frame = read_table(path).frame
+    assert (frame.height, frame["title"][-1]) == (30_001, "Amélie")
+
+
+def test_a_few_broken_bytes_in_utf8_are_bad_rows(tmp_path: Path) -> None:
+    path = tmp_path / "i.csv"
+    path.write_bytes("item_id,title\n1,Amélie\n2,Überall\n".encode() + b"3,caf\xe9\n4,x\n")
+    assert encoding_of(path).codec == "utf-8"
+    with pytest.raises(DataError, match="row 3: .* is not UTF-8"):
+        read_table(path)
+    assert read_table(path, Reading(bad_rows="skip")).frame["item_id"].to_list() == ["1", "2", "4"]
+
+
+def test_the_encoding_given_comes_first(tmp_path: Path) -> None:
+    path = tmp_path / "i.csv"
+    path.write_text("item_id,title\n1,Łódź\n", encoding="cp1250")
+    assert read_table(path, Reading(encoding="windows-1250")).frame["title"][0] == "Łódź"
+    assert read_table(path, Reading(encoding="latin-1")).frame["title"][0] == "£ódŸ".replace("Ÿ", "\x9f")
+    with pytest.raises(DataError, match="--encoding utf-9: not an encoding"):
+        read_table(path, Reading(encoding="utf-9"))
+
+
+def test_json_lines_in_other_encodings(tmp_path: Path) -> None:
+    path = tmp_path / "i.jsonl"
+    text = "".join(
+        json.dumps({"user": "u", "item": n, "title": t}, ensure_ascii=False) + "\n"
+        for n, t in enumerate(TITLES["gb18030"])
+    )
+    path.write_text(text, encoding="gbk")
+    assert read_table(path).frame["title"].to_list() == TITLES["gb18030"]
+
+
+# --- headers ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "header"),
+    [
+        ("kunde,ware\nanna,apfel\nbert,birne\nanna,birne\n", True),
+        ("anna,apple,view\nbert,pear,view\nanna,pear,cart\n", False),
+        ("u1,i1,rating\nu1,i2,rating\n", False),
+        ("user,item\nuser,item\n", True),
+        (",user,thing\n0,a,b\n", True),
+        (",0,1\n0,a,b\n1,c,d\n", True),
+        ("u0,103,4\n", False),
+        ("2024-01-01,u1,i1\n", False),
+        ("item_id\n1\n2\n", True),
+    ],
+)
+def test_whether_the_first_row_names_the_columns(text: str, header: bool) -> None:
+    assert dialect_of(text, ",", None, None, (), '"').header is header
+
+
+def test_columns_without_a_header_are_numbered(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("".join(f"{i},x,{u},{r}\n" for u, i, r, _ in ROWS))
+    found = data(tmp_path / "a.csv", columns={"user_id": "3", "item_id": "1", "rating": "4"})
+    assert found.select("user_id", "item_id", "rating").row(0) == ("000", "b0", 1.0)
+    (tmp_path / "b.csv").write_text("good film,u1,7.5\nbad film,u1,2.5\n")
+    with pytest.raises(DataError, match=r"no header, and what its columns are cannot be told \(1: good film") as error:
+        data(tmp_path / "b.csv")
+    assert "--column user_id=NUMBER --column item_id=NUMBER" in str(error.value)
+
+
+def test_header_said_by_the_caller(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("7,8\nu,i\nu,j\nv,i\n")
+    named = data(tmp_path / "a.csv", header=("yes",), columns={"user_id": "7", "item_id": "8"})
+    assert named["item_id"].to_list() == ["i", "j", "i"]
+    assert data(tmp_path / "a.csv", header=("no",), columns={"user_id": "1", "item_id": "2"}).height == 4
+    with pytest.raises(DataError, match="--header maybe: allowed are yes, no and auto"):
+        data(tmp_path / "a.csv", header=("maybe",))
+
+
+def test_options_for_one_file_only(tmp_path: Path) -> None:
+    (tmp_path / "r.csv").write_text(lines())
+    (tmp_path / "i.txt").write_text("b0^Naïve\nb1^Café\n", encoding="cp1252")
+    options = {
+        "items": tmp_path / "i.txt",
+        "delimiter": ("items=^",),
+        "encoding": ("items=cp1252",),
+        "header": ("items=no",),
+    }
+    found = load_dataset(None, DataOptions(interactions=tmp_path / "r.csv", **options))  # type: ignore[arg-type]
+    assert found.items.head(2).rows() == [("b0", "Naïve"), ("b1", "Café")]
+
+
+def test_bad_rows_keep_their_numbers(tmp_path: Path) -> None:
+    for name, text, row in (
+        ("a.csv", "# comment\n" + lines(";") + "u9;b1\n", 49),
+        ("b.dat", lines("::", header=False) + "u9::b1\n", 49),
+        ("c.txt", "sep=|\n" + lines("|").replace("002|", "002|x|", 1), 9),
+    ):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(DataError, match=f"row {row}: .* has [25] of 4 fields") as error:
+            data(tmp_path / name)
+        assert "\x1f" not in str(error.value)
+        path = tmp_path / f"{name}.gz"
+        path.write_bytes(gzip.compress(text.encode()))
+        assert data(path, bad_rows="skip").height >= 47
+
+
+# --- archives, workbooks, folders ---------------------------------------------------------------------------------
+
+
+def test_an_archive_of_several_files(tmp_path: Path, wanted: pl.DataFrame) -> None:
+    path = tmp_path / "ml.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("ml/ratings.csv", lines())
+        archive.writestr("ml/movies.csv", "item_id,title\nb0,x\n")
+    with pytest.raises(
+        DataError, match=r"holds 2 files: it holds ml/ratings.csv, ml/movies.csv; name one as .*ml.zip#ml/r"
+    ):
+        data(path)
+    found = load_dataset(None, DataOptions(interactions=f"{path}#ratings.csv", items=f"{path}#ml/movies.csv"))
+    assert_frame_equal(found.interactions, wanted)
+    assert (found.name, found.items["title"][0]) == ("ratings", "x")
+
+
+@pytest.mark.parametrize("packing", [".gz", ".xz", ".zip", ".zst", ".bz2"])
+def test_damaged_archives(tmp_path: Path, packing: str) -> None:
+    raw = PACKINGS[packing]((lines() * 50).encode())
+    (tmp_path / f"a.csv{packing}").write_bytes(raw[: len(raw) // 2])
+    with pytest.raises(DataError, match="is damaged"):
+        data(tmp_path / f"a.csv{packing}")
+
+
+def workbook(path: Path) -> Path:
+    book = xlsxwriter.Workbook(path)
+    book.add_worksheet("Empty")
+    sheet, other = book.add_worksheet("Orders"), book.add_worksheet("Notes")
+    day = book.add_format({"num_format": "yyyy-mm-dd"})
+    sheet.write_row(2, 1, ["Customer ID", "Product", "Stars", "Date"])
+    for n in range(6):
+        sheet.write_row(3 + n, 1, [n // 2 + 1, f"{n:03}", 3.5 if n % 2 else 4])
+        sheet.write_datetime(3 + n, 4, date(2024, 1, n + 1), day)
+    other.write_row(0, 0, ["user", "item"])
+    other.write_row(1, 0, ["u", "i"])
+    book.close()
+    return path
+
+
+def test_a_workbook(tmp_path: Path) -> None:
+    path = workbook(tmp_path / "shop.xlsx")
+    found = data(path)
+    assert found.select("user_id", "item_id", "rating", "timestamp").row(0) == ("1", "000", 4.0, 1_704_067_200)
+    assert "shop.xlsx: sheet 'Orders'; not read: Notes" in notes(path)
+    assert read_table(f"{path}#Notes").frame.rows() == [("u", "i")]
+    with pytest.raises(GenrecError, match="Unknown sheet 'Note' in shop.xlsx. Did you mean 'Notes'"):
+        read_table(f"{path}#Note")
+
+
+def test_a_workbook_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("genrec.extras.find_spec", lambda name: None)
+    with pytest.raises(UnavailableError, match=r"pip install 'genrec\[xlsx\]'"):
+        read_table(workbook(tmp_path / "shop.xlsx"))
+
+
+def test_a_folder_of_parts(tmp_path: Path, wanted: pl.DataFrame, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    frame = pl.DataFrame(ROWS, schema=NAMES, orient="row")
+    for n in range(12):  # part-10 comes behind part-9
+        frame[n * 4 : n * 4 + 4].write_parquet(folder / f"part-{n}.parquet")
+    (folder / "_SUCCESS").touch()
+    (folder / "README.txt").write_text("About these data")
+    assert_frame_equal(data(folder), wanted)
+    assert main(["data", "show", str(folder)]) == 0
+    assert "parts: 12 files as one table" in capsys.readouterr().out
+
+
+def test_partitions_and_parts_of_a_split(tmp_path: Path) -> None:
+    frame = pl.DataFrame(ROWS, schema=NAMES, orient="row")
+    for n, name in enumerate(("country=DE/day=01", "country=FR/day=02")):
+        (tmp_path / "hive" / name).mkdir(parents=True)
+        frame[n * 24 : n * 24 + 24].write_csv(tmp_path / "hive" / name / "0.csv")
+    found = read_table(tmp_path / "hive").frame
+    assert found.select("country", "day").unique(maintain_order=True).rows() == [("DE", "01"), ("FR", "02")]
+    (tmp_path / "split").mkdir()
+    for n, name in enumerate(("train", "val", "test")):
+        frame[n * 16 : n * 16 + 16].write_ndjson(tmp_path / "split" / f"x_{name}.jsonl")
+    split = load_dataset(None, DataOptions(interactions=tmp_path / "split"))
+    assert split.split_method == "given"
+    assert sorted(split.interactions["part"].value_counts().rows()) == [("test", 16), ("train", 16), ("valid", 16)]
+
+
+def test_a_folder_of_several_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "ml-latest-small"
+    folder.mkdir()
+    (folder / "ratings.csv").write_text(lines().replace("user_id", "userId").replace("item_id", "movieId"))
+    (folder / "movies.csv").write_text('movieId,title,genres\nb0,"American President, The (1995)",Comedy|Drama\n')
+    (folder / "tags.csv").write_text("userId,movieId,tag,timestamp\n1,b0,funny,1445714994\n")
+    (folder / "links.csv").write_text("movieId,imdbId\nb0,0114709\n")
+    assert main(["data", "show", f"{folder}/"]) == 0
+    said = capsys.readouterr().out
+    assert "ml-latest-small: interactions of ratings.csv, items of movies.csv; not read: links.csv, tags.csv" in said
+    assert "48 interactions, 12 users, 11 items" in said
+    (folder / "events.csv").write_text(lines())
+    with pytest.raises(
+        DataError, match="events.csv, ratings.csv may all be the interactions; name one: --interactions"
+    ):
+        data(folder)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "a.csv").write_text("user,item\n1,2\n")
+    (other / "b.csv").write_text("x,y\n1,2\n")
+    with pytest.raises(DataError, match="is a folder of different tables: a.csv has user, item; b.csv has x, y"):
+        data(other)
+
+
+# --- structs and names --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_columns_inside_structs(tmp_path: Path, kind: str) -> None:
+    rows = [
+        {"who": {"ref": {"n": u}}, "item": {"id": i, "title": f"T {i}"}, "event": {"type": "view"}, "ts": int(t)}
+        for u, i, _, t in ROWS
+    ]
+    frame, path = pl.DataFrame(rows), tmp_path / f"a.{kind}"
+    frame.write_ndjson(path) if kind == "jsonl" else frame.write_parquet(path)
+    found = load_dataset(None, DataOptions(interactions=path, columns={"user_id": "who.ref.n"}))
+    assert found.interactions.select("user_id", "item_id", "event").row(0) == ("000", "b0", "view")
+    assert found.items["title"][0] == "T b0"
+    assert "event.type is event" in "\n".join(found.notes)
+    with pytest.raises(DataError, match="no user_id column. It has: ts, item.id"):
+        load_dataset(None, DataOptions(interactions=path))
+
+
+def test_fields_of_large_structs_only_by_name(tmp_path: Path) -> None:
+    details = {f"k{n}": n for n in range(60)}
+    pl.DataFrame([{"user": "u", "item": "i", "details": details}]).write_parquet(tmp_path / "a.parquet")
+    assert read_table(tmp_path / "a.parquet").frame.columns == ["user", "item", "details"]
+    reading = Reading(columns={"rating": "details.k7"})
+    assert read_table(tmp_path / "a.parquet", reading).frame["details.k7"].to_list() == [7]
+
+
+@pytest.mark.parametrize(
+    "names",
+    ["用户,商品,评分,时间", "Kundennummer;Artikelnummer;Bewertung;Bestelldatum", "usuario,artículo,puntuación,fecha"]
+    + [
+        "ユーザーID,商品コード,評価,日付",
+        "사용자ID,상품ID,평점,날짜",
+        "Пользователь;Товар;Оценка;Дата",
+        "Utilisateur;Produit;Stars;Horodatage",
+    ],
+)
+def test_names_in_other_languages(tmp_path: Path, names: str) -> None:
+    delimiter = ";" if ";" in names else ","
+    (tmp_path / "a.csv").write_text(names + "\n" + lines(delimiter, header=False))
+    assert data(tmp_path / "a.csv").select(NAMES).height == 48
+
+
+# --- data show and finetune ---------------------------------------------------------------------------------------
+
+
+def test_data_show_and_finetune_say_the_same(
+    tmp_path: Path, toy_files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "ratings.dat.gz"
+    path.write_bytes(gzip.compress(lines("::", header=False).encode()))
+    (tmp_path / "keeper.yaml").write_text(
+        "task: keeper\ndescription: Five?\nunit: event\nneeds: [user_id, item_id, rating]\nlabel: 'rating >= 5'\n"
+        "answer: {choices: ['no', 'yes']}\ndense: true\nweight: 1.0\nask: ['is {title} a keeper for user {user_id}?']\n"
+        "templates: {seen: ['Is {item} a keeper?'], unseen: ['Would this user call {item} perfect?']}\n"
+    )
+    more = ["--tasks", str(tmp_path / "keeper.yaml"), "--column", "rating=3"]
+    assert main(["data", "show", str(path), *more]) == 0
+    shown = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    command = ["finetune", "--interactions", str(path), "--model", str(toy_files / "tiny"), "--epochs", "1"]
+    assert main([*command, "--layers", "1", "--out", str(tmp_path / "run"), *more]) == 0
+    said = capsys.readouterr().err.splitlines()
+    notes_shown = shown[next(n for n, line in enumerate(shown) if "split at '::'" in line) :]
+    tasks = next(line for line in notes_shown if line.startswith("tasks: "))
+    assert tasks == "tasks: next_item, rating, keeper"
+    for line in notes_shown:
+        assert line.startswith("tasks: ") or f"ratings: {line}" in said, line
+
+
+def test_without_times_the_order_of_the_file_decides(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("user,item\n" + "".join(f"{u},{i}\n" for u, i, _, _ in ROWS))
+    assert "no time: the order of the file decides which interaction of a user is the last" in notes(tmp_path / "a.csv")
