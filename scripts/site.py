@@ -24,13 +24,13 @@ RELATIVE = re.compile(r"\]\(\.\./([^)\s#]+)(#[^)\s]*)?\)")
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are not in docs/."""
     for source, page in PAGES.items():
-        files.append(File.generated(config, page, content=on_site(ROOT / source, str(config.repo_url))))
+        files.append(File.generated(config, page, content=site_page(ROOT / source, str(config.repo_url))))
     parts = [f"## {module}\n\n::: {module}\n" for module in REFERENCE]
     files.append(File.generated(config, "reference.md", content="\n".join(["# Python API\n", *parts])))
     return files
 
 
-def on_site(page: Path, address: str) -> str:
+def site_page(page: Path, address: str) -> str:
     """A page of the root with links to other pages of the site, and to the repository for all other files."""
     text = re.sub(rf"\]\({re.escape(address)}/(?:blob|tree)/main/", "](../", page.read_text(encoding="utf-8"))
     text = re.sub(r"\]\((?!\.\./|https?:|#)", "](../", text)

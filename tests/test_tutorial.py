@@ -46,4 +46,4 @@ def test_the_tutorial(toy_files: Path, tmp_path: Path) -> None:
             json.loads(printed(c.replace("http://127.0.0.1:8000", server.url))) for c in COMMANDS[start + 1 :]
         )
     assert chat["choices"][0]["message"]["content"].count("The ") == 3
-    assert len(lists["recommendations"]) == 3
+    assert len(lists["items"]) == 3
