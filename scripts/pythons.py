@@ -26,7 +26,11 @@ IMPORT = """
 import importlib, json, sys
 root, modules = json.loads(sys.argv[1])
 sys.path.insert(0, root)
-sys.modules.update(dict.fromkeys(("torch", "transformers", "peft", "trl", "accelerate")))
+class NoModels:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "transformers", "peft", "trl", "accelerate"):
+            raise ModuleNotFoundError(name=name)
+sys.meta_path.insert(0, NoModels())
 imported, lacking = 0, set()
 for module in modules:
     try:
