@@ -8,23 +8,9 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 # In the order that data walks through them: a room imports from itself and from rooms before it (tests/test_house.py).
 ROOMS = (
-    *(
-        "errors",
-        "extras",
-        "options",
-        "files",
-        "progress",
-        "turns",
-        "sql",
-        "data",
-        "tasks",
-        "rows",
-        "store",
-        "catalogue",
-        "model",
-    ),
-    *("scoring", "language", "run", "evaluation", "training", "baselines", "recommender", "ask"),
-    *("serving", "cli"),
+    *("errors", "extras", "options", "files", "ids", "frames", "progress", "turns", "sql", "data", "tasks", "rows"),
+    *("store", "catalogue", "model", "scoring", "language", "run", "evaluation", "training", "baselines"),
+    *("recommender", "ask", "serving", "cli", "python"),
     "__main__",
 )
 BLOCK = re.compile(r"(<!-- file map, written by scripts/docs.py -->\n```\n)(.*?)(```\n)", re.DOTALL)

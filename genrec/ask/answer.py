@@ -31,8 +31,9 @@ def user_test(recommender: Recommender, dataset: str) -> Callable[[str], bool]:
 
 
 def answer(recommender: Recommender, sentence: str, dataset: str | None = None, explain: bool = False) -> Answer:
-    """Answer one sentence; what is not understood or not known is named, never invented."""
-    return reply(recommender, reader_of(recommender), sentence, Conversation(), dataset, explain)[0]
+    """Answer one sentence; what is not understood or not known is named, never invented. Raises UnknownNameError if the
+    answer needs a user who is unknown."""
+    return reply(recommender, reader_of(recommender), sentence, Conversation(), dataset, explain, strict=True)[0]
 
 
 def reply(
@@ -43,8 +44,10 @@ def reply(
     dataset: str | None = None,
     explain: bool = False,
     asker: Asker = ANYBODY,
+    strict: bool = False,
 ) -> tuple[Answer, Conversation]:
-    """The answer to a sentence after others, and the conversation with it."""
+    """The answer to a sentence after others, and the conversation with it. strict: an unknown user whom the answer
+    needs is an error, and not the answer."""
     read = reader.read(sentence, dataset, before.last_items, follows=before.request is not None)
     request, context = follow(before, for_user(read, asker.user, before))
     if request.user_id is not None and not asker.may_see(request.user_id):
@@ -58,6 +61,8 @@ def reply(
     except (RunError, UnavailableError):
         raise  # nothing that was asked is wrong
     except GenrecError as error:
+        if strict and isinstance(error, UnknownNameError) and error.kind == "user":
+            raise
         why = error.said_to(asker.may_see) if isinstance(error, UnknownNameError) else str(error)
         text = f"{why}\n{can_ask(recommender, reader, request.language, asker)}"
         failure = Answer(None, text, content={"refused": why}, understood=understood(request))
@@ -114,7 +119,9 @@ def prepared(
     notes = [note for m in (*request.items, *request.without) if (note := note_on(m))]
     dataset = request.dataset
     if dataset is None:
-        dataset = next((name for name, domain in reader.domains.items() if fits(reader, request, domain)), None)
+        requests = (request, replace(request, user_id=None))  # of a user whom none has, the first that could answer
+        fitting = (name for r in requests for name, domain in reader.domains.items() if fits(reader, r, domain))
+        dataset = next(fitting, None)
     if any(c.value == SHOWN for c in request.conditions):
         years = years_of(recommender, request, before, dataset or recommender.datasets[0])
         if not years:

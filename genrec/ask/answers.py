@@ -1,6 +1,7 @@
 """The answers to requests whose parts are settled: lists, reasons and outcomes, each in words and as values."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..errors import GenrecError
@@ -11,7 +12,6 @@ from .reader import Reader
 from .refusals import is_refused, refusal
 from .request import DEFAULT_K, Answer, Asker, Request, is_choice_of_event, is_number_of_event
 
-NEAREST_USERS = 3  # ids named beside one that is unknown
 NAMED_CHOICES = 6  # choices of an outcome that are named
 ITEM_FIELDS = ("rank", "item_id", "title", "score", "probability")
 
@@ -54,6 +54,9 @@ def list_answer(
     """A ranked list: for a user, from items, near items, with a basket, or of given items."""
     has_user = request.user_id is not None and recommender.has_user(request.user_id, request.dataset)
     user = request.user_id if has_user else None
+    warnings: tuple[str, ...] = ()
+    if request.user_id is not None and not has_user:
+        warnings = recommender.unknown_users(request.user_id, request.dataset, show_users=not asker.bound)
     excluded = [*context.known_items, *(m.item_id for m in request.without), *(context.listed_items if more else ())]
     ranking, strategy = ranked(recommender, reader, request, user, excluded)
     start = len(context.listed_items) if more else 0
@@ -63,9 +66,6 @@ def list_answer(
         history = history_of(reader, request)
         reasons = reasons_of(recommender, [r["item_id"] for r in rows], user, history, request.dataset)
         items = [item | {"reasons": reasons.get(item["item_id"], [])} for item in items]
-    warnings: tuple[str, ...] = ()
-    if request.user_id is not None and user is None:
-        warnings = (f"user {request.user_id} is unknown: strategy popular",)
     head = heading(recommender, request, user, strategy, asker) if rows else nothing_left(request)
     task = reader.requests.next_task if request.kind == "rank" else request.task
     text = "\n".join([head, *map(line_of, items)])
@@ -116,15 +116,18 @@ def has_baskets(reader: Reader, dataset: str | None) -> bool:
 
 def heading(recommender: Recommender, request: Request, user: str | None, strategy: str, asker: Asker) -> str:
     """The line above a list."""
-    if request.user_id is not None and user is None:
-        close = [] if asker.bound else recommender.close_users(request.user_id, request.dataset, NEAREST_USERS)
+    unknown = f"User {request.user_id} is unknown" if request.user_id is not None and user is None else ""
+    if strategy == "popular" and unknown:
+        close = [] if asker.bound else recommender.close_users(request.user_id or "", request.dataset)
         near = f" Nearest ids: {', '.join(close)}." if close else ""
-        return f"User {request.user_id} is unknown.{near} The most popular items instead:"
+        return f"{unknown}.{near} The most popular items instead:"
     if strategy == "popular" and user is not None:
         return f"Nothing is known of user {user} yet. The most popular items:"
     if strategy == "popular":
         noun = "" if request.conditions else " items"
         return f"The most popular{noun}{conditions_in_words(request)}, since no user or item is named:"
+    if unknown:
+        return f"{unknown}. {subject(replace(request, user_id=None))}:"
     return f"{subject(request)}:"
 
 

@@ -97,7 +97,7 @@ class Asker:
 ANYBODY = Asker()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Answer:
     """task is None if the sentence was not understood; `content` holds items, reasons, or value and probabilities."""
 
@@ -107,6 +107,9 @@ class Answer:
     content: dict[str, Any] = field(default_factory=dict)
     understood: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return "\n".join([self.answer, *(f"warning: {w}" for w in self.warnings)])
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""

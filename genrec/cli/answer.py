@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import DataError
+from ..ids import as_id
 from ..options import option, options_of
-from .ids import one_id, read_ids, split_ids
+from .ids import read_ids, split_ids
 from .loading import Loading
 from .output import (
     check_output,
@@ -39,7 +40,7 @@ class Answer:
 class Recommend(Answer):
     """Options of recommend."""
 
-    user: str | None = option(None, "user id", metavar="ID", parse=one_id, heading="For whom")
+    user: str | None = option(None, "user id", metavar="ID", parse=as_id, heading="For whom")
     history: tuple[str, ...] | None = option(
         None, "item ids instead of a user, oldest first", metavar="ID,ID", parse=split_ids
     )
@@ -74,7 +75,7 @@ class Recommend(Answer):
         """What may be in the list, as the recommender takes it."""
         return {
             "k": self.k,
-            "exclude": [one_id(item) for item in self.exclude],
+            "exclude": [as_id(item, "--exclude") for item in self.exclude],
             "exclude_seen": not self.include_seen,
             "candidates": None if self.candidates is None else list(self.candidates),
             "where": self.where,
@@ -147,8 +148,8 @@ class Predict(Answer):
     """Options of predict."""
 
     task: str = option(help="rating, click, purchase, sentiment, ... (what the run was trained on)")
-    user: str | None = option(None, "user id", metavar="ID", parse=one_id)
-    item: str | None = option(None, "item id", metavar="ID", parse=one_id)
+    user: str | None = option(None, "user id", metavar="ID", parse=as_id)
+    item: str | None = option(None, "item id", metavar="ID", parse=as_id)
     text: str | None = option(None, "the text a text task is asked about")
     file: Path | None = option(None, "many: a file with user_id and item_id, user_id, or text columns", metavar="FILE")
     out: Path | None = option(None, "with --file: .parquet, .csv or .jsonl", metavar="FILE")
@@ -193,7 +194,7 @@ def predict(options: Predict) -> None:
 class Similar(Answer):
     """Options of similar."""
 
-    item: str = option(help="item id", metavar="ID", parse=one_id)
+    item: str = option(help="item id", metavar="ID", parse=as_id)
     k: int = option(10, "length of the list")
     loading: Loading = options_of(Loading)
 

@@ -1,21 +1,16 @@
 """Ids as a caller writes them: in a word, in a list, in a column of a file."""
 
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-
-
-def one_id(value: str) -> str:
-    """An id as the data room writes it: trimmed, in Unicode's composed form."""
-    return unicodedata.normalize("NFC", value.strip())
+from ..ids import as_id
 
 
 def split_ids(value: str) -> tuple[str, ...]:
     """`1,2,3` as ids."""
-    return tuple(one_id(i) for i in value.split(",") if i.strip())
+    return tuple(as_id(i) for i in value.split(",") if i.strip())
 
 
 def read_ids(path: Path, needed: Sequence[str], wanted: Sequence[str] | None = None) -> list[Any]:

@@ -141,8 +141,12 @@ def number(hint: Any) -> type[int | float] | None:
 
 
 def last_word(parse: Callable[[str], Any], hint: Any, tokens: Sequence[Any]) -> Any:
-    """The value of a word, by the option's own function; of an option that is given again, the last one counts."""
-    return parse(tokens[-1].value)
+    """The value of a word, by the option's own function; of an option that is given again, the last one counts. Raises
+    DataError naming the flag of a word that the function refuses."""
+    try:
+        return parse(tokens[-1].value)
+    except DataError as error:
+        raise DataError(f"{tokens[-1].keyword}: {error}") from error
 
 
 def every_word(hint: Any, tokens: Sequence[Any]) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Literal
 
 import polars as pl
@@ -18,7 +17,7 @@ from .folder import roles_in
 from .joined import join_ids
 from .named import DATASETS, Raw, load_raw
 from .numbers import Decimal
-from .source import Header, Reading, display_name, is_url, source_name
+from .source import Header, Reading, Source, display_name, is_url, source_name
 from .splits import Method, split
 from .tables import read_source
 from .times import DateOrder
@@ -33,9 +32,9 @@ MIN_SHARED = 0.2  # share of purchases with their user's timestamp in common, fr
 class DataOptions:
     """How a data set is read, cleaned and split; see the options of `genrec finetune`."""
 
-    interactions: str | Path | None = None
-    items: str | Path | None = None
-    users: str | Path | None = None
+    interactions: Source | None = None
+    items: Source | None = None
+    users: Source | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     title: str | None = None
     date_order: DateOrder = "auto"
@@ -91,7 +90,7 @@ def read_files(options: DataOptions) -> Raw:
     options, notes = with_files_of_folder(options)
     frames: dict[str, pl.DataFrame] = {}
     for role in ROLES:
-        source: str | Path | None = getattr(options, role)
+        source: Source | None = getattr(options, role)
         if source is None:
             continue
         reading = Reading(

@@ -12,6 +12,7 @@ import polars as pl
 from ..errors import DataError
 
 if TYPE_CHECKING:
+    import polars as pl
     from sqlalchemy.engine import URL
 
 BadRows = Literal["error", "skip"]
@@ -26,6 +27,21 @@ SECRET = re.compile(r"password|passwd|pwd|secret|token", re.IGNORECASE)  # URL o
 ODBC_SECRET = re.compile(r"(?:password|pwd)\s*=\s*([^;]*)", re.IGNORECASE)  # inside an option's value
 URL_FORM = "KIND://USER:${PASSWORD}@HOST/DATABASE#TABLE"
 HUB = "hf://"
+FRAME = "<frame>"  # a source that was a table in Python's memory, as a run's config.yaml names it
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A table in memory as a source; role: what it holds."""
+
+    table: "pl.DataFrame"
+    role: str
+
+    def __str__(self) -> str:
+        return f"the {self.role} frame"
+
+
+Source = str | Path | Frame
 
 
 @dataclass(frozen=True)
@@ -72,29 +88,31 @@ def bad_rows_note(path: Path, bad: Sequence[Bad], n_bad: int, n_good: int, bad_r
     return (f"{path.name}: {n_bad:,} rows that cannot be parsed were dropped",) if bad else ()
 
 
-def is_url(source: str | Path) -> bool:
+def is_url(source: Source) -> bool:
     """Whether a source is a URL rather than a file."""
     return isinstance(source, str) and ADDRESS.match(source) is not None
 
 
-def check_url(source: str | Path) -> None:
+def check_url(source: Source) -> None:
     """Raises DataError for a URL that cannot be parsed or holds a password; the message does not show it."""
     if PASSWORD.match(str(source)) or (is_url(source) and not str(source).startswith(("${", HUB))):
         parsed_url(str(source))
 
 
-def display_name(source: str | Path) -> str:
+def display_name(source: Source) -> str:
     """A source as messages quote it; a long query is shortened."""
     address, mark, query = str(source).partition("#") if is_url(source) else (str(source), "", "")
     query = " ".join(query.split())
     return f"{address}{mark}{query[:60]}{'...' if len(query) > 60 else ''}"
 
 
-def source_name(source: str | Path) -> str:
+def source_name(source: Source) -> str:
     """The name of a source's data set: that of the file, of the table, or for a query of the database.
 
     Variables are not expanded: the name does not depend on the environment and cannot contain a secret.
     """
+    if isinstance(source, Frame):
+        return "frame"
     if not is_url(source):
         path, member = part_of(source)
         return Path(member or path).name.split(".")[0] or "data"

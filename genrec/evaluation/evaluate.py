@@ -18,6 +18,7 @@ from ..data.dataset import Part
 from ..data.fetch import cache_folder
 from ..errors import DataError, RunError
 from ..evaluation import metrics
+from ..frames import as_html
 from ..options import arguments
 from ..progress import SILENT, Progress
 from ..rows.corpus import Corpus
@@ -37,18 +38,44 @@ from .leaks import Check, leak_checks
 from .lists import next_item_results
 from .parts import parts_of
 from .reading import Outcomes, Reading, read_part
-from .results import VERSION, HeldOutPart, read_log
+from .results import VERSION, HeldOutPart, headline, read_log
+from .summary import summary
 
 PHRASINGS: tuple[Phrasing, ...] = ("served", "seen", "unseen")
+METRICS_SCHEMA = {
+    **dict.fromkeys(("dataset", "task", "phrasing"), pl.String),
+    "cases": pl.Int64,
+    "metric": pl.String,
+    **dict.fromkeys(("value", "low", "high"), pl.Float64),
+}
 PACKAGES = ("torch", "transformers", "peft")  # whose versions are written down
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
-    """Measured results as plain JSON values, and the table of cases that they were measured on."""
+    """Measured results as plain JSON values (docs/json.md), and the table of cases that they were measured on."""
 
     results: dict[str, Any]
     cases: pl.DataFrame
+
+    @property
+    def frame(self) -> pl.DataFrame:
+        """Every metric with its interval: dataset, task, phrasing, cases, metric, value, low, high."""
+        rows = [
+            (name, task, phrasing, measured["n"], metric, interval["value"], interval.get("low"), interval.get("high"))
+            for name, of_dataset in self.results["datasets"].items()
+            for task, by_phrasing in of_dataset["tasks"].items()
+            for phrasing, measured in by_phrasing.items()
+            for metric, interval in measured["metrics"].items()
+        ]
+        return pl.DataFrame(rows, schema=METRICS_SCHEMA, orient="row")
+
+    def __repr__(self) -> str:
+        return summary(self.results)
+
+    def _repr_html_(self) -> str:
+        worth = self.frame.filter(pl.col("metric").map_elements(headline, pl.Boolean) & pl.col("value").is_not_null())
+        return as_html(worth, f"Evaluation of {self.results['run']}, {self.results['part']} part")
 
 
 Predictions = Callable[[Reading, Mapping[str, Calibration], Mapping[str, float]], dict[str, list[dict[str, Any]]]]

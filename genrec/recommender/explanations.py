@@ -5,13 +5,39 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
+from ..errors import DataError
 from ..rows.arrays import shown_from
 from ..turns import in_turns
-from .histories import end_states, prompts_of
-from .replies import EXPLANATION_SCHEMA
+from .given import no_history
+from .histories import end_states, given_history, prompts_of, stored_history
+from .replies import EXPLANATION_SCHEMA, Explanations
 from .views import View, Views
 
 AT_A_TIME = 200  # items, before others have their turn
+
+
+def explanations_of(
+    views: Views,
+    items: Sequence[str],
+    user: str | None,
+    history: pl.DataFrame | None,
+    reasons: int,
+    dataset: str | None,
+) -> Explanations:
+    """Why items score as they do for a user or a history; see `Recommender.explain`."""
+    if (user is None) == (history is None):
+        raise DataError("give either a user or a history")
+    view, warnings = views.place(user, next(iter(items), None), dataset)
+    for item in items:
+        view.catalogue.place(item)
+    past = (
+        stored_history(views, view, user)
+        if user is not None
+        else given_history(view, no_history() if history is None else history)
+    )
+    if not past.height:
+        warnings += ("there is no history to explain anything by",)
+    return Explanations(explain(views, view, user, past, items, reasons), warnings)
 
 
 def explain(

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from ..scoring.engine import States
 
 NOT_READ = "are not read, and only count as taken"  # how a warning of long histories ends
-GIVEN_SCHEMA = {"item_id": pl.String, "event": pl.String, "rating": pl.Float64, "timestamp": pl.Int64}
 
 
 @dataclass(frozen=True)
@@ -77,15 +76,11 @@ def stored_history(views: Views, view: View, user: str) -> pl.DataFrame:
     return stores.history(views.store, view.name, user)
 
 
-def given_history(view: View, items: Sequence[str] | pl.DataFrame) -> pl.DataFrame:
-    """A history given as item ids, or as a frame with them; raises UnknownNameError for an unknown item."""
-    frame = items if isinstance(items, pl.DataFrame) else pl.DataFrame({"item_id": list(items)})
-    for item in frame["item_id"].to_list():
+def given_history(view: View, history: pl.DataFrame) -> pl.DataFrame:
+    """A history that is given (`given.as_history`); raises UnknownNameError for an item that the catalogue lacks."""
+    for item in history["item_id"].to_list():
         view.catalogue.place(item)
-    if all(frame.schema.get(c) == kind for c, kind in GIVEN_SCHEMA.items()):
-        return frame
-    columns = {c: frame[c].to_list() if c in frame.columns else [None] * frame.height for c in GIVEN_SCHEMA}
-    return pl.DataFrame(columns, schema=GIVEN_SCHEMA)
+    return history
 
 
 def length_warnings(frames: Sequence[pl.DataFrame], max_events: int) -> tuple[str, ...]:

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import polars as pl
 
+from .. import store as stores
 from ..errors import DataError, GenrecError, UnknownNameError
 from ..progress import Stage
 from ..rows.row import Branch, question_tokens
 from .diversity import diversify
+from .given import no_history
 from .histories import given_history, length_warnings, prompts_of, stored_history
 from .replies import RECOMMENDATION_SCHEMA, Recommendations
+from .users import unknown_users
 from .views import View, Views
 
 if TYPE_CHECKING:
@@ -26,10 +29,10 @@ WIDER = 5  # times as many items are ranked if a list is diversified
 
 @dataclass(frozen=True)
 class ListRequest:
-    """Request for lists; the fields are the arguments of `Recommender.recommend`."""
+    """Request for lists; the fields are the arguments of `Recommender.recommend`, ids as text, a history as a frame."""
 
-    users: str | Sequence[str] | None = None
-    history: Sequence[str] | pl.DataFrame | None = None
+    users: Sequence[str] | None = None
+    history: pl.DataFrame | None = None
     k: int = 10
     exclude: Sequence[str] = ()
     exclude_seen: bool = True
@@ -40,6 +43,7 @@ class ListRequest:
     items_as: Literal["token", "title"] = "token"
     diversity: float = 0.0
     dataset: str | None = None
+    show_users: bool = True
 
     @property
     def for_history(self) -> bool:
@@ -49,15 +53,12 @@ class ListRequest:
     @property
     def user_ids(self) -> list[str]:
         """Its users; `""` for one whose history is given."""
-        if self.users is None:
-            return [""]
-        return [self.users] if isinstance(self.users, str) else list(self.users)
+        return [""] if self.users is None else list(self.users)
 
     @property
     def given_items(self) -> list[str]:
         """The items that it names: of a history, to be like, of a basket."""
-        history = self.history
-        items = history["item_id"].to_list() if isinstance(history, pl.DataFrame) else list(history or ())
+        items = [] if self.history is None else self.history["item_id"].to_list()
         return [*items, *self.like, *self.basket]
 
     def check(self) -> None:
@@ -78,22 +79,24 @@ def recommend(
     """The best items for each user of a request, or for its history; see `Recommender.recommend`."""
     request.check()
     users = request.user_ids
-    first_user = (users[0] or None) if users else None
-    view, warnings = views.place(first_user, next(iter(request.given_items), None), request.dataset)
+    view, warnings = views.place(known_user(views, users), next(iter(request.given_items), None), request.dataset)
     check_view(view, request)
     allowed = allowed_items(view, request)
     if not allowed.any():
         warnings += ("no item of the catalogue meets the conditions",)
     question = basket_question(view, request.basket) if request.basket else None
     frames, short, longer = [], 0, list[pl.DataFrame]()
+    known: set[str] = set()
     for start in range(0, len(users), CHUNK):
         part = users[start : start + CHUNK]
         if request.for_history:
-            histories = [given_history(view, request.history if request.history is not None else ())]
+            readers, histories = part, [given_history(view, no_history() if (h := request.history) is None else h)]
         else:
-            histories = [stored_history(views, view, user) for user in part]
+            known |= (of_part := stores.known_users(views.store, view.name, part))
+            readers = [user if user in of_part else "" for user in part]
+            histories = [stored_history(views, view, user) if user else no_history() for user in readers]
         if request.items_as == "token":
-            lists = ranked_lists(views, view, request, part, histories, allowed, question)
+            lists = ranked_lists(views, view, request, part, readers, histories, allowed, question)
             longer += [h for h in histories if h.height > views.adapter.manifest.max_events]
         else:
             lists = title_lists(view, language, request, part, histories, allowed)
@@ -101,11 +104,24 @@ def recommend(
             progress(start + len(part), len(users))
         short += len(part) - sum(n >= request.k for n in list_lengths(lists, part))
         frames.append(lists)
+    if not request.for_history:
+        warnings += unknown_users(views.store, view.name, users, known, request.show_users)
     if short and allowed.any():
         whose = f", for {short} users" if len(users) > 1 else ""
         warnings += (f"fewer than {request.k} items are left after what was seen or excluded{whose}",)
     frame = pl.concat(frames or [pl.DataFrame(schema=RECOMMENDATION_SCHEMA)])
     return Recommendations(frame, warnings + length_warnings(longer, views.adapter.manifest.max_events))
+
+
+def known_user(views: Views, users: Sequence[str]) -> str | None:
+    """The user who decides on the data set: the first that one of them has, else the first; None for a history."""
+    if len(views.datasets) > 1:
+        for start in range(0, len(users), CHUNK):
+            part = users[start : start + CHUNK]
+            known = set().union(*(stores.known_users(views.store, name, part) for name in views.datasets))
+            if known:
+                return next(user for user in part if user in known)
+    return next(iter(users), None) or None
 
 
 def check_view(view: View, request: ListRequest) -> None:
@@ -143,15 +159,17 @@ def ranked_lists(
     view: View,
     request: ListRequest,
     users: Sequence[str],
+    readers: Sequence[str],
     frames: Sequence[pl.DataFrame],
     allowed: np.ndarray,
     question: Branch | None,
 ) -> pl.DataFrame:
-    """The lists of some users by the scores of the whole catalogue, question: after it."""
-    prompts = prompts_of(views, view, users, frames)
+    """The lists of some users by the scores of the whole catalogue. readers: the users, `""` for one who is unknown or
+    whose history is given; question: after the history."""
+    prompts = prompts_of(views, view, readers, frames)
     histories = [prompts.items(n) for n in range(len(users))]
     seen = [items[items >= 0] for items in histories]
-    rows = [n for n, user in enumerate(users) if question or len(seen[n]) or user in prompts.corpus.headers]
+    rows = [n for n, user in enumerate(readers) if question or len(seen[n]) or user in prompts.corpus.headers]
     states = views.scorer.states([prompts.row(n, [question] if question else []) for n in rows])
     first = view.corpus.items.first
     given_items = np.asarray([t - first for t in question.tokens if t >= first] if question else [], dtype=np.int32)

@@ -60,15 +60,29 @@ def predict(views: Views, request: PredictionRequest) -> Predictions:
         if task.unit == "event" and items is None:
             raise DataError(f"task {task.name} is asked about a user and an item: give --item")
         items, texts = items if task.unit == "event" else None, None
-        if items is not None and len(items) != len(users):
-            raise DataError(f"{len(users)} users and {len(items)} items: give as many of each")
+        users, items = pairs_of(users, items)
         questions = user_questions(views, view, task, users, items)
     states = views.scorer.states(questions.rows)
     scores = in_order(views.scorer.outcome_scores(states, view.name, task.name).double().cpu().numpy(), questions.order)
     features = None if questions.features is None else in_order(questions.features, questions.order)
     frame = prediction_frame(views, view, task, scores, features)
     about = [pl.Series(name, values, dtype=pl.String) for name, values in columns_of(users, items, texts, len(scores))]
-    return Predictions(frame.with_columns(about), task.answer.choices, warnings + questions.warnings)
+    return Predictions(frame.with_columns(about), warnings + questions.warnings, task.answer.choices)
+
+
+def pairs_of(users: Sequence[str], items: Sequence[str] | None) -> tuple[Sequence[str], Sequence[str] | None]:
+    """As many users as items: one user goes with every item, one item with every user. Raises DataError for other
+    numbers of them."""
+    if items is None or len(users) == len(items):
+        return users, items
+    if len(users) != 1 and len(items) != 1:
+        raise DataError(
+            f"{len(users):,} users and {len(items):,} items: give as many of each, one user for all items, "
+            "or one item for all users"
+        )
+    return list(users) * len(items) if len(users) == 1 else users, list(items) * len(users) if len(
+        items
+    ) == 1 else items
 
 
 def dataset_of(views: Views, request: PredictionRequest) -> str | None:

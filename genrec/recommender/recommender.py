@@ -4,22 +4,24 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 import polars as pl
 
 from .. import store as stores
-from ..catalogue.catalogue import most_alike
-from ..errors import DataError
+from ..frames import Table
+from ..ids import Id, Ids, as_id, as_ids, as_texts
 from ..progress import Stage
 from ..rows.corpus import plain_encoder
 from ..tasks.task import Task
 from ..turns import encoded
 from . import explanations, lists, predictions, vectors
-from .histories import given_history, outcome_of, stored_history
+from .given import as_history
+from .histories import outcome_of
 from .language import Language, decoded, first_tokens
 from .records import Records
 from .replies import Explanations, Predictions, Recommendations
+from .users import close_users, unknown_users
 from .views import Views
 
 if TYPE_CHECKING:
@@ -46,8 +48,9 @@ class Recommender:
         self.records = Records(store)
         self.datasets = self.views.datasets
 
-    @staticmethod
+    @classmethod
     def load(
+        cls,
         run: str | Path,
         *,
         quantize: Literal["none", "nf4"] | None = None,
@@ -55,7 +58,7 @@ class Recommender:
         allow_mismatch: bool = False,
         model: str | None = None,
         store: stores.Store | None = None,
-    ) -> "Recommender":
+    ) -> Self:
         """Load a run folder.
 
         quantize: `none` or `nf4` for the backbone; None: as the run was trained. model: the path of the backbone, if it
@@ -84,7 +87,7 @@ class Recommender:
         language = partial(
             load_language, location or source.model, device=device, expected=source, allow_mismatch=allow_mismatch
         )
-        return Recommender(adapter, scorer, store or stores.open_store(folder.store), language, encoder)
+        return cls(adapter, scorer, store or stores.open_store(folder.store), language, encoder)
 
     @property
     def scorer(self) -> "Scorer":
@@ -141,18 +144,20 @@ class Recommender:
 
     def some_user(self, dataset: str | None = None) -> str | None:
         """A user of a data set, for examples; None if it has none."""
-        return stores.first_user(self.store, self.views.dataset(dataset))
+        return next(iter(stores.some_users(self.store, self.views.dataset(dataset), 1)), None)
 
     def close_users(self, user: str, dataset: str | None = None, k: int = 3) -> list[str]:
         """The k ids of a data set that are most like one that it does not have."""
-        from rapidfuzz import fuzz
+        return close_users(self.store, self.views.dataset(dataset), user, k)
 
-        users = self.all_users(dataset)
-        return [users[n] for n in most_alike(user, users, fuzz.ratio, k)]
+    def unknown_users(self, users: Ids, dataset: str | None = None, show_users: bool = True) -> tuple[str, ...]:
+        """A warning for each of some users whom a data set does not know, as `recommend` gives it."""
+        name, ids = self.views.dataset(dataset), as_ids(users, "users")
+        return unknown_users(self.store, name, ids, stores.known_users(self.store, name, ids), show_users)
 
-    def history(self, user: str, dataset: str | None = None) -> pl.DataFrame:
+    def history(self, user: Id, dataset: str | None = None) -> pl.DataFrame:
         """A user's interactions, oldest first: item_id, event, rating. Raises UnknownNameError for an unknown user."""
-        return stores.history(self.store, self.views.dataset(dataset), user)
+        return stores.history(self.store, self.views.dataset(dataset), as_id(user, "user"))
 
     def favoured(self, user: str, dataset: str | None = None) -> pl.DataFrame:
         """A user's history without the items that were rated below the user's mean, disliked or passed over."""
@@ -216,106 +221,109 @@ class Recommender:
 
     def recommend(
         self,
-        users: str | Sequence[str] | None = None,
+        users: Ids | None = None,
         *,
-        history: Sequence[str] | pl.DataFrame | None = None,
+        history: Ids | Table | None = None,
         k: int = 10,
-        exclude: Sequence[str] = (),
+        exclude: Ids = (),
         exclude_seen: bool = True,
-        candidates: Sequence[str] | None = None,
+        candidates: Ids | None = None,
         where: str | pl.Expr | None = None,
-        like: Sequence[str] = (),
-        basket: Sequence[str] = (),
+        like: Ids = (),
+        basket: Ids = (),
         items_as: Literal["token", "title"] = "token",
         diversity: float = 0.0,
         dataset: str | None = None,
+        show_users: bool = True,
         progress: Stage | None = None,
     ) -> Recommendations:
-        """The k best items for each user, or for a history of item ids (oldest first; as a frame also with event,
-        rating and timestamp); exact over the whole catalogue.
+        """The k best items for each user, or for a history of item ids (oldest first), of `(id, rating)` pairs, or of a
+        table with item_id and any of event, rating and timestamp; exact over the whole catalogue.
 
         Items of the history are left out if `exclude_seen`; `exclude`, `candidates` and `where` (SQL over the
         catalogue's columns; `genre = 'Comedy'` asks whether a list holds it) narrow the list, and so does `like`: the
         NEAREST items whose vectors are nearest to these, among those that the other conditions leave. basket: what goes
         with these items, for the user or for anyone; seen items may appear. probability: softmax over the catalogue
         after seen-removal and before these filters. If nothing is known of a user the list is the most popular
-        items, strategy `popular`, with their share of the training interactions as score. diversity: from 0 to 1, how
-        much the list avoids items that are like those above them (`diversify`). progress: called with the users done
-        and in all. items_as: `title` asks the backbone as it was pretrained, which reads the most recent titles of the
-        history and goes on with titles of the catalogue: strategy `title`, the score is the title's log-probability.
-        Raises UnknownNameError for unknown ids.
+        items, strategy `popular`, with their share of the training interactions as score; a warning names each user who
+        is unknown, beside the nearest ids if `show_users`. diversity: from 0 to 1, how much the list avoids items that
+        are like those above them (`diversify`). progress: called with the users done and in all. items_as: `title` asks
+        the backbone as it was pretrained, which reads the most recent titles of the history and goes on with titles of
+        the catalogue: strategy `title`, the score is the title's log-probability.
+        Raises UnknownNameError for unknown items, DataError for what is no id.
         """
         request = lists.ListRequest(
-            users=users,
-            history=history,
+            users=None if users is None else as_ids(users, "users"),
+            history=None if history is None else as_history(history),
             k=k,
-            exclude=exclude,
+            exclude=as_ids(exclude, "exclude"),
             exclude_seen=exclude_seen,
-            candidates=candidates,
+            candidates=None if candidates is None else as_ids(candidates, "candidates"),
             where=where,
-            like=like,
-            basket=basket,
+            like=as_ids(like, "like"),
+            basket=as_ids(basket, "basket"),
             items_as=items_as,
             diversity=diversity,
             dataset=dataset,
+            show_users=show_users,
         )
         return lists.recommend(self.views, self._language, request, progress)
 
     def similar(
         self,
-        items: str | Sequence[str],
+        items: Ids,
         k: int = 10,
         dataset: str | None = None,
         *,
         where: str | pl.Expr | None = None,
-        exclude: Sequence[str] = (),
+        exclude: Ids = (),
     ) -> Recommendations:
         """The k items with the highest (mean) cosine to one or several; score is that cosine.
 
         where, exclude: as in `recommend`. frame: dataset, rank, item_id, title, score.
         """
-        named = as_list(items) or []
+        named = as_ids(items, "items")
         view, warnings = self.views.place(None, next(iter(named), None), dataset)
-        frame, list_warnings = lists.similar(view, named, k, where, exclude)
+        frame, list_warnings = lists.similar(view, named, k, where, as_ids(exclude, "exclude"))
         return Recommendations(frame, warnings + list_warnings)
 
     def explain(
         self,
-        items: str | Sequence[str],
+        items: Ids,
         *,
-        user: str | None = None,
-        history: Sequence[str] | None = None,
+        user: Id | None = None,
+        history: Ids | Table | None = None,
         reasons: int = 3,
         dataset: str | None = None,
     ) -> Explanations:
         """The items of a history that raise given items' scores most, measured by leaving them out; raises
         UnknownNameError for unknown ids."""
-        if (user is None) == (history is None):
-            raise DataError("give either a user or a history")
-        named = as_list(items) or []
-        view, warnings = self.views.place(user, next(iter(named), None), dataset)
-        for item in named:
-            view.catalogue.place(item)
-        past = stored_history(self.views, view, user) if user is not None else given_history(view, history or ())
-        if not past.height:
-            warnings += ("there is no history to explain anything by",)
-        return Explanations(explanations.explain(self.views, view, user, past, named, reasons), warnings)
+        user_id = None if user is None else as_id(user, "user")
+        past = None if history is None else as_history(history)
+        return explanations.explanations_of(self.views, as_ids(items, "items"), user_id, past, reasons, dataset)
 
     def predict(
         self,
         task: str,
         *,
-        users: str | Sequence[str] | None = None,
-        items: str | Sequence[str] | None = None,
+        users: Ids | None = None,
+        items: Ids | None = None,
         texts: str | Sequence[str] | None = None,
         dataset: str | None = None,
     ) -> Predictions:
-        """The outcome of a task for pairs of users and items, for users, or for texts (sequences of equal length).
+        """The outcome of a task for pairs of users and items, for users, or for texts. One user stands for as many as
+        there are items, and one item for as many as there are users.
 
         value: the expected value for numbers, else the likeliest answer (as text). probabilities: calibrated, in the
         order of `choices`, summing to 1.
         """
-        request = predictions.PredictionRequest(task, as_list(users), as_list(items), as_list(texts), dataset)
+        request = predictions.PredictionRequest(
+            task,
+            None if users is None else as_ids(users, "users"),
+            None if items is None else as_ids(items, "items"),
+            as_texts(texts),
+            dataset,
+        )
         return predictions.predict(self.views, request)
 
     def relatives(self, items: Sequence[str], history: Sequence[str], dataset: str | None = None) -> list[str | None]:
@@ -341,10 +349,10 @@ class Recommender:
         rows = self.scorer.item_rows(view.name)[0].float().cpu().numpy()
         return view.catalogue.items.select("item_id").with_columns(pl.Series("vector", rows))
 
-    def embed_users(self, users: Sequence[str] | None = None, dataset: str | None = None) -> pl.DataFrame:
+    def embed_users(self, users: Ids | None = None, dataset: str | None = None) -> pl.DataFrame:
         """user_id and vector (the hidden state after the whole history); all users by default."""
         view = self.views.with_catalogue(dataset)
-        names = self.all_users(view.name) if users is None else list(users)
+        names = self.all_users(view.name) if users is None else as_ids(users, "users")
         return pl.DataFrame({"user_id": names, "vector": vectors.user_vectors(self.views, view, names)})
 
     @property
@@ -388,8 +396,3 @@ class Recommender:
         if it cannot talk.
         """
         return self._language.talker.talk(messages, most, hand)
-
-
-def as_list(value: str | Sequence[str] | None) -> list[str] | None:
-    """A single value as a list of one."""
-    return None if value is None else [value] if isinstance(value, str) else list(value)

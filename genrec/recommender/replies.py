@@ -5,28 +5,80 @@ from typing import Any
 
 import polars as pl
 
+from ..errors import UnavailableError
+from ..frames import as_html, as_text
 
-@dataclass(frozen=True)
-class Recommendations:
-    """frame: dataset, user_id, strategy (model, title, similar or popular), rank, item_id, title, score, probability;
-    best first per user."""
+
+@dataclass(frozen=True, repr=False)
+class Reply:
+    """A frame of polars, and what a person should know of it."""
 
     frame: pl.DataFrame
     warnings: tuple[str, ...] = ()
 
     @property
+    def title(self) -> str:
+        """The answer in a line."""
+        return f"{self.frame.height:,} rows"
+
+    @property
+    def table(self) -> pl.DataFrame:
+        """The columns of the frame that say something."""
+        frame = self.frame
+        return frame.select(c for c in frame.columns if not frame.height or frame[c].null_count() < frame.height)
+
+    def to_pandas(self) -> Any:
+        """The frame as one of pandas; raises UnavailableError if pandas is not installed."""
+        try:
+            return self.frame.to_pandas()
+        except ModuleNotFoundError as error:
+            raise UnavailableError(f"to_pandas needs {error.name}: pip install {error.name}") from error
+
+    def to_arrow(self) -> Any:
+        """The frame as a table of pyarrow."""
+        return self.frame.to_arrow()
+
+    def __len__(self) -> int:
+        return self.frame.height
+
+    def __repr__(self) -> str:
+        return "\n".join([self.title, as_text(self.table), *(f"warning: {w}" for w in self.warnings)])
+
+    def _repr_html_(self) -> str:
+        return as_html(self.table, self.title, [f"warning: {w}" for w in self.warnings])
+
+
+@dataclass(frozen=True, repr=False)
+class Recommendations(Reply):
+    """frame: dataset, user_id, strategy (model, title, similar or popular), rank, item_id, title, score, probability;
+    best first per user. Those of `similar` have no user_id, strategy and probability."""
+
+    @property
     def strategy(self) -> str:
         """How the first list was made: `model` too if there is none."""
-        return str(self.frame["strategy"][0]) if self.frame.height else "model"
+        named = "strategy" in self.frame.columns and self.frame.height
+        return str(self.frame["strategy"][0]) if named else "model"
+
+    @property
+    def title(self) -> str:
+        """`2 lists of items (model, popular)`."""
+        columns = self.frame.columns
+        n_lists = int((self.frame["rank"] == 1).sum())
+        made = self.frame["strategy"].unique(maintain_order=True) if "strategy" in columns else ["similar"]
+        return f"{n_lists:,} list{'' if n_lists == 1 else 's'} of items ({', '.join(made) or 'empty'})"
 
 
-@dataclass(frozen=True)
-class Predictions:
+@dataclass(frozen=True, repr=False)
+class Predictions(Reply):
     """frame: dataset, task, user_id, item_id, text, value, probabilities (list, in the order of `choices`)."""
 
-    frame: pl.DataFrame
-    choices: tuple[str, ...]
-    warnings: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """`2 predictions of rating (1, 2, 3)`."""
+        tasks = ", ".join(self.frame["task"].unique(maintain_order=True)) or "nothing"
+        return f"{self.frame.height:,} predictions of {tasks} (answers {', '.join(self.choices)})"
 
     def records(self) -> list[dict[str, Any]]:
         """Each prediction as values by column, its probabilities by answer."""
@@ -34,13 +86,15 @@ class Predictions:
         return [r | {"probabilities": dict(zip(self.choices, r["probabilities"], strict=True))} for r in rows]
 
 
-@dataclass(frozen=True)
-class Explanations:
+@dataclass(frozen=True, repr=False)
+class Explanations(Reply):
     """Why items score as they do. frame: dataset, item_id, reason_item_id, reason_title, effect; strongest first per
     item. effect: how much lower the item's score is without the reason in the history."""
 
-    frame: pl.DataFrame
-    warnings: tuple[str, ...] = ()
+    @property
+    def title(self) -> str:
+        """`Reasons of 2 items`."""
+        return f"Reasons of {self.frame['item_id'].n_unique():,} items"
 
 
 RECOMMENDATION_SCHEMA = {

@@ -120,17 +120,19 @@ class Views:
         others have, too."""
         if name is not None:
             return self.of(name), ()
-        knowing = [each for each in self.datasets if self.knows(each, user, item)]
-        if not knowing:
-            return self.of(None), ()
-        about = [what for what in (f"user {user}" if user else "", f"item {item}" if item else "") if what]
-        if len(knowing) > 1 and about:
+        knowing: list[str] = []
+        for user_id, item_id in ((user, item), (user, None), (None, item)):  # one unknown does not hide the other
+            if knowing or (user_id is None and item_id is None):
+                continue
+            knowing = [each for each in self.datasets if self.knows(each, user_id, item_id)]
+            about = [f"{kind} {value}" for kind, value in (("user", user_id), ("item", item_id)) if value]
+        if len(knowing) > 1:
             warning = (
                 f"{' and '.join(about)} is known to {', '.join(knowing)}; {knowing[0]} is used, "
                 "--dataset selects another"
             )
             return self.of(knowing[0]), (warning,)
-        return self.of(knowing[0]), ()
+        return self.of(knowing[0] if knowing else None), ()
 
     def _made(self, name: str) -> View:
         tokenizer = self.adapter.tokenizer

@@ -1,6 +1,6 @@
 """The data sets of a run, read again as they were for its training."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from ..data.dataset import Dataset
 from ..data.grown import grown, with_items
 from ..data.load import fingerprint, load_dataset
 from ..data.named import expand
+from ..data.source import Frame
 from ..errors import DataError, UnknownNameError
 from ..files import read_json, read_parquet
 from ..rows.corpus import offered_tasks
@@ -24,8 +25,11 @@ from .folder import Run
 REPLAYED = 0.5  # share of the users whose earlier history is learned again with what came later
 
 
-def load_data(config: FinetuneConfig) -> tuple[Dataset, ...]:
-    """The data sets of a run: named ones, or the caller's files; those of the run that it resumes from, grown."""
+def load_data(config: FinetuneConfig, frames: Mapping[str, pl.DataFrame] | None = None) -> tuple[Dataset, ...]:
+    """The data sets of a run: named ones, or the caller's files; those of the run that it resumes from, grown.
+
+    frames: the tables in memory that stand in place of files (FRAME in the options), by role.
+    """
     if config.resume_from is not None:
         return grown_data(config)
     if bool(config.names) == bool(config.interactions):
@@ -36,7 +40,8 @@ def load_data(config: FinetuneConfig) -> tuple[Dataset, ...]:
         )
     options = config.data_options()
     if config.interactions:
-        return (load_dataset(None, replace(options, interactions=config.interactions)),)
+        sources: dict[str, Any] = {role: Frame(table, role) for role, table in (frames or {}).items()}
+        return (load_dataset(None, replace(options, **({"interactions": config.interactions} | sources))),)
     return tuple(load_dataset(name, replace(options, cut=cut)) for name, cut in expand(config.names))
 
 

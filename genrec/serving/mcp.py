@@ -18,12 +18,12 @@ from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ResourceNotFoundError, ToolError
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp_types import ToolAnnotations
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from .. import __version__
 from ..errors import GenrecError
 from ..recommender import Recommender
-from .api import catalogue, events, lists, predictions, users
+from .api import catalogue, events, forms, lists, predictions, users
 from .api.forms import EventsRequest, Explain, PredictionsRequest, RankRequest, RecommendationsRequest
 from .api.lookup import check_item, check_user, dataset_of
 from .callers import Caller
@@ -42,10 +42,24 @@ WRITES = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempoten
 T = TypeVar("T")
 Form = TypeVar("Form", bound=BaseModel)
 Call = Context[Any, Any]
-Id = Annotated[str, Field(max_length=500, description="item id")]
-User = Annotated[str | None, Field(max_length=500, description="user id")]
+
+
+def nobody(value: object) -> object:
+    """No user for an empty text, which some models give for none."""
+    return None if value == "" else value
+
+
+def listed(value: object) -> object:
+    """`130,131` and a single id as lists, which some models write so."""
+    if isinstance(value, str):
+        return [i for i in value.split(",") if i.strip()]
+    return [value] if isinstance(value, int) else value
+
+
+Id = Annotated[forms.Id, Field(description="item id")]
+User = Annotated[forms.Id | None, BeforeValidator(nobody), Field(description="user id")]
 Count = Annotated[int, Field(ge=1, le=100, description="length of the list")]
-Items = Annotated[Annotated[list[str], Field(fail_fast=True)] | None, Field(description="item ids, oldest first")]
+Items = Annotated[forms.Ids | None, BeforeValidator(listed), Field(description="item ids, oldest first")]
 
 
 @dataclass(frozen=True)
@@ -60,7 +74,7 @@ class Tools:
         user_id: User = None,
         history: Items = None,
         query: Annotated[
-            str | None, Field(max_length=2_000, description="a wish in words: comedies from the 1990s")
+            forms.Typed | None, Field(max_length=2_000, description="a wish in words: comedies from the 1990s")
         ] = None,
         n: Count = 10,
         exclude: Items = None,
@@ -85,13 +99,13 @@ class Tools:
         self,
         context: Call,
         items: Annotated[
-            list[str], Field(fail_fast=True), Field(description="item ids to bring into order", min_length=1)
+            forms.Ids, BeforeValidator(listed), Field(description="item ids to bring into order", min_length=1)
         ],
         user_id: User = None,
         history: Items = None,
     ) -> str:
         """Bring items into the order of a user, or of whoever has this history."""
-        body = parsed(RankRequest, items=items, user_id=user_id or None, history=history)
+        body = parsed(RankRequest, items=items, user_id=user_id, history=history)
         return dumped(await self.answer(context, lambda caller: lists.rank(self.service, caller, None, body)))
 
     async def predict(
@@ -107,7 +121,7 @@ class Tools:
         """Predict what a user makes of an item (rating, click, purchase), does next (churn), or what a text says
         (sentiment, category), with calibrated probabilities."""
         item_id = item_id if text is None else None
-        body = parsed(PredictionsRequest, task=task, user_id=user_id or None, item_id=item_id, text=text)
+        body = parsed(PredictionsRequest, task=task, user_id=user_id, item_id=item_id, text=text)
         reply = await self.answer(context, lambda caller: predictions.predict(self.service, caller, None, body))
         outcome = reply.predictions[0]
         return dumped(
@@ -140,7 +154,9 @@ class Tools:
     async def search_items(
         self,
         context: Call,
-        query: Annotated[str, Field(description="a title, part of one, or with a typo", min_length=1, max_length=500)],
+        query: Annotated[
+            forms.Typed, Field(description="a title, part of one, or with a typo", min_length=1, max_length=500)
+        ],
         n: Count = 10,
     ) -> str:
         """Find items, and their ids, by title."""
@@ -159,7 +175,7 @@ class Tools:
         user_id: User = None,
         event_type: Annotated[str | None, Field(description="like, dislike, seen, purchase, ...")] = None,
         value: Annotated[float | None, Field(description="a rating")] = None,
-        event_id: Annotated[str | None, Field(description="the same id is not recorded twice")] = None,
+        event_id: Annotated[forms.Typed | None, Field(description="the same id is not recorded twice")] = None,
     ) -> str:
         """Record what a user did; it counts from the next recommendation on."""
         event = {
@@ -198,9 +214,29 @@ class Tools:
             raise ToolError(from_genrec(error, caller.may_see, new_id("mcp")).message) from error
 
 
+class Server(MCPServer[Any]):
+    """A server that says which argument is wrong, and nothing of how it is checked."""
+
+    async def call_tool(self, name: str, arguments: dict[str, Any], context: Call | None = None) -> Any:
+        """Call a tool; raises ToolError, which for a wrong argument names it and what is needed."""
+        try:
+            return await super().call_tool(name, arguments, context)
+        except ToolError as error:
+            if isinstance(cause := error.__cause__, ValidationError):
+                raise ToolError(fault(cause)) from cause
+            raise
+
+
+def fault(error: ValidationError) -> str:
+    """The first fault of a request: `history[2].rating: ...`."""
+    first = error.errors()[0]
+    place = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in first["loc"])
+    return f"{place.removeprefix('.')}: {first['msg']}"
+
+
 def build(service: Service, writes: bool) -> MCPServer[Any]:
     """The server over a service; writes: whether events may be recorded."""
-    server: MCPServer[Any] = MCPServer("genrec", version=__version__, instructions=INSTRUCTIONS, log_level="WARNING")
+    server: MCPServer[Any] = Server("genrec", version=__version__, instructions=INSTRUCTIONS, log_level="WARNING")
     tools = Tools(service)
     reading: dict[str, Callable[..., Any]] = {
         "Recommend items": tools.recommend,
@@ -233,8 +269,7 @@ def parsed(kind: type[Form], **fields: Any) -> Form:
     try:
         return kind(**fields)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise ToolError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise ToolError(fault(error)) from error
 
 
 def argument(context: Call, name: str) -> Any:

@@ -38,16 +38,20 @@ def users(store: Store, dataset: str) -> list[str]:
         return list(connection.execute(query).scalars())
 
 
-def first_user(store: Store, dataset: str) -> str | None:
-    """The user id that appeared first in a data set; None if it has no users."""
-    query = (
-        sa.select(users_table.c.user_id)
-        .where(users_table.c.dataset == dataset)
-        .order_by(users_table.c.position)
-        .limit(1)
-    )
+def some_users(store: Store, dataset: str, most: int) -> list[str]:
+    """The user ids that appeared first in a data set, `most` at most."""
+    query = sa.select(users_table.c.user_id).where(users_table.c.dataset == dataset)
     with reading(store) as connection:
-        return connection.execute(query).scalar_one_or_none()
+        return list(connection.execute(query.order_by(users_table.c.position).limit(most)).scalars())
+
+
+def users_beside(store: Store, names: Sequence[str], user_id: str) -> list[str]:
+    """The user ids of some data sets that stand beside one in alphabetical order, ten on each side."""
+    in_datasets, column = users_table.c.dataset.in_(names), users_table.c.user_id
+    lower = sa.select(column).where(in_datasets, column < user_id).order_by(column.desc()).limit(10)
+    higher = sa.select(column).where(in_datasets, column > user_id).order_by(column).limit(10)
+    with reading(store) as connection:
+        return [*connection.execute(lower).scalars(), *connection.execute(higher).scalars()]
 
 
 def has_user(store: Store, dataset: str, user_id: str) -> bool:
@@ -193,10 +197,8 @@ def check_dataset(store: Store, dataset: str) -> None:
 
 def unknown_user(store: Store, names: Sequence[str], user_id: str) -> UnknownNameError:
     """The error for a user whom some data sets lack, with the nearest ids in alphabetical order."""
-    in_datasets, column = users_table.c.dataset.in_(names), users_table.c.user_id
-    lower = sa.select(column).where(in_datasets, column < user_id).order_by(column.desc()).limit(10)
-    higher = sa.select(column).where(in_datasets, column > user_id).order_by(column).limit(10)
     with reading(store) as connection:
-        neighbours = [*connection.execute(lower).scalars(), *connection.execute(higher).scalars()]
-        count = connection.execute(sa.select(sa.func.count()).where(in_datasets)).scalar_one()
-    return UnknownNameError("user", user_id, neighbours, f"in {', '.join(names)} ({count} users)")
+        of_datasets = sa.select(sa.func.count()).where(users_table.c.dataset.in_(names))
+        count = connection.execute(of_datasets).scalar_one()
+    where = f"in {', '.join(names)} ({count} users)"
+    return UnknownNameError("user", user_id, users_beside(store, names, user_id), where)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import polars as pl
 import torch
 from pydantic import TypeAdapter
 from safetensors import SafetensorError
@@ -45,11 +46,16 @@ class Finished(NamedTuple):
     commands: tuple[str, ...]
 
 
-def finetune(config: FinetuneConfig, report: Report = logger.info, progress: Progress = SILENT) -> Finished:
+def finetune(
+    config: FinetuneConfig,
+    report: Report = logger.info,
+    progress: Progress = SILENT,
+    frames: Mapping[str, pl.DataFrame] | None = None,
+) -> Finished:
     """Train one adapter and write the run folder; the same call continues an interrupted run.
 
     report: called with the lines a user should see. progress: called with (stage, done, in all, latest losses and
-    metrics).
+    metrics). frames: tables in memory in place of files, by role (`load_data`).
     Raises DataError, TaskError, RunError, UnavailableError for the user's mistakes, KeyboardInterrupt after a saved
     checkpoint.
     """
@@ -67,7 +73,7 @@ def finetune(config: FinetuneConfig, report: Report = logger.info, progress: Pro
         load_encoder(config.item_text_model)
     if config.resume_from is not None and not run.finished:
         report(collect_new_events(config))
-    datasets = load_data(config)
+    datasets = load_data(config, frames)
     if run.finished:
         manifest = run.manifest()
         if {d.name: d.fingerprint for d in datasets} != dict(manifest.fingerprints):

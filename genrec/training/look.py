@@ -3,23 +3,25 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 
 from ..errors import RunError
 from ..model.backbone import Backbone
 from ..rows.stored import read_row, spell, text_examples
 from ..run.config import FinetuneConfig
+from ..run.data import load_data
 from .budget import describe_plan, make_plan
 from .prepare import Prepared, Report, prepare
 
 
-def dry_run(config: FinetuneConfig, report: Report) -> list[str]:
-    """Row counts, three rendered rows, tokens per event, memory and time; trains nothing."""
-    prepared = prepare(config, report)
+def dry_run(config: FinetuneConfig, report: Report, frames: Mapping[str, pl.DataFrame] | None = None) -> list[str]:
+    """Row counts, three rendered rows, tokens per event, memory and time; trains nothing. frames: as `load_data`."""
+    prepared = prepare(config, report, datasets=load_data(config, frames))
     plan = make_plan(config, prepared)
     index = prepared.index
     lines = [describe_plan(plan, prepared)]

@@ -1,5 +1,6 @@
 """Requests and replies of the REST API. The docstrings and descriptions are docs/api.md."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -15,6 +16,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from ...catalogue.titles import UNSEEN
+from ...errors import DataError
+from ...ids import as_id
 from ..chat.messages import whole_characters
 
 LIMIT = 500  # items of a list at most
@@ -42,9 +45,26 @@ def refuse(value: object) -> None:
         raise PydanticCustomError("not_read", "nothing reads it yet; leave it out")
 
 
+def plain_id(value: object) -> str:
+    """An id as text; raises PydanticCustomError for what is none."""
+    try:
+        return as_id(value)
+    except DataError:
+        raise PydanticCustomError("id_type", "a text or a whole number is needed") from None
+
+
+def plain_text(value: object) -> object:
+    """A number as text: what was typed is a text, though it is all digits."""
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
 Text = Annotated[str, AfterValidator(without_nul)]
-Id = Annotated[  # in this order: what is blank is refused once it is stripped
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500), AfterValidator(without_nul)
+Typed = Annotated[Text, BeforeValidator(plain_text)]
+Id = Annotated[
+    str,
+    StringConstraints(max_length=500),
+    AfterValidator(without_nul),
+    BeforeValidator(plain_id, json_schema_input_type=str | int),
 ]
 NewId = Annotated[Id, AfterValidator(nameable)]
 Ids = Annotated[list[Id], Field(fail_fast=True)]  # one fault of a list is told, not as many as it has entries
@@ -71,7 +91,13 @@ class HistoryEvent(Body):
     timestamp: Timestamp | None = None
 
 
-History = Annotated[list[Id | HistoryEvent], Field(fail_fast=True)]
+def as_event(value: object) -> object:
+    """An id alone as an event without more."""
+    return value if isinstance(value, Mapping | HistoryEvent) else {"item_id": plain_id(value)}
+
+
+Past = Annotated[HistoryEvent, BeforeValidator(as_event, json_schema_input_type=HistoryEvent | str | int)]
+History = Annotated[list[Past], Field(fail_fast=True)]
 
 
 class FieldFilter(Body):
@@ -90,7 +116,7 @@ class RecommendationsRequest(Body):
     session_id: Id | None = Field(None, description="an anonymous visitor, whose events were sent under this id")
     history: History | None = Field(None, description="item ids or events, oldest first")
     item_id: Id | None = Field(None, description="items like this one")
-    query: str | None = Field(None, max_length=2_000, description="wishes in words: comedies from the 1990s")
+    query: Typed | None = Field(None, max_length=2_000, description="wishes in words: comedies from the 1990s")
     num_results: int = Field(10, ge=1, le=LIMIT, validation_alias=AliasChoices("num_results", "n", "k"))
     exclude_seen: bool = True
     exclude: Ids = []

@@ -67,7 +67,7 @@ def recommendations(
 ) -> RecommendationsReply:
     """The list of a request; in the model thread."""
     query = list_query(recommender, service.reader.seen_by(caller.may_see), body, user)
-    strategy, scores = scored(recommender, query, body)
+    strategy, scores = scored(recommender, query, body, show_users=not caller.bound)
     frame = scores.frame
     if strategy == "popular":
         service.metrics.cold_starts.inc()
@@ -98,14 +98,18 @@ def recommendations(
     )
 
 
-def scored(recommender: Recommender, query: ListQuery, body: RecommendationsRequest) -> tuple[str, Recommendations]:
-    """The strategy (model, similar or popular) and the list of a query."""
-    if query.like and query.user is None and query.history is None:
+def scored(
+    recommender: Recommender, query: ListQuery, body: RecommendationsRequest, show_users: bool
+) -> tuple[str, Recommendations]:
+    """The strategy (model, similar or popular) and the list of a query. show_users: whether it may name other users."""
+    if query.like and not query.is_known and query.history is None:
+        unknown = [] if query.user is None else [query.user]
+        warnings = recommender.unknown_users(unknown, query.dataset, show_users)
         similar = recommender.similar(
             query.like, body.num_results, query.dataset, where=query.where, exclude=query.exclude
         )
         frame = similar.frame.with_columns(pl.lit(None, pl.Float64).alias("probability"))
-        return "similar", Recommendations(frame, similar.warnings)
+        return "similar", Recommendations(frame, warnings + similar.warnings)
     of_user = query.user is not None and query.history is None
     scores = recommender.recommend(
         users=query.user if of_user else None,
@@ -118,5 +122,6 @@ def scored(recommender: Recommender, query: ListQuery, body: RecommendationsRequ
         like=query.like,
         diversity=body.diversity or 0.0,
         dataset=query.dataset,
+        show_users=show_users,
     )
     return scores.strategy, scores

@@ -7,10 +7,9 @@ import polars as pl
 from ... import sql
 from ...errors import DataError
 from ...recommender import Recommender
+from ...recommender.given import GIVEN_SCHEMA
 from ..errors import invalid, not_found
 from .forms import FieldFilter, HistoryEvent, Item
-
-HISTORY_SCHEMA = {"item_id": pl.String, "rating": pl.Float64, "event": pl.String, "timestamp": pl.Int64}
 
 
 def dataset_of(
@@ -69,15 +68,15 @@ def known_ids(recommender: Recommender, dataset: str, ids: Sequence[str], unknow
 
 
 def history_frame(
-    recommender: Recommender, dataset: str, history: Sequence[str | HistoryEvent] | None, unknown: list[str]
+    recommender: Recommender, dataset: str, history: Sequence[HistoryEvent] | None, unknown: list[str]
 ) -> pl.DataFrame | None:
-    """A request's history (HISTORY_SCHEMA) without the items that the catalogue lacks, which are appended to
+    """A request's history (GIVEN_SCHEMA) without the items that the catalogue lacks, which are appended to
     `unknown`."""
     if history is None:
         return None
-    rows = [e.model_dump() if isinstance(e, HistoryEvent) else {"item_id": e} for e in history]
+    rows = [event.model_dump() for event in history]
     items = set(known_ids(recommender, dataset, [r["item_id"] for r in rows], unknown))
-    return pl.DataFrame([r for r in rows if r["item_id"] in items], schema=HISTORY_SCHEMA)
+    return pl.DataFrame([r for r in rows if r["item_id"] in items], schema=GIVEN_SCHEMA)
 
 
 def conditions_of(filters: Mapping[str, FieldFilter], items: pl.DataFrame) -> list[pl.Expr]:

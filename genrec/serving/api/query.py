@@ -13,11 +13,13 @@ from .lookup import conditions_of, dataset_of, history_frame, known_ids
 
 @dataclass(frozen=True)
 class ListQuery:
-    """A request for a list, looked up in the run. user: None for one that the data set lacks; history:
-    `HISTORY_SCHEMA`, None if none is given; like, exclude, candidates: ids of the catalogue; unknown: the other ids."""
+    """A request for a list, looked up in the run. user: whose list it is; is_known: whether the data set has the user;
+    history: GIVEN_SCHEMA, None if none is given; like, exclude, candidates: ids of the catalogue; unknown: the other
+    ids."""
 
     dataset: str
     user: str | None
+    is_known: bool
     history: pl.DataFrame | None
     like: list[str]
     exclude: list[str]
@@ -28,7 +30,7 @@ class ListQuery:
 
 
 def list_query(recommender: Recommender, reader: Reader, body: RecommendationsRequest, user: str | None) -> ListQuery:
-    """Look up a request; raises ApiError for a data set or a column of a filter that there is not."""
+    """Look up a request for a user's list; raises ApiError for a data set or a column of a filter that there is not."""
     dataset = dataset_of(recommender, body.dataset, user)
     items = recommender.catalogue(dataset)
     unknown: list[str] = []
@@ -45,8 +47,6 @@ def list_query(recommender: Recommender, reader: Reader, body: RecommendationsRe
         conditions += [sql.expression(c.sql(), items.schema) for c in wish.conditions]
         if wish.missed:
             warnings.append(f"not understood: {', '.join(map(repr, wish.missed))}")
-    if user is not None and not recommender.has_user(user, dataset):
-        warnings.append(f"user {user} is unknown")
-        user = None
+    is_known = user is not None and recommender.has_user(user, dataset)
     where = pl.all_horizontal(*conditions) if conditions else None
-    return ListQuery(dataset, user, history, like, exclude, candidates, where, unknown, warnings)
+    return ListQuery(dataset, user, is_known, history, like, exclude, candidates, where, unknown, warnings)

@@ -36,7 +36,8 @@ def add_similar(recommender: Recommender, query: ListQuery, reasons: dict[str, l
     if query.history is not None:
         past = query.history["item_id"].to_list()
     else:
-        past = recommender.favoured(query.user, query.dataset)["item_id"].to_list() if query.user else []
+        known = query.user if query.is_known else None
+        past = [] if known is None else recommender.favoured(known, query.dataset)["item_id"].to_list()
     nearest = recommender.relatives(list(reasons), past, query.dataset)
     titles = recommender.titles([n or "" for n in nearest], query.dataset)
     for item, near, title in zip(reasons, nearest, titles, strict=True):

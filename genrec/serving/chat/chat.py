@@ -140,11 +140,12 @@ def listed_in(recommender: Recommender, text: str) -> list[str]:
 
 def asker_of(recommender: Recommender, request: ChatRequest) -> Asker:
     """Who asks, as the reader of sentences takes it: the first user that the run has of those named, the key's or the
-    header's, then those beside the messages."""
+    header's, then those beside the messages; if it has none of them, the first."""
     caller = request.caller
     names = [caller.user] if caller.user is not None else []
     names += request.users if not caller.bound else []
-    user = next((u for u in names if any(recommender.has_user(u, d) for d in recommender.datasets)), None)
+    known = (u for u in names if any(recommender.has_user(u, d) for d in recommender.datasets))
+    user = next(known, names[0] if names else None)
     return Asker(user, caller.may_see, caller.bound)
 
 

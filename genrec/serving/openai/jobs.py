@@ -3,9 +3,12 @@
 import json
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from ...errors import DataError
+from ...ids import as_id
 from ...recommender import Recommender
 from ..chat.chat import ChatReply, ChatRequest, chat
 from ..chat.messages import Message
@@ -43,10 +46,10 @@ def chat_request(client: Client, body: Loose, messages: list[Message]) -> ChatRe
     users: list[str] = []
     metadata = getattr(body, "metadata", None)
     for value in (getattr(body, "user", None), metadata.get("user_id") if isinstance(metadata, Mapping) else None):
-        if isinstance(value, Mapping):
-            users += [str(value[k]) for k in ("id", "email", "name") if value.get(k)]
-        elif isinstance(value, (str, int)):
-            users.append(str(value))
+        names = [value[k] for k in ("id", "email", "name") if k in value] if isinstance(value, Mapping) else [value]
+        for name in names:
+            with suppress(DataError):  # what is no id names nobody
+                users.append(as_id(name))
     dataset = metadata.get("dataset") if isinstance(metadata, Mapping) else None
     dataset = dataset if isinstance(dataset, str) else None
     return ChatRequest(tuple(messages), client.caller, client.task, tuple(users), dataset)

@@ -30,14 +30,16 @@ async def rerank(service: ServiceDep, client: ClientDep, body: RerankRequest) ->
     limit = whole_number(body, ("top_n",), 1) or len(texts)
     request, query = chat_request(client, body, []), body.query
 
-    def work(recommender: Recommender) -> tuple[list[float], int]:
+    def work(recommender: Recommender) -> tuple[list[float], int, tuple[str, ...]]:
         user = service.reader.seen_by(request.caller.may_see).read(query).user_id or request.caller.user
-        user = user or next((u for u in request.users if recommender.has_user(u)), None)
+        named = next((u for u in request.users if recommender.has_user(u)), next(iter(request.users), None))
+        user = user or named
         request.caller.check(user, "query")
+        warnings = recommender.unknown_users([] if user is None else user, show_users=not request.caller.bound)
         tokens = recommender.count_tokens(query, *texts)
-        return recommender.relevance(query, texts, user), tokens
+        return recommender.relevance(query, texts, user), tokens, warnings
 
-    scores, tokens = await service.ask(work, client.disconnected)
+    scores, tokens, warnings = await service.ask(work, client.disconnected)
     order = sorted(range(len(texts)), key=lambda n: (-scores[n], n))[:limit]
     with_text = bool(getattr(body, "return_documents", False))
     results = [
@@ -45,7 +47,8 @@ async def rerank(service: ServiceDep, client: ClientDep, body: RerankRequest) ->
         for n in order
     ]
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-    return {"id": new_id("rerank"), "object": "list", "model": service.name, "results": results, "usage": usage}
+    reply = {"id": new_id("rerank"), "object": "list", "model": service.name, "results": results, "usage": usage}
+    return reply | ({"warnings": warnings} if warnings else {})
 
 
 def document_text(document: object, field: str) -> str:
