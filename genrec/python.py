@@ -18,7 +18,7 @@ from .data.named import NAMES
 from .data.source import FRAME, is_url
 from .errors import DataError, UnknownNameError
 from .files import is_value, shown
-from .frames import as_html, is_table, to_polars
+from .frames import as_html, to_polars
 from .options import flag, options_in
 from .progress import SILENT, Progress
 from .recommender import Recommender
@@ -181,7 +181,7 @@ def as_options(data: Any, options: Mapping[str, Any]) -> tuple[dict[str, Any], d
     for role, source in sources.items():
         if role == "interactions" and names_data_sets(source):
             given["names"] = (source,) if isinstance(source, str) else tuple(source)
-        elif source is not None and is_source(source):
+        elif isinstance(source, str | Path):
             given[role] = str(source)
         elif source is not None:
             given[role], frames[role] = FRAME, to_polars(source, role)
@@ -206,14 +206,6 @@ def names_data_sets(source: Any) -> bool:
     if words and (unknown := [name for name in source if name not in NAMES]):
         raise UnknownNameError("data set", unknown[0], NAMES)
     return words
-
-
-def is_source(source: Any) -> bool:
-    """Whether a source is a path or a URL; raises DataError for what is no table either."""
-    if isinstance(source, str | Path) or is_table(source):
-        return isinstance(source, str | Path)
-    to_polars(source, "a source")  # raises
-    return False
 
 
 def as_value(name: str, value: Any) -> Any:

@@ -86,7 +86,12 @@ def test_bad_rows_can_be_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_names(tmp_path: Path, toy_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = str(toy_run)
     refused(capsys, ["finetune", "ml-100"], "Unknown data set 'ml-100'", "Did you mean 'ml-100k'")
-    refused(capsys, ["recommend", run, "--user", "u01"], "Unknown user 'u01'", "Did you mean")
+    refused(
+        capsys,
+        ["predict", run, "--task", "rating", "--user", "u01", "--item", "003"],
+        "Unknown user 'u01'",
+        "Did you mean",
+    )
     refused(capsys, ["recommend", run, "--history", "003,9x"], "Unknown item '9x'")
     refused(capsys, ["recommend", run, "--user", "u001", "--dataset", "chian"], "Unknown data set 'chian'", "'chain'")
     refused(
