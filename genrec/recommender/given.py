@@ -7,8 +7,9 @@ import polars as pl
 
 from ..data.aliases import ALIASES, squeezed
 from ..data.columns import missing_column
+from ..data.numbers import as_number
+from ..data.times import parse_times
 from ..data.values import as_id as column_of_ids
-from ..data.values import as_number, as_seconds
 from ..errors import DataError
 from ..files import shown
 from ..frames import is_table, to_polars
@@ -86,6 +87,11 @@ def of_table(table: pl.DataFrame) -> pl.DataFrame:
         columns[name] = values.to_list()
     frame = history_frame(columns.pop("item_id"), **columns)
     return frame if frame["timestamp"].null_count() else frame.sort("timestamp", maintain_order=True)
+
+
+def as_seconds(values: pl.Series) -> pl.Series:
+    """Times as the data room reads them."""
+    return parse_times(values)[0]
 
 
 def as_event(values: pl.Series) -> pl.Series:
