@@ -173,14 +173,6 @@ def test_wrong_words_are_told_the_nearest(run: genrec.Run) -> None:
     assert "finetune(" in page and "recommend(self, users" in of_run
 
 
-def test_a_run_evaluates_itself(run: genrec.Run, frames: dict[str, Any]) -> None:
-    evaluation = run.evaluate(phrasing="served")
-    assert (frames["out"] / "results.json").is_file() and "ndcg@10" in evaluation.frame["metric"].to_list()
-    assert "next_item" in repr(evaluation) and "<table>" in evaluation._repr_html_()
-    with pytest.raises(UnknownNameError, match="Unknown part 'train'"):
-        run.evaluate(part="train")  # type: ignore[arg-type]
-
-
 def test_a_notebook_and_a_terminal_see_bars(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 import polars as pl
@@ -17,7 +18,7 @@ from .folder import roles_in
 from .joined import join_ids
 from .named import DATASETS, Raw, load_raw
 from .numbers import Decimal
-from .source import Header, Reading, Source, display_name, is_url, source_name
+from .source import Frame, Header, Reading, Source, display_name, is_url, source_name
 from .splits import Method, split
 from .tables import read_source
 from .times import DateOrder
@@ -133,8 +134,8 @@ def read_files(options: DataOptions) -> Raw:
 
 def with_files_of_folder(options: DataOptions) -> tuple[DataOptions, list[str]]:
     """The options with the files of a folder of several tables in its place, and a note that names them."""
-    folder = Path(options.interactions or "")
-    if options.interactions is None or is_url(options.interactions) or not folder.is_dir():
+    source = options.interactions
+    if source is None or isinstance(source, Frame) or is_url(source) or not (folder := Path(source)).is_dir():
         return options, []
     roles = roles_in(folder)
     if not roles:
