@@ -17,7 +17,7 @@ PAGES = {  # of the root, by their names on the site
     "SECURITY.md": "security.md",
     "CHANGELOG.md": "changelog.md",
 }
-REFERENCE = ("genrec.recommender", "genrec.errors")
+REFERENCE = ("genrec", "genrec.recommender", "genrec.errors")
 RELATIVE = re.compile(r"\]\(\.\./([^)\s#]+)(#[^)\s]*)?\)")
 
 

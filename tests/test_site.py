@@ -19,7 +19,8 @@ def test_the_site_builds(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     reference = (tmp_path / "site" / "reference" / "index.html").read_text(encoding="utf-8")
-    assert 'id="genrec.recommender.Recommender.recommend"' in reference and 'id="genrec.errors.DataError"' in reference
+    for name in ("finetune", "load", "Run", "recommender.Recommender.recommend", "errors.DataError"):
+        assert f'id="genrec.{name}"' in reference
     for page in (tmp_path / "site").rglob("*.html"):
         text = page.read_text(encoding="utf-8")
         assert not re.findall(r'<(?:script|link|img|iframe)[^>]*(?:src|href)="(?:https?:)?//', text), page

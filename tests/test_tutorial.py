@@ -41,9 +41,10 @@ def test_the_tutorial(toy_files: Path, tmp_path: Path) -> None:
     (rating,) = (text for command, text in answers.items() if command.startswith("genrec predict"))
     assert re.match(r"rating: [1-5]\.\d\d", rating)
     assert COMMANDS[start].split()[2] == "runs/books"
-    with serving(tmp_path / "runs" / "books") as server:
+    with serving(tmp_path / "runs" / "books", "--timeout", "600") as server:
         chat, lists = (
             json.loads(printed(c.replace("http://127.0.0.1:8000", server.url))) for c in COMMANDS[start + 1 :]
         )
+    assert "choices" in chat and "items" in lists, (chat, lists)
     assert chat["choices"][0]["message"]["content"].count("The ") == 3
     assert len(lists["items"]) == 3
