@@ -88,6 +88,7 @@ FORMS = {
     "no_header.csv": lines(header=False),
     "u.data": lines("\t", header=False),
     "ratings.dat": lines("::", header=False),
+    "hive.txt": lines("\x01", header=False),
     "quoted.csv": "".join(",".join(f'"{cell}"' for cell in row) + "\n" for row in (NAMES, *ROWS)),
 }
 
@@ -138,6 +139,36 @@ def test_whatever_is_written_comes_back(
     frame = pl.DataFrame({"user_id": "u", "item_id": [f"i{n}" for n in range(len(texts))], "review": texts})
     frame.write_csv(path, separator=delimiter, quote_style="necessary")
     assert_frame_equal(read_table(path).frame, frame)
+
+
+def test_quotes_escaped_by_a_backslash(tmp_path: Path) -> None:
+    """As in Book-Crossing's files; a backslash at the end of a field is none."""
+    (tmp_path / "a.csv").write_text('"ISBN";"Book-Title"\n"1";"The \\"big\\"; book"\n"2";"It is \\"it\\""\n')
+    table = read_table(tmp_path / "a.csv")
+    assert table.frame["Book-Title"].to_list() == ['The "big"; book', 'It is "it"']
+    assert "quotes escaped by backslashes" in table.notes[0]
+    (tmp_path / "b.csv").write_text('item,path\n1,"C:\\dir\\"\n2,"D:\\"\n')
+    assert read_table(tmp_path / "b.csv").frame["path"].to_list() == ["C:\\dir\\", "D:\\"]
+
+
+def test_tables_written_by_r_have_a_name_less(tmp_path: Path, wanted: pl.DataFrame) -> None:
+    header = " ".join(f'"{name}"' for name in NAMES)
+    rows = "".join(f'"{n}" ' + " ".join(f'"{cell}"' for cell in row) + "\n" for n, row in enumerate(ROWS))
+    (tmp_path / "a.txt").write_text(f"{header}\n{rows}")
+    assert_frame_equal(data(tmp_path / "a.txt").select(wanted.columns), wanted)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:a\nsize 1\n", "is a Git LFS pointer"),
+        (b"<!DOCTYPE html>\n<html><body>Not found</body></html>\n", "is a web page"),
+    ],
+)
+def test_files_that_are_something_else(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "a.csv").write_bytes(content)
+    with pytest.raises(DataError, match=said):
+        read_table(tmp_path / "a.csv")
 
 
 # --- encodings ----------------------------------------------------------------------------------------------------
@@ -457,8 +488,3 @@ def test_data_show_and_finetune_say_the_same(
     assert tasks == "tasks: next_item, rating, keeper"
     for line in notes_shown:
         assert line.startswith("tasks: ") or f"ratings: {line}" in said, line
-
-
-def test_without_times_the_order_of_the_file_decides(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("user,item\n" + "".join(f"{u},{i}\n" for u, i, _, _ in ROWS))
-    assert "no time: the order of the file decides which interaction of a user is the last" in notes(tmp_path / "a.csv")

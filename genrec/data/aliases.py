@@ -36,7 +36,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "rating": (
         *"rating stars starrating overall score rate bookrating".split(),
         *"评分 打分 星级 評分 評価 評点 평점 별점 bewertung sterne calificacion valoracion puntuacion".split(),
-        *"avaliacao valutazione voto оценка рейтинг".split(),
+        *"evaluation avaliacao valutazione voto оценка рейтинг".split(),
     ),
     "event": (
         *"event eventtype action behaviortype interactiontype".split(),

@@ -52,8 +52,11 @@ def read_delimited(path: Path, original: Path, reading: Reading) -> Table:
             notes.append(f"split at {DELIMITERS.get(dialect.delimiter, repr(dialect.delimiter))}")
         if dialect.skipped:
             notes.append(f"begins below {dialect.skipped!r}")
-        with _plain(text, sample, dialect) as (plain, separator):
-            quote = quote if dialect.delimiter != "::" else None
+        quote = quote if dialect.delimiter != "::" else None
+        escaped = quote is not None and _has_escapes(text, dialect.delimiter)
+        if escaped:
+            notes.append("quotes escaped by backslashes")
+        with _plain(text, sample, dialect, escaped) as (plain, separator):
             frame, bad, n_bad = _parsed(plain, original, separator, quote, dialect, encoding.codec)
     bad = [Bad(b.row, b.text.replace(UNIT, dialect.delimiter), b.why) for b in bad]
     dropped = bad_rows_note(original, bad, n_bad, frame.height, reading.bad_rows)
@@ -61,24 +64,35 @@ def read_delimited(path: Path, original: Path, reading: Reading) -> Table:
     return Table(_atomic(frame), (*told, *dropped), dialect.header)
 
 
+def _has_escapes(path: Path, delimiter: str) -> bool:
+    """Whether quotes inside fields are written as \\", which are then not at the end of a field."""
+    inside = re.compile(rb'\\"(?!"|\r|\n|$|' + re.escape(delimiter.encode()) + rb")")
+    with path.open("rb") as file:
+        return any(inside.search(line) for line in file if b'\\"' in line)
+
+
 @contextmanager
-def _plain(path: Path, sample: str, dialect: Dialect) -> Iterator[tuple[Path, str]]:
-    """The text with line ends and a delimiter that polars reads, and the delimiter: itself, or a copy."""
+def _plain(path: Path, sample: str, dialect: Dialect, escaped: bool) -> Iterator[tuple[Path, str]]:
+    """The text with quotes, line ends and a delimiter that polars reads, and the delimiter: itself, or a copy."""
     has_returns = "\r" in sample and "\n" not in sample
-    in_runs = dialect.is_runs and re.search(r"^ |\S  |\S\t| $", sample, re.MULTILINE)
-    if not has_returns and not in_runs and len(dialect.delimiter.encode()) == 1:
+    in_runs = dialect.is_runs and '"' not in sample and re.search(r"^ |\S  |\S\t| $", sample, re.MULTILINE)
+    delimiter = dialect.delimiter.encode()
+    if not (has_returns or in_runs or escaped or dialect.row_names) and len(delimiter) == 1:
         yield path, dialect.delimiter
         return
-    separator = UNIT if in_runs or len(dialect.delimiter.encode()) > 1 else dialect.delimiter
-    delimiter = dialect.delimiter.encode()
+    separator = UNIT if in_runs or len(delimiter) > 1 else dialect.delimiter
     with TemporaryDirectory(prefix="genrec-") as folder:
         copy = Path(folder) / path.name
         with path.open("rb") as source, copy.open("wb") as target:
-            for line in _by_returns(source) if has_returns else source:
+            for number, line in enumerate(_by_returns(source) if has_returns else source):
+                if escaped:
+                    line = line.replace(b'\\"', b'""')
                 if in_runs:
                     line = re.sub(rb"[ \t]+", UNIT.encode(), line.strip()) + b"\n"
                 elif separator == UNIT:
                     line = line.replace(delimiter, UNIT.encode())
+                if dialect.row_names and number == dialect.skip:
+                    line = b'""' + separator.encode() + line
                 target.write(line)
         yield copy, separator
 

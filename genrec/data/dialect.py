@@ -9,8 +9,17 @@ from dataclasses import dataclass
 from ..errors import DataError
 from .aliases import RECBOLE, known
 
-DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", "::": "'::'", " ": "spaces"}
+DELIMITERS = {
+    ",": "commas",
+    ";": "semicolons",
+    "\t": "tabs",
+    "|": "bars",
+    "::": "'::'",
+    " ": "spaces",
+    "\x01": "control-A",
+}
 WORDS = {"tab": "\t", "\\t": "\t", "space": " ", "comma": ",", "semicolon": ";", "bar": "|", "pipe": "|"}
+SNIFFED = ",;\t|"  # delimiters that a sniffer decides between
 LINES = 200  # that are looked at
 NUMBER = re.compile(r"[-+]?[$€£¥]?\d[\d.,' ]*([eE][-+]?\d+)?%?")
 DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T].*)?")
@@ -20,12 +29,17 @@ COMMENT = ("#", "%", "//", "--")
 
 @dataclass(frozen=True)
 class Dialect:
-    """skip: lines before the table, which begins with its header, if it has one. skipped: a text of those lines."""
+    """How a text is written.
+
+    skip: lines before the table, which begins with its header, if it has one. skipped: a text of those lines.
+    row_names: the first field of each row is without a name in the header, as R writes tables.
+    """
 
     delimiter: str
     header: bool
     skip: int = 0
     skipped: str = ""
+    row_names: bool = False
 
     @property
     def is_runs(self) -> bool:
@@ -49,7 +63,7 @@ def dialect_of(
     own: the delimiter that the file's name says. delimiter, header: if they are given. named: columns that the caller
     names, so that there is a header with them.
     """
-    lines = text.splitlines()[:LINES]
+    lines = re.split(r"\r\n|\n|\r", text)[:LINES]
     start, skipped = 0, ""
     while start < len(lines) and not lines[start].strip(" ,;\t|\ufeff"):
         start += 1
@@ -62,12 +76,15 @@ def dialect_of(
     rows = [fields(line, delimiter, quote) for line in lines[start + more :] if line.strip()]
     if header is None:
         header = not rows or has_header(rows, named)
-    return Dialect(delimiter, header, start + more, skipped or first)
+    row_names = (
+        header and len(rows) > 1 and 1 < len(rows[0]) == _width(rows[1:]) - 1 and any(row[-1] for row in rows[1:])
+    )
+    return Dialect(delimiter, header, start + more, skipped or first, row_names)
 
 
 def fields(line: str, delimiter: str, quote: str | None = '"') -> list[str]:
     """The fields of one line."""
-    if delimiter == " ":
+    if delimiter == " " and '"' not in line:
         return line.split()
     if len(delimiter) > 1:
         return line.split(delimiter)
@@ -85,15 +102,17 @@ def _delimiter(lines: Sequence[str], own: str | None, quote: str | None) -> str:
         cells = fields(lines[0], candidate, quote)
         if len(cells) > 1 and (sum(map(known, cells)) > 1 or all(map(RECBOLE.search, cells))):
             return candidate
-    widths = {d: _width([fields(line, d, quote) for line in lines]) for d in (",", ";", "\t", "|")}
+    widths = {d: _width([fields(line, d, quote) for line in lines]) for d in SNIFFED}
     if own and widths[own] > 1 and widths[own] == max(widths.values()):
         return own
+    if all("\x01" in line for line in lines):
+        return "\x01"
     if min(line.count("::") for line in lines) > 0 and len({line.count("::") for line in lines}) <= 2:
         return "::"
     import clevercsv
 
     try:
-        sniffed = clevercsv.Sniffer().sniff("\n".join(lines)[:16_000], delimiters=list(",;\t|"))
+        sniffed = clevercsv.Sniffer().sniff("\n".join(lines)[:16_000], delimiters=list(SNIFFED))
         found = sniffed.delimiter if sniffed else ""
     except clevercsv.Error:
         found = ""

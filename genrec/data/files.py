@@ -55,13 +55,22 @@ def _read_file(path: Path, part: str, reading: Reading) -> Table:
         with file.open("rb") as opened:
             head = opened.read(256)
         kind = kind_of(file)
+        if head.startswith(b"version https://git-lfs"):
+            raise DataError(f"{path} is a Git LFS pointer and not the file itself: `git lfs pull` fetches it")
+        if re.match(rb"\s*<(!doctype html|html)", head, re.IGNORECASE):
+            raise DataError(f"{path} is a web page (HTML) and no data: the download may have failed")
         if kind in PARQUET or head.startswith(b"PAR1"):
             table = Table(_parquet(file, path))
         elif kind in WORKBOOKS:
             table = read_sheet(file, part, path.name, reading)
         elif kind in JSON_LINES or (kind not in TEXTS and re.match(rb'(\xef\xbb\xbf)?\s*(\[\s*)?\{\s*"', head)):
             table = _json_lines(file, path, reading)
-        elif b"\0" in head and not head.startswith((b"\xff\xfe", b"\xfe\xff")) and head.count(b"\0") < len(head) / 4:
+        elif (
+            kind not in TEXTS
+            and b"\0" in head
+            and not head.startswith((b"\xff\xfe", b"\xfe\xff"))
+            and head.count(b"\0") < len(head) / 4
+        ):
             raise DataError(f"{path} is no text; files that are read: {', '.join(KINDS)}, also in {', '.join(PACKED)}")
         else:
             table = read_delimited(file, path, reading)

@@ -139,11 +139,9 @@ def _given_split(dataset: Dataset) -> Dataset:
 
 
 def _ties(frame: pl.DataFrame, method: Method) -> list[str]:
-    """A note on users whose last timestamp is tied, or on times that are not there, for leave_one_out."""
-    if method != "leave_one_out":
+    """A note on users whose last timestamp is tied, for leave_one_out."""
+    if method != "leave_one_out" or "timestamp" not in frame.columns:
         return []
-    if "timestamp" not in frame.columns:
-        return ["no time: the order of the file decides which interaction of a user is the last"]
     last = frame.group_by("user_id").agg((pl.col("timestamp") == pl.col("timestamp").max()).sum().alias("n"))
     tied = last.filter(pl.col("n") > 1).height
     return [f"{tied:,} of {last.height:,} users have a tied last timestamp; file order decides"] if tied else []
