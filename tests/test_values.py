@@ -14,6 +14,7 @@ from genrec.cli import main
 from genrec.data.columns import canonical
 from genrec.data.dataset import Dataset
 from genrec.data.load import DataOptions, load_dataset
+from genrec.data.numbers import parse_numbers
 from genrec.data.times import parse_times
 from genrec.errors import DataError
 
@@ -235,6 +236,26 @@ def test_several_currencies_are_said() -> None:
     assert "i.csv: price: values in several units ($, €) are no numbers" in attribute(["5 €", "$6"])[1]
 
 
+def test_a_column_of_numbers_and_some_texts_is_text_and_it_is_said() -> None:
+    read, notes = attribute(["$5.00", "$7.50", "Free"])
+    assert read == ["$5.00", "$7.50", "Free"]
+    assert "i.csv: price: text, as values such as 'Free' are no numbers" in notes
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(-(10**9), 10**9), min_size=1, max_size=20),
+    st.sampled_from([(",", "."), (".", ","), (" ", ","), ("'", "."), ("", ",")]),
+    st.sampled_from(["{}", "${}", "{} €", "￥{}", "{}%", "CHF {}"]),
+)
+def test_numbers_written_in_any_manner_are_read_back(cents: list[int], marks: tuple[str, str], unit: str) -> None:
+    def text(value: float) -> str:
+        return unit.format(f"{value:,.2f}".translate(str.maketrans({",": marks[0], ".": marks[1]})))
+
+    values = [c / 100 for c in cents]
+    assert parse_numbers(pl.Series("price", [text(v) for v in values]))[0].to_list() == values
+
+
 def test_the_mark_of_decimals_can_be_given() -> None:
     assert attribute(["1,299", "2,500"], decimal="comma")[0] == [1.299, 2.5]
     assert attribute(["1.299", "2.500"], decimal="comma")[0] == [1299, 2500]
@@ -358,6 +379,20 @@ def test_lists_however_they_are_written(write: Any, name: str) -> None:
 )
 def test_texts_with_marks_are_not_split(name: str, values: list[str]) -> None:
     assert attribute(values, name)[0] == values
+
+
+def test_lists_in_columns_of_any_name_if_their_parts_change_places() -> None:
+    assert attribute([", ".join(p) for p in PAIRS], "listed_in")[0] == [list(p) for p in PAIRS]
+    assert attribute(["n/a", "(no genres listed)", *["|".join(p) for p in PAIRS]], "genres")[0][:3] == [
+        None,
+        None,
+        ["Comedy", "Drama"],
+    ]
+
+
+def test_several_categories_are_a_list_and_one_each_is_a_text() -> None:
+    assert attribute(["['Toys', 'Games']", "['Games']"], "category")[0] == [["Toys", "Games"], ["Games"]]
+    assert attribute(["['Toys']", "['Games']"], "category")[0] == ["Toys", "Games"]
 
 
 def test_one_category_with_a_slash_stays_whole_and_it_is_said() -> None:

@@ -7,12 +7,16 @@ from typing import Any
 
 import polars as pl
 
+from .numbers import NO_VALUE
+
 LISTS = ("genre", "tags", "keywords", "categories")  # lists even if few values have several elements
 LIST_WORDS = (  # the last word of a name of which commas and slashes may part a list
     *"genres tag keyword topics subjects themes moods styles labels actors cast ingredients features languages".split(),
     *"countries platforms mechanics companies skills colors colours materials allergens".split(),
 )
-MARKS = ("|", ";", "；", "、", "，", ",", "/")  # in this order
+MARKS = ("|", ";", "；", "、", "\n", "，", ",", "/")  # in this order
+NO_LIST = (*NO_VALUE, "(no genres listed)")
+SAMPLE = 20_000  # different values that tell whether parts recur
 NAMES = ("name", "title", "label", "value", "text", "tag")  # of what an object is called
 LONGEST = 20_000  # characters of a text that is read as a literal
 RECURRING = 0.8  # share of the parts that other values have too, from which on a mark parts a list
@@ -33,6 +37,8 @@ def parse_lists(text: pl.Series) -> tuple[pl.Series | None, str | None]:
     `Sci-Fi/Fantasy` do not. LISTS are always lists.
     """
     name = text.name
+    if is_list_name(name):
+        text = text.set(text.str.to_lowercase().is_in(NO_LIST), None)
     counts = text.drop_nulls().to_frame("text").group_by("text", maintain_order=True).len("n")
     unique = counts["text"]
     literals = unique.filter(unique.str.contains(r"^\s*[\[{(].*[\]})]\s*$"))
@@ -83,23 +89,28 @@ def _mark(counts: pl.DataFrame, name: str) -> str | None:
             if name in LISTS or share >= MIN_SHARE:
                 return mark
             continue
-        may_be_list = is_list_name(name) or mark in ";；"
-        if not may_be_list:
-            continue
         if name in LISTS and share >= MIN_SHARE and mark != "/":
             return mark
-        if share >= MIN_SHARE / 4 and _recurring(counts["text"], mark) >= RECURRING:
+        recurring, moving = _recurring(counts["text"].head(SAMPLE), mark)
+        if share < MIN_SHARE / 4 or recurring < RECURRING:
+            continue
+        if is_list_name(name) or mark in ";；" or (mark in "、，," and moving >= RECURRING):
             return mark
     return None
 
 
-def _recurring(unique: pl.Series, mark: str) -> float:
-    """The share of the parts of texts with a mark that another value has, or is, too."""
+def _recurring(unique: pl.Series, mark: str) -> tuple[float, float]:
+    """Shares of the parts of texts with a mark: those that another value has, or is, too; of these, those that are
+    also alone or in another place, as `Last, First` names are not."""
     parts = pl.DataFrame({"value": range(len(unique)), "part": unique.str.split(mark).list.eval(_stripped())})
-    parts = parts.explode("part").drop_nulls().unique()
-    parts = parts.with_columns(pl.len().over("part").alias("n_values"), pl.len().over("value").alias("n_parts"))
-    several = parts.filter(pl.col("n_parts") > 1)
-    return float((several["n_values"] > 1).mean() or 0) if several.height else 0.0  # type: ignore[arg-type]
+    parts = parts.with_columns(pl.int_ranges(pl.col("part").list.len()).alias("place")).explode("part", "place")
+    parts = parts.drop_nulls().unique(("value", "part"), keep="first", maintain_order=True)
+    is_alone = pl.len().over("value") == 1
+    parts = parts.with_columns(pl.when(is_alone).then(-1).otherwise("place").alias("place"))
+    recurs, moves = pl.len().over("part") > 1, pl.col("place").n_unique().over("part") > 1
+    several = parts.with_columns(recurs.alias("recurs"), moves.alias("moves")).filter(pl.col("place") >= 0)
+    n_recurring = int(several["recurs"].sum())
+    return n_recurring / max(several.height, 1), int(several["moves"].sum()) / max(n_recurring, 1)
 
 
 def _left_whole(unique: pl.Series) -> str | None:

@@ -6,7 +6,21 @@ from typing import Literal
 import polars as pl
 
 Decimal = Literal["auto", "point", "comma"]
-NO_VALUE = ("", "nan", "na", "n/a", "null", "none", "\\n")  # in a column of numbers or times
+NO_VALUE = (
+    "",
+    "nan",
+    "nat",
+    "na",
+    "n/a",
+    "#n/a",
+    "<na>",
+    "null",
+    "none",
+    "\\n",
+    "-",
+    "--",
+    "?",
+)  # in a column of numbers or times
 SAMPLE = 1000  # values that are looked at before all are
 CURRENCY = (  # before or after a number
     r"(?:(?:us|ca|a|au|nz|hk|nt|s|mx|r)?\p{Sc}|元|円|원|kr\.?|zł|kč|ft|lei|лв\.?|руб\.?|rs\.?|"

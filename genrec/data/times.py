@@ -113,9 +113,9 @@ def _parse(values: pl.Series, order: DateOrder, decimal: Decimal, day_first: boo
     if number.count() == values.count():
         return to_seconds(number)
     text = values.str.strip_chars().set(number.is_not_null(), None)
-    seconds = _iso(text)
+    sample = values.drop_nulls().head(SAMPLE)
+    seconds = _iso(text) if _iso(sample.str.strip_chars()).count() else _nulls(text)
     if seconds.count() < text.count():
-        sample = values.drop_nulls().head(SAMPLE)
         if parse_numbers(sample, decimal)[0].count() == len(sample):  # 1,500,000,000
             grouped, grouping = parse_numbers(values, decimal)
             seconds, unit = to_seconds(grouped)
@@ -169,7 +169,8 @@ def _dates(text: pl.Series, order: DateOrder, day_first: bool) -> tuple[pl.Serie
     rows = pl.DataFrame({"text": text.str.replace(CLOCK, "${1}0:00"), "clock": text.str.extract(CLOCK, 2)})
     values = rows.drop_nulls("text").group_by("text").len("count").sort("text")  # few: times of the day are apart
     values = values.with_columns(_marked(values["text"]).str.extract_groups(FIELDS).alias("fields")).unnest("fields")
-    values = values.with_columns(_form().alias("form")).drop_nulls("form")
+    numbers = pl.col("hour", "minute", "second").cast(pl.Int64)
+    values = values.with_columns(_form().alias("form"), numbers).drop_nulls("form")
     if not values.height:
         return _nulls(text), None
     forms = values.group_by("form").agg(pl.col("count").sum()).sort("count", "form", descending=[True, False])
@@ -225,12 +226,10 @@ def _time_of_day(rows: pl.DataFrame) -> pl.Series:
     """Seconds since midnight of `clock`, else of hour, minute and second, 0 without either; null if there is none."""
     clocks = rows.select(pl.col("clock").unique()).drop_nulls()
     parts = pl.col("clock").str.split(":").list
-    clocks = clocks.with_columns(parts.get(n, null_on_oob=True).alias(c) for n, c in enumerate(("h", "m", "s")))
-    rows = rows.join(clocks, on="clock", how="left", maintain_order="left")
-    is_clock = pl.col("clock").is_not_null()
+    units = [parts.get(n, null_on_oob=True).cast(pl.Int64).alias(unit) for n, unit in enumerate(("h", "m", "s"))]
+    rows = rows.join(clocks.with_columns(units), on="clock", how="left", maintain_order="left")
     hour, minute, second = (
-        pl.when(is_clock).then(short).otherwise(long).cast(pl.Int64, strict=False).fill_null(0)
-        for short, long in (("h", "hour"), ("m", "minute"), ("s", "second"))
+        pl.coalesce(short, long).fill_null(0) for short, long in (("h", "hour"), ("m", "minute"), ("s", "second"))
     )
     half = pl.col("half")
     hour_of_day = pl.when(half.is_null()).then(hour).otherwise(hour % 12 + pl.when(half == "pm").then(12).otherwise(0))

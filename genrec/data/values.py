@@ -152,10 +152,12 @@ def infer_type(values: pl.Series, decimal: Decimal) -> tuple[pl.Series, str | No
             return numbers, note
         if note is not None:
             return text, note
-    if name == "category":
-        return text, None
     lists, note = parse_lists(text)
-    return (text if lists is None else lists), note
+    if lists is None:
+        return text, note
+    if name == "category" and lists.list.len().max() == 1:  # one class each
+        return lists.list.first(), note
+    return lists, note
 
 
 def _numbers(text: pl.Series, decimal: Decimal) -> tuple[pl.Series | None, str | None]:
@@ -165,15 +167,18 @@ def _numbers(text: pl.Series, decimal: Decimal) -> tuple[pl.Series | None, str |
     integers = text.cast(pl.Int64, strict=False)
     if integers.count() == text.count():
         return integers, None
-    sample = text.drop_nulls().head(SAMPLE)
-    numbers, note = parse_numbers(sample, decimal)
-    if note is None and numbers.count() < (~is_no_value(sample)).sum():
+    numbers, note = parse_numbers(text.drop_nulls().head(SAMPLE), decimal)
+    if not numbers.count() and note is None:
         return None, None
     numbers, note = parse_numbers(text, decimal)
     absent = is_no_value(text)
     n_absent = int(absent.sum() or 0)
     if numbers.count() + n_absent < text.count() or not numbers.count():
-        return None, note if note is not None and "units" in note else None
+        if note is not None and "units" in note:
+            return None, note
+        others = text.filter(numbers.is_null() & text.is_not_null() & ~absent)
+        is_mostly_numbers = numbers.count() >= len(others) > 0
+        return None, f"text, as values such as {others[0]!r} are no numbers" if is_mostly_numbers else None
     spaced = text.str.contains(r"^\d+( \d+)+$")
     if spaced.any() and spaced.sum() == text.count() and text.str.len_chars().n_unique() == 1:  # phone numbers
         return None, None
