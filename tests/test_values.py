@@ -147,7 +147,7 @@ def test_several_forms_in_one_column_are_an_error(values: list[str]) -> None:
 
 
 def test_numbers_that_are_times() -> None:
-    assert times(["1,500,000,000", "1,500,000,060"])[0] == [1_500_000_000, 1_500_000_060]
+    assert times(["1,500,000,000", "1,500,000,060", "n/a"])[0] == [1_500_000_000, 1_500_000_060, None]
     read, note = times(["45352", "45352.5"])
     assert read == seconds([datetime(2024, 3, 1, tzinfo=UTC), datetime(2024, 3, 1, 12, tzinfo=UTC)])
     assert note == "45352 is read as 1 March 2024, a spreadsheet's number of days"
@@ -279,6 +279,12 @@ def test_ratings_with_decimal_commas_tell_that_the_day_comes_first(tmp_path: Pat
     assert found.interactions["timestamp"].max() == int(datetime(2024, 6, 5, tzinfo=UTC).timestamp())
     assert any("(day first: assumed, as decimals have a comma)" in n for n in found.notes)
     assert any(n.endswith("r.csv: rating: '4,5' is read as 4.5") for n in found.notes)
+
+
+def test_ratings_have_decimals_rather_than_thousands(tmp_path: Path) -> None:
+    found = ratings(tmp_path, {"rating": ["4,125", "3,875"]})
+    assert sorted(found.interactions["rating"]) == [3.875, 4.125]
+    assert any("'4,125' is read as 4.125; --decimal point reads 4125" in n for n in found.notes)
 
 
 def test_without_times_it_is_said_that_the_order_of_the_file_counts(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     ),
     "timestamp": (
         *"timestamp ts time unixreviewtime date datetime invoicedate createdat eventtime".split(),
-        *"transactiontimestamp reviewdate".split(),
+        *"transactiontimestamp reviewdate reviewtime".split(),
         *"时间戳 时间 日期 下单时间 购买时间 评价时间 评论时间 创建时间 時間 日時 日付 購入日 注文日".split(),
         *"일시 시간 날짜 구매일 주문일 zeitstempel zeit datum bestelldatum kaufdatum horodatage".split(),
         *"dateachat datecommande fecha fechacompra fechapedido datacompra datapedido dataacquisto дата время".split(),

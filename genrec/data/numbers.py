@@ -55,11 +55,13 @@ def is_no_value(values: pl.Series) -> pl.Series:
     return values.cast(pl.String).str.strip_chars().str.to_lowercase().is_in(NO_VALUE)
 
 
-def parse_numbers(values: pl.Series, decimal: Decimal = "auto") -> tuple[pl.Series, str | None]:
+def parse_numbers(
+    values: pl.Series, decimal: Decimal = "auto", *, has_thousands: bool = True
+) -> tuple[pl.Series, str | None]:
     """Finite numbers as Float64, null if a value is not one, and a note on marks and currencies that were read.
 
     decimal: the mark of decimals; `auto` takes the one with which most values are numbers, and of two the one with
-    which all marks group thousands. Values in several currencies are no numbers.
+    which all marks group thousands (without `has_thousands`: none). Values in several currencies are no numbers.
     """
     plain = as_number(values)
     if values.dtype.is_numeric() or plain.count() == values.count():
@@ -78,7 +80,7 @@ def parse_numbers(values: pl.Series, decimal: Decimal = "auto") -> tuple[pl.Seri
     fits = {m: int(numbers.count()) for m, numbers in read.items()}
     mark = next(m for m in fits if fits[m] == max(fits.values()))
     other = next((m for m in fits if m != mark and fits[m] == fits[mark]), None)
-    if other is not None and _is_grouped(fields, other) > _is_grouped(fields, mark):
+    if other is not None and _is_grouped(fields, mark) != _is_grouped(fields, other) == has_thousands:
         mark, other = other, mark
     numbers = texts.replace_strict(unique, read[mark], default=None, return_dtype=pl.Float64)
     changed = (read[mark].is_not_null() & as_number(unique).is_null()) | (read[mark] != as_number(unique))

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 import polars as pl
 
-from .numbers import SAMPLE, Decimal, as_number, parse_numbers
+from .numbers import SAMPLE, Decimal, as_number, is_no_value, parse_numbers
 
 DateOrder = Literal["auto", "dmy", "mdy", "ymd", "ydm"]
 ORDERS = get_args(DateOrder)[1:]
@@ -116,7 +116,8 @@ def _parse(values: pl.Series, order: DateOrder, decimal: Decimal, day_first: boo
     sample = values.drop_nulls().head(SAMPLE)
     seconds = _iso(text) if _iso(sample.str.strip_chars()).count() else _nulls(text)
     if seconds.count() < text.count():
-        if parse_numbers(sample, decimal)[0].count() == len(sample):  # 1,500,000,000
+        sample = sample.filter(~is_no_value(sample))
+        if 0 < parse_numbers(sample, decimal)[0].count() == len(sample):  # 1,500,000,000
             grouped, grouping = parse_numbers(values, decimal)
             seconds, unit = to_seconds(grouped)
             return seconds, "; ".join(n for n in (grouping, unit) if n) or None

@@ -32,12 +32,13 @@ def cast_columns(
     if role == "interactions":
         has_decimal_comma = decimal == "comma"
         if "rating" in frame.columns:
-            ratings, note = parse_numbers(frame["rating"], decimal)
+            ratings, note = parse_numbers(frame["rating"], decimal, has_thousands=False)
             notes += [f"{file}: rating: {note}"] if note else []
             has_decimal_comma = not frame.schema["rating"].is_numeric() and _has_decimal_comma(frame["rating"], ratings)
             frame = check_values(frame, ratings, "rating", "a number", file, bad_rows)
         if "timestamp" in frame.columns:
             what = "a time of the years 1900 to 2100: seconds, milliseconds or a date, all in one form"
+            what += "" if date_order == "auto" else f" (--date-order {date_order})"
             seconds, note = parse_times(frame["timestamp"], date_order, decimal, day_first=has_decimal_comma)
             notes += [f"{file}: timestamp: {note}"] if note else []
             frame = check_values(frame, seconds, "timestamp", what, file, bad_rows)
