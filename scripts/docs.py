@@ -1,4 +1,5 @@
 """docs/cli.md from the commands' own help, docs/quality.md from measured results, docs/api.md from the server's schema,
+docs/python.md's reference from docstrings,
 README.md's file map from the modules' docstrings, and its links from the address in pyproject.toml.
 
 Usage: python scripts/docs.py
@@ -17,6 +18,8 @@ from api_page import PAGE as API_PAGE  # noqa: E402
 from api_page import page as api_page  # noqa: E402
 from file_map import README, with_file_map  # noqa: E402
 from links import with_absolute_links  # noqa: E402
+from python_page import PAGE as PYTHON_PAGE  # noqa: E402
+from python_page import page as python_page  # noqa: E402
 from quality.page import PAGE as QUALITY_PAGE  # noqa: E402
 from quality.page import page as quality_page  # noqa: E402
 
@@ -60,4 +63,5 @@ if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
     QUALITY_PAGE.write_text(quality_page(), encoding="utf-8")
     API_PAGE.write_text(api_page(), encoding="utf-8")
+    PYTHON_PAGE.write_text(python_page(), encoding="utf-8")
     README.write_text(with_absolute_links(with_file_map(README.read_text(encoding="utf-8"))), encoding="utf-8")

@@ -29,6 +29,12 @@ def test_api_page_is_what_the_server_says() -> None:
     assert written == page, "docs/api.md is out of date: run python scripts/docs.py"
 
 
+def test_python_page_is_what_the_docstrings_say() -> None:
+    page = runpy.run_path(str(ROOT / "scripts" / "docs.py"))["python_page"]()
+    written = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    assert written == page, "docs/python.md is out of date: run python scripts/docs.py"
+
+
 def test_the_modules_that_docs_name_are_there() -> None:
     pages = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
     named = {path for page in pages for path in re.findall(r"`((?:\w+/)+\w+\.py)`", page.read_text(encoding="utf-8"))}
