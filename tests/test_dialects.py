@@ -440,6 +440,19 @@ def test_columns_inside_structs(tmp_path: Path, kind: str) -> None:
         load_dataset(None, DataOptions(interactions=path))
 
 
+def test_ids_that_lie_deeper(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(
+        "".join(
+            json.dumps({"data": {"user_id": u, "item_id": i}, "id": n}) + "\n" for n, (u, i, _, _) in enumerate(ROWS)
+        )
+    )
+    (tmp_path / "i.csv").write_text("id,title\nb0,Zero\n")  # the key of a catalogue is often just that
+    found = load_dataset(None, DataOptions(interactions=path, items=tmp_path / "i.csv"))
+    assert found.interactions.select("user_id", "item_id").row(0) == ("000", "b0")
+    assert found.items.row(0) == ("b0", "Zero")
+
+
 def test_fields_of_large_structs_only_by_name(tmp_path: Path) -> None:
     details = {f"k{n}": n for n in range(60)}
     pl.DataFrame([{"user": "u", "item": "i", "details": details}]).write_parquet(tmp_path / "a.parquet")

@@ -2,7 +2,8 @@
 
 import difflib
 import string
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 
 import polars as pl
@@ -125,9 +126,11 @@ def recognise(frame: pl.DataFrame, role: Role, file: str, mapping: Mapping[str, 
             check_type(frame, standard, column, file)
             column_of[standard] = column
     lists: dict[str, str] = {}  # columns recognised by name, but of list type
-    by_name = {squeezed(c): c for c in reversed(columns)}
+    by_name = _id_fields(columns) | {squeezed(c): c for c in reversed(columns)}
     for standard in STANDARD_COLUMNS[role]:
         names = ALIASES[standard]
+        if standard == KEY.get(role):
+            names = (*names, "id")  # of a catalogue itself
         if standard == "genre" and PurePath(file).suffix == ".item":
             names = (*names, "class")  # RecBole's MovieLens files
         if standard == "title" and role == "interactions" and "item_id" not in column_of:
@@ -158,6 +161,14 @@ def recognise(frame: pl.DataFrame, role: Role, file: str, mapping: Mapping[str, 
             hint = hint if role == "interactions" and "item_id" in column_of else ""
             raise DataError(missing_column(required, columns, column_of, file) + hint)
     return {s: column_of[s] for s in STANDARD_COLUMNS[role] if s in column_of}
+
+
+def _id_fields(columns: Sequence[str]) -> dict[str, str]:
+    """Fields of structs such as `data.user_id` by their last name, if it is that of an id and no other field has it."""
+    last_names = [(squeezed(column.rpartition(".")[2]), column) for column in columns if "." in column]
+    counts = Counter(name for name, _ in last_names)
+    ids = {*ALIASES["user_id"], *ALIASES["item_id"]}
+    return {name: column for name, column in last_names if name in ids and counts[name] == 1}
 
 
 def check_type(frame: pl.DataFrame, standard: str, column: str, file: str) -> None:
