@@ -1,14 +1,18 @@
-"""Atomic writes, and reads of foreign files that report damage in one line."""
+"""Atomic writes, refusals of a file system in one line, and reads of foreign files that report damage in one line."""
 
+import errno
 import os
+import re
 import reprlib
+import shutil
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from .errors import DataError, RunError, UnknownNameError
+from .errors import DataError, GenrecError, RunError, UnknownNameError
 from .options import flag as flag_of
 
 if TYPE_CHECKING:
@@ -21,27 +25,133 @@ DEEPEST_YAML = 20
 BYTES_PER_ROW = 2**16  # bytes of a row of a table at most, on average
 MIN_TABLE_BYTES = 2**20  # bytes that any table may take, however few its rows
 VALUES_PER_ROW = 1_000  # of a list column at most, on average
+REFUSALS = {
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "not permitted",
+    errno.ENOTDIR: "a part of the path is a file",
+    errno.ENAMETOOLONG: "the name is too long",
+    errno.ELOOP: "its links lead in a circle",
+    errno.ENOSPC: "no space left on the device; free some and run the same command again",
+    errno.EDQUOT: "the disk quota is used up; free some and run the same command again",
+    errno.EFBIG: "the file is larger than the file system or the limit of the process allows",
+    errno.EIO: "the device failed (input/output error)",
+}  # reasons of a file system that do not lie in the code
+PROBE = 2**12  # bytes that are written to see whether a folder takes any
 
 
 # --- writing ------------------------------------------------------------------------------------------------------
+
+
+def refusal(error: BaseException) -> str | None:
+    """Why a file system refused, in words; None for another error. Libraries in Rust quote the number in their text."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None and (quoted := re.search(r"os error (\d+)", str(error))):
+        number = int(quoted[1])
+    return REFUSALS.get(number) if number is not None else None
+
+
+@contextmanager
+def write_errors(path: Path, hint: str = "") -> Iterator[None]:
+    """Reports that a file system refused to write `path`, a file or a folder, as RunError with path, reason and
+    hint."""
+    try:
+        yield
+    except GenrecError:
+        raise
+    except Exception as error:
+        reason = refusal(error)
+        if reason is None and isinstance(error, RuntimeError) and _is_full(path):  # torch gives no reason
+            reason = REFUSALS[errno.ENOSPC]
+        if reason is None:
+            raise
+        raise RunError("; ".join(filter(None, [f"{path} cannot be written: {reason}", hint]))) from error
+
+
+def _is_full(path: Path) -> bool:
+    with suppress(OSError):
+        usage = shutil.disk_usage(path if path.is_dir() else path.parent)
+        return usage.total > 0 and usage.free < 2**20
+    return False
+
+
+def check_writable(path: Path) -> None:
+    """Raises RunError unless a file can be written at `path`, whose folder exists; leaves nothing behind."""
+    with write_errors(path):
+        if path.is_dir():
+            raise RunError(f"{path} cannot be written: it is a folder")
+        with suppress(FileNotFoundError):  # the longest name that is written
+            os.lstat(_partial(path))
+        _probe(path.parent, path)
+
+
+def _probe(folder: Path, path: Path) -> None:
+    """Write some bytes into a folder, for `path`; raises RunError if it takes none."""
+    with write_errors(path):
+        try:
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.write(bytes(PROBE))
+                file.flush()
+        except FileNotFoundError as error:  # under /proc
+            raise RunError(f"{path} cannot be written: {folder} takes no files") from error
+
+
+@contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """A folder that this process alone writes; made if it is missing, removed again if it is left empty.
+
+    Raises RunError at once if the folder cannot be written or if another process writes it. The lock ends with the
+    process, however that ends. File systems without locks have none.
+    """
+    import fcntl
+
+    with write_errors(folder):
+        missing = [p for p in (folder, *folder.parents) if not p.exists()]
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError as error:  # under /proc
+            raise RunError(f"{folder} cannot be written: no folder can be made there") from error
+        handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(
+                f"another process is writing {folder}: wait until it has ended, or write to another folder"
+            ) from None
+        except OSError:
+            pass
+        _probe(folder, folder)
+        yield
+    finally:
+        os.close(handle)
+        with suppress(OSError):  # the first that is not empty ends it
+            for path in missing:
+                path.rmdir()
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.partial")
 
 
 @contextmanager
 def atomic_write(path: Path, synced: bool = True) -> Iterator[Path]:
     """A temporary file beside `path`: it replaces `path` if the block succeeds, and is removed if it raises.
 
-    synced: whether the file then survives a power cut, which takes some milliseconds.
+    synced: whether the file then survives a power cut, which takes some milliseconds. Raises RunError if the file
+    system refuses.
     """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        yield partial
-        if synced:
-            sync(partial)
-        os.replace(partial, path)
-        if synced:
-            sync(path.parent)
-    finally:
-        partial.unlink(missing_ok=True)
+    partial = _partial(path)
+    with write_errors(path):
+        try:
+            yield partial
+            if synced:
+                sync(partial)
+            os.replace(partial, path)
+            if synced:
+                sync(path.parent)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str, synced: bool = True) -> None:

@@ -120,6 +120,13 @@ def check_ranges(config: Any) -> None:
         raise DataError(f"{flag(spec.name)} {value}: {allowed}")
 
 
+def check_applies(config: Any, names: Collection[str], applies: bool, needs: str) -> None:
+    """Raises DataError for an option that was given where it changes nothing; needs: where it would, in words."""
+    for spec in fields(config):
+        if spec.name in names and not applies and vars(config)[spec.name] != spec.default:
+            raise DataError(f"{flag(spec.name)} changes nothing here: it goes with {needs}; leave it out")
+
+
 def arguments(config: Any) -> list[str]:
     """The command line that gives a config: every option with another value than its default."""
     words: list[str] = []

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import DataError
 from ..ids import as_id
-from ..options import option, options_of
+from ..options import check_applies, option, options_of
 from .ids import read_ids, split_ids
 from .loading import Loading
 from .output import (
@@ -28,11 +28,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """The run that answers, and the form of the answer."""
+class Asked:
+    """The run that answers, and which of its data sets is asked about."""
 
     run: str = option(help="run folder", metavar="RUN", positional=True)
     dataset: str | None = option(None, "data set of the run (default: its first that knows the ids)", metavar="NAME")
+
+
+@dataclass(frozen=True)
+class Answer(Asked):
+    """The form of the answer."""
+
     json: bool = option(False, "the answer as JSON")
 
 
@@ -67,6 +73,7 @@ class Recommend(Answer):
             raise DataError(f"give one of --user, --history, --title and --users ({given} given)")
         if (self.users is None) != (self.out is None):
             raise DataError("--users and --out go together")
+        check_applies(self, ("json",), self.out is None, "one list, not with --out, whose ending says the form")
         if self.out is not None:
             check_output(self.out)
 
@@ -121,6 +128,7 @@ def recommend_many(recommender: "Recommender", options: Recommend) -> None:
     else:
         (users,) = read_ids(Path(options.users), ["user_id"])
     with progress_bar() as progress:
+        progress.expect({"users": 1.0})
         lists = recommender.recommend(users, **options.choice, dataset=dataset, progress=progress.stage("users"))
     warn(lists.warnings)
     write_table(lists.frame, options.out)
@@ -159,6 +167,10 @@ class Predict(Answer):
         """Raises DataError for a file without the other, and an output that cannot be written."""
         if (self.file is None) != (self.out is None):
             raise DataError("--file and --out go together")
+        check_applies(
+            self, ("user", "item", "text"), self.file is None, "one answer, not with --file, which names them"
+        )
+        check_applies(self, ("json",), self.out is None, "one answer, not with --out, whose ending says the form")
         if self.out is not None:
             check_output(self.out)
 
@@ -212,7 +224,7 @@ def similar(options: Similar) -> None:
 
 
 @dataclass(frozen=True)
-class Embed(Answer):
+class Embed(Asked):
     """Options of embed."""
 
     items: bool = option(False, "vectors of the catalogue")
@@ -231,6 +243,9 @@ class Embed(Answer):
 def embed(options: Embed) -> None:
     """The model's vectors of items or users, to a file."""
     recommender, dataset = options.loading.recommender(options.run), options.dataset
-    frame = recommender.embed_items(dataset) if options.items else recommender.embed_users(None, dataset)
+    with progress_bar() as progress:
+        progress.expect({"users": 1.0})
+        users = progress.stage("users")
+        frame = recommender.embed_items(dataset) if options.items else recommender.embed_users(None, dataset, users)
     write_table(frame, options.out)
     say(f"{frame.height:,} vectors in {options.out}")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import DataError
-from ..options import option, options_of
+from ..options import arguments, option, options_of
 from ..run.config import DATA_OPTIONS, FinetuneConfig
 from .output import show_json
 from .parser import command
@@ -22,6 +22,15 @@ class Data:
     name: str | None = option(None, "data set name, interactions file or URL", metavar="NAME|FILE|URL", positional=True)
     json: bool = option(False, "as JSON")
     reading: FinetuneConfig = options_of(FinetuneConfig, DATA_OPTIONS)
+
+    def __post_init__(self) -> None:
+        """Raises DataError for a list of the named data sets with options of a single one."""
+        if self.what == "list":
+            given = [self.name] if self.name is not None else []
+            given += ["--json"] if self.json else []
+            given += arguments(self.reading)[:1]
+            if given:
+                raise DataError(f"{given[0]} changes nothing here: it goes with `genrec data show`; leave it out")
 
 
 @command()
@@ -48,6 +57,7 @@ def data(options: Data) -> None:
     )
     source: dict[str, Any] = {"interactions": options.name} if is_file else {"names": (options.name,)}
     config = replace(options.reading, **source)
+    config.check_used()
     datasets = load_data(config)
     _, offered, reasons = offers(config, datasets)
     descriptions = [

@@ -43,7 +43,11 @@ class Evaluate:
 @command()
 def evaluate(options: Evaluate) -> None:
     """Measure every task of a run on its held-out part, with intervals; several seeds or folds on request."""
-    with resumable() if options.trains else contextlib.nullcontext():
+    from ..files import sole_writer
+    from .loading import check_run
+
+    check_run(options.run)
+    with resumable() if options.trains else contextlib.nullcontext(), sole_writer(Path(options.run)):
         measure(options)
 
 
@@ -64,9 +68,13 @@ def measure(options: Evaluate) -> None:
     runs = runs_of(run, options.seeds, options.folds) if options.trains else []
     if runs:
         say(f"{len(runs)} runs, of which {sum(not r.finished for r in runs)} are to be trained")
-    with progress_bar() as progress:
+    with progress_bar() as whole:
+        to_train = sum(not r.finished for r in runs)
+        parts = 1 + 2 * to_train  # this run, the trainings, the other runs
+        evaluations = iter([0, *range(to_train + 1, parts)])
 
         def evaluation_of(folder: Path, baselines: bool = False) -> Evaluation:
+            progress = whole.under(folder.name, next(evaluations, parts - 1), parts) if runs else whole
             loaded = load_run(folder)
             return evaluate(
                 loaded,
@@ -79,7 +87,7 @@ def measure(options: Evaluate) -> None:
 
         evaluation = evaluation_of(run, options.baselines)
         evaluation.results["commands"].append(shlex.join(["genrec", "evaluate", *arguments(options)]))
-        train(runs, say, progress)
+        train(runs, say, whole)
         once = partial(measured_once, part=options.part, phrasings=options.phrasing, measure=evaluation_of)
         evaluation.results.update(repeated(runs, evaluation, options.phrasing, once))
     paths = write(run, options.part, evaluation)

@@ -18,6 +18,13 @@ class Tasks:
     )
     name: str | None = option(None, "task name (show) or YAML file (check)", metavar="NAME|FILE", positional=True)
 
+    def __post_init__(self) -> None:
+        """Raises DataError for a list with a name."""
+        if self.what == "list" and self.name is not None:
+            raise DataError(
+                f"`genrec tasks list` takes no name ({self.name}); `genrec tasks show {self.name}` shows one"
+            )
+
 
 @command()
 def tasks(options: Tasks) -> None:

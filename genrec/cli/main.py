@@ -1,6 +1,5 @@
 """One command line to one call: the table of commands, how a call ends."""
 
-import errno
 import gc
 import logging
 import os
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .. import __version__
 from ..errors import DataError, GenrecError, UnknownNameError
+from ..files import refusal
 from .output import say
 
 if TYPE_CHECKING:
@@ -27,6 +27,13 @@ class Entry(NamedTuple):
     module: str
     group: str
     help: str
+
+
+class Lines(logging.Handler):
+    """Messages as lines on stderr as it is when they come: a progress bar stands in its place for a while."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(self.format(record))
 
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -147,7 +154,7 @@ def parsed(words: Sequence[str]) -> Callable[[], None]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0, 2 for the user's mistakes, 130 after Ctrl-C."""
+    """Run one command; returns the exit status: 0, 2 for the user's mistakes, 130 after Ctrl-C, 143 after SIGTERM."""
     words = joined(sys.argv[1:] if argv is None else argv)
     name = command_of(words)
     title = f"genrec {name}" if name in COMMANDS else "genrec"
@@ -155,7 +162,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if level not in LOG_LEVELS:
         say(f"{title}: GENREC_LOG_LEVEL is {level[:80]!r}; allowed: {', '.join(LOG_LEVELS)}")
         return 2
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", handlers=[Lines()])
     # imported by peft where it is installed; its fast path is optional, and said so on every start
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     try:
@@ -168,13 +175,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if (reason := refusal(error)) is None:
             raise
-        say(f"{title}: no space left on the device{f' for {error.filename}' if error.filename else ''}")
+        say(f"{title}: {error.filename or 'the output'} cannot be used: {reason}")
         return 2
     except KeyboardInterrupt as stop:
         say("; ".join(["interrupted", *getattr(stop, "__notes__", ())]))
-        return 130
+        return 128 + (stop.args[0] if stop.args else signal.SIGINT)
     return 0
 
 

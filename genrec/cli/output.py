@@ -2,14 +2,16 @@
 
 import contextlib
 import json
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
-from ..files import atomic_write
+from ..files import atomic_write, check_writable, write_errors
 from ..progress import Progress
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from ..recommender import Predictions, Recommendations
 
 TABLES = (".parquet", ".csv", ".jsonl")
+LINE_SECONDS, LINE_SHARE = 30, 0.1  # between two lines of progress, at least: seconds, share of the time so far
 
 
 def say(line: str) -> None:
@@ -67,53 +70,69 @@ def similar_json(neighbours: "Recommendations", item: str, dataset: str | None) 
 
 @contextlib.contextmanager
 def progress_bar() -> Iterator[Progress]:
-    """A bar with an ETA on stderr for each stage; a line every half minute where stderr is no terminal."""
+    """One bar on stderr for the whole command: the stage under way, the share of the whole, the time left; where stderr
+    is no terminal, a line now and then, further apart the longer it takes."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
 
     console = Console(stderr=True)
-    left = (TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[loss]}"))
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), *left)
-    with Bars(*columns, console=console, disable=not console.is_terminal) as bar:
-        bars: dict[str, Any] = {}  # the bar, first step and start of each stage that is under way
-        starts: dict[str, tuple[int, float]] = {}
-        shown = time.monotonic()
+    texts = (TextColumn("{task.fields[left]}"), TextColumn("{task.fields[latest]}"))
+    columns = (BarColumn(), TextColumn("{task.percentage:3.0f}%"), TimeElapsedColumn(), *texts)
+    with Bars(*columns, TextColumn("{task.description}"), console=console, disable=not console.is_terminal) as bars:
+        bar = bars.add_task("", total=1.0, left="", latest="")
+        begun = time.monotonic()
+        shown = begun
 
         def report(stage: str, done: int, total: int, latest: Mapping[str, float]) -> None:
             nonlocal shown
+            share, seconds, now = progress.total.share, progress.total.seconds_left, time.monotonic()
+            left = "" if seconds is None else f"about {duration(seconds)} left"
             loss = f"loss {latest['loss']:.3f}" if "loss" in latest else ""
-            now = time.monotonic()
-            if stage not in bars:
-                bars[stage], starts[stage] = bar.add_task(stage, total=total, loss=""), (done, now)
-            bar.update(bars[stage], completed=done, total=total, loss=loss)
-            first, start = starts[stage]
-            if not console.is_terminal and now - shown > 30 and done > first:
+            stage = f"{stage} {done:,} of {total:,}" if total > 1 else stage
+            bars.update(bar, completed=share, description=stage, left=left, latest=loss)
+            if not console.is_terminal and now - shown > max(LINE_SECONDS, LINE_SHARE * (now - begun)):
                 shown = now
-                minutes = (now - start) / (done - first) * (total - done) / 60
-                say(f"{stage}: {done:,} of {total:,}, about {minutes:.1f} minutes left {loss}")
-            if done >= total:
-                bar.remove_task(bars.pop(stage))
+                say(", ".join(filter(None, (f"{share:.0%} done", left, stage, loss))))
 
-        yield Progress(report)
+        progress = Progress(report)
+        yield progress
+
+
+def duration(seconds: float) -> str:
+    """`40 seconds`, `7 minutes`, `2.5 hours`."""
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5_400 else f"{seconds / 3_600:.1f} hours"
 
 
 @contextlib.contextmanager
 def resumable() -> Iterator[None]:
-    """A training that Ctrl-C may stop: the last line says how it goes on."""
+    """A training that Ctrl-C or SIGTERM may stop at any time: the last line says how it goes on."""
+
+    def stop(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt(number)
+
+    is_main = threading.current_thread() is threading.main_thread()
+    previous = signal.signal(signal.SIGTERM, stop) if is_main else None
     try:
         yield
-    except KeyboardInterrupt as stop:
-        stop.add_note("the same command resumes from the last checkpoint")
+    except KeyboardInterrupt as interrupt:
+        interrupt.add_note("the same command resumes from the last checkpoint")
         raise
+    finally:
+        if is_main:
+            signal.signal(signal.SIGTERM, previous)
 
 
 def check_output(path: Path) -> None:
-    """An output file whose kind is known and whose folder exists."""
+    """An output file whose kind is known, whose folder exists, and which can be written: known before the work."""
     if path.suffix not in TABLES:
         raise DataError(f"--out {path}: allowed are .parquet, .csv and .jsonl")
-    if not path.parent.is_dir():
-        raise DataError(f"--out {path}: there is no folder {path.parent}")
+    with write_errors(path):
+        if not path.parent.is_dir():
+            raise DataError(f"--out {path}: there is no folder {path.parent}")
+    check_writable(path)
 
 
 def write_table(frame: "pl.DataFrame", path: Path) -> None:

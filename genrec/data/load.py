@@ -10,7 +10,7 @@ import polars as pl
 
 from ..errors import DataError
 from .cleaning import clean, fill_after_split
-from .columns import KEY, canonical, title_expression
+from .columns import KEY, STANDARD_COLUMNS, canonical, title_expression
 from .dataset import Dataset
 from .fetch import cache_folder
 from .files import files_of
@@ -90,6 +90,7 @@ def read_files(options: DataOptions) -> Raw:
     """The caller's own files or tables with standard names and types."""
     options, notes = with_files_of_folder(options)
     frames: dict[str, pl.DataFrame] = {}
+    columns_of: list[tuple[tuple[str, ...], Mapping[str, str], list[str]]] = []  # what a file may have, is said to, has
     for role in ROLES:
         source: Source | None = getattr(options, role)
         if source is None:
@@ -121,6 +122,10 @@ def read_files(options: DataOptions) -> Raw:
         )
         frames[role] = frame
         notes += recognised
+        columns_of.append((STANDARD_COLUMNS[role], columns, table.columns))
+    for standard, column in options.columns.items():
+        if not any(standard in names and given.get(standard) in there for names, given, there in columns_of):
+            raise DataError(f"--column {standard}={column} changes nothing: no file has such a {column}")
     interactions = frames["interactions"]
     for role, key in KEY.items():
         if role in frames and key in interactions.columns:

@@ -115,6 +115,7 @@ def evaluate(
     scorer, manifest, seed = loaded.scorer, loaded.manifest, loaded.config.seed
     datasets: dict[str, Any] = {}
     cases: list[pl.DataFrame] = []
+    progress.expect(costs(loaded.corpora, part, phrasings))
     for corpus in loaded.corpora:
         name = corpus.dataset.name
         tasks: dict[str, Any] = {}
@@ -122,7 +123,7 @@ def evaluate(
         calibration = {task: Calibration.from_json(value) for task, value in fitted.items()}
 
         def read(part: Part, phrasing: Phrasing, what: str, corpus: Corpus = corpus) -> Reading:
-            advance = progress.stage(f"reading {what} of {corpus.dataset.name}")
+            advance = progress.stage(reading_stage(what, corpus.dataset.name))
             return read_part(scorer, corpus, part, manifest.max_events, None, seed, advance, phrasing=phrasing)
 
         yes_no = [t.name for t in corpus.tasks if t.is_yes_no]
@@ -183,6 +184,23 @@ def evaluate(
         "datasets": datasets,
     }
     return Evaluation(results, pl.concat(cases))
+
+
+def costs(corpora: Sequence[Corpus], part: HeldOutPart, phrasings: Sequence[Phrasing]) -> dict[str, float]:
+    """The stages of an evaluation, with the interactions that each reads."""
+    stages: dict[str, float] = {}
+    for corpus in corpora:
+        parts, name = corpus.dataset.interactions["part"], corpus.dataset.name
+        stages[reading_stage("valid", name)] = float((parts == "valid").sum())
+        held_out = float((parts == part).sum())
+        stages |= {reading_stage(f"{part}, {phrasing} phrasing,", name): held_out for phrasing in phrasings}
+        stages[f"examples of {name}"] = 0.05 * held_out
+    return stages
+
+
+def reading_stage(what: str, dataset: str) -> str:
+    """The name of the stage that reads a part of a data set."""
+    return f"reading {what} of {dataset}"
 
 
 def training_seconds(run: Run) -> float | None:

@@ -12,9 +12,10 @@ import transformers
 from pydantic import TypeAdapter
 from safetensors.torch import save_file
 
+from ..data.fetch import CACHE_HINT
 from ..errors import RunError
 from ..extras import require
-from ..files import read_json
+from ..files import read_json, write_errors
 from .source import Kind, PretrainedFiles, foreign_errors, hash_file, quiet_loading
 
 log = logging.getLogger(__name__)
@@ -69,16 +70,17 @@ def convert_gguf(path: Path, folder: Path) -> None:
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     if config.tie_word_embeddings:
         tensors.pop("lm_head.weight", None)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        save_file(tensors, scratch / "model.safetensors", metadata={"format": "pt"})
-        config.architectures = [type(model).__name__]
-        config.save_pretrained(scratch)
-        tokenizer.save_pretrained(scratch)
-        hashes = {"gguf_sha256": hash_file(path), "weights_sha256": hash_file(scratch / "model.safetensors")}
-        (scratch / "genrec_source.json").write_text(json.dumps(hashes))
-        shutil.rmtree(folder, ignore_errors=True)
-        scratch.rename(folder)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    with write_errors(folder, CACHE_HINT):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            save_file(tensors, scratch / "model.safetensors", metadata={"format": "pt"})
+            config.architectures = [type(model).__name__]
+            config.save_pretrained(scratch)
+            tokenizer.save_pretrained(scratch)
+            hashes = {"gguf_sha256": hash_file(path), "weights_sha256": hash_file(scratch / "model.safetensors")}
+            (scratch / "genrec_source.json").write_text(json.dumps(hashes))
+            shutil.rmtree(folder, ignore_errors=True)
+            scratch.rename(folder)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)

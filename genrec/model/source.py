@@ -1,12 +1,14 @@
 """The files of a pretrained model: where they are from, their hashes, and foreign errors in plain words."""
 
 import contextlib
+import functools
 import hashlib
+import importlib
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import transformers
 from pydantic import TypeAdapter
@@ -119,6 +121,9 @@ def quiet_loading() -> Iterator[None]:
 
     loggers = [logging.getLogger(name) for name in ("transformers.modeling_utils", "bitsandbytes.backends.cpu.ops")]
     bars = transformers.utils.logging.is_progress_bar_enabled()
+    gguf: Any = importlib.import_module("transformers.modeling_gguf_pytorch_utils")  # has a bar of its own
+    gguf_bar = gguf.tqdm
+    gguf.tqdm = functools.partial(gguf_bar, disable=True)
     transformers.utils.logging.disable_progress_bar()
     for logger in loggers:
         logger.addFilter(is_relevant)
@@ -127,5 +132,6 @@ def quiet_loading() -> Iterator[None]:
     finally:
         for logger in loggers:
             logger.removeFilter(is_relevant)
+        gguf.tqdm = gguf_bar
         if bars:
             transformers.utils.logging.enable_progress_bar()

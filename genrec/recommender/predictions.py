@@ -62,6 +62,7 @@ def predict(views: Views, request: PredictionRequest) -> Predictions:
         items, texts = items if task.unit == "event" else None, None
         users, items = pairs_of(users, items)
         questions = user_questions(views, view, task, users, items)
+    warnings += unused(task.name, request, users, items, texts)
     states = views.scorer.states(questions.rows)
     scores = in_order(views.scorer.outcome_scores(states, view.name, task.name).double().cpu().numpy(), questions.order)
     features = None if questions.features is None else in_order(questions.features, questions.order)
@@ -97,6 +98,19 @@ def dataset_of(views: Views, request: PredictionRequest) -> str | None:
         raise UnknownNameError("task", request.task, every, "in this run")
     user, item = (values[0] if values else None for values in (request.users, request.items))
     return next((name for name in having if views.knows(name, user, item)), having[0])
+
+
+def unused(
+    task: str,
+    request: PredictionRequest,
+    users: Sequence[str] | None,
+    items: Sequence[str] | None,
+    texts: Sequence[str] | None,
+) -> tuple[str, ...]:
+    """A warning that names what a request gives and its task is not asked about."""
+    asked = {"user": (request.users, users), "item": (request.items, items), "text": (request.texts, texts)}
+    names = [name for name, (given, used) in asked.items() if given is not None and used is None]
+    return (f"task {task} is asked about no {' or '.join(names)}: not used",) if names else ()
 
 
 def in_order(values: np.ndarray, order: Sequence[int]) -> np.ndarray:

@@ -349,11 +349,13 @@ class Recommender:
         rows = self.scorer.item_rows(view.name)[0].float().cpu().numpy()
         return view.catalogue.items.select("item_id").with_columns(pl.Series("vector", rows))
 
-    def embed_users(self, users: Ids | None = None, dataset: str | None = None) -> pl.DataFrame:
-        """user_id and vector (the hidden state after the whole history); all users by default."""
+    def embed_users(
+        self, users: Ids | None = None, dataset: str | None = None, progress: Stage | None = None
+    ) -> pl.DataFrame:
+        """user_id and vector (hidden state after the whole history); all users by default. progress: users done, all."""
         view = self.views.with_catalogue(dataset)
         names = self.all_users(view.name) if users is None else as_ids(users, "users")
-        return pl.DataFrame({"user_id": names, "vector": vectors.user_vectors(self.views, view, names)})
+        return pl.DataFrame({"user_id": names, "vector": vectors.user_vectors(self.views, view, names, progress)})
 
     @property
     def backbone_name(self) -> str:

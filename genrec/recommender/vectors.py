@@ -7,6 +7,7 @@ import polars as pl
 
 from .. import store as stores
 from ..catalogue.titles import key
+from ..progress import Stage
 from ..turns import in_turns
 from .histories import end_states, prompts_of, stored_history
 from .views import View, Views
@@ -16,13 +17,16 @@ AT_A_TIME = 200  # items or texts, before others have their turn
 RELATED = 0.2  # cosine from which items count as alike
 
 
-def user_vectors(views: Views, view: View, users: Sequence[str]) -> np.ndarray:
-    """The hidden states (users, width) after the whole histories of users."""
+def user_vectors(views: Views, view: View, users: Sequence[str], progress: Stage | None = None) -> np.ndarray:
+    """The hidden states (users, width) after the whole histories of users. progress: called with the users done and in
+    all."""
     parts = []
     for start in range(0, len(users), CHUNK):
         part = users[start : start + CHUNK]
         prompts = prompts_of(views, view, part, [stored_history(views, view, user) for user in part])
         parts.append(end_states(views, prompts).cpu().numpy())
+        if progress is not None:
+            progress(start + len(part), len(users))
     return np.concatenate(parts)
 
 

@@ -14,6 +14,7 @@ from ..catalogue.catalogue import Catalogue
 from ..catalogue.titles import UNSEEN
 from ..data.dataset import Dataset
 from ..errors import DataError, GenrecError, UnknownNameError
+from ..process import Process
 from ..rows.corpus import Corpus, first_token, plain_encoder
 from ..tasks.task import Task
 
@@ -77,6 +78,7 @@ class Views:
     ) -> None:
         self.adapter, self.scorer, self.store, self._text_encoder = adapter, scorer, store, text_encoder
         self.datasets: tuple[str, ...] = adapter.manifest.vocabulary.datasets
+        self._process = Process()
         self._items = dict(adapter.catalogues)
         self._views: dict[str, View] = {}
         self._lock = threading.Lock()  # no view is made of a catalogue that is being replaced
@@ -88,7 +90,11 @@ class Views:
             self._views.clear()
 
     def dataset(self, name: str | None) -> str:
-        """The data set of this name, the first without one; raises UnknownNameError for one that the run lacks."""
+        """The data set of this name, the first without one; raises UnknownNameError for one that the run lacks.
+
+        Every answer begins here: raises UnavailableError in a fork of the process that loaded the run.
+        """
+        self._process.check()
         if name is None:
             return self.datasets[0]
         if name not in self.datasets:

@@ -10,7 +10,9 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..data.fetch import CACHE_HINT
 from ..errors import DataError
+from ..files import write_errors
 from .corpus import Corpus
 from .row import Row
 from .training import training_rows
@@ -53,8 +55,11 @@ def load_rows(
     if not target.is_dir():
         partial = target.with_name(f".{target.name}.{os.getpid()}")
         try:
-            if not write_rows((r for c in corpora for r in training_rows(c, options)), partial, progress):
-                raise DataError("no training row: no user has an interaction in the training part that a task asks for")
+            with write_errors(folder, CACHE_HINT):
+                if not write_rows((r for c in corpora for r in training_rows(c, options)), partial, progress):
+                    raise DataError(
+                        "no training row: no user has an interaction in the training part that a task asks for"
+                    )
             with contextlib.suppress(OSError):  # another process was faster
                 os.rename(partial, target)
         finally:

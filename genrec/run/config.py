@@ -13,7 +13,7 @@ from ..data.source import check_url, is_url, source_name, unpacked_name
 from ..data.times import DateOrder
 from ..errors import DataError
 from ..files import read_options
-from ..options import check_ranges, option
+from ..options import check_applies, check_ranges, option
 
 LOCAL = (
     "interactions",
@@ -29,6 +29,14 @@ DATA_OPTIONS = (
     *("missing", "duplicates", "k_core"),
     *("split", "folds", "fold", "days", "seed", "task", "tasks"),
 )  # options that decide how data is read, and which tasks it feeds
+ROWS_OPTIONS = (
+    *("names", "out", "resume_from", "store", "interactions", *DATA_OPTIONS),
+    *("task_weights", "model", "max_events", "stride", "question_share"),
+)  # options that decide which rows there are
+OF_FILES = (
+    *("items", "users", "column", "title", "date_order", "decimal", "bad_rows"),
+    *("delimiter", "encoding", "header"),
+)  # options for files of the caller's own
 BLOCKS = 6  # of the backbone at most, unless --layers says otherwise
 
 
@@ -117,7 +125,9 @@ class FinetuneConfig:
     lora_r: int = option(16, "LoRA rank", min=1)
     lora_alpha: int = option(32, "LoRA alpha", min=1)
     epochs: int = option(5, "passes over the rows at most; validation may stop earlier", min=1, heading="Training")
-    minutes: float | None = option(None, "fit blocks and epochs to this many minutes of training", above=0)
+    minutes: float | None = option(
+        None, "fit blocks and steps so that the whole command takes no more minutes", above=0
+    )
     lr: float = option(1e-3, "learning rate of LoRA", min=0)
     row_lr: float = option(2e-3, "learning rate of item and outcome rows", min=0)
     weight_decay: float = option(0.01, "weight decay (lambda)", min=0)
@@ -147,6 +157,17 @@ class FinetuneConfig:
             raise DataError("--store: the store of the run that --resume-from names; give both")
         for source in (*self.names, self.interactions, self.items, self.users):  # a URL may stand in a name's place
             check_url(source or "")
+
+    def check_used(self) -> None:
+        """Raises DataError for an option that changes nothing beside the others.
+
+        It is no part of `__post_init__`, since the options of older runs are read again as they are.
+        """
+        if self.resume_from is not None:  # the options of that run
+            return
+        check_applies(self, OF_FILES, not self.names, "--interactions, and named data sets have their own files")
+        check_applies(self, ("folds", "fold"), self.split == "k_fold", "--split k_fold")
+        check_applies(self, ("days",), self.split in ("auto", "temporal"), "--split temporal")
 
     def data_options(self) -> DataOptions:
         """The part of the config that reading data depends on."""

@@ -18,7 +18,7 @@ from ..errors import DataError, UnknownNameError
 from ..files import read_json, read_parquet
 from ..rows.corpus import offered_tasks
 from ..tasks.task import Task
-from ..tasks.taskfile import load_tasks
+from ..tasks.taskfile import load_task, load_tasks
 from .config import FinetuneConfig, run_folder, task_weights
 from .folder import Run
 
@@ -52,6 +52,9 @@ def chosen_tasks(config: FinetuneConfig) -> dict[str, Task]:
         if name not in tasks:
             raise UnknownNameError("task", name, tasks)
     if config.task:
+        for file in config.tasks:
+            if (name := load_task(Path(file)).name) not in config.task:
+                raise DataError(f"--tasks {file} changes nothing here: --task does not name its {name}; leave it out")
         tasks = {n: t for n, t in tasks.items() if n in config.task}
     if config.task_weights not in ("fixed", "learned"):
         for name, weight in task_weights(config.task_weights).items():

@@ -47,6 +47,11 @@ class Run:
         return self.checkpoints / "plan.json"
 
     @property
+    def seconds(self) -> Path:
+        """Seconds that the tries of a training with --minutes have taken."""
+        return self.checkpoints / "seconds.json"
+
+    @property
     def log(self) -> Path:
         """Losses and validations by step."""
         return self.folder / "metrics.jsonl"

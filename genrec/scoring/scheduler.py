@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..process import Process
 from ..rows.row import Row
 from ..turns import JobGreenlet, Pause, QueueFullError, StoppedError, in_job, pause, wait
 from .engine import FEW, States
@@ -156,6 +157,7 @@ class Scheduler:
         self._count = 0
         self._change = threading.Condition()
         self._ending = False
+        self._process = Process()
         self._thread = threading.Thread(target=self._loop, name="genrec-model", daemon=True)
 
     def start(self) -> None:
@@ -164,7 +166,8 @@ class Scheduler:
 
     def submit(self, work: Callable[[], Any], deadline: float) -> "Future[Any]":
         """Queue a job. Cancelling its future before its end drops it at the next pass; after `deadline`
-        (time.monotonic) it is dropped with a TimeoutError."""
+        (time.monotonic) it is dropped with a TimeoutError. Raises UnavailableError in a fork, without this thread."""
+        self._process.check()
         with self._change:
             if self._ending:
                 raise RuntimeError("the scheduler has ended")

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from ..errors import DataError, RunError, UnavailableError, UnknownNameError
 from ..evaluation.metrics import ranking_metrics, sums_up
 from ..evaluation.reading import Ranked, rescore
 from ..extras import require
-from ..files import write_text
+from ..files import sole_writer, write_errors, write_text
 from ..model.batching import Batch
 from ..progress import SILENT, Progress
 from ..run.adapter import continue_from
@@ -27,13 +28,22 @@ from ..run.manifest import Manifest, file_hash
 from ..scoring.scorer import Scorer
 from ..store.connect import copy_store
 from .dpo import PreferenceTrainer, log_probabilities
-from .finetune import disk_errors
+from .finetune import KEPT
 from .finish import write_run
 from .preferences import PreferenceBatches, PreferenceRow, chosen_later, preference_rows
 from .prepare import Prepared, Report, prepare
 from .start import build_model
 from .trainer import AVERAGED, Reporter, best_step, checkpoints, history_of, load_trainable, patience_spent
-from .validate import calibrate, fit_outcomes, fit_questions, headline, read, task_metrics
+from .validate import (
+    CALIBRATION,
+    calibrate,
+    corpus_tokens,
+    fit_outcomes,
+    fit_questions,
+    headline,
+    read,
+    task_metrics,
+)
 
 if TYPE_CHECKING:
     from trl.trainer.dpo_config import DPOConfig
@@ -70,6 +80,16 @@ def align(config: AlignConfig, report: Report, progress: Progress = SILENT) -> A
     require("align")
     if (processes := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
         raise UnavailableError(f"preference tuning runs in one process, not in {processes}")
+    with write_errors(config.folder):
+        if config.folder.exists() and not config.folder.is_dir():
+            raise RunError(f"--out {config.folder} is a file; a run is a folder")
+        finished = Run(config.folder).finished
+    with nullcontext() if finished else sole_writer(config.folder):
+        return align_into(config, report, progress)
+
+
+def align_into(config: AlignConfig, report: Report, progress: Progress) -> Aligned:
+    """The aligned run in its folder, which no other process writes meanwhile."""
     run, aligned = Run(Path(config.run)), Run(config.folder)
     out = aligned.folder
     manifest = ranking_manifest(run)
@@ -88,8 +108,7 @@ def align(config: AlignConfig, report: Report, progress: Progress = SILENT) -> A
     prepared, scorer = prepared_again(run, manifest, finetuned, progress)
     preferences, owner = choices(config, prepared, report, progress)
     batches = PreferenceBatches(preferences, owner, finetuned.batch_tokens, config.seed, scorer.model.split)
-    with disk_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
+    with write_errors(out, KEPT):
         write_text(aligned.alignment, json.dumps(record, indent=1))
         step, before, after = train(config, finetuned, prepared, scorer, batches, out, report, progress)
         write_text(aligned.alignment, json.dumps(record | {"step": step, "before": before, "after": after}, indent=1))
@@ -147,8 +166,6 @@ def previous_record(aligned: Run, run: Run, record: Mapping[str, Any]) -> dict[s
     out = aligned.folder
     if out.resolve() == run.folder.resolve():
         raise RunError(f"--out {out} is RUN itself, which is kept as it is; give another --out")
-    if out.exists() and not out.is_dir():
-        raise RunError(f"--out {out} is a file; a run is a folder")
     if not out.exists() or not any(out.iterdir()):
         return {}
     if not aligned.alignment.is_file():
@@ -228,7 +245,7 @@ def validation_metrics(
     of_chosen = []
     for corpus in prepared.corpora:
         name = corpus.dataset.name
-        reading = read(config, prepared, scorer, corpus, "valid", config.valid_tokens, progress)
+        reading = read(config, prepared, scorer, corpus, "valid", config.valid_tokens, progress, "validation")
         if reading.ranked is not None and scorer.counts[name].neighbours is not None:
             fit_questions(scorer, name, reading, config.seed)
             reading = rescore(scorer, corpus, reading)
@@ -294,6 +311,7 @@ def train(
         report(f"resuming from step {saved[-1][0]} of {len(batches)}")
     finished = bool(saved) and (saved[-1][0] >= len(batches) or patience_spent(history, finetuned.patience))
     if not finished:  # else it was stopped while the run was being finished, or --out asks for a run that is not better
+        progress.expect(costs(config, finetuned, prepared, batches))
         batches.reference = references(scorer, batches, progress)
         trainer.train(resume_from_checkpoint=str(saved[-1][1]) if saved else None)
         history = trainer.state.log_history
@@ -301,6 +319,18 @@ def train(
     load_trainable(scorer.model, root / f"checkpoint-{best}" / AVERAGED)
     report(f"keeping step {best}, the best of the validations")
     return best, validation_at(history, 0), validation_at(history, best)
+
+
+def costs(
+    config: AlignConfig, finetuned: FinetuneConfig, prepared: Prepared, batches: PreferenceBatches
+) -> dict[str, float]:
+    """The stages of an alignment, with the tokens that each reads, those of training three times."""
+    tokens = float(len(batches.plan) * finetuned.batch_tokens)
+    stages = {"reference": tokens, "training": 3 * config.epochs * tokens}
+    for what, part, most in (("calibration", "valid", CALIBRATION * finetuned.valid_tokens), ("test", "test", None)):
+        for corpus in prepared.corpora:
+            stages[f"{what} of {corpus.dataset.name}"] = corpus_tokens(corpus, prepared.max_events, part, most)
+    return stages
 
 
 def validation_at(history: Sequence[Mapping[str, Any]], step: int) -> dict[str, float]:

@@ -1,25 +1,70 @@
-"""The plan of a training: blocks, steps and time, fixed before the first step."""
+"""The plan of a training: blocks, steps and time, fixed before the first step; and the time that is left for it."""
 
+import json
+import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 
+from ..files import read_json, write_text
 from ..run.config import FinetuneConfig
 from .plan import PlannedBatches, plan_epoch
 from .prepare import Prepared
 from .start import build_model, set_expected_targets
-from .validate import VALID_CASES, tokens_per_case
+from .validate import CALIBRATION, corpus_tokens, part_tokens
 
 TRIAL_STEPS = 3  # of each data set, timed before a training to say how long it will take
+FORWARD = 1 / 3  # time of reading tokens over that of training on them
+FINISH_SHARE = 0.35  # of a budget that the end of a training may take at most, and each validation a fifth of that
+LEAST_TOKENS = 2_000  # that a validation reads whatever the time
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The time that a command may take, from reading to writing, all its tries together.
+
+    seconds: in all, infinite without --minutes. spent: seconds that had passed at `begun` (of the monotonic clock).
+    """
+
+    seconds: float = math.inf
+    spent: float = 0.0
+    begun: float = field(default_factory=time.monotonic)
+
+    @property
+    def used(self) -> float:
+        """Seconds that the command has taken so far."""
+        return self.spent + time.monotonic() - self.begun
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left, negative if it took more."""
+        return self.seconds - self.used
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is a limit."""
+        return self.seconds < math.inf
+
+    def resumed(self, file: Path) -> "Budget":
+        """The budget less what earlier tries took, as `note` wrote it."""
+        return replace(self, spent=self.spent + read_json(file, TypeAdapter(float))) if file.is_file() else self
+
+    def note(self, file: Path) -> None:
+        """Write down how much was used, for a later try; nothing without a limit."""
+        if self.is_limited:
+            write_text(file, json.dumps(round(self.used, 3)), synced=False)
 
 
 @dataclass(frozen=True)
 class Plan:
     """The plan of a run, fixed before its first step and read back when it resumes.
 
-    inputs: data, tasks, backbone and precision, which must be the same then.
+    inputs: data, tasks, backbone and precision, which must be the same then. begun, until: with --minutes, the seconds
+    of the command between which steps and validations run; the steps are then those of all epochs.
     """
 
     inputs: str
@@ -28,30 +73,95 @@ class Plan:
     steps: int
     steps_per_epoch: int
     seconds_per_step: float
+    valid_tokens: int | None = None  # as configured without --minutes
+    begun: float = 0.0
+    until: float | None = None
+    seconds_per_validation: float = 0.0
+
+    @property
+    def fits(self) -> int:
+        """About how many steps the time allows."""
+        if self.until is None:
+            return self.steps
+        seconds = self.until - self.begun - self.seconds_per_validation
+        return min(self.steps, max(1, int(seconds / max(self.seconds_per_step, 1e-9))))
 
 
-def make_plan(config: FinetuneConfig, prepared: Prepared) -> Plan:
-    """Blocks and steps of a run; with --minutes both are cut to what fits, by timing real steps."""
+@dataclass(frozen=True)
+class TimeLimit:
+    """The part of a budget in which steps and validations run: seconds of the command.
+
+    seconds_per_step, seconds_per_validation: as the plan expects them.
+    """
+
+    budget: Budget
+    begun: float
+    until: float
+    seconds_per_step: float
+    seconds_per_validation: float
+
+    @property
+    def share(self) -> float:
+        """The share of the time that has passed, in [0, 1]."""
+        passed = self.budget.used - self.begun
+        return min(1.0, max(0.0, passed / max(self.until - self.begun, 1e-9)))
+
+    def is_reached(self, step: float, validation: float | None) -> bool:
+        """Whether no further step fits before the last validation; step, validation: measured seconds, None before the
+        first: then as planned, and as much slower as the steps are."""
+        if validation is None:
+            validation = self.seconds_per_validation * max(1.0, step / max(self.seconds_per_step, 1e-9))
+        return self.budget.used + step + validation >= self.until
+
+
+def tokens_in(seconds: float, seconds_per_token: float, prepared: Prepared) -> int:
+    """The tokens of each data set that can be read in some seconds, LEAST_TOKENS at least."""
+    return max(LEAST_TOKENS, int(seconds / seconds_per_token / len(prepared.corpora)))
+
+
+def make_plan(config: FinetuneConfig, prepared: Prepared, budget: Budget) -> Plan:
+    """Blocks and steps of a run, by timing real steps; with --minutes, the blocks and validations that fit."""
     blocks = prepared.backbone.source.blocks
     per_epoch = len(plan_epoch(prepared.index, config.batch_tokens, config.seed, 0))
     seconds = seconds_per_step(config, prepared)
-    epochs, steps = config.epochs, per_epoch * config.epochs
-    if config.minutes is not None:
-        budget = config.minutes * 60 * 0.85 / (1 + validation_share(config, prepared))
-        if budget < 1.5 * per_epoch * seconds and config.layers is None and blocks > 4:
-            seconds *= 4 / blocks
-            blocks = 4
-        steps = max(10, min(per_epoch * config.epochs, int(budget / seconds)))
-        epochs = -(-steps // per_epoch)
-    return Plan(prepared.fingerprint, blocks, epochs, steps, per_epoch, seconds)
-
-
-def validation_share(config: FinetuneConfig, prepared: Prepared) -> float:
-    """Cost of a validation in epochs: its tokens forward only, at a third of the cost each."""
-    tokens = sum(
-        min(config.valid_tokens, VALID_CASES * tokens_per_case(c, prepared.max_events)) for c in prepared.corpora
+    plan = Plan(prepared.fingerprint, blocks, config.epochs, per_epoch * config.epochs, per_epoch, seconds)
+    reading = seconds * per_epoch / max(float(prepared.index.length.sum()), 1) * FORWARD  # seconds of a token
+    if not budget.is_limited:
+        return replace(plan, seconds_per_validation=reading * part_tokens(prepared, "valid", config.valid_tokens))
+    left = max(0.0, budget.left)
+    tokens = part_tokens(prepared, "valid", CALIBRATION * config.valid_tokens) + part_tokens(prepared, "test", None)
+    finish = min(FINISH_SHARE * left, 0.05 * left + reading * tokens)
+    if left - finish < 1.5 * per_epoch * seconds and config.layers is None and blocks > 4:
+        seconds, reading, blocks = seconds * 4 / blocks, reading * 4 / blocks, 4
+    valid_tokens = min(config.valid_tokens, tokens_in(FINISH_SHARE / 5 * left, reading, prepared))
+    return replace(
+        plan,
+        blocks=blocks,
+        seconds_per_step=seconds,
+        valid_tokens=valid_tokens,
+        seconds_per_validation=reading * part_tokens(prepared, "valid", valid_tokens),
+        begun=budget.used,
+        until=budget.seconds - finish,
     )
-    return tokens / max(float(prepared.index.length.sum()), 1) / 3
+
+
+def costs(config: FinetuneConfig, prepared: Prepared, plan: Plan, budget: Budget) -> dict[str, float | None]:
+    """The stages after the preparation with the seconds that the plan expects of each, no more than there are."""
+    valid_tokens = plan.valid_tokens or config.valid_tokens
+    reading = plan.seconds_per_validation / max(part_tokens(prepared, "valid", valid_tokens), 1)
+    validations = -(-plan.fits // plan.steps_per_epoch)
+    training = plan.fits * plan.seconds_per_step + validations * plan.seconds_per_validation
+    end: dict[str, float] = {}
+    for corpus in prepared.corpora:
+        tokens = corpus_tokens(corpus, prepared.max_events, "valid", CALIBRATION * config.valid_tokens)
+        end[f"calibration of {corpus.dataset.name}"] = reading * tokens
+    for corpus in prepared.corpora:
+        tokens = corpus_tokens(corpus, prepared.max_events, "test", None)
+        end[f"test of {corpus.dataset.name}"] = reading * tokens
+    if plan.until is not None:
+        share = min(1.0, max(0.0, budget.seconds - plan.until) / max(sum(end.values()), 1e-9))
+        end = {stage: share * seconds for stage, seconds in end.items()}
+    return {"training": training, **end, "writing": 0.01 * (training + sum(end.values()))}
 
 
 def seconds_per_step(config: FinetuneConfig, prepared: Prepared) -> float:
@@ -85,12 +195,14 @@ def seconds_per_step(config: FinetuneConfig, prepared: Prepared) -> float:
 
 
 def describe_plan(plan: Plan, prepared: Prepared) -> str:
-    """`1,043 rows, 214,310 tokens, 112 steps an epoch, 8 epochs, about 9 minutes`."""
+    """`1,043 rows, 214,310 tokens, 112 steps an epoch, 560 steps at most, about 9 minutes`."""
     index = prepared.index
-    minutes = plan.steps * plan.seconds_per_step / 60
+    steps = f"{plan.steps:,} steps at most"
+    if plan.until is not None:
+        steps = f"about {plan.fits:,} of {plan.steps:,} steps fit" if plan.fits < plan.steps else steps
     return (
         f"{len(index.length):,} rows, {int(index.length.sum()):,} tokens, {int(index.targets.sum()):,} targets, "
         f"{plan.blocks} blocks, "
-        f"{plan.steps_per_epoch:,} steps an epoch, {plan.steps:,} steps at most, "
-        f"about {minutes:.0f} minutes with validation apart"
+        f"{plan.steps_per_epoch:,} steps an epoch, {steps}, "
+        f"about {plan.fits * plan.seconds_per_step / 60:.0f} minutes with validation apart"
     )

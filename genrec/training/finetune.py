@@ -1,13 +1,12 @@
 """`genrec finetune`: raw interactions to a run; an interrupted training resumes."""
 
-import errno
 import json
 import logging
+import math
 import os
 import shlex
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,11 +15,10 @@ import numpy as np
 import polars as pl
 import torch
 from pydantic import TypeAdapter
-from safetensors import SafetensorError
 
 from ..data.dataset import Dataset
 from ..errors import RunError, UnavailableError
-from ..files import read_json, write_text
+from ..files import read_json, sole_writer, write_errors, write_text
 from ..model.backbone import load_encoder
 from ..model.precision import describe_precision
 from ..progress import SILENT, Progress
@@ -28,15 +26,17 @@ from ..run.config import FinetuneConfig, config_yaml, run_folder
 from ..run.data import load_data
 from ..run.folder import Run
 from ..scoring.scorer import Scorer
-from .budget import Plan, describe_plan, make_plan
+from .budget import Budget, Plan, TimeLimit, costs, describe_plan, make_plan
 from .finish import finish
 from .plan import PlannedBatches, plan_epoch
 from .prepare import Prepared, Report, prepare
 from .resume import collect_new_events, load_parent_weights
 from .start import build_model, fit_texts, set_expected_targets, set_scales
-from .validate import headline, validation
+from .validate import headline, part_tokens, validation
 
 logger = logging.getLogger(__name__)
+KEPT = "finished checkpoints are kept"
+PREPARATION = ("reading", "backbone", "rows", "item texts", "first steps", "training")
 
 
 class Finished(NamedTuple):
@@ -51,18 +51,39 @@ def finetune(
     report: Report = logger.info,
     progress: Progress = SILENT,
     frames: Mapping[str, pl.DataFrame] | None = None,
+    spent: float = 0.0,
 ) -> Finished:
     """Train one adapter and write the run folder; the same call continues an interrupted run.
 
     report: called with the lines a user should see. progress: called with (stage, done, in all, latest losses and
-    metrics). frames: tables in memory in place of files, by role (`load_data`).
+    metrics). frames: tables in memory in place of files, by role (`load_data`). spent: seconds of `config.minutes` that
+    passed before the call.
     Raises DataError, TaskError, RunError, UnavailableError for the user's mistakes, KeyboardInterrupt after a saved
     checkpoint.
     """
+    budget = Budget(math.inf if config.minutes is None else 60 * config.minutes, spent)
+    config.check_used()
+    if budget.is_limited and (processes := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+        raise UnavailableError(f"--minutes bounds a training in one process, not in {processes}: give --epochs instead")
     out = run_folder(config)
+    with write_errors(out):
+        if out.exists() and not out.is_dir():
+            raise RunError(f"--out {out} is a file; a run is a folder")
+        is_first = not Run(out).finished and os.environ.get("RANK", "0") == "0"  # of several processes of one training
+    with sole_writer(out) if is_first else nullcontext():
+        return finetune_into(out, config, report, progress, budget, frames)
+
+
+def finetune_into(
+    out: Path,
+    config: FinetuneConfig,
+    report: Report,
+    progress: Progress,
+    budget: Budget,
+    frames: Mapping[str, pl.DataFrame] | None,
+) -> Finished:
+    """The run in its folder, which no other process writes meanwhile."""
     run, written = Run(out), config_yaml(config)
-    if out.exists() and not out.is_dir():
-        raise RunError(f"--out {out} is a file; a run is a folder")
     previous = run.config_file.read_bytes() if run.config_file.is_file() else None
     if previous != written.encode() and (run.finished or previous is not None):
         interrupted = "an interrupted", "give the same options to resume it, "
@@ -73,6 +94,8 @@ def finetune(
         load_encoder(config.item_text_model)
     if config.resume_from is not None and not run.finished:
         report(collect_new_events(config))
+    progress.expect(dict.fromkeys(PREPARATION))
+    progress.update("reading", 0, 1)
     datasets = load_data(config, frames)
     if run.finished:
         manifest = run.manifest()
@@ -81,6 +104,7 @@ def finetune(
         report(f"{out} is finished already; give another --out to train again")
         return Finished(out, next_commands(out, datasets, manifest.tasks))
     plan = read_json(run.plan, TypeAdapter(Plan)) if run.plan.is_file() else None
+    budget = budget.resumed(run.seconds)
     prepared = prepare(config, report, plan.blocks if plan else None, datasets, progress)
     if plan is not None and plan.inputs != prepared.fingerprint:
         raise RunError(
@@ -93,17 +117,27 @@ def finetune(
         f"{describe_precision(prepared.backbone.model.device)}"
     )
     if plan is None:
-        plan = make_plan(config, prepared)
+        progress.update("first steps", 0, 1)
+        plan = make_plan(config, prepared, budget)
         if plan.blocks != prepared.backbone.source.blocks:
             prepared = prepare(config, lambda _: None, plan.blocks, datasets, progress)
+    if budget.used >= (plan.until or math.inf):
+        report(
+            f"--minutes {config.minutes:g}: {budget.used / 60:.1f} minutes have passed before the first step; "
+            "the training ends after one"
+        )
     report(describe_plan(plan, prepared))
-    with disk_errors(out):
+    with write_errors(out, KEPT):
         run.checkpoints.mkdir(parents=True, exist_ok=True)
         os.chmod(run.checkpoints, 0o700)
         write_text(run.config_file, written)
         write_text(run.plan, json.dumps(asdict(plan)))
-        scorer = train(config, prepared, plan, out, report, progress)
-        manifest = finish(config, prepared, scorer, out, report, progress)
+        budget.note(run.seconds)
+        progress.expect(costs(config, prepared, plan, budget))
+        scorer, seconds_per_token = train(config, prepared, plan, out, report, progress, budget)
+        manifest = finish(config, prepared, scorer, out, report, progress, budget, seconds_per_token)
+    if config.minutes is not None:
+        report(f"took {budget.used / 60:.1f} of {config.minutes:g} minutes")
     return Finished(out, next_commands(out, datasets, manifest.tasks))
 
 
@@ -140,21 +174,6 @@ def next_commands(out: Path, datasets: Sequence[Dataset], tasks: Mapping[str, Ma
     return tuple(commands.values())
 
 
-@contextmanager
-def disk_errors(out: Path) -> Iterator[None]:
-    """Reports a full disk, for which torch and safetensors raise errors of their own, as RunError."""
-    try:
-        yield
-    except (OSError, RuntimeError, SafetensorError) as error:
-        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
-        if full or shutil.disk_usage(out.parent).free < 2**20:
-            raise RunError(
-                f"no space left while writing {out}: free some and run the same command again; "
-                "finished checkpoints are kept"
-            ) from error
-        raise
-
-
 def train(
     config: FinetuneConfig,
     prepared: Prepared,
@@ -162,9 +181,13 @@ def train(
     out: Path,
     report: Report,
     progress: Progress,
-) -> Scorer:
-    """All steps of the plan, from the latest checkpoint if there is one; returns the model of the best validation, with
-    the counts of the run that it resumes from."""
+    budget: Budget,
+) -> tuple[Scorer, float]:
+    """The steps of the plan that fit into the budget, from the latest checkpoint if there is one.
+
+    Returns the model of the best validation, with the counts of the run that it resumes from, and the seconds that
+    reading a token takes.
+    """
     from transformers import TrainingArguments
 
     from .trainer import (
@@ -196,6 +219,7 @@ def train(
         set_scales(model, prepared, planned)
         fit_texts(model, prepared, config.seed)
     scorer = Scorer(model, counts)
+    progress.update("training", saved[-1][0] if saved else 0, plan.steps)
     cuda = torch.cuda.is_available()
     args = TrainingArguments(
         output_dir=str(root),
@@ -216,23 +240,31 @@ def train(
         seed=config.seed,
     )
     args._n_gpu = min(1, args._n_gpu)  # several GPUs: one process each, as accelerate launches them
+    valid_tokens, limit = plan.valid_tokens or config.valid_tokens, None
+    if plan.until is not None:
+        per_step, per_validation = plan.seconds_per_step, plan.seconds_per_validation
+        limit = TimeLimit(budget, plan.begun, plan.until, per_step, per_validation)
     trainer = RowTrainer(
         model,
         args,
         planned,
-        lambda: validation(config, prepared, scorer, tokens=config.valid_tokens, progress=progress),
+        lambda: validation(config, prepared, scorer, tokens=valid_tokens, progress=progress),
         lr=config.lr,
         row_lr=config.row_lr,
         weight_decay=config.weight_decay,
         patience=config.patience,
         eval_every=max(1, min(plan.steps_per_epoch, plan.steps)),
         steps_per_epoch=plan.steps_per_epoch,
-        callbacks=[Reporter(lambda metrics, step: report(f"step {step}: {headline(metrics)}"), progress)],
+        callbacks=[Reporter(lambda metrics, step: report(f"step {step}: {headline(metrics)}"), progress, limit)],
+        limit=limit,
+        warmup=config.warmup,
     )
     history = history_of(saved[-1][1]) if saved else []
     if saved:
         report(f"resuming from step {saved[-1][0]} of {plan.steps}")
     finished = bool(saved) and (saved[-1][0] >= plan.steps or patience_spent(history, config.patience))
+    if limit is not None and limit.share == 1 and best_step(history) > 0:
+        finished = True
     if not finished:  # else it was stopped while the run was being finished
         trainer.train(resume_from_checkpoint=str(saved[-1][1]) if saved else None)
         history = trainer.state.log_history
@@ -241,4 +273,5 @@ def train(
     if best in by_step:
         load_trainable(model, by_step[best] / AVERAGED)
         report(f"keeping step {best}, the best of the validations")
-    return scorer
+    seconds = plan.seconds_per_validation if trainer.schedule.validation is None else trainer.schedule.validation
+    return scorer, max(seconds, 1e-3) / max(part_tokens(prepared, "valid", valid_tokens), 1)

@@ -20,16 +20,39 @@ from ..run.manifest import Manifest
 from ..scoring.calibration import Calibration
 from ..scoring.scorer import Scorer
 from ..store.connect import create_store
+from .budget import Budget, tokens_in
 from .prepare import Prepared, Report
-from .validate import calibrate, headline, validation
+from .validate import CALIBRATION, calibrate, headline, part_tokens, validation
+
+CALIBRATION_SHARE, TEST_SHARE = 0.5, 0.8  # of the time that is left for them
 
 
 def finish(
-    config: FinetuneConfig, prepared: Prepared, scorer: Scorer, out: Path, report: Report, progress: Progress
+    config: FinetuneConfig,
+    prepared: Prepared,
+    scorer: Scorer,
+    out: Path,
+    report: Report,
+    progress: Progress,
+    budget: Budget,
+    seconds_per_token: float,
 ) -> Manifest:
-    """Calibrate, and write the run."""
-    calibration = calibrate(config, prepared, scorer, progress)
-    return write_run(config, prepared, scorer, calibration, out, report, progress)
+    """Calibrate, measure the test part and write the run, in the time that is left; reports a test part that is not
+    read whole. seconds_per_token: of reading, as validation took them."""
+    begun, tokens, limit = budget.used, CALIBRATION * config.valid_tokens, None
+    if budget.is_limited:
+        tokens = min(tokens, tokens_in(CALIBRATION_SHARE * budget.left, seconds_per_token, prepared))
+    calibration = calibrate(config, prepared, scorer, progress, tokens)
+    if budget.is_limited:
+        read = part_tokens(prepared, "valid", tokens)
+        seconds_per_token = max(seconds_per_token, (budget.used - begun) / max(read, 1))
+        limit = tokens_in(TEST_SHARE * budget.left, seconds_per_token, prepared)
+        share = part_tokens(prepared, "test", limit) / max(part_tokens(prepared, "test", None), 1)
+        if share < 1:
+            report(f"--minutes: about {share:.0%} of the test part is measured; `genrec evaluate` measures all of it")
+        else:
+            limit = None
+    return write_run(config, prepared, scorer, calibration, out, report, progress, test_tokens=limit)
 
 
 def write_run(
@@ -41,14 +64,16 @@ def write_run(
     report: Report,
     progress: Progress,
     more_options: Mapping[str, Any] | None = None,
+    test_tokens: int | None = None,
 ) -> Manifest:
     """Measure the held-out test part once, and write store and adapter; the manifest comes last.
 
-    more_options: options of the adapter besides those of `config`.
+    more_options: options of the adapter besides those of `config`. test_tokens: the most that are read of it.
     """
-    metrics = validation(config, prepared, scorer, "test", calibration=calibration, progress=progress)
+    metrics = validation(config, prepared, scorer, "test", test_tokens, calibration, progress)
     metrics.pop("criterion", None)
     report("test: " + headline(metrics) if metrics else "nothing is held out for a test")
+    progress.update("writing", 0, 1)
     run = Run(out)
     if not run.store.exists():
         create_store(run.store, prepared.datasets).close()
@@ -77,6 +102,7 @@ def write_run(
         catalogues,
         model_card(manifest),
     )
+    progress.update("writing", 1, 1)
     shutil.rmtree(run.checkpoints, ignore_errors=True)
     return manifest
 

@@ -1,6 +1,7 @@
 """A training looked at beforehand: counts, rendered rows, memory, time; rows for other trainers."""
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -11,18 +12,22 @@ import numpy as np
 import polars as pl
 
 from ..errors import RunError
+from ..files import sole_writer, write_errors
 from ..model.backbone import Backbone
+from ..progress import SILENT, Progress
 from ..rows.stored import read_row, spell, text_examples
 from ..run.config import FinetuneConfig
 from ..run.data import load_data
-from .budget import describe_plan, make_plan
+from .budget import Budget, describe_plan, make_plan
 from .prepare import Prepared, Report, prepare
 
 
 def dry_run(config: FinetuneConfig, report: Report, frames: Mapping[str, pl.DataFrame] | None = None) -> list[str]:
     """Row counts, three rendered rows, tokens per event, memory and time; trains nothing. frames: as `load_data`."""
+    config.check_used()
+    budget = Budget(math.inf if config.minutes is None else 60 * config.minutes)
     prepared = prepare(config, report, datasets=load_data(config, frames))
-    plan = make_plan(config, prepared)
+    plan = make_plan(config, prepared, budget)
     index = prepared.index
     lines = [describe_plan(plan, prepared)]
     for number, corpus in enumerate(prepared.corpora):
@@ -57,12 +62,25 @@ def memory_estimate(config: FinetuneConfig, prepared: Prepared) -> int:
     return weights + items * width * 4 * 6 + scores + activations + 2**30
 
 
-def export_rows(config: FinetuneConfig, out: Path, text: bool, report: Report) -> str:
+def export_rows(config: FinetuneConfig, out: Path, text: bool, report: Report, progress: Progress = SILENT) -> str:
     """Write the training rows to a folder, as Arrow or prompt/completion JSON lines; returns a line about them."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RunError(f"{out} is not an empty folder; give another --out")
-    prepared = prepare(replace(config, out=None, item_text_model=None), report)
+    config.check_used()
+    with write_errors(out):
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise RunError(f"{out} is not an empty folder; give another --out")
     partial = out.with_name(f".{out.name}.partial")
+    with sole_writer(out), write_errors(out):
+        try:
+            return write_rows(config, out, partial, text, report, progress)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_rows(config: FinetuneConfig, out: Path, partial: Path, text: bool, report: Report, progress: Progress) -> str:
+    """Write the rows into `partial`, which then takes the place of the empty folder `out`."""
+    progress.expect({"reading": 0.1, "backbone": 0.1, "rows": 1.0, "writing": 0.5})
+    prepared = prepare(replace(config, out=None), report, progress=progress)
+    progress.update("writing", 0, 1)
     shutil.rmtree(partial, ignore_errors=True)
     if text:
         partial.mkdir(parents=True)
@@ -79,7 +97,5 @@ def export_rows(config: FinetuneConfig, out: Path, text: bool, report: Report) -
     else:
         prepared.rows.save_to_disk(str(partial))
         summary = f"{len(prepared.rows):,} rows in {out} (datasets.load_from_disk)"
-    if out.exists():
-        out.rmdir()
     os.replace(partial, out)
     return summary

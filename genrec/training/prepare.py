@@ -77,6 +77,7 @@ def prepare(
             "nothing is held out for validation: the data is too small to split; "
             "give more interactions or --split random"
         )
+    progress.update("backbone", 0, 1)
     backbone = load_backbone(config.model, layers=layers or config.layers, at_most=BLOCKS, quantize=config.quantize)
     tokenizer = backbone.tokenizer
     vocabulary = vocabulary_of(datasets, offered, word_count(backbone))

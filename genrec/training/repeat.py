@@ -58,7 +58,10 @@ def runs_of(run: Path, seeds: int | None, folds: int | None) -> list[Repetition]
     configs: list[tuple[Kind, int, FinetuneConfig]] = []
     configs += [("seed", first.seed + n, replace(first, seed=first.seed + n)) for n in range(seeds or 0)]
     if folds is not None:
-        configs += [("fold", n, replace(first, split="k_fold", folds=folds, fold=n)) for n in range(folds)]
+        configs += [
+            ("fold", n, replace(first, split="k_fold", folds=folds, fold=n, days=FinetuneConfig.days))
+            for n in range(folds)
+        ]
     runs = []
     for kind, number, config in configs:
         is_first = config == first
@@ -71,13 +74,15 @@ def runs_of(run: Path, seeds: int | None, folds: int | None) -> list[Repetition]
 
 
 def train(runs: Sequence[Repetition], report: Callable[[str], None], progress: Progress) -> None:
-    """Train those that are not finished; an interrupted one is resumed."""
+    """Train those that are not finished; an interrupted one is resumed.
 
+    progress: of the evaluation of the first run, these trainings and as many evaluations.
+    """
     missing = [r for r in runs if not r.finished]
     for n, repetition in enumerate(missing, start=1):
         name = f"{repetition.kind} {repetition.number}"
         report(f"{name}: run {n} of {len(missing)}, {repetition.folder}")
-        finetune(repetition.config, report, progress.under(name))
+        finetune(repetition.config, report, progress.under(name, n, 1 + 2 * len(missing)))
 
 
 def repeated(

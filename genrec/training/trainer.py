@@ -9,6 +9,7 @@ import shutil
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,13 +28,16 @@ from ..errors import RunError
 from ..files import one_line, read_json, sync, sync_all, write_text
 from ..model.recmodel import RecModel
 from ..progress import Progress
+from ..run.folder import Run
 from ..run.tensors import check_tensors, read_tensors
+from .budget import TimeLimit
 from .plan import PlannedBatches
 
 logger = logging.getLogger(__name__)
 WEIGHTS, AVERAGED = "model.safetensors", "averaged.safetensors"
 PLAIN_RATE = 5  # learning rate of scales and biases over that of rows: they must travel far in few steps
 SAVE_SECONDS = 300  # at most this long without a checkpoint
+RECENT = 5  # steps whose slowest must fit before a time limit
 HORIZON = 0.5  # epochs that the average of weights reaches back
 Validate = Callable[[], Mapping[str, float]]
 
@@ -109,15 +113,18 @@ class RowTrainer(Trainer):
         eval_every: int,
         steps_per_epoch: int,
         callbacks: list[TrainerCallback],
+        limit: TimeLimit | None = None,
+        warmup: float = 0.0,
     ) -> None:
+        self.limit, self.warmup = limit, warmup
         self.validate, self.batches = validate, batches
         self.root = Path(str(args.output_dir))
         self.rates = (lr, row_lr, weight_decay)
         self.summed: dict[str, torch.Tensor] = {}
         self.clock = time.monotonic()  # at the latest log
-        schedule = Schedule(eval_every, patience)
+        self.schedule = Schedule(eval_every, patience, limit)
         super().__init__(
-            model=model, args=args, train_dataset=batches, data_collator=first, callbacks=[schedule, *callbacks]
+            model=model, args=args, train_dataset=batches, data_collator=first, callbacks=[self.schedule, *callbacks]
         )
         self.remove_callback(PrinterCallback)
         self.averages = Averages(model, HORIZON * steps_per_epoch)
@@ -131,6 +138,21 @@ class RowTrainer(Trainer):
             self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8, fused=True)
             self.optimizer.register_step_post_hook(lambda *_: self.averages.update(self.state.global_step))
         return self.optimizer
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """The linear schedule, by steps; with a time limit by the share of the time, if that is the larger one."""
+        if (limit := self.limit) is None:
+            scheduler: torch.optim.lr_scheduler.LRScheduler = super().create_scheduler(num_training_steps, optimizer)
+            return scheduler
+
+        def factor(step: int) -> float:
+            share = min(1.0, max(step / num_training_steps, limit.share))
+            return share / self.warmup if share < self.warmup else (1 - share) / (1 - self.warmup)
+
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.create_optimizer(), factor)
+        return self.lr_scheduler
 
     def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[int]:
         return torch.utils.data.SequentialSampler(self.batches)
@@ -161,14 +183,18 @@ class RowTrainer(Trainer):
             lines = "".join(json.dumps(entry) + "\n" for entry in self.state.log_history)
             target = self.root.parent / "metrics.jsonl"
             write_text(target, lines, synced=False)
+            if self.limit is not None:
+                self.limit.budget.note(Run(self.root.parent).seconds)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Validation metrics of the averaged weights."""
+        begun = time.monotonic()
         model = self.accelerator.unwrap_model(self.model)
         model.eval()
         with self.averages.in_place():
             metrics = {f"eval/{k}": float(v) for k, v in self.validate().items()}
         model.train()
+        self.schedule.validation = time.monotonic() - begun
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -273,30 +299,42 @@ def checkpoint_errors(checkpoint: str | None) -> Iterator[None]:
 
 
 class Schedule(TrainerCallback):
-    """Validates and saves every `every` steps, saves at least every SAVE_SECONDS, stops early; Ctrl-C saves and
-    stops."""
+    """Validates and saves every `every` steps, saves at least every SAVE_SECONDS, stops early or at the time limit;
+    Ctrl-C saves and stops."""
 
-    def __init__(self, every: int, patience: int) -> None:
-        self.every, self.patience = every, patience
+    def __init__(self, every: int, patience: int, limit: TimeLimit | None = None) -> None:
+        self.every, self.patience, self.limit = every, patience, limit
+        self.validation: float | None = None  # seconds of the latest
+        self.steps: deque[float] = deque(maxlen=RECENT)  # seconds of the latest steps
+        self.begun = time.monotonic()  # of the step
         self.saved = time.monotonic()
-        self.interrupted = False
-        self.previous: Any = None
+        self.interrupted = 0  # the signal that asked to stop
+        self.previous: dict[signal.Signals, Any] = {}
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if threading.current_thread() is threading.main_thread():
-            self.previous = signal.signal(signal.SIGINT, self.interrupt)
+            self.previous = {s: signal.signal(s, self.interrupt) for s in (signal.SIGINT, signal.SIGTERM)}
 
-    def interrupt(self, *_: Any) -> None:
-        """The first Ctrl-C asks for a checkpoint after this step, the second ends at once."""
+    def interrupt(self, number: int, frame: Any) -> None:
+        """The first Ctrl-C, or SIGTERM, asks for a checkpoint after this step, the second ends at once."""
         if self.interrupted:
-            raise KeyboardInterrupt
-        self.interrupted = True
+            raise KeyboardInterrupt(number)
+        self.interrupted = number
         logger.warning("Interrupted: saving a checkpoint after this step (again to end at once)")
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.begun = time.monotonic()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         at_end = state.global_step >= state.max_steps
+        if self.limit is not None:
+            self.steps.append(time.monotonic() - self.begun)
+            if self.limit.is_reached(max(self.steps), self.validation):
+                at_end = control.should_training_stop = True
         if state.global_step % self.every == 0 or at_end:
             control.should_evaluate = control.should_save = control.should_log = True
         if time.monotonic() - self.saved > SAVE_SECONDS or self.interrupted:
@@ -314,10 +352,10 @@ class Schedule(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if self.previous is not None:
-            signal.signal(signal.SIGINT, self.previous)
+        for number, previous in self.previous.items():
+            signal.signal(number, previous)
         if self.interrupted:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(self.interrupted)
 
 
 class Reporter(TrainerCallback):
@@ -327,12 +365,14 @@ class Reporter(TrainerCallback):
         self,
         validated: Callable[[Mapping[str, float], int], None],
         progress: Progress,
+        limit: TimeLimit | None = None,
     ) -> None:
-        self.validated, self.progress = validated, progress
+        self.validated, self.progress, self.limit = validated, progress, limit
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         latest = state.log_history[-1] if state.log_history else {}
-        self.progress.update("training", state.global_step, state.max_steps, latest)
+        share = max(state.global_step / state.max_steps, self.limit.share if self.limit is not None else 0.0)
+        self.progress.update("training", state.global_step, round(state.global_step / share), latest)
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         metrics = kwargs.get("metrics") or {}

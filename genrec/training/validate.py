@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
+import polars as pl
 
 from ..errors import DataError
 from ..evaluation import metrics
@@ -41,7 +42,8 @@ def validation(
     result: dict[str, float] = {}
     ranked, losses = [], []
     for corpus in prepared.corpora:
-        reading = read(config, prepared, scorer, corpus, part, tokens, progress)
+        what = "test" if part == "test" else "validation"
+        reading = read(config, prepared, scorer, corpus, part, tokens, progress, what)
         for task, values in task_metrics(corpus, reading, calibration or {}).items():
             if task == "next_item":
                 ranked.append(values[f"{protocol(corpus)}/ndcg@10"])
@@ -93,9 +95,10 @@ def read(
     part: Literal["valid", "test"],
     tokens: int | None,
     progress: Progress,
+    what: str,
 ) -> Reading:
-    """The reading of a part of one data set, with progress under the data set's name."""
-    advance = progress.stage(f"reading {part} of {corpus.dataset.name}")
+    """The reading of a part of one data set, with progress as the stage `WHAT of DATASET`."""
+    advance = progress.stage(f"{what} of {corpus.dataset.name}")
     limit = user_limit(corpus, prepared.max_events, tokens)
     return read_part(scorer, corpus, part, prepared.max_events, limit, config.seed, advance)
 
@@ -103,6 +106,19 @@ def read(
 def user_limit(corpus: Corpus, max_events: int, tokens: int | None) -> int | None:
     """How many users (or texts) a validation of at most `tokens` tokens reads."""
     return None if tokens is None else min(VALID_CASES, max(1, int(tokens / tokens_per_case(corpus, max_events))))
+
+
+def part_tokens(prepared: Prepared, part: Literal["valid", "test"], tokens: int | None) -> float:
+    """Tokens that a reading of a part takes in all data sets, roughly; tokens: the most of each, if it is limited."""
+    return sum(corpus_tokens(corpus, prepared.max_events, part, tokens) for corpus in prepared.corpora)
+
+
+def corpus_tokens(corpus: Corpus, max_events: int, part: str, tokens: int | None) -> float:
+    """Tokens that a reading of a part takes in one data set, roughly."""
+    frame = corpus.dataset.interactions.filter(pl.col("part") == part)
+    cases = frame["user_id"].n_unique() if corpus.events is not None else frame.height
+    limit = user_limit(corpus, max_events, tokens)
+    return (cases if limit is None else min(cases, limit)) * tokens_per_case(corpus, max_events)
 
 
 def tokens_per_case(corpus: Corpus, max_events: int) -> float:
@@ -114,12 +130,18 @@ def tokens_per_case(corpus: Corpus, max_events: int) -> float:
 
 
 def calibrate(
-    config: FinetuneConfig, prepared: Prepared, scorer: Scorer, progress: Progress = SILENT
+    config: FinetuneConfig,
+    prepared: Prepared,
+    scorer: Scorer,
+    progress: Progress = SILENT,
+    tokens: int | None = None,
 ) -> dict[str, Calibration]:
     """Temperatures and biases of every task by `dataset/task`, fitted on validation, and the neighbours' weights.
 
-    If a run resumes from another and validation has few events, they are those of the other one.
+    If a run resumes from another and validation has few events, they are those of the other one. tokens: the most that
+    are read (default: CALIBRATION times those of a validation).
     """
+    tokens = CALIBRATION * config.valid_tokens if tokens is None else tokens
     scorer.refresh()
     calibrations: dict[str, Calibration] = {}
     for corpus in prepared.corpora:
@@ -129,7 +151,7 @@ def calibrate(
         if config.collaborative and corpus.events is not None and corpus.dataset.items.height:
             effects = find_effects(corpus)
             scorer.counts[corpus.dataset.name].effects = effects and effects.to(scorer.model.device)
-        reading = read(config, prepared, scorer, corpus, "valid", CALIBRATION * config.valid_tokens, progress)
+        reading = read(config, prepared, scorer, corpus, "valid", tokens, progress, "calibration")
         if (ranked := reading.ranked) is not None:
             name = corpus.dataset.name
             if config.collaborative:
