@@ -188,7 +188,12 @@ def test_two_trainings_into_one_folder(
 def test_a_signal_in_any_stage(tmp_path: Path, toy_files: Path, line: str, number: signal.Signals) -> None:
     """While reading and while training: exit status of the signal, a line that says how to go on; then it goes on."""
     command = toy_command(toy_files, tmp_path / "run", "--epochs", "60", "--patience", "60")
-    process = subprocess.Popen([sys.executable, "-m", "genrec", *command], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "genrec", *command],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in the background of a shell
+    )
     assert process.stderr is not None
     seen = ""
     while line not in seen:

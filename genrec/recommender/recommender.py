@@ -352,7 +352,7 @@ class Recommender:
     def embed_users(
         self, users: Ids | None = None, dataset: str | None = None, progress: Stage | None = None
     ) -> pl.DataFrame:
-        """user_id and vector (hidden state after the whole history); all users by default. progress: users done, all."""
+        """user_id and vector (state after the whole history); all users by default. progress: users done, in all."""
         view = self.views.with_catalogue(dataset)
         names = self.all_users(view.name) if users is None else as_ids(users, "users")
         return pl.DataFrame({"user_id": names, "vector": vectors.user_vectors(self.views, view, names, progress)})
