@@ -64,7 +64,7 @@ def finetune(options: Finetune) -> None:
             print(line)
         return
     with progress_bar() as progress:
-        finished = train(options.training, say, progress, time.monotonic() - begun)
+        finished = train(options.training, say, progress, spent=time.monotonic() - begun)
     print("\n  ".join((f"Done: {finished.folder}. Next:", *finished.commands)))
 
 
