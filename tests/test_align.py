@@ -208,7 +208,7 @@ def test_chosen_items_are_ranked_among_what_is_asked_of_most_of_them() -> None:
     chosen = {"a": {0}, "b": {1, 7}, "c": {2}, "d": {9}}
     for seen, expected in ((2, [10, 11, 12]), (1, [0, 1, 2])):
         histories = [np.asarray([n if n < seen else 20]) for n in range(4)]
-        found = ranks_of_chosen(Ranked(**cases, **ranks, **rest, histories=histories), chosen)
+        found = ranks_of_chosen(Ranked(**cases, **ranks, **rest, seen=histories, histories=histories), chosen)
         assert [int(r[0]) for r in found] == expected
 
 

@@ -1,14 +1,16 @@
 """Splits: what each part holds, exactly; nothing of test in train; mistakes."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
+from genrec.data.cuts import DAY
 from genrec.data.dataset import Dataset
 from genrec.data.load import DataOptions, load_dataset
-from genrec.data.splits import DAY, split
+from genrec.data.splits import split
 from genrec.errors import DataError, UnknownNameError
 
 USERS, EVENTS = 12, 10
@@ -113,9 +115,13 @@ def test_auto_takes_the_parts_of_the_file_where_each_row_has_one() -> None:
     found = split(world(part=parts))
     assert found.split_method == "given" and found.interactions["part"].to_list() == parts
     said = "the file's part column was not used; --split given reads train, valid and test from it"
-    for other in (parts[:-1] + ["dev"], parts[:-1] + [None]):
-        assert split(world(part=other)).split_method == "leave_one_out"
-        assert said in split(world(part=other)).notes
+    other = ["blue", "red"] * 60
+    assert split(world(part=other)).split_method == "leave_one_out"
+    assert said in split(world(part=other)).notes
+    for mistake, value in (("tset", "'tset'"), (None, "nothing")):
+        with pytest.raises(DataError, match=rf"part {value} in row 120; allowed: train \(training, fit\), valid \("):
+            split(world(part=parts[:-1] + [mistake]))
+        assert split(world(part=parts[:-1] + [mistake]), "random").split_method == "random"
     assert said in split(world(part=parts), "random").notes
     assert said not in split(world(), "random").notes
 
@@ -140,7 +146,11 @@ MISTAKES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({}, {"method": "k_fold", "folds": 1}, "--fold 0 of --folds 1: at least 2 folds"),
     ({}, {"method": "k_fold", "fold": 5}, "--fold 5 of --folds 5: at least 2 folds, counted from 0 to 4"),
     ({}, {"method": "given"}, "--split given needs a `part` column"),
-    ({"part": ["train"] * 119 + ["tset"]}, {"method": "given"}, "part 'tset' in row 120; allowed: train, valid, test"),
+    (
+        {"part": ["train"] * 119 + ["tset"]},
+        {"method": "given"},
+        "part 'tset' in row 120; allowed: train (training, fit), valid",
+    ),
     ({"part": ["test"] * 120}, {"method": "given"}, "--split given leaves nothing to train on"),
 ]
 
@@ -155,3 +165,82 @@ def test_mistakes_are_named(columns: dict[str, Any], options: dict[str, Any], me
 def test_an_unknown_split_is_not_random() -> None:
     with pytest.raises(UnknownNameError, match="Unknown split 'leave-one-out'. Did you mean 'leave_one_out'"):
         split(world(), "leave-one-out")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("Training", "VAL", "hold-out"), ("fit", "dev", "tst"), ("训练集", "验证", "测试"), ("TRN", "Eval", "held_out")],
+)
+def test_parts_are_named_in_the_words_of_people(words: tuple[str, str, str], tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    rows = [f"u{n},i{m},{words[max(0, m - 6)]}" for n in range(5) for m in range(9)]
+    file.write_text("\n".join(["user,item,usage", *rows]))
+    found = load_dataset(None, DataOptions(interactions=file))
+    assert found.split_method == "given" and "split given: 35 train, 5 valid, 5 test" in found.notes
+    assert f"parts: {words[0]} is train, {words[1]} is valid, {words[2]} is test" in found.notes
+
+
+def test_a_file_without_validation_has_it_from_the_end_of_training() -> None:
+    found = split(world(part=(["train"] * 9 + ["test"]) * USERS), "given")
+    assert items_of(found, "valid") == {"i8"} and items_of(found, "test") == {"i9"}
+    said = "no part is named valid: each user's last training interaction, of those with at least 3, validates"
+    assert said in found.notes
+    texts = world(part=(["train"] * 9 + ["test"]) * USERS)
+    texts = replace(texts, interactions=texts.interactions.drop("user_id", "item_id", "timestamp"))
+    counts = dict(split(texts, "given").interactions["part"].value_counts().iter_rows())
+    assert counts["test"] == 12 and 0 < counts["valid"] < 30
+
+
+def test_shares_of_time_cut_all_users_at_the_same_moments() -> None:
+    found = split(world(), shares="70,20,10")
+    expected = [{f"i{n}" for n in range(7)}, {"i7", "i8"}, {"i9"}]
+    assert [items_of(found, p) for p in ("train", "valid", "test")] == expected
+    assert found.split_method == "temporal" and found.cutoffs == (("valid", 7 * DAY), ("test", 9 * DAY))
+    assert split(world(), "temporal", shares="0.7,0.2,0.1").interactions.equals(found.interactions)
+    said = "dates: train 1970-01-01 to 1970-01-07, valid 1970-01-08 to 1970-01-09, test 1970-01-10 to 1970-01-10"
+    assert said in found.notes
+    assert "12 interactions have the very time at which test begins; all of them are in it" in found.notes
+
+
+def test_parts_begin_at_dates() -> None:
+    found = split(world(), valid_from="1970-01-06", test_from=str(8 * DAY))
+    assert [items_of(found, p) for p in ("valid", "test")] == [{"i5", "i6", "i7"}, {"i8", "i9"}]
+    assert found.cutoffs == (("valid", 5 * DAY), ("test", 8 * DAY))
+    only_test = split(world(), test_from="1970-01-06 00:00:00")
+    assert [items_of(only_test, p) for p in ("valid", "test")] == [{"i4"}, {f"i{n}" for n in range(5, 10)}]
+    only_valid = split(world(), valid_from="1970-01-09")
+    assert [items_of(only_valid, p) for p in ("valid", "test")] == [{"i8", "i9"}, set()]
+    assert "nothing is held out for a test; --test-from DATE gives one" in only_valid.notes
+
+
+CUTS: list[tuple[dict[str, Any], str]] = [
+    ({"shares": "70,20"}, "--shares 70,20: three numbers above 0 that sum to 100"),
+    ({"shares": "70,20,20"}, "--shares 70,20,20: three numbers above 0"),
+    ({"shares": "80,20,0"}, "--shares 80,20,0: three numbers above 0"),
+    ({"shares": "most,some,few"}, "--shares most,some,few: three numbers"),
+    ({"shares": "98,1,1"}, "--shares 98,1,1 leaves a part empty: the 120 interactions have 10 different times"),
+    ({"shares": "70,20,10", "test_from": "1970-01-09"}, "either shares or dates"),
+    ({"shares": "70,20,10", "days": 2}, "days from the end, shares or dates; leave all but one of them out"),
+    ({"shares": "70,20,10", "method": "random"}, "--split random does not; leave one of them out"),
+    ({"test_from": "soon"}, "--test-from soon: a date (2020-12-31, 2020-12-31 18:00) or seconds since 1970 is allowed"),
+    ({"test_from": "05/06/1970"}, "--test-from 05/06/1970: this may be 1970-05-06 or 1970-06-05; write it so"),
+    ({"test_from": "1999-01-01"}, "outside of the data, whose times go from 1970-01-01 to 1970-01-10 (0 to 777600)"),
+    ({"valid_from": "1970-01-08", "test_from": "1970-01-05"}, "validation comes before the test"),
+    ({"valid_from": "1970-01-05 01:00", "test_from": "1970-01-05 02:00"}, "no interaction lies between --valid-from"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), CUTS)
+def test_mistakes_of_cuts_are_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError) as error:
+        split(world(), **options)
+    assert message in str(error.value)
+
+
+def test_leave_one_out_asks_for_what_was_wanted() -> None:
+    """Of five likes the last two are held out, each with the dislikes after it; two likes train only."""
+    events = ["like", "dislike", "like", "dislike", "like", "dislike", "like", "dislike", "dislike", "dislike"]
+    parts = split(world(event=events * USERS)).interactions["part"].to_list()[:EVENTS]
+    assert parts == ["train"] * 4 + ["valid"] * 2 + ["test"] * 4
+    few = split(world(event=(["dislike"] * 8 + ["like"] * 2) * USERS)).interactions
+    assert set(few["part"]) == {"train"}

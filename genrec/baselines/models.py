@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from ..data.cuts import DAY
 from ..data.dataset import Part
-from ..data.splits import DAY
 from ..evaluation import metrics
 from ..rows.corpus import Corpus
 from ..scoring.calibration import fit_outcome

@@ -39,7 +39,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
         *"evaluation avaliacao valutazione voto оценка рейтинг".split(),
     ),
     "event": (
-        *"event eventtype action behaviortype interactiontype".split(),
+        *"event eventtype eventname action actiontype behavior behaviour behaviortype behaviourtype".split(),
+        *"interactiontype activitytype feedbacktype feedback reaction interaction activity 动作 操作".split(),
         *"行为 行为类型 事件 事件类型 行動 이벤트 행동 ereignis aktion evenement evento событие действие".split(),
     ),
     "review": (
@@ -68,7 +69,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
         *"year releaseyear yearofpublication 年份 上映年份 年 연도 jahr annee ano anno год".split(),
         *"erscheinungsjahr anneedesortie".split(),
     ),
-    "part": ("part", "split"),
+    "part": tuple("part split datasplit splitset partition fold subset dataset set usage 数据集 划分 集合".split()),
 }
 ALL = frozenset(alias for aliases in ALIASES.values() for alias in aliases)
 

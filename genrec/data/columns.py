@@ -10,8 +10,10 @@ import polars as pl
 
 from ..errors import DataError, unknown_name
 from .aliases import ALIASES, plain, squeezed
+from .events import names_events
 from .lists import named_elements, parse_lists
 from .numbers import Decimal
+from .parts import names_parts
 from .source import BadRows
 from .times import DateOrder, looks_like_times
 from .values import ROW, SHOWN, Role, cast_columns, unnamed_event
@@ -25,6 +27,9 @@ STANDARD_COLUMNS: dict[Role, tuple[str, ...]] = {
     "users": ("user_id",),
 }
 KEY: dict[Role, str] = {"items": "item_id", "users": "user_id"}
+# Names of many meanings, which count if the values are such.
+AMBIGUOUS = dict.fromkeys("partition fold subset dataset set usage 集合 划分 数据集".split(), names_parts)
+AMBIGUOUS |= dict.fromkeys("feedback reaction interaction activity 操作 动作".split(), names_events)
 HEADINGS = ("title", "name", "description")  # beside a review they head it and are not the item's title
 
 
@@ -140,6 +145,8 @@ def recognise(frame: pl.DataFrame, role: Role, file: str, mapping: Mapping[str, 
             if standard in column_of or candidate is None or candidate in column_of.values():
                 continue
             if alias in HEADINGS and role == "interactions" and "review" in column_of:
+                continue
+            if alias in AMBIGUOUS and not AMBIGUOUS[alias](frame[candidate]):
                 continue
             if isinstance(frame.schema[candidate], pl.List) and standard != "genre":
                 lists[standard] = candidate

@@ -1,9 +1,12 @@
 """Dataset: one data set, checked, cleaned and split."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import polars as pl
+
+from .events import Sign
 
 Part = Literal["train", "valid", "test"]
 
@@ -24,6 +27,7 @@ class Dataset:
     notes: one line for each thing that was recognised, changed, dropped or switched off.
     fingerprint: hash of the content above.
     cutoffs: for temporal splits, the first timestamp of "valid" and of "test"; else empty.
+    signs: the sign of each event (see `events`); of one that is not in it, that of its word.
     """
 
     name: str
@@ -35,3 +39,4 @@ class Dataset:
     fingerprint: str = ""
     split_method: str = ""
     cutoffs: tuple[tuple[str, int], ...] = ()
+    signs: Mapping[str, Sign] = field(default_factory=dict)

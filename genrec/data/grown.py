@@ -8,6 +8,7 @@ import polars as pl
 
 from ..errors import DataError
 from .dataset import Dataset
+from .events import alike, sign_of
 from .load import fingerprint
 
 HELD_OUT = 0.1  # share of the users with later events whose last event is validation; as many for test
@@ -46,19 +47,30 @@ def grown(dataset: Dataset, later: pl.DataFrame, learned_again: Sequence[str] = 
     """The data set with later events appended.
 
     Its earlier events, held-out ones included, are history and no targets (`learned`); for the users in
-    `learned_again` those of the training part are targets again.
+    `learned_again` those of the training part are targets again. A later event takes the name of its kind in training;
+    one that was not wanted and has none there is left out, with a note.
     """
     interactions = dataset.interactions
     train = interactions.filter(pl.col("part") == "train")
     last = int(interactions["row"].to_numpy().max()) if interactions.height else -1
-    event_names = train["event"].unique()
-    commonest = train["event"].mode().sort()[0] if train.height else "interaction"
-    event: pl.Expr = pl.when(pl.col("event").is_in(event_names.implode())).then(pl.col("event"))
+    event_names = train["event"].value_counts().sort("count", "event", descending=[True, False])["event"].to_list()
+    known: dict[str, str | None] = {}
+    for name in later["event"].drop_nulls().unique().to_list():
+        known[name] = alike(name, event_names, dataset.signs)
+    unwanted = [n for n, word in known.items() if word is None and dataset.signs.get(n, sign_of(n)) != "positive"]
+    wanted = [n for n in event_names if dataset.signs.get(n, sign_of(n)) == "positive"]
+    commonest = next(iter(wanted + event_names), "interaction")
+    event: pl.Expr = pl.col("event").replace_strict(known, default=None, return_dtype=pl.String)
     if "rating" in interactions.columns:  # the event that a rating counts as in this data
         event_of_rating = train.drop_nulls("rating").group_by("rating").agg(pl.col("event").mode().sort().first())
         counted = pl.col("rating").replace_strict(event_of_rating["rating"], event_of_rating["event"], default=None)
         event = pl.when(pl.col("rating").is_not_null()).then(counted).otherwise(event)
-    rows = later.with_columns(
+    has_value = pl.col("rating").is_not_null() if "rating" in interactions.columns else pl.lit(False)
+    is_unsaid = (pl.col("event").is_in(unwanted) & ~has_value).fill_null(False)
+    notes = dataset.notes
+    if unsaid := int(later.select(is_unsaid.sum()).item()):
+        notes += (f"{unsaid:,} later events ({', '.join(sorted(unwanted))}) are left out: training had no such kind",)
+    rows = later.filter(~is_unsaid).with_columns(
         event.fill_null(commonest).alias("event"),
         pl.int_range(last + 1, last + 1 + pl.len(), dtype=pl.UInt32).alias("row"),
         pl.lit(False).alias("learned"),
@@ -77,5 +89,5 @@ def grown(dataset: Dataset, later: pl.DataFrame, learned_again: Sequence[str] = 
         undated = pl.when(pl.col("row") > last).then(LATEST).otherwise(-LATEST)
         keys.append(pl.col("timestamp").fill_null(undated))
     frame = frame.sort(*keys, "row").drop("_user")
-    result = replace(dataset, interactions=frame, split_method="later")
+    result = replace(dataset, interactions=frame, split_method="later", notes=notes)
     return replace(result, fingerprint=fingerprint(result))

@@ -12,6 +12,7 @@ from ..errors import DataError
 from .cleaning import clean, fill_after_split
 from .columns import KEY, STANDARD_COLUMNS, canonical, title_expression
 from .dataset import Dataset
+from .events import called, event_options, signs_note, signs_of, with_opinions
 from .fetch import cache_folder
 from .files import files_of
 from .folder import roles_in
@@ -19,7 +20,7 @@ from .joined import join_ids
 from .named import DATASETS, Raw, load_raw
 from .numbers import Decimal
 from .source import Frame, Header, Reading, Source, display_name, is_url, source_name
-from .splits import Method, split
+from .splits import LASTS, Method, split
 from .tables import read_source
 from .times import DateOrder
 from .unnamed import with_meanings
@@ -40,6 +41,7 @@ class DataOptions:
     title: str | None = None
     date_order: DateOrder = "auto"
     decimal: Decimal = "auto"
+    events: Mapping[str, str] = field(default_factory=dict)
     bad_rows: Literal["error", "skip"] = "error"
     delimiter: tuple[str, ...] = ()
     encoding: tuple[str, ...] = ()
@@ -50,7 +52,10 @@ class DataOptions:
     split: Method = "auto"
     folds: int = 5
     fold: int = 0
-    days: int = 28
+    days: int = LASTS
+    shares: str | None = None
+    valid_from: str | None = None
+    test_from: str | None = None
     seed: int = 0
     cut: bool = False
 
@@ -76,14 +81,28 @@ def load_dataset(name: str | None, options: DataOptions | None = None) -> Datase
         duplicates=options.duplicates,
         k_core=options.k_core,
     )
+    interactions, opinion_notes = with_opinions(interactions)
     interactions, extra_notes = add_baskets(interactions)
-    dataset = Dataset(name, interactions, items, users, (*raw.notes, *notes, *extra_notes), licence)
+    signs = signs_of(interactions, options.events)
+    notes = (*raw.notes, *notes, *opinion_notes, *signs_note(signs, interactions, options.events), *extra_notes)
+    dataset = Dataset(name, interactions, items, users, notes, licence, signs=signs)
     dataset = split(
-        dataset, options.split, seed=options.seed, folds=options.folds, fold=options.fold, days=options.days
+        dataset,
+        options.split,
+        seed=options.seed,
+        folds=options.folds,
+        fold=options.fold,
+        days=options.days,
+        shares=options.shares,
+        valid_from=options.valid_from,
+        test_from=options.test_from,
     )
     interactions, extra_notes = fill_after_split(dataset.interactions, options.missing)
     dataset = replace(dataset, interactions=interactions, notes=(*dataset.notes, *extra_notes))
-    return replace(dataset, fingerprint=fingerprint(dataset))
+    digest = fingerprint(dataset)
+    if given := sorted(event_options(options.events).items()):
+        digest = hashlib.sha256(repr((digest, given)).encode()).hexdigest()[:32]
+    return replace(dataset, fingerprint=digest)
 
 
 def read_files(options: DataOptions) -> Raw:
@@ -177,7 +196,7 @@ def add_baskets(frame: pl.DataFrame) -> tuple[pl.DataFrame, tuple[str, ...]]:
     keys = ("user_id", "timestamp")
     if "basket" in frame.columns or any(k not in frame.columns or frame[k].null_count() for k in keys):
         return frame, ()
-    if (frame["event"] != "purchase").any():
+    if {*frame["event"].unique()} != {*called("purchase", frame["event"].unique())}:
         return frame, ()
     shared = float(frame.select(pl.struct(keys).is_duplicated().mean()).item())
     if shared < MIN_SHARED:

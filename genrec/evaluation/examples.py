@@ -45,12 +45,12 @@ def example(loaded: Loaded, corpus: Corpus, held: HeldOut, user: int) -> dict[st
     scorer, manifest, name = loaded.scorer, loaded.manifest, corpus.dataset.name
     lo, hi = last_window(held.visible, user, manifest.max_events)
     begin = int(held.visible.offsets[user])
-    positions, older, history_items = np.arange(lo, hi), held.visible.item[begin:lo], held.visible.item[begin:hi]
+    positions, history_items, wanted = np.arange(lo, hi), held.visible.item[begin:hi], held.visible.wanted[begin:hi]
 
     def scores_without(left_out: Sequence[Sequence[int]]) -> np.ndarray:
         histories = [events_at(held.visible, user, np.delete(positions, list(without))) for without in left_out]
         states = scorer.states([history_row(corpus, events, 0, manifest.max_events, [], 1) for events in histories])
-        item_histories = [np.concatenate([older, events.item]) for events in histories]
+        item_histories = [np.concatenate([wanted[: lo - begin], events.wanted]) for events in histories]
         return scorer.item_scores(states, name, item_histories).double().cpu().numpy()[:, listed]
 
     seen = np.unique(history_items[history_items >= 0])
@@ -58,8 +58,8 @@ def example(loaded: Loaded, corpus: Corpus, held: HeldOut, user: int) -> dict[st
     excluded = seen[:0] if repeats else seen
     temperature = float(manifest.calibration.get(f"{name}/next_item", {}).get("temperature", 1.0))
     states = scorer.states([history_row(corpus, held.visible, user, manifest.max_events, [], 1)])
-    (ranking,) = scorer.rank(states, name, K, [excluded], [history_items], temperature=temperature)
-    scores = scorer.item_scores(states, name, [history_items])[0].double().cpu().numpy()
+    (ranking,) = scorer.rank(states, name, K, [excluded], [wanted], temperature=temperature)
+    scores = scorer.item_scores(states, name, [wanted])[0].double().cpu().numpy()
     scores[excluded] = -np.inf
     targets = first_targets(held, user)
     listed = ranking.index.tolist()

@@ -14,8 +14,8 @@ from typing import Literal, TypeVar
 import numpy as np
 import polars as pl
 
+from ..data.cuts import DAY
 from ..data.dataset import Part
-from ..data.splits import DAY
 from ..rows.arrays import PARTS, UNDATED, Events, select, shown_from
 from ..rows.corpus import Corpus
 from ..rows.lookahead import ItemSampler, candidate_items, cutoff, days_until_next, look_ahead_answers, look_ahead_event

@@ -19,7 +19,7 @@ def next_item_results(scorer: Scorer, corpus: Corpus, ranked: Ranked) -> dict[st
     """Ranking metrics under both protocols, of warm and cold cases apart, and the make-up of the lists."""
     assert corpus.events is not None
     train = corpus.training
-    count = np.bincount(train.item[train.item >= 0], minlength=corpus.items.size)
+    count = corpus.item_counts
     seen_users = {u for u, n in zip(train.users, np.diff(train.offsets), strict=True) if n > 0}
     cold_user = np.asarray([u not in seen_users for u in ranked.users])
     cold_item = np.asarray([bool((count[t] == 0).any()) for t in ranked.targets])

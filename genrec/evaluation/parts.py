@@ -57,8 +57,7 @@ def list_parts(scorer: Scorer, corpus: Corpus, reading: Reading, question: str) 
             ranks = given_ranks(scorer, corpus, baskets, parts)
             values, about = rank_values(None, list(ranks[:, None])), reading.basket_users
         elif question == "next_item" and ranked is not None:
-            cases = (ranked.users, ranked.targets, ranked.histories, ranked.states)
-            rescored = ranked_states(scorer, name, *cases, parts=parts)
+            rescored = ranked_states(scorer, name, *ranked.cases, parts=parts)
             values, about = rank_values(rescored.seen_removed, rescored.seen_kept), tuple(ranked.users)
         else:
             return {}

@@ -40,8 +40,8 @@ class Ranked:
     """next_item on one data set: each case's user, targets and ranks under both protocols.
 
     Seen items removed, a target that was seen is a miss: its rank is the size of the catalogue. lists: (cases,
-    LONGEST) the best items, seen ones removed, -1 if there are fewer. histories: the items before each case, and
-    states (cases, width): the hidden states after them.
+    LONGEST) the best items, seen ones removed, -1 if there are fewer. seen: the items before each case. histories:
+    those that the user wanted, -1 for others. states (cases, width): the hidden states after them.
     """
 
     users: list[str]
@@ -49,8 +49,14 @@ class Ranked:
     seen_removed: list[np.ndarray]
     seen_kept: list[np.ndarray]
     lists: np.ndarray
+    seen: list[np.ndarray]
     histories: list[np.ndarray]
     states: States
+
+    @property
+    def cases(self) -> tuple[list[str], list[np.ndarray], list[np.ndarray], list[np.ndarray], States]:
+        """What its ranks are made of, as `ranked_states` takes it."""
+        return self.users, self.targets, self.seen, self.histories, self.states
 
 
 @dataclass(frozen=True)
@@ -187,17 +193,17 @@ def user_outcomes(scorer: Scorer, corpus: Corpus, reads: Read) -> dict[str, Outc
 def ranked_of(scorer: Scorer, corpus: Corpus, held: HeldOut, states: States, users: list[int]) -> Ranked:
     """Ranks of each user's next item(s) in the whole catalogue."""
     visible = held.visible
-    histories = [visible.item[visible.offsets[u] : visible.offsets[u + 1]] for u in users]
-    names = [visible.users[u] for u in users]
-    return ranked_states(scorer, corpus.dataset.name, names, [first_targets(held, u) for u in users], histories, states)
+    spans = [slice(*visible.span(u)) for u in users]
+    seen, histories = ([items[span] for span in spans] for items in (visible.item, visible.wanted))
+    names, targets = [visible.users[u] for u in users], [first_targets(held, u) for u in users]
+    return ranked_states(scorer, corpus.dataset.name, names, targets, seen, histories, states)
 
 
 def rescore(scorer: Scorer, corpus: Corpus, reading: Reading) -> Reading:
     """A reading by the scorer's scores as they are now, from the states that were read."""
     ranked, baskets = reading.ranked, reading.baskets
     if ranked is not None:
-        cases = (ranked.users, ranked.targets, ranked.histories, ranked.states)
-        ranked = ranked_states(scorer, corpus.dataset.name, *cases)
+        ranked = ranked_states(scorer, corpus.dataset.name, *ranked.cases)
     basket_ranks = None if baskets is None else given_ranks(scorer, corpus, baskets)
     return replace(reweigh(scorer, corpus, reading), ranked=ranked, basket_ranks=basket_ranks)
 
@@ -214,18 +220,19 @@ def ranked_states(
     dataset: str,
     names: list[str],
     targets: list[np.ndarray],
+    seen: list[np.ndarray],
     histories: list[np.ndarray],
     states: States,
     parts: Sequence[Part] = PARTS,
 ) -> Ranked:
     """Ranks of each case's targets in the whole catalogue, by the scores of some parts."""
     removed, kept, lists = [], [], []
-    for scores, case_targets, seen in score_cases(scorer, dataset, states, targets, histories, parts):
+    for scores, case_targets, past in score_cases(scorer, dataset, states, targets, seen, histories, parts):
         kept.append(metrics.target_ranks(scores, case_targets))
-        scores[seen] = -np.inf
+        scores[past] = -np.inf
         removed.append(metrics.target_ranks(scores, case_targets))
         lists.append(best_items(scores, LONGEST))
-    return Ranked(names, targets, removed, kept, np.stack(lists), histories, states)
+    return Ranked(names, targets, removed, kept, np.stack(lists), seen, histories, states)
 
 
 def score_cases(
@@ -233,6 +240,7 @@ def score_cases(
     dataset: str,
     states: States,
     targets: list[np.ndarray],
+    seen: list[np.ndarray],
     histories: list[np.ndarray],
     parts: Sequence[Part] = PARTS,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -240,15 +248,16 @@ def score_cases(
     for start in range(0, len(targets), CASES):
         part = slice(start, start + CASES)
         scores = scorer.item_scores(states[part], dataset, histories[part], parts=parts).cpu().numpy()
-        for case_scores, case_targets, history in zip(scores, targets[part], histories[part], strict=True):
-            yield case_scores, case_targets, history[history >= 0]
+        for case_scores, case_targets, past in zip(scores, targets[part], seen[part], strict=True):
+            yield case_scores, case_targets, past[past >= 0]
 
 
 def next_item_losses(scorer: Scorer, dataset: str, ranked: Ranked) -> tuple[np.ndarray, int]:
     """Losses of unseen targets by temperature, seen items removed, summed over the cases that have any, and how many
     they are."""
     losses, cases = np.zeros(len(TEMPERATURES)), 0
-    for scores, targets, seen in score_cases(scorer, dataset, ranked.states, ranked.targets, ranked.histories):
+    past = ranked.seen, ranked.histories
+    for scores, targets, seen in score_cases(scorer, dataset, ranked.states, ranked.targets, *past):
         scores[seen] = -np.inf
         new = targets[np.isfinite(scores[targets])]
         if len(new):
@@ -267,7 +276,8 @@ def best_items(scores: np.ndarray, k: int) -> np.ndarray:
 def baskets_of(visible: Events, states: States, cases: list[Case]) -> Baskets:
     """The cases that give some items of a basket."""
     given_items = [case.given for case in cases]
-    past = [visible.item[visible.offsets[c.user] : visible.offsets[c.user + 1]] for c in cases]
+    wanted = visible.wanted
+    past = [wanted[visible.offsets[c.user] : visible.offsets[c.user + 1]] for c in cases]
     histories = [np.concatenate([b, np.asarray(g, dtype=b.dtype)]) for b, g in zip(past, given_items, strict=True)]
     return Baskets(states, histories, given_items, [np.asarray([case.answer]) for case in cases])
 

@@ -114,9 +114,9 @@ class ItemRows(nn.Module):
 
     row = (text + P text + c m collaborative) / sqrt(1 + c m) + m residual, bias = <text, q> + m residual bias, where c
     marks items that have a collaborative vector and m is 0 for the items whose learned part is dropped in this step and
-    for cold ones, which have no training interactions, else 1. P has low rank. The residual bias starts from the item's
-    training interactions, log(1 + count). `centre` was subtracted from the text vectors, and is kept for items that
-    come later.
+    for cold ones, which have no training interactions, else 1. P has low rank. The residual bias starts from how
+    often the item was wanted in training, log(1 + count). `centre` was subtracted from the text vectors, and is kept
+    for items that come later.
     """
 
     text: Tensor
@@ -133,6 +133,7 @@ class ItemRows(nn.Module):
         counts: Tensor | None = None,
         centre: Tensor | None = None,
         rank: int = 64,
+        warm: Tensor | None = None,
     ) -> None:
         super().__init__()
         n, width = text.shape
@@ -140,7 +141,9 @@ class ItemRows(nn.Module):
         self.register_buffer("collaborative", collaborative)
         self.register_buffer("known", known)
         self.register_buffer("centre", torch.zeros(width) if centre is None else centre)
-        self.register_buffer("warm", torch.ones(n, dtype=torch.bool) if counts is None else counts > 0)
+        if warm is None:
+            warm = torch.ones(n, dtype=torch.bool) if counts is None else counts > 0
+        self.register_buffer("warm", warm)
         self.residual = nn.Parameter(torch.zeros(n, width))
         self.bias = nn.Parameter(torch.zeros(n) if counts is None else torch.log1p(counts.float()))
         self.down = nn.Parameter(torch.randn(width, rank) / width**0.5)

@@ -52,14 +52,13 @@ def explain(
 
     catalogue = view.catalogue
     index = [catalogue.place(i) for i in items]
-    history_items = [catalogue.index.get(i, -1) for i in history["item_id"].to_list()]
     recent = history[shown_from(history.height, views.adapter.manifest.max_events) :]
-    older = np.asarray(history_items[: len(history_items) - recent.height], dtype=np.int32)
+    older = prompts_of(views, view, [user or ""], [history[: history.height - recent.height]]).wanted(0)
 
     def scores_without(left_out: Sequence[Sequence[int]]) -> np.ndarray:
         frames = [recent[[n for n in range(recent.height) if n not in set(without)]] for without in left_out]
         prompts = prompts_of(views, view, [user or ""] * len(frames), frames)
-        histories = [np.concatenate([older, prompts.items(n)]) for n in range(len(frames))]
+        histories = [np.concatenate([older, prompts.wanted(n)]) for n in range(len(frames))]
         scores = views.scorer.item_scores(end_states(views, prompts), view.name, histories)
         return scores.double().cpu().numpy()[:, index]
 

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from .. import store as stores
+from ..data.events import alike, is_rejected, kind_of, row_signs
 from ..errors import DataError
 from ..rows.arrays import UNDATED, Histories, shown_from
 from ..rows.corpus import Corpus
@@ -23,10 +24,15 @@ NOT_READ = "are not read, and only count as taken"  # how a warning of long hist
 
 @dataclass(frozen=True)
 class Prompts:
-    """Histories of some users as a run reads them: their headers are in the corpus; `""` is nobody."""
+    """Histories of some users as a run reads them: their headers are in the corpus; `""` is nobody.
+
+    taken: (events,) the items of the histories, those too that the model is not shown since no token says that they
+    were not wanted; -1 for one that the catalogue lacks.
+    """
 
     corpus: Corpus
     histories: Histories
+    taken: np.ndarray
     max_events: int
 
     def row(self, n: int, branches: Sequence[Branch]) -> Row:
@@ -40,15 +46,20 @@ class Prompts:
 
     def items(self, n: int) -> np.ndarray:
         """The items of a whole history, -1 for one that the catalogue lacks."""
-        lo, hi = self.histories.span(n)
-        return self.histories.item[lo:hi]
+        return self.taken[slice(*self.histories.span(n))]
+
+    def wanted(self, n: int) -> np.ndarray:
+        """The items of a whole history that the user wanted, -1 for any other event."""
+        return self.histories.wanted[slice(*self.histories.span(n))]
 
 
 def prompts_of(views: Views, view: View, users: Sequence[str], frames: Sequence[pl.DataFrame]) -> Prompts:
     """Prompts of users (`""`: nobody) whose histories (item_id, event, rating, timestamp) are given, oldest first."""
     vocabulary, manifest = view.corpus.vocabulary, views.adapter.manifest
     rating, event = (vocabulary.by_key.get((view.name, key)) for key in ("rating", EVENT))
+    signs = manifest.signs.get(view.name, {})
     item, outcome, time = [np.zeros(0, np.int32)], [np.zeros(0, np.int32)], [np.zeros(0, np.int64)]
+    sign = [np.zeros(0, np.int8)]
     for frame in frames:
         item.append(np.asarray([view.catalogue.index.get(i, -1) for i in frame["item_id"].to_list()], dtype=np.int32))
         outcomes = np.full(frame.height, -1, dtype=np.int32)
@@ -56,19 +67,26 @@ def prompts_of(views: Views, view: View, users: Sequence[str], frames: Sequence[
             tokens = {v: rating.first + n for n, v in enumerate(rating.values)}
             outcomes = np.asarray([tokens.get(v, -1) for v in frame["rating"].to_list()], dtype=np.int32)
         elif event is not None:
-            words = {w: event.first + n for n, w in enumerate(event.words)}
-            outcomes = np.asarray([words.get(e, -1) for e in frame["event"].to_list()], dtype=np.int32)
+            words = {e: alike(e, event.words, signs) for e in frame["event"].unique().to_list() if e is not None}
+            places = {e: event.first + event.words.index(w) for e, w in words.items() if w is not None}
+            outcomes = np.asarray([places.get(e, -1) for e in frame["event"].to_list()], dtype=np.int32)
+        sign.append(row_signs(frame, signs).to_numpy())
+        if rating is not None:
+            outcomes = np.where(is_rejected(frame, sign[-1]) & (outcomes < 0), rating.first, outcomes)
         outcome.append(outcomes)
         time.append(frame["timestamp"].fill_null(UNDATED).to_numpy())
+    taken, outcome_tokens, all_signs = np.concatenate(item), np.concatenate(outcome), np.concatenate(sign)
+    unsaid = (all_signs < 0) & (outcome_tokens < 0) & (rating is None)  # would read as if they were wanted
     histories = Histories(
         users=tuple(users),
         offsets=np.cumsum([0, *(frame.height for frame in frames)]).astype(np.int64),
-        item=np.concatenate(item),
-        outcome=np.concatenate(outcome),
+        item=np.where(unsaid, -1, taken),
+        outcome=outcome_tokens,
         time=np.concatenate(time),
+        sign=all_signs,
     )
     corpus = with_headers(view, views.store, users, manifest.header_columns.get(view.name, []))
-    return Prompts(corpus, histories, manifest.max_events)
+    return Prompts(corpus, histories, taken, manifest.max_events)
 
 
 def stored_history(views: Views, view: View, user: str) -> pl.DataFrame:
@@ -108,9 +126,10 @@ def outcome_of(views: Views, dataset: str, event: str | None, value: float | Non
             raise DataError(f"{dataset} has no ratings, so a value of {value:g} says nothing: leave it out")
         return outcome
     low, high = min(group.values), max(group.values)
-    if value is None and event in ("like", "dislike"):
-        value = high if event == "like" else low
-    if value is not None and event in (None, "rating", "like", "dislike"):
+    kind = kind_of(event) if event is not None else None
+    if value is None and kind is not None and kind.name in ("like", "dislike"):
+        value = high if kind.name == "like" else low
+    if value is not None and (event is None or (kind is not None and kind.name in ("rating", "like", "dislike"))):
         if not low <= value <= high:
             raise DataError(f"a rating of {value:g}: those of {dataset} go from {low:g} to {high:g}")
         outcome["rating"] = min(group.values, key=lambda v: abs(v - value))

@@ -167,8 +167,7 @@ def ranked_lists(
     """The lists of some users by the scores of the whole catalogue. readers: the users, `""` for one who is unknown or
     whose history is given; question: after the history."""
     prompts = prompts_of(views, view, readers, frames)
-    histories = [prompts.items(n) for n in range(len(users))]
-    seen = [items[items >= 0] for items in histories]
+    seen = [items[items >= 0] for items in map(prompts.items, range(len(users)))]
     rows = [n for n, user in enumerate(readers) if question or len(seen[n]) or user in prompts.corpus.headers]
     states = views.scorer.states([prompts.row(n, [question] if question else []) for n in rows])
     first = view.corpus.items.first
@@ -180,7 +179,7 @@ def ranked_lists(
         view.name,
         request.k * WIDER if request.diversity else request.k,
         [seen[n] if exclude_seen else seen[n][:0] for n in rows],
-        [np.concatenate([histories[n], given_items]) for n in rows],
+        [np.concatenate([prompts.wanted(n), given_items]) for n in rows],
         allowed=None if allowed.all() else allowed,
         temperature=float(fitted.get("temperature", 1.0)),
         question="basket" if question else "next_item",

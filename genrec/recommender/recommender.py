@@ -160,8 +160,9 @@ class Recommender:
         return stores.history(self.store, self.views.dataset(dataset), as_id(user, "user"))
 
     def favoured(self, user: str, dataset: str | None = None) -> pl.DataFrame:
-        """A user's history without the items that were rated below the user's mean, disliked or passed over."""
-        return vectors.favoured(self.history(user, dataset))
+        """A user's history without the items that were rated below the user's mean or, without a rating, not wanted."""
+        signs = self.views.adapter.manifest.signs.get(self.views.dataset(dataset), {})
+        return vectors.favoured(self.history(user, dataset), signs)
 
     def outcome_of(self, dataset: str, event: str | None, value: float | None) -> dict[str, str | float]:
         """The `event` and the `rating` of an interaction of a kind and with a value in this data set.

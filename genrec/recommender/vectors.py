@@ -1,12 +1,13 @@
 """Vectors of items, users and texts, which lie in one space."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import polars as pl
 
 from .. import store as stores
 from ..catalogue.titles import key
+from ..data.events import Sign, row_signs
 from ..progress import Stage
 from ..turns import in_turns
 from .histories import end_states, prompts_of, stored_history
@@ -68,7 +69,7 @@ def relevance(views: Views, view: View, query: str, texts: Sequence[str], user: 
     return [float(c) for c in 0.5 + cosine / 2]
 
 
-def favoured(history: pl.DataFrame) -> pl.DataFrame:
-    """A history without the items that were rated below the user's mean, disliked or passed over."""
+def favoured(history: pl.DataFrame, signs: Mapping[str, Sign]) -> pl.DataFrame:
+    """A history without the items that were rated below the user's mean or, without a rating, not wanted."""
     rated = pl.col("rating") >= pl.col("rating").mean()
-    return history.filter(rated.fill_null(~pl.col("event").is_in(["dislike", "skip"]).fill_null(False)))
+    return history.filter(rated.fill_null(row_signs(history, signs) > 0))

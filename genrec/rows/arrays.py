@@ -7,12 +7,14 @@ import numpy as np
 import polars as pl
 
 from ..data.dataset import Dataset, Part
+from ..data.events import is_rejected, row_signs, signs_of
 from ..tasks.labels import labels, selected, task_columns
 from ..tasks.task import Task
 from ..tasks.units import with_attributes
 from ..tasks.vocabulary import EVENT, Group, Vocabulary
 
 PARTS: tuple[Part, ...] = ("train", "valid", "test")
+SIGN = "\0sign"  # the column of signs while arrays are made
 UNDATED = -(2**62)  # the time of an interaction without one: before all others
 
 
@@ -21,7 +23,8 @@ class Histories:
     """Histories of users as arrays, users contiguous, oldest first: all that an answer needs.
 
     offsets: (users + 1,); every other array: (events,). item: index in the catalogue or -1. outcome: token id shown
-    after the item, or -1. time: in seconds, UNDATED for none.
+    after the item, or -1. time: in seconds, UNDATED for none. sign: 1 where the user wanted the item, -1 not, 0 where
+    it was only seen.
     """
 
     users: tuple[str, ...]
@@ -29,6 +32,12 @@ class Histories:
     item: np.ndarray
     outcome: np.ndarray
     time: np.ndarray
+    sign: np.ndarray
+
+    @property
+    def wanted(self) -> np.ndarray:
+        """Index (events,) in the catalogue of the items that users wanted; -1 for any other event."""
+        return np.where(self.sign > 0, self.item, -1)
 
     def span(self, user: int) -> tuple[int, int]:
         """Where a user's events begin and end."""
@@ -56,7 +65,7 @@ class Events(Histories):
     @property
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays with one value per event."""
-        names = ("item", "outcome", "kind", "time", "basket", "part", "source", "target")
+        names = ("item", "outcome", "kind", "time", "sign", "basket", "part", "source", "target")
         return {name: getattr(self, name) for name in names}
 
 
@@ -80,6 +89,7 @@ def build_events(dataset: Dataset, tasks: Sequence[Task], vocabulary: Vocabulary
     frame = dataset.interactions
     if "user_id" not in frame.columns or "item_id" not in frame.columns:
         return None
+    frame = frame.with_columns(row_signs(frame, dataset.signs or signs_of(frame)).alias(SIGN))
     if "timestamp" in frame.columns:
         frame = frame.with_columns(pl.col("timestamp").fill_null(UNDATED))
     if "basket" in frame.columns:
@@ -93,21 +103,25 @@ def build_events(dataset: Dataset, tasks: Sequence[Task], vocabulary: Vocabulary
     dense: dict[str, np.ndarray] = {}
     where: dict[str, np.ndarray] = {}
     target = np.zeros(frame.height, dtype=bool)
+    sign = frame[SIGN].to_numpy()
+    is_wanted = sign > 0
     for task in tasks:
         if task.unit == "text":
             continue
         rows = with_attributes(frame, dataset, task_columns(task))
         if task.name == "next_item":
-            target = selected(task, rows).to_numpy()
+            target = selected(task, rows).to_numpy() & is_wanted
         elif task.unit != "event" or task.horizon_days is not None:
-            if task.where is not None:
-                where[task.name] = selected(task, rows).to_numpy()
+            if task.where is not None or (task.gives_items and not is_wanted.all()):
+                kept = selected(task, rows).to_numpy()
+                where[task.name] = kept & is_wanted if task.gives_items else kept
         else:
             group = vocabulary.group(name, task.name)
             index = choice_index(task, group, labels(task, rows))
             dense[task.name] = np.where(selected(task, rows).to_numpy(), index, -1).astype(np.int16)
             if task.name == "rating":
                 outcome = np.where(index >= 0, group.first + index.astype(np.int64), -1)
+                outcome = np.where(is_rejected(frame, sign) & (outcome < 0), group.first, outcome)  # as the worst
     if "learned" in frame.columns:  # learned before: part of histories, no target
         is_new = ~frame["learned"].to_numpy()
         target &= is_new
@@ -129,6 +143,7 @@ def build_events(dataset: Dataset, tasks: Sequence[Task], vocabulary: Vocabulary
         outcome=outcome.astype(np.int32),
         kind=kind,
         time=frame["timestamp"].to_numpy() if "timestamp" in frame.columns else np.zeros(frame.height, dtype=np.int64),
+        sign=sign,
         basket=basket,
         part=frame["part"].replace_strict(codes, return_dtype=pl.Int8).to_numpy(),
         source=frame["row"].to_numpy(),

@@ -42,6 +42,12 @@ class Corpus:
         assert self.events is not None
         return select(self.events, self.events.part == 0)
 
+    @cached_property
+    def item_counts(self) -> np.ndarray:
+        """How often each item (items,) was wanted in the training part; only of a corpus with events."""
+        wanted = self.training.wanted
+        return np.bincount(wanted[wanted >= 0], minlength=self.dataset.items.height)
+
     @property
     def items(self) -> Group:
         """The catalogue's item tokens."""

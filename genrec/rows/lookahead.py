@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from ..data.splits import DAY
+from ..data.cuts import DAY
+from ..data.events import called
 from ..tasks.labels import labels, task_columns
 from ..tasks.task import Task
 from ..tasks.units import NEXT_EVENT, is_lookahead
@@ -39,10 +40,11 @@ def cutoff(corpus: Corpus, part: str) -> int:
 
 
 class ItemSampler:
-    """Draws items by their popularity in the events, or uniformly."""
+    """Draws items by how often they were wanted in the events, or uniformly."""
 
     def __init__(self, events: Events, n_items: int) -> None:
-        counts = np.bincount(events.item[events.item >= 0], minlength=n_items).astype(np.float64) + 0.5
+        wanted = events.wanted
+        counts = np.bincount(wanted[wanted >= 0], minlength=n_items).astype(np.float64) + 0.5
         self.popularity = counts / counts.sum()
         self.uniform = np.full(n_items, 1 / n_items)
         self.cumulative = np.cumsum(self.popularity)
@@ -116,7 +118,7 @@ def is_kind(events: Events, span: slice, event: str | None) -> np.ndarray:
     kind = events.kind[span]
     if event is None:
         return np.ones(len(kind), dtype=bool)
-    return kind == (events.kinds.index(event) if event in events.kinds else -1)
+    return np.isin(kind, [events.kinds.index(word) for word in called(event, events.kinds)])
 
 
 def look_ahead_candidates(

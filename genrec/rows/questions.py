@@ -48,7 +48,7 @@ def like_question(corpus: Corpus, task: Task, window: Window, rng: np.random.Gen
     position = int(rng.choice(positions))
     events = window.events
     target = int(events.item[window.lo + position])
-    near = events.item[window.lo + max(0, position - NEAR) : window.lo + position]
+    near = events.wanted[window.lo + max(0, position - NEAR) : window.lo + position]
     near = near[(near >= 0) & (near != target)]
     if not len(near):
         return None

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import datasets
 
 ROWS_FILE = "rows.arrow"
-ROWS_VERSION = 5  # of what rows are made of; raised when the same data and options give other rows
+ROWS_VERSION = 6  # of what rows are made of; raised when the same data and options give other rows
 ROW_FIELDS = tuple(f.name for f in fields(Row))
 
 
@@ -33,7 +33,10 @@ def rows_fingerprint(corpora: Sequence[Corpus], options: RowOptions, tokenizer: 
         "tokenizer": tokenizer,
         "options": asdict(options),
         "vocabulary": corpora[0].vocabulary.to_json(),
-        "data": [(c.dataset.name, c.dataset.fingerprint, [t.fingerprint for t in c.tasks]) for c in corpora],
+        "data": [
+            (c.dataset.name, c.dataset.fingerprint, sorted(c.dataset.signs.items()), [t.fingerprint for t in c.tasks])
+            for c in corpora
+        ],
     }
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]
 

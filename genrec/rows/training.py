@@ -48,7 +48,7 @@ def history_rows(corpus: Corpus, options: RowOptions) -> Iterator[Row]:
     """One row per window of each user's training events; some show neither outcomes nor who the user is."""
     assert corpus.events is not None
     events = corpus.training
-    bare = replace(events, outcome=np.full_like(events.outcome, -1))
+    bare = replace(events, outcome=np.full_like(events.outcome, -1), item=events.wanted)
     sampler = ItemSampler(events, corpus.items.size)
     for user, name in enumerate(events.users):
         lo, hi = int(events.offsets[user]), int(events.offsets[user + 1])

@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ..data.splits import DAY
+from ..data.cuts import DAY
 from ..tasks.task import Task
 from .arrays import UNDATED, Events
 

@@ -7,6 +7,8 @@ from typing import Literal
 
 import yaml
 
+from ..data.cuts import shares_of
+from ..data.events import event_options
 from ..data.load import DataOptions
 from ..data.numbers import Decimal
 from ..data.source import check_url, is_url, source_name, unpacked_name
@@ -25,9 +27,10 @@ LOCAL = (
     "resume_from",
 )  # options that name local files or data bases: they stay out of the adapter
 DATA_OPTIONS = (
-    *("items", "users", "column", "title", "date_order", "decimal", "bad_rows", "delimiter", "encoding", "header"),
+    *("items", "users", "column", "event", "title", "date_order", "decimal"),
+    *("bad_rows", "delimiter", "encoding", "header"),
     *("missing", "duplicates", "k_core"),
-    *("split", "folds", "fold", "days", "seed", "task", "tasks"),
+    *("split", "folds", "fold", "days", "shares", "valid_from", "test_from", "seed", "task", "tasks"),
 )  # options that decide how data is read, and which tasks it feeds
 ROWS_OPTIONS = (
     *("names", "out", "resume_from", "store", "interactions", *DATA_OPTIONS),
@@ -67,6 +70,12 @@ class FinetuneConfig:
     column: tuple[str, ...] = option(
         (), "what a column means, as user_id=customer; may be repeated", metavar="NAME=COLUMN"
     )
+    event: tuple[str, ...] = option(
+        (),
+        "what an event says of its item, as dislike=negative, share=positive, shown=neutral; may be repeated "
+        "(default: by its word)",
+        metavar="EVENT=SIGN",
+    )
     title: str | None = option(None, 'compose titles from columns, as "{brand} {size}"', metavar="TEMPLATE")
     date_order: DateOrder = option(
         "auto",
@@ -104,6 +113,11 @@ class FinetuneConfig:
     folds: int = option(5, "folds of --split k_fold", min=2)
     fold: int = option(0, "the fold held out by --split k_fold", min=0)
     days: int = option(28, "days of each held-out part of --split temporal", min=1)
+    shares: str | None = option(
+        None, "split by time into these shares of train, valid and test, as 70,20,10", metavar="TRAIN,VALID,TEST"
+    )
+    valid_from: str | None = option(None, "split by time: validation begins at this date", metavar="DATE")
+    test_from: str | None = option(None, "split by time: the test begins at this date", metavar="DATE")
     task: tuple[str, ...] = option(
         (),
         "train only this task; may be repeated (default: all that the data can feed)",
@@ -157,6 +171,9 @@ class FinetuneConfig:
             raise DataError("--store: the store of the run that --resume-from names; give both")
         for source in (*self.names, self.interactions, self.items, self.users):  # a URL may stand in a name's place
             check_url(source or "")
+        event_options(pairs(self.event, "event"))
+        if self.shares is not None:
+            shares_of(self.shares)
 
     def check_used(self) -> None:
         """Raises DataError for an option that changes nothing beside the others.
@@ -175,6 +192,7 @@ class FinetuneConfig:
             items=self.items or None,
             users=self.users or None,
             columns=pairs(self.column, "column"),
+            events=pairs(self.event, "event"),
             title=self.title,
             date_order=self.date_order,
             decimal=self.decimal,
@@ -189,6 +207,9 @@ class FinetuneConfig:
             folds=self.folds,
             fold=self.fold,
             days=self.days,
+            shares=self.shares,
+            valid_from=self.valid_from,
+            test_from=self.test_from,
             seed=self.seed,
         )
 

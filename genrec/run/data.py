@@ -10,6 +10,7 @@ import polars as pl
 from pydantic import TypeAdapter
 
 from ..data.dataset import Dataset
+from ..data.events import check_events
 from ..data.grown import grown, with_items
 from ..data.load import fingerprint, load_dataset
 from ..data.named import expand
@@ -41,8 +42,12 @@ def load_data(config: FinetuneConfig, frames: Mapping[str, pl.DataFrame] | None 
     options = config.data_options()
     if config.interactions:
         sources: dict[str, Any] = {role: Frame(table, role) for role, table in (frames or {}).items()}
-        return (load_dataset(None, replace(options, **({"interactions": config.interactions} | sources))),)
-    return tuple(load_dataset(name, replace(options, cut=cut)) for name, cut in expand(config.names))
+        own = replace(options, **({"interactions": config.interactions} | sources))
+        datasets: tuple[Dataset, ...] = (load_dataset(None, own),)
+    else:
+        datasets = tuple(load_dataset(name, replace(options, cut=cut)) for name, cut in expand(config.names))
+    check_events(options.events, [event for dataset in datasets for event in dataset.signs])
+    return datasets
 
 
 def chosen_tasks(config: FinetuneConfig) -> dict[str, Task]:

@@ -2,13 +2,14 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidateAs
 
 from .. import __version__
+from ..data.events import Sign
 from ..errors import RunError
 from ..files import read_json, shown
 from ..model.backbone import Quantize
@@ -93,7 +94,8 @@ class Manifest:
 
     text_encoder: where the items' text vectors come from, None for the backbone's own words. tasks: per data set, per
     task, its answers (words, values). calibration: per `dataset/task`, temperature and bias.
-    files: sha256 of every other file of the folder.
+    files: sha256 of every other file of the folder. signs: per data set the sign of each event that training had; older
+    adapters have none.
     """
 
     backbone: Source
@@ -107,6 +109,7 @@ class Manifest:
     options: Annotated[Mapping[str, Any], AfterValidator(_checked_options)]
     files: Mapping[str, Sha256]
     text_encoder: Source | None = None
+    signs: Mapping[str, Mapping[str, Sign]] = field(default_factory=dict)
     format: int = FORMAT
 
     def to_json(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..data.splits import DAY
+from ..data.cuts import DAY
 from ..rows.arrays import UNDATED, Histories
 from ..rows.corpus import Corpus, outcome_group, outcome_values, shown_outcomes
 from ..tasks.task import Task
@@ -37,7 +37,8 @@ def features_of(
         features.append(effects([shown_outcomes(corpus, events, user) for user, _ in cases], items))
     if asks_list(task):
         assert ends is not None
-        histories = [events.item[events.offsets[user] : events.offsets[user + 1]] for user, _ in cases]
+        wanted = events.wanted
+        histories = [wanted[events.offsets[user] : events.offsets[user + 1]] for user, _ in cases]
         features += [lifts(scorer, corpus.dataset.name, ends, histories, items)[:, None], visits_of(events, cases)]
     return np.concatenate(features, 1) if features else None
 

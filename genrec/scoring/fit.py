@@ -28,17 +28,16 @@ def find_neighbours(corpus: Corpus) -> Neighbours:
     train = corpus.training
     n = corpus.items.size
     user = np.repeat(np.arange(len(train.users)), np.diff(train.offsets))
-    has_item = train.item >= 0
+    item = train.wanted
+    has_item = item >= 0
     histories = sparse.csr_matrix(
-        (np.ones(int(has_item.sum()), dtype=np.float32), (user[has_item], train.item[has_item])),
+        (np.ones(int(has_item.sum()), dtype=np.float32), (user[has_item], item[has_item])),
         shape=(len(train.users), n),
     )
     histories.data[:] = 1  # an item taken twice is one item
     ease_weights = ease(histories) if n <= EASE_MAX_ITEMS else sparse.csr_matrix((n, n), dtype=np.float32)
     identity = sparse.eye_array(n, dtype=np.float32, format="csr")
-    return Neighbours(
-        [Links(ease_weights), Links(transitions(train.item, user, n)), Links(sparse.csr_matrix(identity))]
-    )
+    return Neighbours([Links(ease_weights), Links(transitions(item, user, n)), Links(sparse.csr_matrix(identity))])
 
 
 def find_effects(corpus: Corpus) -> Effects | None:

@@ -7,8 +7,9 @@ from typing import Literal
 
 import polars as pl
 
+from ..data.cuts import DAY
 from ..data.dataset import Dataset, Part
-from ..data.splits import DAY
+from ..data.events import called
 from ..errors import TaskError
 
 Unit = Literal["event", "user_time", "basket", "text"]
@@ -122,7 +123,7 @@ def _look_ahead(
     for column in columns:
         match = NEXT_EVENT.fullmatch(column)
         by = ["user_id", "item_id"] if match and unit == "event" else ["user_id"]
-        targets = events.filter(pl.col("event") == match[1]) if match else events
+        targets = events.filter(pl.col("event").is_in(called(match[1], events["event"].unique()))) if match else events
         later = targets.select(*by, pl.col("timestamp"), pl.col("timestamp").alias("__next")).sort("timestamp")
         days = (pl.col("__next") - pl.col("timestamp")) / DAY
         rows = (

@@ -267,7 +267,7 @@ def ranks_of_chosen(ranked: Ranked, chosen: Mapping[str, set[int]]) -> list[np.n
     """
     cases = zip(ranked.users, ranked.targets, strict=True)
     index = [n for n, (user, items) in enumerate(cases) if not chosen.get(user, set()).isdisjoint(items.tolist())]
-    seen = [np.isin(ranked.targets[n], ranked.histories[n]).mean() for n in index]
+    seen = [np.isin(ranked.targets[n], ranked.seen[n]).mean() for n in index]
     ranks = ranked.seen_kept if index and np.mean(seen) > 0.5 else ranked.seen_removed
     return [ranks[n] for n in index]
 

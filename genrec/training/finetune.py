@@ -84,8 +84,8 @@ def finetune_into(
 ) -> Finished:
     """The run in its folder, which no other process writes meanwhile."""
     run, written = Run(out), config_yaml(config)
-    previous = run.config_file.read_bytes() if run.config_file.is_file() else None
-    if previous != written.encode() and (run.finished or previous is not None):
+    previous = config_yaml(run.config()) if run.config_file.is_file() else None  # an older one has fewer options
+    if previous != written and (run.finished or previous is not None):
         interrupted = "an interrupted", "give the same options to resume it, "
         state, remedy = ("a finished", "") if run.finished else interrupted
         raise RunError(f"{out} holds {state} run with other options; {remedy}give another --out, or remove it first")

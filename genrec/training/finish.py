@@ -90,6 +90,7 @@ def write_run(
         | dict(more_options or {}),
         files={},
         text_encoder=prepared.text_encoder,
+        signs={d.name: dict(d.signs) for d in prepared.datasets},
     )
     catalogues = {c.dataset.name: with_popularity(c) for c in prepared.corpora if c.dataset.items.height}
     save_adapter(
@@ -116,9 +117,8 @@ def answers_of(prepared: Prepared) -> dict[str, dict[str, Any]]:
 
 
 def with_popularity(corpus: Corpus) -> pl.DataFrame:
-    """The catalogue with `train_count`, the item's interactions in the training part."""
+    """The catalogue with `train_count`, how often each item was wanted in the training part."""
     counts = np.zeros(corpus.dataset.items.height, dtype=np.int64)
     if corpus.events is not None:
-        train = corpus.training
-        counts = np.bincount(train.item[train.item >= 0], minlength=len(counts))
+        counts = corpus.item_counts
     return corpus.dataset.items.with_columns(pl.Series("train_count", counts))

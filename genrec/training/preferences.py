@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from ..data.dataset import Part
+from ..data.events import kind_of
 from ..model.batching import collate
 from ..model.encoder_decoder import Split
 from ..rows.arrays import PARTS, Events, select
@@ -34,16 +35,20 @@ class Signs:
 
 
 def signs_of(corpus: Corpus) -> Signs:
-    """The signs of a data set's events: clicks and skips, else purchases and other events, else ratings from the mean
-    of a user's training part on and below it; else the events that next_item asks for, and none that are rejected."""
+    """The signs of a data set's events: clicks and skips, else purchases and other events, else what was wanted and
+    what was not, else ratings from the mean of a user's training part on and below it; else the events that next_item
+    asks for, and none that are rejected."""
     events = corpus.events
     assert events is not None
     click, rating = events.labels.get("click"), events.labels.get("rating")
     if click is not None:
         return Signs(click == 1, click == 0, "clicked items before skipped ones")
-    if "purchase" in events.kinds and len(events.kinds) > 1:
-        bought = events.kind == events.kinds.index("purchase")
+    of_purchase = [n for n, word in enumerate(events.kinds) if (kind := kind_of(word)) and kind.name == "purchase"]
+    if of_purchase and len(events.kinds) > len(of_purchase):
+        bought = np.isin(events.kind, of_purchase)
         return Signs(bought, ~bought, "items bought before items only looked at")
+    if (events.sign < 0).any():
+        return Signs(events.sign > 0, events.sign < 0, "items wanted before those not wanted")
     if rating is not None:
         value = np.asarray(corpus.group_of("rating").values)[rating]
         user = np.repeat(np.arange(len(events.users)), np.diff(events.offsets))

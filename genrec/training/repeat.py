@@ -58,10 +58,8 @@ def runs_of(run: Path, seeds: int | None, folds: int | None) -> list[Repetition]
     configs: list[tuple[Kind, int, FinetuneConfig]] = []
     configs += [("seed", first.seed + n, replace(first, seed=first.seed + n)) for n in range(seeds or 0)]
     if folds is not None:
-        configs += [
-            ("fold", n, replace(first, split="k_fold", folds=folds, fold=n, days=FinetuneConfig.days))
-            for n in range(folds)
-        ]
+        unsplit = replace(first, shares=None, valid_from=None, test_from=None, days=FinetuneConfig.days)
+        configs += [("fold", n, replace(unsplit, split="k_fold", folds=folds, fold=n)) for n in range(folds)]
     runs = []
     for kind, number, config in configs:
         is_first = config == first

@@ -60,19 +60,21 @@ def build_model(config: FinetuneConfig, prepared: Prepared, seed: int) -> RecMod
             vectors = to_width(prepared.encoded[corpus.dataset.name], words.shape[1], seed)
         text, centre = text_vectors(vectors, mean_norm(words), seed)
         collaborative, known = torch.zeros(n, words.shape[1]), torch.zeros(n, dtype=torch.bool)
-        counts = np.zeros(n, dtype=np.int64)
+        counts, warm = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=bool)
         if corpus.events is not None:
-            train = corpus.training
-            counts = np.bincount(train.item[train.item >= 0], minlength=n)
+            train, counts = corpus.training, corpus.item_counts
+            warm[train.item[train.item >= 0]] = True  # those that nobody wanted are known, too
             if config.collaborative:
                 norm = float(mean_norm(words))
-                collaborative, known = collaborative_vectors(train.item, train.offsets, n, words.shape[1], norm, seed)
+                collaborative, known = collaborative_vectors(train.wanted, train.offsets, n, words.shape[1], norm, seed)
             if n > SAMPLED_ABOVE:
                 q = 0.5 * counts**0.75 / (counts**0.75).sum() + 0.5 / n
                 draws[corpus.dataset.name] = Draws(
                     *(torch.as_tensor(p, dtype=torch.float32) for p in (q, counts / counts.sum()))
                 )
-        item_rows[corpus.dataset.name] = ItemRows(text, collaborative, known, torch.as_tensor(counts), centre)
+        item_rows[corpus.dataset.name] = ItemRows(
+            text, collaborative, known, torch.as_tensor(counts), centre, warm=torch.as_tensor(warm)
+        )
     heads = [
         TaskHead(
             dataset=number,
