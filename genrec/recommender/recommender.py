@@ -161,8 +161,7 @@ class Recommender:
 
     def favoured(self, user: str, dataset: str | None = None) -> pl.DataFrame:
         """A user's history without the items that were rated below the user's mean or, without a rating, not wanted."""
-        signs = self.views.adapter.manifest.signs.get(self.views.dataset(dataset), {})
-        return vectors.favoured(self.history(user, dataset), signs)
+        return vectors.favoured(self.views, self.views.dataset(dataset), self.history(user, dataset))
 
     def outcome_of(self, dataset: str, event: str | None, value: float | None) -> dict[str, str | float]:
         """The `event` and the `rating` of an interaction of a kind and with a value in this data set.

@@ -1,13 +1,13 @@
 """Vectors of items, users and texts, which lie in one space."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
 
 from .. import store as stores
 from ..catalogue.titles import key
-from ..data.events import Sign, row_signs
+from ..data.events import row_signs
 from ..progress import Stage
 from ..turns import in_turns
 from .histories import end_states, prompts_of, stored_history
@@ -69,7 +69,7 @@ def relevance(views: Views, view: View, query: str, texts: Sequence[str], user: 
     return [float(c) for c in 0.5 + cosine / 2]
 
 
-def favoured(history: pl.DataFrame, signs: Mapping[str, Sign]) -> pl.DataFrame:
+def favoured(views: Views, dataset: str, history: pl.DataFrame) -> pl.DataFrame:
     """A history without the items that were rated below the user's mean or, without a rating, not wanted."""
     rated = pl.col("rating") >= pl.col("rating").mean()
-    return history.filter(rated.fill_null(row_signs(history, signs) > 0))
+    return history.filter(rated.fill_null(row_signs(history, views.adapter.manifest.signs.get(dataset, {})) > 0))
