@@ -3,7 +3,7 @@
     import genrec
 
     run = genrec.finetune(ratings, items=movies, out="runs/mine")  # frames, files or the names of data sets
-    run = genrec.load("runs/mine")                                 # or an adapter folder, or hf://owner/name
+    run = genrec.load("runs/mine")                                 # in another session
     run.recommend(42)
     run.predict("rating", users=42, items=[50, 181])
     run.ask("top 5 comedies from the 1990s for user 42")

@@ -167,8 +167,8 @@ def finetune(
     with bars() if progress is None else given_progress(progress) as shown_progress:
         say = report or (line_beside_bars if is_interactive() else logger.info)
         if config.dry_run:
-            return dry_run(config, say, frames)
-        train(config, say, shown_progress, frames)
+            return dry_run(config, say, frames=frames)
+        train(config, say, shown_progress, frames=frames)
     return load(run_folder(config))
 
 
