@@ -50,7 +50,7 @@ from genrec.scoring.scorer import Scorer
 from genrec.store.connect import create_store
 from genrec.store.read import history
 from genrec.store.write import add_events
-from genrec.tasks.vocabulary import build_vocabulary
+from genrec.tasks.vocabulary import Group, build_vocabulary
 from genrec.training.finish import answers_of, with_popularity
 from genrec.training.plan import PlannedBatches, plan_epoch
 from genrec.training.prepare import Prepared, prepare
@@ -415,9 +415,9 @@ def generated(recommender: Recommender, n: int, repeats: int) -> Found:
     """A list after a history of 50 items out of n generated ones, and the product of one state with all rows."""
     manifest, of = recommender.adapter.manifest, recommender.scorer.model
     backbone, width = of.backbone, of.outcome_rows.shape[1]
-    groups = [(g.dataset, g.name, g.size, g.words, g.values) for g in manifest.vocabulary.groups if not g.is_items]
+    groups = [g for g in manifest.vocabulary.groups if not g.is_items]
     name = groups[0][0]
-    vocabulary = build_vocabulary(manifest.vocabulary.n_words, [*groups, (name, "items", n, (), ())])
+    vocabulary = build_vocabulary(manifest.vocabulary.n_words, [*groups, Group(name, "items", 0, n)])
     flat = torch.zeros(1, width).expand(n, width)  # no text and no neighbours: their vectors take no memory here
     items = ItemRows(flat, flat, torch.zeros(n, dtype=torch.bool))
     nn.init.normal_(items.residual)

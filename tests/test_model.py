@@ -13,7 +13,7 @@ from genrec.model.item_rows import ItemRows
 from genrec.model.lora import add_lora
 from genrec.model.recmodel import SAMPLES, Draws, RecModel, TaskHead
 from genrec.rows.row import Row
-from genrec.tasks.vocabulary import build_vocabulary
+from genrec.tasks.vocabulary import Group, build_vocabulary
 
 ITEMS = 40
 
@@ -29,11 +29,11 @@ def row(tokens: list[int], targets: list[tuple[int, int, int, int]]) -> Row:
 def model(tmp_path) -> RecModel:
     body = load_backbone(str(tiny_backbone(tmp_path / "tiny", ["a", "b"]))).model.float()
     words = body.get_input_embeddings().num_embeddings
-    spec = [("shop", "click", 2, ("no", "yes"), ()), ("shop", "items", ITEMS, (), ())]
-    vocabulary = build_vocabulary(words, spec)
+    groups = [Group("shop", "click", 0, 2, ("no", "yes")), Group("shop", "items", 0, ITEMS)]
+    vocabulary = build_vocabulary(words, groups)
     torch.manual_seed(0)
     rows = ItemRows(torch.randn(ITEMS, 32), torch.randn(ITEMS, 32), torch.ones(ITEMS, dtype=torch.bool))
-    heads = [TaskHead(0, 0, "next_item", 1, 1.0, False), TaskHead(0, 1, "click", 0, 2.0, False)]
+    heads = [TaskHead(0, 0, "next_item", 1, 1.0), TaskHead(0, 1, "click", 0, 2.0)]
     found = RecModel(
         add_lora(body, 4, 8), vocabulary, {"shop": rows}, torch.randn(2, 32), heads=heads, learned_weights=True
     )

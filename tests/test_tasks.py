@@ -346,23 +346,21 @@ def test_labels_are_the_words_of_the_answer() -> None:
     assert labels(SHIPPED["next_item"], pl.DataFrame({"item_id": ["007"]})).to_list() == ["007"]
 
 
-def test_labels_outside_the_answer_are_mistakes(tmp_path: Path) -> None:
+def test_labels_of_another_kind_than_the_answer_are_mistakes(tmp_path: Path) -> None:
     file = tmp_path / "size.yaml"
     file.write_text(GOOD)
     size = load_task(file)
-    with pytest.raises(TaskError, match="gives 'huge'; allowed: small, right, large"):
-        labels(size, pl.DataFrame({"fit": ["small", "huge"]}))
+    assert labels(size, pl.DataFrame({"fit": ["small", "huge"]})).to_list() == ["small", None]
     with pytest.raises(TaskError, match=r"Unknown column 'fit' in label: 'fit'\. Available: text, width"):
         labels(size, pl.DataFrame({"text": ["a"], "width": [1]}))
-    with pytest.raises(TaskError, match="true or false, which needs 2 choices, not 3"):
+    with pytest.raises(TaskError, match="true or false, which needs 2 choices"):
         labels(replace(size, label="fit = 'small'"), pl.DataFrame({"fit": ["small"]}))
     with pytest.raises(TaskError, match="one per row"):
         labels(replace(size, label="max(fit)"), pl.DataFrame({"fit": ["small", "large"]}))
     with pytest.raises(TaskError, match="cannot be computed"):
         labels(replace(size, label="fit <= 3"), pl.DataFrame({"fit": ["small", "large"]}))
-    stars = replace(SHIPPED["rating"], answer=replace(SHIPPED["rating"].answer, choices=("1", "2"), values=(1.0, 2.0)))
-    with pytest.raises(TaskError, match="gives 7; allowed: 1, 2"):
-        labels(stars, pl.DataFrame({"rating": [1.0, 7.0]}))
+    with pytest.raises(TaskError, match="gives String values where the answer is a number"):
+        labels(SHIPPED["rating"], pl.DataFrame({"rating": ["good", "bad"]}))
 
 
 def test_where_takes_a_column_that_the_data_lacks_as_null() -> None:
@@ -378,11 +376,6 @@ def test_answers_taken_from_the_data_are_those_of_the_training_part() -> None:
     assert rating.choices == ("1", "2", "3", "4.5")
     assert rating.values == (1.0, 2.0, 3.0, 4.5)
     assert resolve_answer(SHIPPED["category"], shop()).answer.choices == ("x",)
-    data = shop()
-    fine = data.interactions.with_columns(rating=pl.int_range(pl.len()) / 10, part=pl.lit("train"))
-    many = replace(data, interactions=pl.concat([fine.with_columns(pl.col("rating") + n) for n in range(3)]))
-    with pytest.raises(TaskError, match="27 different values of rating, at most 20 can be choices; round the column"):
-        resolve_answer(SHIPPED["rating"], many)
 
 
 def test_look_ahead_sees_nothing_beyond_the_part_s_cut_off() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..errors import GenrecError
 from ..recommender import Recommender
-from ..recommender.replies import Recommendations
+from ..recommender.replies import Recommendations, likeliest, value_in_words
 from .conversation import Conversation
 from .reader import Reader
 from .refusals import is_refused, refusal
@@ -254,7 +254,8 @@ def outcome_in_words(value: object, probabilities: Mapping[str, float]) -> str:
     ('4.20 expected (4: 80%, 5: 20%)', 'yes (probability of yes: 62.0%)')
     """
     if isinstance(value, float):
-        return f"{value:.2f} expected ({', '.join(f'{c}: {p:.0%}' for c, p in probabilities.items())})"
+        named = ", ".join(f"{c}: {p:.0%}" for c, p in likeliest(probabilities))
+        return f"{value_in_words(value)} expected ({named})"
     if set(probabilities) == {"no", "yes"}:
         return f"{value} (probability of yes: {probabilities['yes']:.1%})"
     top = sorted(probabilities.items(), key=lambda c: -c[1])[:NAMED_CHOICES]

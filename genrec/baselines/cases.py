@@ -38,11 +38,13 @@ class Lists:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Cases about a user and an item, or about a user alone (item -1). All (cases,); about: the user's id."""
+    """Cases about a user and an item, or about a user alone (item -1). All (cases,); number: the right number, or 0 and
+    1 for no and yes; about: the user's id."""
 
     user: np.ndarray
     item: np.ndarray
     answer: np.ndarray
+    number: np.ndarray
     weight: np.ndarray
     about: tuple[str, ...]
 
@@ -131,6 +133,12 @@ def basket_cases(corpus: Corpus, task: Task, part: Part, seed: int, limit: int |
     )
 
 
+def right_numbers(task: Task, answer: np.ndarray, number: np.ndarray | None = None) -> np.ndarray:
+    """The right number (cases,) of each case: as the data has it (nan if it is not known), else that of the answer."""
+    values = np.asarray(task.answer.values or (0.0, 1.0))[answer]
+    return values if number is None else np.where(np.isnan(number), values, number)
+
+
 def pair_cases(corpus: Corpus, task: Task, part: Part, max_events: int, seed: int) -> Pairs:
     """The cases of a task about a user and an item in a held-out part, in the order that ours reads them."""
     assert corpus.events is not None
@@ -142,10 +150,12 @@ def pair_cases(corpus: Corpus, task: Task, part: Part, max_events: int, seed: in
         _, task_cases = user_cases(corpus, task, part, held, up_to, number, sampler, max_events, seed, "served")
         cases += task_cases
         user += [number] * len(task_cases)
+    answer = np.asarray([c.answer for c in cases], dtype=np.int64)
     return Pairs(
         np.asarray(user, dtype=np.int64),
         np.asarray([c.item for c in cases], dtype=np.int64),
-        np.asarray([c.answer for c in cases], dtype=np.int64),
+        answer,
+        right_numbers(task, answer, np.asarray([c.number for c in cases], dtype=np.float64)),
         np.asarray([c.weight for c in cases], dtype=np.float64),
         tuple(c.about for c in cases),
     )
@@ -165,7 +175,9 @@ def answered_pairs(corpus: Corpus, task: Task, part: Part | None, seed: int) -> 
         index = events.labels[task.name]
         keep = (index >= 0) & (events.item >= 0)
         user, item, answer = owner[keep], events.item[keep].astype(np.int64), index[keep].astype(np.int64)
-        return Pairs(user, item, answer, np.ones(len(user)), tuple(events.users[u] for u in user))
+        numbers = events.numbers.get(task.name, np.full(len(index), np.nan))
+        right = right_numbers(task, answer, numbers[keep])
+        return Pairs(user, item, answer, right, np.ones(len(user)), tuple(events.users[u] for u in user))
     train = corpus.training
     until = cutoff(corpus, "valid")
     sampler = ItemSampler(train, corpus.items.size)
@@ -185,4 +197,5 @@ def answered_pairs(corpus: Corpus, task: Task, part: Part | None, seed: int) -> 
     user, item, answer = (c.astype(np.int64) for c in columns[:3])
     keep = answer >= 0
     about = tuple(train.users[u] for u in user[keep])
-    return Pairs(user[keep], item[keep], answer[keep], columns[3][keep].astype(np.float64), about)
+    weight = columns[3][keep].astype(np.float64)
+    return Pairs(user[keep], item[keep], answer[keep], right_numbers(task, answer[keep]), weight, about)

@@ -1,6 +1,7 @@
 """Metrics of the baselines and their paired differences from genrec, by the same code from the same cases."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from ..data.dataset import Part
 from ..evaluation.bootstrap import mean_intervals, metric_intervals
-from ..evaluation.cases import Measure, Metrics, as_json, measure_of, plain_ece, rank_values, user_aucs
+from ..evaluation.cases import Answered, Measure, Metrics, as_json, measure_of, plain_ece, rank_values, user_aucs
 from ..evaluation.evaluate import Predictions
 from ..evaluation.held_out import NEXT_ITEM
 from ..evaluation.reading import LONGEST, Outcomes, Reading
@@ -107,14 +108,16 @@ def outcome_comparison(
     predicted: Predicted,
 ) -> tuple[Metrics, Metrics]:
     """A baseline's metrics of a task with choices or numbers, and ours minus them, of the metrics that both have."""
-    arrays, answer, weight = predicted.arrays, outcomes.answer, outcomes.weight
-    assert len(next(iter(arrays.values()))) == len(answer), "the baselines have other cases than ours"
-    our_measure = measure_of(ours, answer, weight, values, threshold)
+    arrays, cases = predicted.arrays, Answered(ours, outcomes.answer, outcomes.weight, outcomes.truth)
+    assert len(next(iter(arrays.values()))) == len(ours), "the baselines have other cases than ours"
+    our_measure, their_cases = measure_of(cases, values, threshold), cases
     if "values" in arrays:
-        their_measure = number_measure(arrays["values"], np.asarray(values)[answer], weight)
+        assert outcomes.truth is not None
+        their_measure = number_measure(arrays["values"], outcomes.truth, outcomes.weight)
     else:
         limit = None if threshold is None else float(arrays["threshold"])
-        their_measure = measure_of(arrays["probabilities"], answer, weight, (), limit)
+        their_cases = replace(cases, probabilities=arrays["probabilities"])
+        their_measure = measure_of(their_cases, (), limit)
 
     def gain(factor: np.ndarray) -> dict[str, float]:
         mine, theirs = our_measure(factor), their_measure(factor)
@@ -122,7 +125,7 @@ def outcome_comparison(
 
     intervals, gained = (plain_ece(metric_intervals(of, outcomes.about)) for of in (their_measure, gain))
     if threshold is not None:
-        (a, users), (b, _) = (user_aucs(p, answer, weight, outcomes.about) for p in (ours, arrays["probabilities"]))
+        (a, users), (b, _) = (user_aucs(c, outcomes.about) for c in (cases, their_cases))
         if len(a) > 1:
             intervals |= mean_intervals({"user_auc": b}, users)
             gained |= mean_intervals({"user_auc": a - b}, users)

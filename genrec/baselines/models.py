@@ -78,16 +78,14 @@ def smoothed_means(
     pairs: PairSplits,
     users: int,
     items: int,
-    values: Sequence[float],
     metric: str,
     quality: Callable[[np.ndarray], float],
 ) -> tuple[Predicted, np.ndarray, np.ndarray]:
     """Smoothed user and item means with the damping that is best on validation; the predictions of validation and of
     the cases. quality: of the predictions of validation, the metric or, of an error, minus it."""
-    numbers = np.asarray(values)
 
     def value(cases: Pairs) -> np.ndarray:
-        return numbers[cases.answer]
+        return cases.number
 
     grid = list(itertools.product(DAMPING, DAMPING))
     qualities = [
@@ -134,10 +132,9 @@ def area(valid: Pairs) -> Callable[[np.ndarray], float]:
     return quality
 
 
-def error(valid: Pairs, values: Sequence[float]) -> Callable[[np.ndarray], float]:
+def error(valid: Pairs) -> Callable[[np.ndarray], float]:
     """Minus the root of the mean squared error of numbers predicted for the validation cases."""
-    truth = np.asarray(values)[valid.answer]
-    return lambda numbers: -float(np.sqrt(np.average((numbers - truth) ** 2, weights=valid.weight)))
+    return lambda numbers: -float(np.sqrt(np.average((numbers - valid.number) ** 2, weights=valid.weight)))
 
 
 VISITS = ("recency", "frequency", "events", "span")
@@ -270,15 +267,14 @@ def text_regression(
     min_df = 2 if len(train[0]) > 1_000 else 1  # texts that have a word
     ones = np.ones(len(valid[1]))
     if task.answer.values:
-        numbers = np.asarray(task.answer.values)
         grid = [{"alpha": 1 / c} for c in STRENGTH]
         return linear_values(
             lambda s: make_pipeline(words(), Ridge(alpha=s["alpha"])),
             grid,
-            (train[0], numbers[train[1]]),
-            (valid[0], numbers[valid[1]]),
+            train,
+            valid,
             texts,
-            (float(numbers.min()), float(numbers.max())),
+            (float(train[1].min()), float(train[1].max())),
             tell,
         )
     choose = [{"C": c, "classes": k} for c in STRENGTH[2:] for k in ("as they are", "even")]

@@ -237,7 +237,7 @@ def pair_makers(
         return {}
     makers: dict[str, Make] = {"user and item means": partial(mean_answers, corpus, task, pairs)}
     if task.answer.values and not ahead:
-        makers["SVD++"] = partial(svd_ratings, task, pairs, seed, progress)
+        makers["SVD++"] = partial(svd_ratings, pairs, seed, progress)
     elif ahead and not task.answer.values:
         makers["popularity"] = partial(popularity_answers, corpus, part, pairs, False)
         makers["own most frequent"] = partial(popularity_answers, corpus, part, pairs, True)
@@ -249,22 +249,21 @@ def pair_makers(
 def mean_answers(corpus: Corpus, task: Task, pairs: PairSplits) -> Predicted:
     """Smoothed means of the answer, a number or yes."""
     assert corpus.events is not None
-    values = task.answer.values or (0.0, 1.0)
-    quality = models.error(pairs.valid, values) if task.answer.values else models.area(pairs.valid)
+    quality = models.error(pairs.valid) if task.answer.values else models.area(pairs.valid)
     metric = "rmse" if task.answer.values else "auc"
     users, items = len(corpus.events.users), corpus.items.size
-    predicted, on_valid, predictions = models.smoothed_means(pairs, users, items, values, metric, quality)
+    predicted, on_valid, predictions = models.smoothed_means(pairs, users, items, metric, quality)
     if task.answer.values:
-        return replace(predicted, arrays={"values": np.clip(predictions, min(values), max(values))})
+        low, high = pairs.train.number.min(), pairs.train.number.max()
+        return replace(predicted, arrays={"values": np.clip(predictions, low, high)})
     return replace(predicted, arrays=models.calibrated(on_valid, pairs.valid, predictions))
 
 
-def svd_ratings(task: Task, pairs: PairSplits, seed: int, progress: Progress) -> Predicted:
+def svd_ratings(pairs: PairSplits, seed: int, progress: Progress) -> Predicted:
     """Numbers of SVD++."""
-    values = np.asarray(task.answer.values)
 
     def table(cases: Pairs) -> pl.DataFrame:
-        return pl.DataFrame({"user": cases.user, "item": cases.item, "rating": values[cases.answer]})
+        return pl.DataFrame({"user": cases.user, "item": cases.item, "rating": cases.number})
 
     tables = {"train": table(pairs.train), "valid_pairs": table(pairs.valid)}
     tables["test_pairs"] = table(pairs.cases).drop("rating")
@@ -331,8 +330,9 @@ def text_makers(corpus: Corpus, task: Task, part: Part, seed: int, progress: Pro
     """Baselines of a task over texts."""
     by_part: dict[str, tuple[list[str], np.ndarray]] = {}
     for which in PARTS:
-        frame, answers = answered_texts(corpus, [task], which, [task.seen[:1]], seed)
-        by_part[which] = models.shown_text(task, frame), answers[:, 0].astype(np.int64)
+        texts = answered_texts(corpus, [task], which, [task.seen[:1]], seed)
+        answers = texts.numbers[:, 0] if task.answer.values else texts.answers[:, 0].astype(np.int64)
+        by_part[which] = models.shown_text(task, texts.frame), answers
     if not all(texts for texts, _ in by_part.values()):
         return {}
     name = "TF-IDF + ridge regression" if task.answer.values else "TF-IDF + logistic regression"

@@ -178,6 +178,8 @@ class Predict(Answer):
 @command()
 def predict(options: Predict) -> None:
     """The outcome of a task, with calibrated probabilities."""
+    from ..recommender.replies import likeliest, value_in_words
+
     users, items, texts = options.user, options.item, options.text
     if options.file is not None:
         users, items, texts = read_ids(options.file, [], ["user_id", "item_id", "review"])
@@ -198,8 +200,10 @@ def predict(options: Predict) -> None:
         show_json(prediction_json(predictions))
         return
     record = predictions.records()[0]
-    value = f"{record['value']:.2f}" if isinstance(record["value"], float) else record["value"]
-    print(f"{record['task']}: {value}  ({', '.join(f'{c} {p:.3f}' for c, p in record['probabilities'].items())})")
+    probabilities = record["probabilities"]
+    named = likeliest(probabilities)
+    few = "" if len(named) == len(probabilities) else f"likeliest of {len(probabilities)}: "
+    print(f"{record['task']}: {value_in_words(record['value'])}  ({few}{', '.join(f'{c} {p:.3f}' for c, p in named)})")
 
 
 @dataclass(frozen=True)

@@ -62,8 +62,9 @@ def grown(dataset: Dataset, later: pl.DataFrame, learned_again: Sequence[str] = 
     commonest = next(iter(wanted + event_names), "interaction")
     event: pl.Expr = pl.col("event").replace_strict(known, default=None, return_dtype=pl.String)
     if "rating" in interactions.columns:  # the event that a rating counts as in this data
-        event_of_rating = train.drop_nulls("rating").group_by("rating").agg(pl.col("event").mode().sort().first())
-        counted = pl.col("rating").replace_strict(event_of_rating["rating"], event_of_rating["event"], default=None)
+        events = train.drop_nulls("rating").group_by("rating").agg(pl.col("event").mode().sort().first()).sort("rating")
+        rated = later.select("rating").with_row_index("_row").sort("rating", nulls_last=True)
+        counted = rated.join_asof(events, on="rating", strategy="nearest").sort("_row")["event"]
         event = pl.when(pl.col("rating").is_not_null()).then(counted).otherwise(event)
     has_value = pl.col("rating").is_not_null() if "rating" in interactions.columns else pl.lit(False)
     is_unsaid = (pl.col("event").is_in(unwanted) & ~has_value).fill_null(False)

@@ -1,6 +1,7 @@
 """The table of held-out cases with their ranks and probabilities, and the metrics of such tables."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +26,26 @@ SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "about": pl.String,
     "case": pl.String,
     "answer": pl.Int32,
+    "number": pl.Float64,
     "weight": pl.Float64,
     "ranks_removed": pl.List(pl.Int32),
     "ranks_kept": pl.List(pl.Int32),
     "probabilities": pl.List(pl.Float64),
 }
 Metrics = dict[str, Interval]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Cases of a task with choices or numbers: probabilities (cases, answers), indices (cases,) of the right answers,
+    weights (cases,) and, of numbers, the right ones themselves (cases,)."""
+
+    probabilities: np.ndarray
+    answer: np.ndarray
+    weight: np.ndarray
+    truth: np.ndarray | None = None
+
+
 Measure = Callable[[np.ndarray], dict[str, float]]  # factor on each case's weight -> metrics
 
 
@@ -58,6 +73,8 @@ def check_cases(path: Path, cases: pl.DataFrame, results: Mapping[str, Any]) -> 
         if n:
             finite_ones = probabilities.list.eval(pl.element().is_not_null() & pl.element().is_finite())
             checks = probabilities.list.len() == n, finite_ones.list.all(), answer >= 0, answer < n
+            if results["datasets"][name]["answers"][task]["values"]:
+                checks = *checks, frame["number"].is_finite()
         else:
             both = [frame[c].drop_nulls() for c in ("ranks_removed", "ranks_kept")]
             counted = [r.list.eval(pl.element().is_not_null() & (pl.element() >= 0)).list.all() for r in both]
@@ -72,8 +89,8 @@ def cases_of(
     """One row per case of a reading.
 
     about: the user (or the text) that the bootstrap draws. case: which of theirs it is. answer: the index of the right
-    one among the probabilities. ranks: of the right items, in the whole catalogue without and with the items seen
-    before; a basket's missing item has the latter only.
+    one among the probabilities. number: the right number itself, of answers that are numbers. ranks: of the right
+    items, in the whole catalogue without and with the items seen before; a basket's missing item has the latter only.
     """
     names = {"dataset": corpus.dataset.name, "phrasing": phrasing}
     frames = [pl.DataFrame(schema=SCHEMA)]
@@ -102,6 +119,7 @@ def cases_of(
             outcomes.about,
             outcomes.keys,
             answer=outcomes.answer,
+            number=outcomes.truth,
             weight=outcomes.weight,
             probabilities=probabilities.tolist(),
         )
@@ -122,50 +140,37 @@ def rank_values(removed: Sequence[np.ndarray] | None, kept: Sequence[np.ndarray]
     return {f"{p}/{name}": v for p, ranks in both.items() for name, v in metrics.ranking_values(ranks).items()}
 
 
-def measure_of(
-    probabilities: np.ndarray,
-    answer: np.ndarray,
-    weight: np.ndarray,
-    values: tuple[float, ...],
-    threshold: float | np.ndarray | None,
-) -> Measure:
+def measure_of(cases: Answered, values: tuple[float, ...], threshold: float | np.ndarray | None) -> Measure:
     """The metrics of a task with choices or numbers, as a function of a factor (cases,) on each case's weight.
 
-    probabilities: (cases, answers). threshold: the least probability called yes, one for all or for each case.
+    threshold: the least probability called yes, one for all or for each case.
     """
-    positive = answer == 1
+    positive = cases.answer == 1
 
     def metrics_of_weights(factor: np.ndarray) -> dict[str, float]:
-        weights = weight * factor
-        result = metrics.outcome_metrics(probabilities, answer, values, weights)
+        weights = cases.weight * factor
+        result = metrics.outcome_metrics(cases.probabilities, cases.answer, values, weights, cases.truth)
         result.pop("n")
         if threshold is not None:
-            result |= metrics.threshold_metrics(probabilities[:, 1], positive, threshold, weights)
+            result |= metrics.threshold_metrics(cases.probabilities[:, 1], positive, threshold, weights)
         return result
 
     return metrics_of_weights
 
 
-def user_aucs(
-    probabilities: np.ndarray, answer: np.ndarray, weight: np.ndarray, about: Sequence[str]
-) -> tuple[np.ndarray, list[str]]:
+def user_aucs(cases: Answered, about: Sequence[str]) -> tuple[np.ndarray, list[str]]:
     """AUC within each user that has both answers, and who they are."""
-    aucs = metrics.user_auc(probabilities[:, 1], answer == 1, clusters(about), weight)
+    aucs = metrics.user_auc(cases.probabilities[:, 1], cases.answer == 1, clusters(about), cases.weight)
     return np.asarray(list(aucs.values())), [str(user) for user in aucs]
 
 
 def outcome_intervals(
-    probabilities: np.ndarray,
-    answer: np.ndarray,
-    weight: np.ndarray,
-    about: Sequence[str],
-    values: tuple[float, ...],
-    threshold: float | np.ndarray | None,
+    cases: Answered, about: Sequence[str], values: tuple[float, ...], threshold: float | np.ndarray | None
 ) -> Metrics:
     """Metrics of a task with choices or numbers, with intervals."""
-    intervals = plain_ece(metric_intervals(measure_of(probabilities, answer, weight, values, threshold), about))
+    intervals = plain_ece(metric_intervals(measure_of(cases, values, threshold), about))
     if threshold is not None:
-        aucs, users = user_aucs(probabilities, answer, weight, about)
+        aucs, users = user_aucs(cases, about)
         if len(aucs) > 1:
             intervals |= mean_intervals({"user_auc": aucs}, users)
     return intervals
@@ -185,9 +190,11 @@ def ranks_of(cases: pl.DataFrame) -> tuple[list[np.ndarray] | None, list[np.ndar
     return [np.asarray(r) for r in cases["ranks_removed"].to_list()], kept
 
 
-def answers_of(cases: pl.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Probabilities, right answers and weights of the cases of a task with answers."""
-    return np.asarray(cases["probabilities"].to_list()), cases["answer"].to_numpy(), cases["weight"].to_numpy()
+def answers_of(cases: pl.DataFrame) -> Answered:
+    """The cases of a task with answers."""
+    truth = None if cases["number"].null_count() else cases["number"].to_numpy()
+    probabilities = np.asarray(cases["probabilities"].to_list())
+    return Answered(probabilities, cases["answer"].to_numpy(), cases["weight"].to_numpy(), truth)
 
 
 def case_metrics(cases: pl.DataFrame, values: tuple[float, ...], threshold: float | np.ndarray | None) -> Metrics:
@@ -195,7 +202,7 @@ def case_metrics(cases: pl.DataFrame, values: tuple[float, ...], threshold: floa
     about = cases["about"].to_list()
     if cases["probabilities"].null_count():
         return mean_intervals(rank_values(*ranks_of(cases)), about)
-    return outcome_intervals(*answers_of(cases), about, values, threshold)
+    return outcome_intervals(answers_of(cases), about, values, threshold)
 
 
 def finite(value: float) -> float | None:

@@ -81,14 +81,14 @@ def comparisons_of(
             continue
         name, task, _ = key
         answers = [r["datasets"][name]["answers"][task] for r in (ours, theirs)]
-        if answers[0] != answers[1]:
+        if any(answers[0][name] != answers[1][name] for name in ("words", "values")):
             raise RunError(
                 f"{name}, {task}: the runs know different answers: {answers[0]['words']}; {answers[1]['words']}"
             )
         if (shared["answer"] != shared["answer_theirs"]).any():
             raise RunError(f"{name}, {task}: the runs were asked the same and held different answers to be right")
         thresholds = [r["datasets"][name]["thresholds"].get(task) for r in (ours, theirs)]
-        columns = ["answer", "weight", "ranks_removed", "ranks_kept", "probabilities"]
+        columns = ["answer", "number", "weight", "ranks_removed", "ranks_kept", "probabilities"]
         tables = [
             shared.select("about", *columns),
             shared.select("about", *(pl.col(f"{c}_theirs").alias(c) for c in columns)),
@@ -116,7 +116,7 @@ def differences(
         pairs = {m: (float(listed[m].mean()), float(beside[m].mean())) for m in listed}
     else:
         measures = [
-            measure_of(*answers_of(t), values, limit) for t, limit in zip((ours, theirs), thresholds, strict=True)
+            measure_of(answers_of(t), values, limit) for t, limit in zip((ours, theirs), thresholds, strict=True)
         ]
 
         def metric_differences(factor: np.ndarray) -> dict[str, float]:
@@ -127,7 +127,7 @@ def differences(
         reference, other = (m(np.ones(len(about))) for m in measures)
         pairs = {m: (reference[m], other[m]) for m in reference}
         if None not in thresholds:
-            (first, users), (second, _) = (user_aucs(*answers_of(t), about) for t in (ours, theirs))
+            (first, users), (second, _) = (user_aucs(answers_of(t), about) for t in (ours, theirs))
             if len(users) > 1:
                 intervals |= mean_intervals({"user_auc": second - first}, users)
                 pairs["user_auc"] = float(first.mean()), float(second.mean())

@@ -31,13 +31,13 @@ from ..run.loaded import Loaded
 from ..scoring.calibration import Calibration
 from ..scoring.scorer import Scorer
 from .bootstrap import mean_intervals
-from .cases import as_json, cases_of, outcome_intervals
+from .cases import Answered, as_json, cases_of, outcome_intervals
 from .examples import examples
 from .held_out import Phrasing
 from .leaks import Check, leak_checks
 from .lists import next_item_results
 from .parts import parts_of
-from .reading import Outcomes, Reading, read_part
+from .reading import Reading, read_part
 from .results import VERSION, HeldOutPart, headline, read_log
 from .summary import summary
 
@@ -156,9 +156,7 @@ def evaluate(
             "interactions": dict(zip(counts["part"].to_list(), counts["count"].to_list(), strict=True)),
             "items": corpus.dataset.items.height,
             "users": len(corpus.events.users) if corpus.events is not None else 0,
-            "answers": {
-                t.name: {"words": list(t.answer.choices), "values": list(t.answer.values)} for t in corpus.tasks
-            },
+            "answers": {t.name: t.answer.to_json() for t in corpus.tasks},
             "thresholds": thresholds,
             "read_seconds": seconds,
             "cost": cost,
@@ -269,8 +267,8 @@ def results_by_task(
         elif task.name in reading.outcomes:
             outcomes = reading.outcomes[task.name]
             results[task.name] = outcome_results(
-                outcomes,
-                outcomes.probabilities(calibration[task.name]),
+                outcomes.answered(calibration[task.name]),
+                outcomes.about,
                 task.answer.values,
                 task.answer.choices,
                 thresholds.get(task.name),
@@ -279,16 +277,16 @@ def results_by_task(
 
 
 def outcome_results(
-    outcomes: Outcomes,
-    probabilities: np.ndarray,
+    cases: Answered,
+    about: Sequence[str],
     values: tuple[float, ...],
     choices: tuple[str, ...],
     threshold: float | None,
 ) -> dict[str, Any]:
     """Metrics of a task with choices or numbers, its reliability or its confusion matrix."""
-    answer, weight = outcomes.answer, outcomes.weight
+    probabilities, answer, weight = cases.probabilities, cases.answer, cases.weight
     results: dict[str, Any] = {"n": len(answer)}
-    intervals = outcome_intervals(probabilities, answer, weight, outcomes.about, values, threshold)
+    intervals = outcome_intervals(cases, about, values, threshold)
     if threshold is not None:
         bins = metrics.calibration_bins(probabilities[:, 1], answer == 1, weight)
         results["reliability"] = [[round(float(v), 6) for v in row] for row in bins]

@@ -18,7 +18,15 @@ from ..data.cuts import DAY
 from ..data.dataset import Part
 from ..rows.arrays import PARTS, UNDATED, Events, select, shown_from
 from ..rows.corpus import Corpus
-from ..rows.lookahead import ItemSampler, candidate_items, cutoff, days_until_next, look_ahead_answers, look_ahead_event
+from ..rows.lookahead import (
+    ItemSampler,
+    candidate_items,
+    cutoff,
+    days_until_next,
+    look_ahead_answers,
+    look_ahead_event,
+    look_ahead_labels,
+)
 from ..rows.questions import basket_question
 from ..rows.row import Branch, Row, prompt_row, question_tokens, read_at
 from ..rows.window import Window
@@ -95,7 +103,8 @@ def sampled(values: list[T], limit: int | None, seed: int) -> list[T]:
 @dataclass(frozen=True)
 class Case:
     """One read of a row: task, right answer (for next_item the user), weight, whom it is about, which case of theirs it
-    is, which item it is about, the items a basket question gives, and the user's index among the visible histories."""
+    is, which item it is about, the items a basket question gives, the user's index among the visible histories, and the
+    right number itself where the answer is one."""
 
     task: str
     answer: int
@@ -105,6 +114,7 @@ class Case:
     item: int = -1
     given: tuple[int, ...] = ()
     user: int = -1
+    number: float = float("nan")
 
 
 NEXT_ITEM = "next_item"
@@ -206,8 +216,13 @@ def user_cases(
             for n in range(int(held.later.offsets[user]), int(held.later.offsets[user + 1]))
             if index[n] >= 0 and held.later.item[n] >= 0
         ]
+        numbers = held.later.numbers.get(task.name, np.full(len(index), np.nan))
         cases = [
-            Case(task.name, int(index[n]), 1.0, name, f"row {held.later.source[n]}", int(held.later.item[n]), user=user)
+            Case(
+                *(task.name, int(index[n]), 1.0, name, f"row {held.later.source[n]}", int(held.later.item[n])),
+                user=user,
+                number=float(numbers[n]),
+            )
             for n in positions
         ]
         return [Branch(tokens_of(c.item), sees, [(task.name, c.answer, 1.0, -1)]) for c in cases], cases
@@ -227,8 +242,11 @@ def user_cases(
     if task.unit == "user_time":
         days = days_until_next(up_to, user, position, until, look_ahead_event(task))
         answer = int(look_ahead_answers(corpus, task, [days])[0])
+        if answer < 0:
+            return [], []
         question = Branch(question_tokens(words, {}, {}, corpus.encode), sees, [(task.name, answer, 1.0, -1)])
-        return [question], [Case(task.name, answer, 1.0, name, "next", user=user)]
+        number = float(look_ahead_labels(task, [days])[0]) if task.answer.values else float("nan")
+        return [question], [Case(task.name, answer, 1.0, name, "next", user=user, number=number)]
     rng = np.random.default_rng([seed, 7, user])
     candidates = candidate_items(corpus, task, up_to, user, position, until, sampler, rng, most=10)
     every = zip(candidates.items.tolist(), candidates.answers.tolist(), candidates.weight.tolist(), strict=True)

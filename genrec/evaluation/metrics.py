@@ -107,12 +107,17 @@ def auc(scores: np.ndarray, positive: np.ndarray, weight: np.ndarray | None = No
 
 
 def outcome_metrics(
-    probabilities: np.ndarray, answer: np.ndarray, values: tuple[float, ...], weight: np.ndarray | None = None
+    probabilities: np.ndarray,
+    answer: np.ndarray,
+    values: tuple[float, ...],
+    weight: np.ndarray | None = None,
+    truth: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Log loss and accuracy; AUC and calibration error for two answers; RMSE, MSE and MAE of the expected value for
     numbers; else macro precision, recall and F1.
 
-    probabilities: (n, answers), rows sum to 1. answer: (n,) right columns.
+    probabilities: (n, answers), rows sum to 1. answer: (n,) right columns. truth: (n,) the right numbers themselves, if
+    they are not those of the columns.
     """
     weight = np.ones(len(answer)) if weight is None else weight
     chosen = probabilities.argmax(1)
@@ -123,7 +128,8 @@ def outcome_metrics(
         "accuracy": float(np.average(chosen == answer, weights=weight)),
     }
     if values:
-        expected, truth = probabilities @ np.asarray(values), np.asarray(values)[answer]
+        expected = probabilities @ np.asarray(values)
+        truth = np.asarray(values)[answer] if truth is None else truth
         metrics["mse"] = float(np.average((expected - truth) ** 2, weights=weight))
         metrics["rmse"] = float(np.sqrt(metrics["mse"]))
         metrics["mae"] = float(np.average(np.abs(expected - truth), weights=weight))

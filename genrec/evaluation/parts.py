@@ -105,6 +105,6 @@ def part_metrics(
     if task.is_yes_no and held is not None:
         yes = held.probabilities(calibration)[:, 1]
         threshold = metrics.best_threshold(yes, held.answer == 1, held.weight)
-    probabilities, answer = outcomes.probabilities(calibration), outcomes.answer
-    intervals = outcome_intervals(probabilities, answer, outcomes.weight, outcomes.about, task.answer.values, threshold)
-    return {"n": len(answer), "metrics": as_json(intervals)}
+    cases = outcomes.answered(calibration)
+    intervals = outcome_intervals(cases, outcomes.about, task.answer.values, threshold)
+    return {"n": len(cases.answer), "metrics": as_json(intervals)}

@@ -11,12 +11,13 @@ from ..evaluation import metrics
 from ..progress import Stage
 from ..rows.arrays import Events
 from ..rows.corpus import Corpus
-from ..rows.texts import text_rows
+from ..rows.texts import answered_texts, rows_of_texts
 from ..scoring.calibration import TEMPERATURES, Calibration, item_losses
 from ..scoring.engine import States
 from ..scoring.features import asks_list, features_of
 from ..scoring.scorer import PARTS, Part, Scorer
 from ..tasks.task import Task
+from .cases import Answered
 from .held_out import (
     END,
     NEXT_ITEM,
@@ -64,7 +65,8 @@ class Outcomes:
     """Scores (n, answers), right answers (n,) and weights (n,) of one task on one data set.
 
     about: whom each case is about, the user's id or that of a text without one. keys: which case it is, of those about
-    the same; equal in every run on the same data. features: (n, features) of counts, if the task has any.
+    the same; equal in every run on the same data. features: (n, features) of counts, if the task has any. truth: (n,)
+    the right numbers themselves, if the answers are numbers.
     """
 
     scores: np.ndarray
@@ -73,10 +75,15 @@ class Outcomes:
     about: tuple[str, ...]
     keys: tuple[str, ...]
     features: np.ndarray | None = None
+    truth: np.ndarray | None = None
 
     def probabilities(self, calibration: Calibration) -> np.ndarray:
         """Calibrated probabilities (n, answers)."""
         return calibration.probabilities(self.scores, self.features)
+
+    def answered(self, calibration: Calibration) -> Answered:
+        """The cases with calibrated probabilities."""
+        return Answered(self.probabilities(calibration), self.answer, self.weight, self.truth)
 
 
 @dataclass(frozen=True)
@@ -130,13 +137,18 @@ def read_part(
     outcomes: dict[str, Outcomes] = {}
     for task in corpus.tasks:
         if task.unit == "text":
-            rows = list(text_rows(corpus, [task], part, [[template(task, phrasing)]], seed, most=max_users))
+            templates = [[template(task, phrasing)]]
+            texts = answered_texts(corpus, [task], part, templates, seed, most=max_users)
+            rows = list(rows_of_texts(corpus, [task], texts, templates, seed))
             if rows:
                 names = [f"row {r.source[0]}" if r.source else f"text {n}" for n, r in enumerate(rows)]
                 writers = writers_of(corpus, rows)
                 cases = [
-                    Case(task.name, r.target_id[-1], 1.0, writers.get(r.source[0] if r.source else -1, name), name)
-                    for r, name in zip(rows, names, strict=True)
+                    Case(
+                        *(task.name, r.target_id[-1], 1.0, writers.get(r.source[0] if r.source else -1, name), name),
+                        number=number,
+                    )
+                    for r, name, number in zip(rows, names, texts.numbers[:, 0].tolist(), strict=True)
                 ]
                 states = scorer.states(rows, progress)
                 outcomes[task.name] = outcomes_of(scorer, corpus, task, states, cases)
@@ -170,7 +182,12 @@ def outcomes_of(
     """Scores of the cases of a task whose answers are choices or numbers."""
     scores = scorer.outcome_scores(states, corpus.dataset.name, task.name).cpu().numpy()
     answer, weight = np.asarray([c.answer for c in cases]), np.asarray([c.weight for c in cases])
-    return Outcomes(scores, answer, weight, tuple(c.about for c in cases), tuple(c.key for c in cases), features)
+    truth = None
+    if task.answer.values:
+        truth = np.asarray([c.number for c in cases])
+        truth = np.where(np.isnan(truth), np.asarray(task.answer.values)[answer], truth)
+    about, keys = tuple(c.about for c in cases), tuple(c.key for c in cases)
+    return Outcomes(scores, answer, weight, about, keys, features, truth)
 
 
 def user_outcomes(scorer: Scorer, corpus: Corpus, reads: Read) -> dict[str, Outcomes]:

@@ -1,18 +1,23 @@
 """Losses of answers, each (n,) of n targets, not yet weighed or summed."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 
-def outcome_losses(scores: Tensor, answer: Tensor, values: Tensor | None) -> Tensor:
-    """Cross-entropy over the answers; with numbers as answers the squared error of the expected value besides.
+def outcome_losses(scores: Tensor, answer: Tensor, values: Sequence[float] | None) -> Tensor:
+    """Cross-entropy over the answers; with numbers as answers the squared error of the expected value besides, in
+    quarters of their range, so that it weighs alike on every scale, and as it is from 1 to 5.
 
-    scores: (n, answers). answer: (n,) indices. values: (answers,) or None.
+    scores: (n, answers). answer: (n,) indices. values: of the answers, ascending, or None.
     """
     losses = nn.functional.cross_entropy(scores, answer, reduction="none")  # (n,)
     if values is None:
         return losses
-    return losses + (scores.softmax(1) @ values - values[answer]).square()
+    span = values[-1] - values[0]
+    quarters = torch.tensor([4 * v / span for v in values], device=scores.device)
+    return losses + (scores.softmax(1) @ quarters - quarters[answer]).square()
 
 
 def smoothed(losses: Tensor, scores: Tensor, answer: Tensor, mean_score: Tensor, share: float) -> Tensor:

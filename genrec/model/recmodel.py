@@ -21,8 +21,7 @@ SAMPLES = 8_192
 class TaskHead:
     """How one task on one data set enters the loss.
 
-    dataset, task: their numbers in the rows. group: its answers' place in the vocabulary. numeric: whether the
-    answers are numbers.
+    dataset, task: their numbers in the rows. group: its answers' place in the vocabulary.
     """
 
     dataset: int
@@ -30,7 +29,6 @@ class TaskHead:
     name: str
     group: int
     weight: float
-    numeric: bool
 
 
 @dataclass(frozen=True)
@@ -216,8 +214,7 @@ class RecModel(nn.Module):
             assert view is not None
             return self.item_losses(states[of_task], batch, of_task, view)
         scores = self.group_scores(states[of_task], group)  # (n, answers)
-        values = torch.tensor(group.values, device=scores.device) if head.numeric else None
-        return outcome_losses(scores, batch.target_id[of_task], values)
+        return outcome_losses(scores, batch.target_id[of_task], group.values or None)
 
     def weigh(self, batch: Batch, losses: Mapping[int, Tensor]) -> dict[str, Tensor]:
         """The weighted sum of the tasks' mean losses, and each task's summed loss and count.

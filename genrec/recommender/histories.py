@@ -10,10 +10,11 @@ import polars as pl
 from .. import store as stores
 from ..data.events import alike, is_rejected, kind_of, row_signs
 from ..errors import DataError
-from ..rows.arrays import UNDATED, Histories, shown_from
+from ..rows.arrays import UNDATED, Histories, choice_index, shown_from
 from ..rows.corpus import Corpus
 from ..rows.row import Branch, Row, prompt_row, read_at
-from ..tasks.vocabulary import EVENT
+from ..tasks.numbers import round_scale
+from ..tasks.vocabulary import EVENT, RATING, Group
 from .views import View, Views, with_headers
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Prompts:
 def prompts_of(views: Views, view: View, users: Sequence[str], frames: Sequence[pl.DataFrame]) -> Prompts:
     """Prompts of users (`""`: nobody) whose histories (item_id, event, rating, timestamp) are given, oldest first."""
     vocabulary, manifest = view.corpus.vocabulary, views.adapter.manifest
-    rating, event = (vocabulary.by_key.get((view.name, key)) for key in ("rating", EVENT))
+    rating, event = (vocabulary.by_key.get((view.name, key)) for key in (RATING, EVENT))
     signs = manifest.signs.get(view.name, {})
     item, outcome, time = [np.zeros(0, np.int32)], [np.zeros(0, np.int32)], [np.zeros(0, np.int64)]
     sign = [np.zeros(0, np.int8)]
@@ -64,8 +65,8 @@ def prompts_of(views: Views, view: View, users: Sequence[str], frames: Sequence[
         item.append(np.asarray([view.catalogue.index.get(i, -1) for i in frame["item_id"].to_list()], dtype=np.int32))
         outcomes = np.full(frame.height, -1, dtype=np.int32)
         if rating is not None:
-            tokens = {v: rating.first + n for n, v in enumerate(rating.values)}
-            outcomes = np.asarray([tokens.get(v, -1) for v in frame["rating"].to_list()], dtype=np.int32)
+            index = choice_index(rating, frame["rating"])
+            outcomes = np.where(index >= 0, rating.first + index.astype(np.int32), -1)
         elif event is not None:
             words = {e: alike(e, event.words, signs) for e in frame["event"].unique().to_list() if e is not None}
             places = {e: event.first + event.words.index(w) for e, w in words.items() if w is not None}
@@ -95,9 +96,14 @@ def stored_history(views: Views, view: View, user: str) -> pl.DataFrame:
 
 
 def given_history(view: View, history: pl.DataFrame) -> pl.DataFrame:
-    """A history that is given (`given.as_history`); raises UnknownNameError for an item that the catalogue lacks."""
+    """A history that is given (`given.as_history`); raises UnknownNameError for an item that the catalogue lacks,
+    DataError for a rating beyond the scale."""
     for item in history["item_id"].to_list():
         view.catalogue.place(item)
+    group = view.corpus.vocabulary.by_key.get((view.name, RATING))
+    if group is not None and group.values:
+        for value in history["rating"].drop_nulls().unique().to_list():
+            check_rating(group, value)
     return history
 
 
@@ -119,18 +125,28 @@ def end_states(views: Views, prompts: Prompts) -> "States":
 
 def outcome_of(views: Views, dataset: str, event: str | None, value: float | None) -> dict[str, str | float]:
     """Event and rating of an interaction of a kind and with a value; see `Recommender.outcome_of`."""
-    group = views.adapter.manifest.vocabulary.by_key.get((dataset, "rating"))
+    group = views.adapter.manifest.vocabulary.by_key.get((dataset, RATING))
     outcome: dict[str, str | float] = {} if event is None else {"event": event}
-    if group is None:
+    if group is None or not group.values:
         if value is not None and event in (None, "rating"):
             raise DataError(f"{dataset} has no ratings, so a value of {value:g} says nothing: leave it out")
         return outcome
-    low, high = min(group.values), max(group.values)
+    low, high = group.span
     kind = kind_of(event) if event is not None else None
     if value is None and kind is not None and kind.name in ("like", "dislike"):
         value = high if kind.name == "like" else low
     if value is not None and (event is None or (kind is not None and kind.name in ("rating", "like", "dislike"))):
-        if not low <= value <= high:
-            raise DataError(f"a rating of {value:g}: those of {dataset} go from {low:g} to {high:g}")
-        outcome["rating"] = min(group.values, key=lambda v: abs(v - value))
+        check_rating(group, value)
+        outcome["rating"] = value
     return outcome
+
+
+def check_rating(group: Group, value: float) -> None:
+    """Raises DataError for a rating that is not on the scale of a data set's ratings, which may be wider than those of
+    its training part."""
+    (low, high), (least, most) = group.span, round_scale(*group.span)
+    if not least <= value <= most:
+        raise DataError(
+            f"a rating of {value:g}: those of {group.dataset} go from {low:g} to {high:g}, so that at least {least:g} "
+            f"and at most {most:g} is allowed"
+        )

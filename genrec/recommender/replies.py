@@ -1,5 +1,6 @@
 """Answers of a Recommender: frames and warnings."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +8,9 @@ import polars as pl
 
 from ..errors import UnavailableError
 from ..frames import as_html, as_text
+
+FEW_ANSWERS = 11  # of a task, which are all named: half stars, or 0 to 10
+NAMED_ANSWERS = 5  # of one with more
 
 
 @dataclass(frozen=True, repr=False)
@@ -84,6 +88,24 @@ class Predictions(Reply):
         """Each prediction as values by column, its probabilities by answer."""
         rows = self.frame.iter_rows(named=True)
         return [r | {"probabilities": dict(zip(self.choices, r["probabilities"], strict=True))} for r in rows]
+
+
+def value_in_words(value: object) -> str:
+    """The value of a prediction: a number with two decimals, or with three digits if it is small.
+
+    >>> value_in_words(3.456), value_in_words(0.01234), value_in_words("yes")
+    ('3.46', '0.0123', 'yes')
+    """
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.2f}" if abs(value) >= 1 or value == 0 else f"{value:.3g}"
+
+
+def likeliest(probabilities: Mapping[str, float]) -> list[tuple[str, float]]:
+    """The answers that are worth naming and their probabilities: all of few, the likeliest of many, likeliest first."""
+    if len(probabilities) <= FEW_ANSWERS:
+        return list(probabilities.items())
+    return sorted(probabilities.items(), key=lambda answer: -answer[1])[:NAMED_ANSWERS]
 
 
 @dataclass(frozen=True, repr=False)

@@ -11,7 +11,7 @@ from ..data.events import is_rejected, row_signs, signs_of
 from ..tasks.labels import labels, selected, task_columns
 from ..tasks.task import Task
 from ..tasks.units import with_attributes
-from ..tasks.vocabulary import EVENT, Group, Vocabulary
+from ..tasks.vocabulary import EVENT, RATING, Group, Vocabulary
 
 PARTS: tuple[Part, ...] = ("train", "valid", "test")
 SIGN = "\0sign"  # the column of signs while arrays are made
@@ -50,7 +50,8 @@ class Events(Histories):
 
     kind: what happened, an index of `kinds`. basket: code or -1. part: 0 train, 1 valid, 2 test. source: file row of
     the interaction. target: whether next_item asks for it. labels: per event task the index of the right answer, or -1.
-    where: per other task with a `where`, the interactions it keeps.
+    numbers: per event task with numbers as answers the right number itself, or nan. where: per other task with a
+    `where`, the interactions it keeps.
     """
 
     kind: np.ndarray
@@ -59,6 +60,7 @@ class Events(Histories):
     source: np.ndarray
     target: np.ndarray
     labels: Mapping[str, np.ndarray]
+    numbers: Mapping[str, np.ndarray]
     where: Mapping[str, np.ndarray]
     kinds: tuple[str, ...]
 
@@ -69,14 +71,12 @@ class Events(Histories):
         return {name: getattr(self, name) for name in names}
 
 
-def choice_index(task: Task, group: Group, answers: pl.Series) -> np.ndarray:
-    """Index (answers,) int16 of each answer among the group's words, -1 for none."""
-    if answers.dtype == pl.Boolean:
-        return answers.cast(pl.Int16).fill_null(-1).to_numpy()
+def choice_index(group: Group, answers: pl.Series) -> np.ndarray:
+    """Index (answers,) int16 of each answer among the group's words, or of the one that stands for a number; -1 for
+    none."""
     if group.values:
-        keys, answers = pl.Series(group.values, dtype=pl.Float64), answers.cast(pl.Float64)
-    else:
-        keys, answers = pl.Series(group.words, dtype=pl.String), answers.cast(pl.String)
+        return group.nearest(answers.cast(pl.Float64).fill_null(np.nan).to_numpy()).astype(np.int16)
+    keys, answers = pl.Series(group.words, dtype=pl.String), answers.cast(pl.String)
     indices = pl.Series(range(len(keys)), dtype=pl.Int16)
     return answers.replace_strict(keys, indices, default=-1, return_dtype=pl.Int16).fill_null(-1).to_numpy()
 
@@ -101,6 +101,7 @@ def build_events(dataset: Dataset, tasks: Sequence[Task], vocabulary: Vocabulary
     name = dataset.name
     outcome = np.full(frame.height, -1, dtype=np.int64)
     dense: dict[str, np.ndarray] = {}
+    numbers: dict[str, np.ndarray] = {}
     where: dict[str, np.ndarray] = {}
     target = np.zeros(frame.height, dtype=bool)
     sign = frame[SIGN].to_numpy()
@@ -117,9 +118,12 @@ def build_events(dataset: Dataset, tasks: Sequence[Task], vocabulary: Vocabulary
                 where[task.name] = kept & is_wanted if task.gives_items else kept
         else:
             group = vocabulary.group(name, task.name)
-            index = choice_index(task, group, labels(task, rows))
+            answers = labels(task, rows)
+            index = choice_index(group, answers)
             dense[task.name] = np.where(selected(task, rows).to_numpy(), index, -1).astype(np.int16)
-            if task.name == "rating":
+            if group.values:
+                numbers[task.name] = answers.cast(pl.Float64).fill_null(np.nan).to_numpy()
+            if task.name == RATING:
                 outcome = np.where(index >= 0, group.first + index.astype(np.int64), -1)
                 outcome = np.where(is_rejected(frame, sign) & (outcome < 0), group.first, outcome)  # as the worst
     if "learned" in frame.columns:  # learned before: part of histories, no target
@@ -149,6 +153,7 @@ def build_events(dataset: Dataset, tasks: Sequence[Task], vocabulary: Vocabulary
         source=frame["row"].to_numpy(),
         target=target,
         labels=dense,
+        numbers=numbers,
         where=where,
         kinds=tuple(kinds.to_list()),
     )
@@ -181,6 +186,7 @@ def select(events: Events, keep: np.ndarray) -> Events:
         events,
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         labels={name: index[keep] for name, index in events.labels.items()},
+        numbers={name: values[keep] for name, values in events.numbers.items()},
         where={name: mask[keep] for name, mask in events.where.items()},
         **{name: array[keep] for name, array in events.arrays.items()},
     )

@@ -10,9 +10,9 @@ import polars as pl
 
 from ..data.dataset import Dataset
 from ..errors import GenrecError
-from ..tasks.labels import missing_needs, resolve_answer, unknown_answers
+from ..tasks.labels import answer_notes, missing_needs, resolve_answer
 from ..tasks.task import Task
-from ..tasks.vocabulary import EVENT, ITEMS, Group, Vocabulary, build_vocabulary
+from ..tasks.vocabulary import EVENT, ITEMS, RATING, Group, Vocabulary, build_vocabulary
 from .arrays import Events, Histories, build_events, select
 
 Encode = Callable[[str], list[int]]
@@ -62,14 +62,15 @@ class Corpus:
 def outcome_group(corpus: Corpus) -> Group:
     """The outcomes that histories show: ratings, or what happened."""
     keys, name = corpus.vocabulary.by_key, corpus.dataset.name
-    return keys[name, "rating"] if (name, "rating") in keys else keys[name, EVENT]
+    return keys[name, RATING] if (name, RATING) in keys else keys[name, EVENT]
 
 
 def outcome_values(corpus: Corpus) -> np.ndarray | None:
     """The outcomes that histories show as numbers, ratings or 0 and 1 for two kinds of events; None if neither."""
     keys, name = corpus.vocabulary.by_key, corpus.dataset.name
-    if (name, "rating") in keys:
-        return np.asarray(keys[name, "rating"].values, dtype=np.float64)
+    if (name, RATING) in keys:
+        values = keys[name, RATING].values  # none if a task of this name has words as answers
+        return np.asarray(values, dtype=np.float64) if values else None
     if (name, EVENT) in keys and keys[name, EVENT].size == 2:
         return np.asarray([0.0, 1.0])
     return None
@@ -112,38 +113,32 @@ def offered_tasks(dataset: Dataset, tasks: Sequence[Task]) -> tuple[list[Task], 
         if reason is None:
             resolved = resolve_answer(task, dataset)
             offered.append(resolved)
-            if unknown := unknown_answers(resolved, dataset):
-                notes.append(
-                    f"task {task.name}: {unknown:,} held-out rows have an answer that training lacks; "
-                    "they are not evaluated"
-                )
+            notes += [f"task {task.name}: {note}" for note in answer_notes(resolved, dataset)]
         else:
             notes.append(f"task {task.name} is off: {reason}")
     return offered, notes
 
 
-def group_specs(
-    dataset: Dataset, tasks: Sequence[Task]
-) -> list[tuple[str, str, int, tuple[str, ...], tuple[float, ...]]]:
-    """The groups of tokens that one data set adds to the vocabulary."""
-    specs: list[tuple[str, str, int, tuple[str, ...], tuple[float, ...]]] = []
-    interactions = dataset.interactions
-    for task in tasks:
-        if task.answer.kind in ("choices", "number"):
-            answer = task.answer
-            specs.append((dataset.name, task.name, len(answer.choices), answer.choices, answer.values))
-    if "rating" not in {t.name for t in tasks}:
+def groups_of(dataset: Dataset, tasks: Sequence[Task]) -> list[Group]:
+    """The groups of tokens that one data set adds to the vocabulary, not yet numbered."""
+    name, interactions = dataset.name, dataset.interactions
+    groups = [
+        Group(name, t.name, 0, len(t.answer.choices), t.answer.choices, t.answer.values, t.answer.edges)
+        for t in tasks
+        if t.answer.kind in ("choices", "number")
+    ]
+    if RATING not in {t.name for t in tasks}:
         kinds = interactions.filter(pl.col("part") == "train")["event"].unique().sort().to_list()
         if len(kinds) > 1 and "item_id" in interactions.columns:
-            specs.append((dataset.name, EVENT, len(kinds), tuple(kinds), ()))
+            groups.append(Group(name, EVENT, 0, len(kinds), tuple(kinds)))
     if dataset.items.height:
-        specs.append((dataset.name, ITEMS, dataset.items.height, (), ()))
-    return specs
+        groups.append(Group(name, ITEMS, 0, dataset.items.height))
+    return groups
 
 
 def vocabulary_of(datasets: Sequence[Dataset], tasks: Mapping[str, Sequence[Task]], n_words: int) -> Vocabulary:
     """One vocabulary for all data sets of a run."""
-    return build_vocabulary(n_words, [s for d in datasets for s in group_specs(d, tasks[d.name])])
+    return build_vocabulary(n_words, [g for d in datasets for g in groups_of(d, tasks[d.name])])
 
 
 def attribute_words(name: str, value: object) -> str:

@@ -18,10 +18,14 @@ from .window import Window, asked_ends, pick
 
 
 def look_ahead_answers(corpus: Corpus, task: Task, days: Sequence[float]) -> np.ndarray:
-    """Answers of a look-ahead task from the days until what it asks about (infinite: never)."""
+    """Answers of a look-ahead task from the days until what it asks about (infinite: never), -1 for none."""
+    return choice_index(corpus.group_of(task), look_ahead_labels(task, days))
+
+
+def look_ahead_labels(task: Task, days: Sequence[float]) -> pl.Series:
+    """Labels of a look-ahead task from the days until what it asks about (infinite: never)."""
     column = next(c for c in task_columns(task) if is_lookahead(c))
-    frame = pl.DataFrame({column: list(days)}, schema={column: pl.Float64})
-    return choice_index(task, corpus.group_of(task), labels(task, frame))
+    return labels(task, pl.DataFrame({column: list(days)}, schema={column: pl.Float64}))
 
 
 def days_until_next(events: Events, user: int, position: int, until: int, event: str | None) -> float:
@@ -104,7 +108,9 @@ def candidate_items(
         chosen = np.asarray([events.item[position]])
         weight = np.ones(1)
     days = [(first_time[int(i)] - now) / DAY if int(i) in first_time else float("inf") for i in chosen]
-    return Candidates(chosen, look_ahead_answers(corpus, task, days), weight)
+    answers = look_ahead_answers(corpus, task, days)
+    has_answer = answers >= 0
+    return Candidates(chosen[has_answer], answers[has_answer], weight[has_answer])
 
 
 def look_ahead_event(task: Task) -> str | None:

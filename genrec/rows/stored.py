@@ -122,7 +122,7 @@ def spell(corpus: Corpus, tokens: Sequence[int], decode: Callable[[list[int]], s
         out.append(
             f"<item {ids[token - group.first]}>"
             if group.is_items
-            else f"<{group.name} {group.words[token - group.first]}>"
+            else f"<{group.name} {group.short_words[token - group.first]}>"
         )
     return "".join(out)
 
@@ -138,5 +138,5 @@ def text_examples(corpus: Corpus, row: Row, decode: Callable[[list[int]], str]) 
         ]
         name = corpus.all_tasks[task]
         group = corpus.group_of(next(t for t in corpus.tasks if t.name == name))
-        answer_text = spell(corpus, [group.first + answer], decode) if group.is_items else group.words[answer]
+        answer_text = spell(corpus, [group.first + answer], decode) if group.is_items else group.short_words[answer]
         yield {"prompt": spell(corpus, visible[1:] or visible, decode), "completion": f" {answer_text}"}

@@ -1,6 +1,7 @@
 """Questions about texts."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -42,9 +43,30 @@ def text_rows(
 
     templates: each task's; a row is asked in one of one of its tasks', drawn by seed.
     """
-    frame, answers = answered_texts(corpus, tasks, part, templates, seed, shuffle, most)
+    yield from rows_of_texts(
+        corpus, tasks, answered_texts(corpus, tasks, part, templates, seed, shuffle, most), templates, seed
+    )
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Texts that tasks ask about, a row of `frame` each.
+
+    answers: (texts, tasks) indices of the right answers, -1 for none. numbers: (texts, tasks) the right numbers
+    themselves where the answers are numbers, else nan.
+    """
+
+    frame: pl.DataFrame
+    answers: np.ndarray
+    numbers: np.ndarray
+
+
+def rows_of_texts(
+    corpus: Corpus, tasks: Sequence[Task], texts: Texts, templates: Sequence[Sequence[str]], seed: int
+) -> Iterator[Row]:
+    """One row per text, as `text_rows`."""
     rng = np.random.default_rng([seed, 3])
-    for record, indices in zip(frame.iter_rows(named=True), answers.tolist(), strict=True):
+    for record, indices in zip(texts.frame.iter_rows(named=True), texts.answers.tolist(), strict=True):
         task_numbers = [n for n, answer in enumerate(indices) if answer >= 0]
         template = pick(rng, templates[task_numbers[int(rng.integers(len(task_numbers)))]])
         branch = text_branch(corpus, template, record, [(tasks[n].name, indices[n]) for n in task_numbers])
@@ -62,9 +84,8 @@ def answered_texts(
     seed: int,
     shuffle: bool = False,
     most: int | None = None,
-) -> tuple[pl.DataFrame, np.ndarray]:
-    """The texts of a part that any of the tasks asks about, and (texts, tasks) the indices of their answers, -1 for
-    none; a text that lacks what a template shows is left out.
+) -> Texts:
+    """The texts of a part that any of the tasks asks about; a text that lacks what a template shows is left out.
 
     shuffle: in drawn order. most: so many texts, drawn by seed, in their order.
     """
@@ -76,16 +97,20 @@ def answered_texts(
         if key == "row" and "learned" in corpus.dataset.interactions.columns:
             new_rows = corpus.dataset.interactions.filter(~pl.col("learned")).select("row")
             frame = frame.join(new_rows, on="row", how="semi", maintain_order="left")
-        answer = pl.Series(f"answer {task.name}", choice_index(task, corpus.group_of(task), frame["label"]))
+        group = corpus.group_of(task)
+        answer = pl.Series(f"answer {task.name}", choice_index(group, frame["label"]))
+        number = frame["label"].cast(pl.Float64) if group.values else pl.lit(None, dtype=pl.Float64)
         on = list(dict.fromkeys([key, *columns]))
-        frame = frame.select(*on, answer).filter(pl.col(answer.name) >= 0).drop_nulls(columns)
+        frame = frame.select(*on, answer, number.alias(f"number {task.name}"))
+        frame = frame.filter(pl.col(answer.name) >= 0).drop_nulls(columns)
         texts = frame if texts is None else texts.join(frame, on=on, how="full", coalesce=True, maintain_order="left")
     assert texts is not None
     if shuffle:
         texts = texts.sample(fraction=1.0, shuffle=True, seed=seed)
     if most is not None and texts.height > most:
         texts = texts[np.sort(np.random.default_rng([seed, 5]).choice(texts.height, most, replace=False))]
-    return texts, texts.select(pl.col(f"answer {t.name}").fill_null(-1) for t in tasks).to_numpy()
+    answers = texts.select(pl.col(f"answer {t.name}").fill_null(-1) for t in tasks).to_numpy()
+    return Texts(texts, answers, texts.select(pl.col(f"number {t.name}").fill_null(np.nan) for t in tasks).to_numpy())
 
 
 def text_branch(corpus: Corpus, template: str, record: dict[str, object], answers: Sequence[tuple[str, int]]) -> Branch:

@@ -5,7 +5,7 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +58,7 @@ class Adapter:
 
     def tasks_of(self, dataset: str) -> list[Task]:
         """The tasks of a data set, with the answers that training found in it."""
-        tasks = []
-        for name, answers in self.manifest.tasks[dataset].items():
-            task = self.tasks[name]
-            answer = replace(task.answer, choices=tuple(answers["words"]), values=tuple(answers["values"]))
-            tasks.append(replace(task, answer=answer))
-        return tasks
+        return [self.tasks[name].with_answers(answers) for name, answers in self.manifest.tasks[dataset].items()]
 
 
 def rows_state(model: RecModel) -> dict[str, Tensor]:
@@ -117,7 +112,7 @@ def read_tasks(folder: Path, manifest: Manifest) -> dict[str, Task]:
     loaded = {}
     for name in sorted({name for tasks in manifest.tasks.values() for name in tasks}):
         path = folder / task_file(name)
-        task = loaded[name] = load_task(path)
+        task = loaded[name] = load_task(path, trained=True)
         if task.name != name:
             raise RunError(f"{path} does not fit: it holds the task {task.name!r}")
         for tasks in manifest.tasks.values():

@@ -69,6 +69,16 @@ def chosen_tasks(config: FinetuneConfig) -> dict[str, Task]:
     return tasks
 
 
+def with_parent_answers(config: FinetuneConfig, dataset: str, tasks: Mapping[str, Task]) -> list[Task]:
+    """The tasks; those whose answers come from the data only if the run that this one resumes from has them, and with
+    its answers, since what came later may hold others."""
+    if config.resume_from is None:
+        return list(tasks.values())
+    answers = parent_of(config).manifest().tasks.get(dataset, {})
+    known = [t for t in tasks.values() if not t.answer.from_data or t.name in answers]
+    return [t.with_answers(answers[t.name]) if t.answer.from_data else t for t in known]
+
+
 def offers(
     config: FinetuneConfig, datasets: Sequence[Dataset]
 ) -> tuple[dict[str, Task], dict[str, list[Task]], dict[str, list[str]]]:
@@ -76,7 +86,9 @@ def offers(
     tasks = chosen_tasks(config)
     offered, reasons = {}, {}
     for dataset in datasets:
-        offered[dataset.name], reasons[dataset.name] = offered_tasks(dataset, list(tasks.values()))
+        offered[dataset.name], reasons[dataset.name] = offered_tasks(
+            dataset, with_parent_answers(config, dataset.name, tasks)
+        )
     return tasks, offered, reasons
 
 

@@ -17,8 +17,8 @@ from ..model.source import BackboneSource
 from ..tasks.vocabulary import ITEMS, Vocabulary
 from .folder import MANIFEST
 
-FORMAT = 5  # of an adapter; another format's answers would be wrong
-READABLE = (4, FORMAT)  # in format 4 the counts are among the item rows
+FORMAT = 6  # of an adapter; another format's answers would be wrong
+READABLE = (4, 5, FORMAT)  # format 5 has no bins of numbers; in format 4 the counts are among the item rows
 ROWS = "item_rows.safetensors"
 COUNTS = "counts.safetensors"  # neighbours and effects, if there are any
 CATALOGUE = "catalogue.parquet"
@@ -37,6 +37,7 @@ class _Group:
     size: Count
     words: tuple[str, ...]
     values: tuple[Finite, ...]
+    edges: tuple[Finite, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class _Answers:
 
     words: tuple[str, ...]
     values: tuple[Finite, ...]
+    edges: tuple[Finite, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class Manifest:
     """Everything genrec.json says of an adapter: read from it and written to it.
 
     text_encoder: where the items' text vectors come from, None for the backbone's own words. tasks: per data set, per
-    task, its answers (words, values). calibration: per `dataset/task`, temperature and bias.
+    task, its answers (words, values, edges). calibration: per `dataset/task`, temperature and bias.
     files: sha256 of every other file of the folder. signs: per data set the sign of each event that training had; older
     adapters have none.
     """
@@ -166,7 +168,8 @@ def misfits(manifest: Manifest) -> Iterator[str]:
             if task_file(task) not in manifest.files:
                 yield f"the file of task {label} is not among its files"
             group = vocabulary.by_key.get((dataset, task if answers["words"] else ITEMS))
-            if group is None or (group.words, group.values) != (answers["words"], answers["values"]):
+            listed = answers["words"], answers["values"], answers["edges"]
+            if group is None or (group.words, group.values, group.edges) != listed:
                 yield f"the answers of {label} are not those of the vocabulary"
             fitted = {"bias": (), "features": (), "tilt": ()} | dict(manifest.calibration.get(f"{dataset}/{task}", {}))
             sizes = [len(fitted[name]) for name in ("bias", "features", "tilt")]

@@ -1,6 +1,6 @@
 """Untrusted SQL expressions, compiled to polars expressions."""
 
-from .compiler import columns, evaluate, expression, meets
+from .compiler import columns, evaluate, expression, is_condition, meets
 from .syntax import shorten
 
-__all__ = ["columns", "evaluate", "expression", "meets", "shorten"]
+__all__ = ["columns", "evaluate", "expression", "is_condition", "meets", "shorten"]

@@ -40,6 +40,13 @@ def columns(text: str) -> list[str]:
     return column_names(tree)
 
 
+def is_condition(text: str) -> bool:
+    """Whether an expression is true or false whatever its columns hold, as a comparison is; raises as `columns`."""
+    node = parse(text).unnest()
+    is_cast = isinstance(node, exp.Cast) and _type(node) == pl.Boolean
+    return is_cast or isinstance(node, (exp.Predicate, exp.Connector, exp.Not, exp.Boolean))
+
+
 def expression(text: str, schema: Mapping[str, pl.DataType]) -> pl.Expr:
     """The polars expression of a SQL expression, over a frame of this schema.
 

@@ -1,31 +1,32 @@
 """Labels of a task's rows on a data set, and the reasons why a data set cannot feed a task."""
 
+import contextlib
 from dataclasses import replace
-from typing import Literal
 
 import polars as pl
 
-from ..data.dataset import Dataset
+from ..data.dataset import Dataset, Part
 from ..errors import DataError, TaskError, unknown_name
-from .task import MOST_NUMBERS, Task, number_word, sql_columns
+from .numbers import MOST_NUMBERS, levels_of, number_word
+from .task import Answer, Task, sql_columns
+from .truth import no_and_yes, says_truth
 from .units import SCHEMA, Unit, has_reviews, unit_rows
+
+SHOWN = 5  # numbers that a note names
 
 
 def labels(task: Task, unit_rows: pl.DataFrame) -> pl.Series:
     """The label of each row: a choice's words (String), a number (Float64), a text or the item_id; null if unknown.
 
-    The label is null if a needed column is null, or if the answer is none of the choices that `resolve_answer` took
-    from training. A label outside the choices or numbers of the task is a TaskError.
+    The label is null if a needed column is null, if a number is not finite, and if the answer is none of the task's
+    choices. A label of another kind than the answer is a TaskError.
     """
     if task.answer.kind == "item":
         return unit_rows["item_id" if "item_id" in unit_rows.columns else "item_ids"].rename("label")
-    assert task.label is not None
-    values = _evaluate(task, task.label, "label", unit_rows)
-    columns = [c for c in sql_columns(task.label) if c in task.needs and c in unit_rows.columns]
-    if columns:
-        is_complete = unit_rows.select(pl.all_horizontal(pl.col(*columns).is_not_null())).to_series()
-        values = unit_rows.select(pl.when(is_complete).then(values)).to_series()
-    return _check_labels(task, values, unit_rows).rename("label")
+    values = _answers(task, unit_rows)
+    if task.answer.kind == "choices" and task.answer.choices:
+        values = values.set(~values.is_in(task.answer.choices), None)
+    return values.rename("label")
 
 
 def selected(task: Task, unit_rows: pl.DataFrame) -> pl.Series:
@@ -38,15 +39,12 @@ def selected(task: Task, unit_rows: pl.DataFrame) -> pl.Series:
     return mask.cast(pl.Boolean).fill_null(False).rename("where")
 
 
-def task_rows(task: Task, dataset: Dataset, part: Literal["train", "valid", "test"] | None = "train") -> pl.DataFrame:
+def task_rows(task: Task, dataset: Dataset, part: Part | None = "train") -> pl.DataFrame:
     """The rows that the task reads in one part of the split, with a column `label`; rows without a label are dropped.
 
     For a task that draws negatives: one row per user and time, labelled by any item that the user gets later.
     """
-    # If negatives are drawn, so are positives: any item that the user gets later.
-    unit: Unit = "user_time" if task.negatives else task.unit
-    rows = unit_rows(dataset, unit, part, [*task_columns(task), *task.needs], task.horizon_days)
-    rows = rows.filter(selected(task, rows))
+    rows = _read_rows(task, dataset, part)
     return rows.with_columns(labels(task, rows)).filter(pl.col("label").is_not_null())
 
 
@@ -56,28 +54,51 @@ def task_columns(task: Task) -> list[str]:
 
 
 def resolve_answer(task: Task, dataset: Dataset) -> Task:
-    """The task with its choices taken from a column of the training part; raises TaskError on more than 20 numbers."""
-    column = task.answer.column
-    if column is None:
+    """The task with its choices taken from the training part, if they come from the data and are not known yet."""
+    if not task.answer.from_data or task.answer.choices:
         return task
-    answers = task_rows(task, dataset, "train")["label"].unique().sort()
+    answers = _answered_rows(task, dataset, "train")["label"]
     if task.answer.kind == "choices":
-        return replace(task, answer=replace(task.answer, choices=tuple(answers.to_list())))
-    if len(answers) > MOST_NUMBERS:
-        raise TaskError(
-            f"{task.path}: {dataset.name} has {len(answers)} different values of {column}, at most {MOST_NUMBERS} can "
-            f"be choices; round the column, or list the numbers in the task"
+        return replace(task, answer=replace(task.answer, choices=tuple(answers.unique().sort().to_list())))
+    levels = levels_of(answers.to_numpy())
+    answer = replace(task.answer, choices=levels.words, values=levels.values, edges=levels.edges)
+    return replace(task, answer=answer)
+
+
+def answer_notes(task: Task, dataset: Dataset) -> list[str]:
+    """A line for each thing that is assumed about the answers of a task whose choices are known."""
+    from .. import sql
+
+    answer = task.answer
+    notes: list[str] = []
+    if answer.kind == "item":
+        return notes
+    rows = _answered_rows(task, dataset, "train" if task.looks_ahead else None)
+    if answer.edges:
+        notes.append(
+            f"its numbers go from {number_word(answer.edges[0])} to {number_word(answer.edges[-1])} with more than "
+            f"{MOST_NUMBERS} different values: they are read in {len(answer.values)} bins of about as many rows each; "
+            "answers are expected values on the same scale"
         )
-    values = tuple(float(v) for v in answers)
-    return replace(task, answer=replace(task.answer, choices=tuple(number_word(v) for v in values), values=values))
-
-
-def unknown_answers(task: Task, dataset: Dataset) -> int:
-    """Number of rows whose answer the training part lacks, for a task whose choices come from the data."""
-    if task.answer.column is None or task.answer.kind != "choices":
-        return 0
-    anything = replace(task, answer=replace(task.answer, choices=()))
-    return task_rows(anything, dataset, None).height - task_rows(task, dataset, None).height
+    if _is_true_or_false(task, rows) and not says_truth(answer.choices):
+        no, yes = no_and_yes(answer.choices) or answer.choices
+        notes.append(f"the answer is {yes!r} where {sql.shorten(task.label or '')} is true, else {no!r}")
+    if answer.edges or "part" not in rows.columns:
+        return notes
+    unknown = rows.filter((pl.col("part") != "train") & _outside(task))
+    if not unknown.height:
+        return notes
+    if answer.kind == "choices":
+        what = "one that training lacks" if answer.from_data else "none of its choices"
+        notes.append(f"of {unknown.height:,} held-out rows the answer is {what}; they are not evaluated")
+    else:
+        numbers = unknown["label"].unique().sort()
+        shown = ", ".join(number_word(n) for n in numbers[:SHOWN]) + (", ..." if len(numbers) > SHOWN else "")
+        notes.append(
+            f"of {unknown.height:,} held-out rows the number is none of its answers ({shown}): the nearest answer "
+            "counts as right, and errors are measured to the number itself"
+        )
+    return notes
 
 
 def missing_needs(task: Task, dataset: Dataset) -> str | None:
@@ -88,14 +109,68 @@ def missing_needs(task: Task, dataset: Dataset) -> str | None:
         items = dataset.interactions["item_id"].drop_nulls().n_unique()
         return "fewer than 2 items" if items < 2 else None
     try:
-        answers = task_rows(resolve_answer(task, dataset), dataset, "train")["label"].unique().to_list()
+        rows = _answered_rows(task, dataset, "train")
+        _check_listed(task, rows)
     except TaskError as error:
         return str(error)
+    answers = rows["label"].unique().to_list()
     if not answers:
         return "no training row has a label" + (f" {task.horizon_days} days ahead" if task.horizon_days else "")
     if len(answers) < 2 and not (task.negatives and task.answer.choices[-1] in answers):
-        return f"every training row has the same answer, {answers[0]!r}"
+        answer = number_word(answers[0]) if task.answer.kind == "number" else repr(answers[0])
+        return f"every training row has the same answer, {answer}"
     return None
+
+
+def _read_rows(task: Task, dataset: Dataset, part: Part | None) -> pl.DataFrame:
+    """The rows that the task reads in one part of the split, without labels."""
+    # If negatives are drawn, so are positives: any item that the user gets later.
+    unit: Unit = "user_time" if task.negatives else task.unit
+    rows = unit_rows(dataset, unit, part, [*task_columns(task), *task.needs], task.horizon_days)
+    return rows.filter(selected(task, rows))
+
+
+def _answered_rows(task: Task, dataset: Dataset, part: Part | None) -> pl.DataFrame:
+    """As `task_rows`, of a task whose answer is no item, with labels that are none of its choices as well."""
+    rows = _read_rows(task, dataset, part)
+    return rows.with_columns(_answers(task, rows).alias("label")).filter(pl.col("label").is_not_null())
+
+
+def _is_true_or_false(task: Task, rows: pl.DataFrame) -> bool:
+    """Whether the label of a task with listed choices is true or false in these rows."""
+    if task.answer.from_data or task.answer.values or task.label is None:
+        return False
+    return _evaluate(task, task.label, "label", rows.head(0)).dtype == pl.Boolean
+
+
+def _outside(task: Task) -> pl.Expr:
+    """Whether a label is none of the task's choices or numbers."""
+    allowed = task.answer.values or task.answer.choices
+    return ~pl.col("label").is_in(allowed)
+
+
+def _check_listed(task: Task, rows: pl.DataFrame) -> None:
+    """Raises TaskError if a task file lists its answers and a training row has another one, or if they do not tell
+    which is for true."""
+    answer = task.answer
+    if answer.from_data:
+        return
+    if _is_true_or_false(task, rows) and no_and_yes(answer.choices) is None:
+        raise TaskError(
+            f"{task.path}: label: {task.label!r} is true or false, and {', '.join(answer.choices)} do not tell which "
+            'choice is for true: write ["no", "yes"], or a label that gives the words: case when ... then ... end'
+        )
+    outside = rows.filter(_outside(task))
+    if not outside.height:
+        return
+    first = outside.row(0, named=True)
+    value = number_word(first["label"]) if answer.values else repr(first["label"])
+    row = f" in row {first['row'] + 1} of the interactions" if "row" in outside.columns else ""
+    more = "; {number: true} takes any number" if answer.values else ""
+    raise TaskError(
+        f"{task.path}: label: {task.label!r} gives {value}{row}; allowed: {', '.join(answer.choices[:MOST_NUMBERS])}"
+        f"{more}"
+    )
 
 
 def _has(dataset: Dataset, unit: Unit, column: str) -> bool:
@@ -127,33 +202,45 @@ def _evaluate(task: Task, expression: str, what: str, rows: pl.DataFrame) -> pl.
         raise TaskError(f"{task.path}: {what}: {quoted}: {error}") from error
 
 
-def _check_labels(task: Task, values: pl.Series, rows: pl.DataFrame) -> pl.Series:
-    answer, label = task.answer, f"{task.path}: label: {task.label!r}"
+def _answers(task: Task, rows: pl.DataFrame) -> pl.Series:
+    """What the label gives in each row as words (String) or as a finite number (Float64), null if it is not known."""
+    answer = task.answer
+    assert task.label is not None
+    values = _evaluate(task, task.label, "label", rows)
+    columns = [c for c in sql_columns(task.label) if c in task.needs and c in rows.columns]
+    if columns:
+        is_complete = rows.select(pl.all_horizontal(pl.col(*columns).is_not_null())).to_series()
+        values = rows.select(pl.when(is_complete).then(values)).to_series()
+    label = f"{task.path}: label: {task.label!r}"
     if answer.kind == "number":
         if not (values.dtype.is_numeric() or values.dtype == pl.Null):
             raise TaskError(f"{label} gives {values.dtype} values where the answer is a number")
         numbers = values.cast(pl.Float64)
-        outside = numbers.is_not_null() & ~numbers.is_in(answer.values) if answer.values else numbers.is_nan()
-        if answer.values and outside.any():
-            first = outside.arg_max() or 0
-            row = f" in row {rows['row'][first] + 1} of the interactions" if "row" in rows.columns else ""
-            source = " (the values of the training part)" if answer.column else ""
-            raise TaskError(
-                f"{label} gives {number_word(numbers[first])}{row}; allowed: {', '.join(answer.choices)}{source}. "
-                "Mend the row, drop it, or list all numbers in a task file of your own"
-            )
-        return numbers
-    if values.dtype == pl.Boolean and answer.kind == "choices" and answer.column is None:
-        if len(answer.choices) != 2:
-            raise TaskError(f"{label} is true or false, which needs 2 choices, not {len(answer.choices)}")
-        return values.replace_strict({False: answer.choices[0], True: answer.choices[1]}, return_dtype=pl.String)
+        return numbers.set(~numbers.is_finite(), None)
     if values.dtype.is_nested():
         raise TaskError(f"{label} gives lists; one value per row is needed")
-    words = values.cast(pl.String).str.strip_chars().replace("", None)
-    if answer.kind == "choices" and answer.choices:
-        outside = words.filter(words.is_not_null() & ~words.is_in(answer.choices))
-        if len(outside) and answer.column is not None:  # taken from training: other answers cannot be predicted
-            return words.set(~words.is_in(answer.choices), None)
-        if len(outside):
-            raise TaskError(f"{label} gives {outside[0]!r}; allowed: {', '.join(answer.choices[:MOST_NUMBERS])}")
-    return words
+    if values.dtype == pl.Boolean and not answer.from_data:
+        return _truth_answers(task, values)
+    if values.dtype.is_float():
+        return _number_answers(answer, values)
+    return values.cast(pl.String).str.strip_chars().replace("", None)
+
+
+def _truth_answers(task: Task, values: pl.Series) -> pl.Series:
+    """The choice for true and the one for false."""
+    choices = task.answer.choices
+    if len(choices) != 2:
+        raise TaskError(f"{task.path}: label: {task.label!r} is true or false, which needs 2 choices")
+    no, yes = no_and_yes(choices) or choices  # an adapter of before may have other words: the second is yes
+    return values.replace_strict({False: no, True: yes}, return_dtype=pl.String)
+
+
+def _number_answers(answer: Answer, values: pl.Series) -> pl.Series:
+    """Numbers as the choices that write them, `3` or `3.0`, else as they are commonly written."""
+    words: dict[float, str] = {}
+    for choice in answer.choices:
+        with contextlib.suppress(ValueError):
+            words.setdefault(float(choice), choice)
+    numbers = values.cast(pl.Float64).unique().drop_nulls().drop_nans()
+    written = {n: words.get(n, number_word(n)) for n in numbers.to_list()}
+    return values.cast(pl.Float64).replace_strict(written, default=None, return_dtype=pl.String)

@@ -1,27 +1,31 @@
 """Task: the question, the unit it is asked of, and the kind of its answer."""
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 from .units import Unit
-
-MOST_NUMBERS = 20
 
 
 @dataclass(frozen=True)
 class Answer:
     """The kind of answer of a task.
 
-    choices: the words shown to the model, in order. values: for numbers, the value of each choice. column: the choices
-    are the distinct values of this column in the training part (`resolve_answer` fills them in).
+    choices: the answers in words, in order. values: for numbers, the value of each choice. edges: of numbers in bins,
+    see `Levels`. from_data: the choices are those of the training part (`resolve_answer` fills them in).
     """
 
     kind: Literal["item", "choices", "number"]
     choices: tuple[str, ...] = ()
     values: tuple[float, ...] = ()
-    column: str | None = None
+    edges: tuple[float, ...] = ()
+    from_data: bool = False
+
+    def to_json(self) -> dict[str, list[Any]]:
+        """The answers as plain JSON values: words, values, edges."""
+        return {"words": list(self.choices), "values": list(self.values), "edges": list(self.edges)}
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,11 @@ class Task:
     text: str
     unread: tuple[str, ...]
 
+    def with_answers(self, answers: Mapping[str, Any]) -> "Task":
+        """The task with the answers that `Answer.to_json` gave."""
+        words, values, edges = (tuple(answers[name]) for name in ("words", "values", "edges"))
+        return replace(self, answer=replace(self.answer, choices=words, values=values, edges=edges))
+
     @property
     def gives_items(self) -> bool:
         """Whether its answer is an item, so that it gives ranked lists."""
@@ -85,11 +94,6 @@ class Task:
         rows = (self.name, self.unit, self.needs, self.label, self.where, self.dense, self.horizon_days)
         templates = (self.seen, self.conditioned_seen, self.like_seen)
         return hashlib.sha256(repr((rows, self.negatives, self.answer, templates)).encode()).hexdigest()[:16]
-
-
-def number_word(value: float) -> str:
-    """A number as the word of a choice: `4`, not `4.0`."""
-    return f"{value:.12g}"
 
 
 def sql_columns(expression: str) -> list[str]:

@@ -1,23 +1,27 @@
 """Task files: YAML to a checked Task; every error names file and line."""
 
 import logging
+import math
 import re
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 import yaml
-from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from yaml.nodes import MappingNode, Node, ScalarNode
 
 import genrec
 
 from ..errors import DataError, TaskError, unknown_name
-from .task import Answer, Negatives, Task, number_word, sql_columns
+from .nodes import NodeReader
+from .numbers import number_word
+from .task import Answer, Negatives, Task, sql_columns
 from .templates import pieces, placeholders
+from .truth import no_and_yes
 from .units import RETURNS, SCHEMA, Unit, is_lookahead
 
 log = logging.getLogger(__name__)
-Name = TypeVar("Name", bound=str)
 KINDS = ("item", "choices", "number")
 DRAWS: tuple[Literal["popularity"], Literal["uniform"]] = ("popularity", "uniform")
 UNITS: tuple[Unit, ...] = ("event", "user_time", "basket", "text")
@@ -64,8 +68,11 @@ def load_tasks(extra: Sequence[Path] = ()) -> dict[str, Task]:
     return tasks
 
 
-def load_task(path: Path) -> Task:
-    """Read and check one task file; every error is a TaskError that names file and line."""
+def load_task(path: Path, trained: bool = False) -> Task:
+    """Read and check one task file; every error is a TaskError that names file and line.
+
+    trained: it is an adapter's, whose answers are settled.
+    """
     try:
         text = path.read_text(encoding="utf-8")
         root = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -83,17 +90,15 @@ def load_task(path: Path) -> Task:
         raise TaskError(f"{path}: nested too deeply") from error
     if root is None:
         raise TaskError(f"{path}:1: the file is empty; a task has the keys {', '.join(_KEYS)}")
-    return _Reader(path).task(root, text)
+    return _Reader(path, trained).task(root, text)
 
 
-class _Reader:
-    """Checks one file; messages name its path."""
+class _Reader(NodeReader):
+    """Checks one file."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def fail(self, node: Node, message: str) -> TaskError:
-        return TaskError(f"{self.path}:{node.start_mark.line + 1}: {message}")
+    def __init__(self, path: Path, trained: bool) -> None:
+        super().__init__(path)
+        self.trained = trained
 
     def task(self, root: Node, text: str) -> Task:
         keys = self.mapping(root, "the task", (*_KEYS, *_UNREAD), (*_OPTIONAL, *_UNREAD))
@@ -101,10 +106,10 @@ class _Reader:
         if not _NAME.fullmatch(name):
             raise self.fail(keys["task"], f"task: {name!r} is not a name; use lower-case letters, digits and '_'")
         unit = self.one_of(keys["unit"], "unit", UNITS)
-        answer = self.answer(keys["answer"])
+        answer, column = self.answer(keys["answer"])
         needs = self.texts(keys["needs"], "needs", quoted=False)
         horizon = self.integer(keys["horizon_days"], "horizon_days") if "horizon_days" in keys else None
-        label = self.sql(keys["label"], "label", unit, needs, horizon) if "label" in keys else answer.column
+        label = self.sql(keys["label"], "label", unit, needs, horizon) if "label" in keys else column
         if answer.kind == "item" and "label" in keys:
             raise self.fail(keys["label"], "label: not used where the answer is an item")
         if answer.kind != "item" and label is None:
@@ -125,6 +130,8 @@ class _Reader:
         dense = self.truth(keys["dense"], "dense") if "dense" in keys else False
         if dense and (unit != "event" or answer.kind not in ("choices", "number")):
             raise self.fail(keys["dense"], "dense: only for unit: event with choices or a number as the answer")
+        if label and answer.choices and not answer.values and not self.trained:
+            self.truth_and_choices(keys["answer"], label, answer)
         fixed = {"days": str(horizon)} if horizon else {}
         if answer.choices:
             fixed["choices"] = " or ".join(filter(None, (", ".join(answer.choices[:-1]), answer.choices[-1])))
@@ -134,7 +141,7 @@ class _Reader:
             unit=unit,
             needs=needs,
             label=label,
-            answer=answer,
+            answer=replace(answer, choices=no_and_yes(answer.choices) or answer.choices),
             weight=self.number(keys["weight"], "weight") if "weight" in keys else 1.0,
             negatives=negatives,
             where=self.sql(keys["where"], "where", unit, needs, horizon) if "where" in keys else None,
@@ -153,95 +160,21 @@ class _Reader:
             allowed = "item" if unit == "basket" else "choices, number"
             raise self.fail(node, f"answer: {answer.kind} does not go with unit: {unit} here; allowed: {allowed}")
 
-    # YAML nodes
+    def truth_and_choices(self, node: Node, label: str, answer: Answer) -> None:
+        """Raises TaskError if the label is true or false and the choices do not tell which is which."""
+        from .. import sql
 
-    def mapping(self, node: Node, what: str, allowed: Sequence[str], optional: Sequence[str] = ()) -> dict[str, Node]:
-        if not isinstance(node, MappingNode):
-            raise self.fail(node, f"{what}: expected keys ({', '.join(allowed)}), found {_kind(node)}")
-        nodes: dict[str, Node] = {}
-        for key_node, value in node.value:
-            key = key_node.value if isinstance(key_node, ScalarNode) else _kind(key_node)
-            if key not in allowed:
-                raise self.fail(key_node, unknown_name("key", key, allowed, f"in {what}"))
-            if key in nodes:
-                raise self.fail(key_node, f"{what}: the key '{key}' appears twice")
-            if isinstance(value, ScalarNode) and value.tag.endswith(":null"):
-                raise self.fail(key_node, f"{key}: no value")
-            nodes[key] = value
-        if missing := [k for k in allowed if k not in nodes and k not in optional]:
-            raise self.fail(node, f"{what}: {', '.join(missing)} missing")
-        return nodes
-
-    def items(self, node: Node, what: str) -> list[Node]:
-        if not isinstance(node, SequenceNode):
-            raise self.fail(node, f"{what}: expected a list, found {_kind(node)}")
-        if not node.value:
-            raise self.fail(node, f"{what}: the list is empty")
-        return list(node.value)
-
-    def text(self, node: Node, what: str, quoted: bool = False) -> str:
-        if isinstance(node, MappingNode):
+        if sql.is_condition(label) and no_and_yes(answer.choices) is None:
+            first, last = answer.choices[0], answer.choices[-1]
+            how = f"case when {label} then '{last}' else '{first}' end".replace('"', '\\"')
             raise self.fail(
-                node, f"{what}: expected text, found keys; put the text in quotes (it has a brace or a colon)"
+                node,
+                f"answer: the label is true or false, and {', '.join(answer.choices)} do not tell which choice is for "
+                f'true: write ["no", "yes"], or the words in the label, as label: "{how}"',
             )
-        if not isinstance(node, ScalarNode):
-            raise self.fail(node, f"{what}: expected text, found {_kind(node)}")
-        if node.style is None and (not node.tag.endswith(":str") or _looks_numeric(node.value)):
-            raise self.fail(
-                node, f'{what}: {node.value or "nothing"} is {_kind(node)} in YAML, not text; write "{node.value}"'
-            )
-        if not node.tag.endswith(":str"):
-            raise self.fail(node, f"{what}: the YAML tag '{node.tag}' is not allowed")
-        if quoted and node.style is None:
-            raise self.fail(node, f'{what}: put the text in quotes: "{node.value}"')
-        if not node.value.strip():
-            raise self.fail(node, f"{what}: the text is empty")
-        return str(node.value)
 
-    def texts(self, node: Node, what: str, quoted: bool) -> tuple[str, ...]:
-        nodes = self.items(node, what)
-        line_of: dict[str, int] = {}
-        for item in nodes:
-            text = self.text(item, what, quoted)
-            if text.casefold() in line_of:
-                raise self.fail(item, f"{what}: {text!r} appears twice (first on line {line_of[text.casefold()]})")
-            line_of[text.casefold()] = item.start_mark.line + 1
-        return tuple(str(n.value) for n in nodes)
-
-    def number(self, node: Node, what: str) -> float:
-        if isinstance(node, ScalarNode) and node.tag.endswith((":int", ":float")):
-            value = float(yaml.SafeLoader("").construct_object(node))
-            if 0 <= value < float("inf"):
-                return value
-            raise self.fail(node, f"{what}: {node.value} is not a number of at least 0")
-        hint = ""
-        if isinstance(node, ScalarNode) and node.style is None and _looks_numeric(node.value):
-            hint = f" (YAML reads {node.value} as text: write {_plain_number(node.value)})"
-        actual = repr(node.value) if isinstance(node, ScalarNode) else _kind(node)
-        raise self.fail(node, f"{what}: expected a number, found {actual}{hint}")
-
-    def integer(self, node: Node, what: str) -> int:
-        value = self.number(node, what)
-        if value != int(value) or value < 1:
-            raise self.fail(node, f"{what}: {node.value} is not a whole number of at least 1")
-        return int(value)
-
-    def truth(self, node: Node, what: str) -> bool:
-        if isinstance(node, ScalarNode) and node.tag.endswith(":bool") and node.value.lower() in ("true", "false"):
-            return bool(node.value.lower() == "true")
-        actual = repr(node.value) if isinstance(node, ScalarNode) else _kind(node)
-        raise self.fail(node, f"{what}: expected true or false, found {actual}")
-
-    def one_of(self, node: Node, what: str, allowed: Sequence[Name]) -> Name:
-        value = self.text(node, what)
-        for name in allowed:
-            if name == value:
-                return name
-        raise self.fail(node, unknown_name(what, value, allowed))
-
-    # Parts of a task
-
-    def answer(self, node: Node) -> Answer:
+    def answer(self, node: Node) -> tuple[Answer, str | None]:
+        """The answer, and the column that it is read from if it names one."""
         keys = self.mapping(node, "answer", KINDS, KINDS)
         if len(keys) != 1:
             raise self.fail(
@@ -251,21 +184,25 @@ class _Reader:
         if kind == "item":
             if not self.truth(value, "answer: item"):
                 raise self.fail(value, "answer: item: write true")
-            return Answer("item")
+            return Answer("item"), None
+        if kind == "number" and isinstance(value, ScalarNode):
+            if not self.truth(value, "answer: number"):
+                raise self.fail(value, "answer: number: write true, a list of numbers, or {column: NAME}")
+            return Answer("number", from_data=True), None
         if isinstance(value, MappingNode):
             column = self.text(self.mapping(value, f"answer: {kind}", ("column",))["column"], "column")
-            return Answer("choices" if kind == "choices" else "number", column=column)
+            return Answer("choices" if kind == "choices" else "number", from_data=True), column
         if len(self.items(value, f"answer: {kind}")) < 2:
             raise self.fail(value, f"answer: {kind}: at least two are needed")
         if kind == "choices":
             choices = self.texts(value, "answer: choices", quoted=False)
             if braced := next((c for c in choices if set("{}") & set(c)), None):
                 raise self.fail(value, f"answer: choices: {braced!r} has a brace; choices are plain words")
-            return Answer("choices", choices=choices)
-        values = tuple(self.number(n, "answer: number") for n in value.value)
+            return Answer("choices", choices=choices), None
+        values = tuple(self.number(n, "answer: number", least=-math.inf) for n in value.value)
         if list(values) != sorted(set(values)):
             raise self.fail(value, "answer: number: write every number once, the smallest first")
-        return Answer("number", choices=tuple(number_word(v) for v in values), values=values)
+        return Answer("number", choices=tuple(number_word(v) for v in values), values=values), None
 
     def negatives(self, node: Node, unit: Unit, answer: Answer) -> Negatives:
         keys = self.mapping(node, "negatives", ("per_positive", "draw"))
@@ -370,27 +307,3 @@ class _Reader:
 def _fill(template: str, fixed: Mapping[str, str]) -> str:
     parts = (p if isinstance(p, str) else fixed.get(p.name, f"{{{p.name}}}") for p in pieces(template))
     return "".join(parts)
-
-
-def _kind(node: Node) -> str:
-    if isinstance(node, MappingNode):
-        return "keys"
-    if isinstance(node, SequenceNode):
-        return "a list"
-    kind = node.tag.rsplit(":", 1)[-1]
-    if kind == "str" and _looks_numeric(node.value):
-        kind = "float"
-    names = {"bool": "true or false", "int": "a number", "float": "a number", "null": "no value", "timestamp": "a date"}
-    return names.get(kind, "text")
-
-
-def _looks_numeric(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _plain_number(text: str) -> str:
-    return f"{float(text):.12f}".rstrip("0").rstrip(".")

@@ -109,11 +109,8 @@ def write_run(
 
 
 def answers_of(prepared: Prepared) -> dict[str, dict[str, Any]]:
-    """Per data set and task its answers (words, values), as a manifest holds them."""
-    return {
-        c.dataset.name: {t.name: {"words": list(t.answer.choices), "values": list(t.answer.values)} for t in c.tasks}
-        for c in prepared.corpora
-    }
+    """Per data set and task its answers, as a manifest holds them."""
+    return {c.dataset.name: {t.name: t.answer.to_json() for t in c.tasks} for c in prepared.corpora}
 
 
 def with_popularity(corpus: Corpus) -> pl.DataFrame:

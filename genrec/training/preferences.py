@@ -49,8 +49,8 @@ def signs_of(corpus: Corpus) -> Signs:
         return Signs(bought, ~bought, "items bought before items only looked at")
     if (events.sign < 0).any():
         return Signs(events.sign > 0, events.sign < 0, "items wanted before those not wanted")
-    if rating is not None:
-        value = np.asarray(corpus.group_of("rating").values)[rating]
+    if rating is not None and "rating" in events.numbers:
+        value = events.numbers["rating"]
         user = np.repeat(np.arange(len(events.users)), np.diff(events.offsets))
         rated = rating >= 0
         train = rated & (events.part == 0)

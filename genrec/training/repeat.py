@@ -165,23 +165,18 @@ def over_folds(measured: Sequence[Evaluation], phrasings: Sequence[Phrasing]) ->
     results: dict[str, Any] = {}
     for name, task, phrasing in shared_keys(measured, phrasings):
         data = [m.results["datasets"][name] for m in measured]
-        words = list(dict.fromkeys(w for d in data for w in d["answers"][task]["words"]))
-        values = {
-            w: v for d in data for w, v in zip(d["answers"][task]["words"], d["answers"][task]["values"], strict=False)
-        }
+        answers = [answer_keys(d["answers"][task]) for d in data]
+        all_answers = list(dict.fromkeys(key for keys in answers for key in keys))
+        values = tuple(value for _, value in all_answers if value is not None)
         fields = {"dataset": name, "task": task, "phrasing": phrasing}
         tables = [
-            align_answers(m.cases.filter(**fields), d["answers"][task]["words"], words)
-            for m, d in zip(measured, data, strict=True)
+            align_answers(m.cases.filter(**fields), keys, all_answers)
+            for m, keys in zip(measured, answers, strict=True)
         ]
         limits = [np.full(t.height, d["thresholds"].get(task, np.nan)) for t, d in zip(tables, data, strict=True)]
         threshold = np.concatenate(limits)
         cases = pl.concat(tables)
-        pooled = as_json(
-            case_metrics(
-                cases, tuple(values[w] for w in words if w in values), None if np.isnan(threshold).any() else threshold
-            )
-        )
+        pooled = as_json(case_metrics(cases, values, None if np.isnan(threshold).any() else threshold))
         by_run = [d["tasks"][task][phrasing]["metrics"] for d in data]
         each = {m: [o[m]["value"] if m in o else None for o in by_run] for m in pooled}
         results.setdefault(name, {}).setdefault(task, {})[phrasing] = {
@@ -191,12 +186,20 @@ def over_folds(measured: Sequence[Evaluation], phrasings: Sequence[Phrasing]) ->
     return results
 
 
-def align_answers(cases: pl.DataFrame, words: Sequence[str], all_words: Sequence[str]) -> pl.DataFrame:
+def answer_keys(answers: Mapping[str, Sequence[Any]]) -> list[tuple[str, float | None]]:
+    """Word and number (None if the answers are words) of each answer of a fold: bins of one word may have other means
+    in another fold."""
+    return list(zip(answers["words"], answers["values"] or [None] * len(answers["words"]), strict=True))
+
+
+def align_answers(
+    cases: pl.DataFrame, answers: Sequence[tuple[str, float | None]], all_answers: Sequence[tuple[str, float | None]]
+) -> pl.DataFrame:
     """The cases with the answers of all folds: an answer that a fold's training lacked has probability 0 there."""
-    if list(words) == list(all_words) or not cases.height:
+    if list(answers) == list(all_answers) or not cases.height:
         return cases
-    columns = np.asarray([all_words.index(w) for w in words])
-    probabilities = np.zeros((cases.height, len(all_words)))
+    columns = np.asarray([all_answers.index(a) for a in answers])
+    probabilities = np.zeros((cases.height, len(all_answers)))
     probabilities[:, columns] = np.asarray(cases["probabilities"].to_list())
     return cases.with_columns(
         pl.Series("probabilities", probabilities.tolist(), dtype=pl.List(pl.Float64)),

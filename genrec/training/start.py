@@ -15,7 +15,7 @@ from ..model.text_encoder import to_width
 from ..rows.texts import text_rows
 from ..run.config import FinetuneConfig
 from ..scoring.engine import Engine
-from ..tasks.vocabulary import Vocabulary
+from ..tasks.vocabulary import RATING, Vocabulary
 from .plan import PlannedBatches
 from .prepare import Prepared
 
@@ -32,12 +32,12 @@ def word_embeddings(backbone: Backbone) -> torch.Tensor:
 
 
 def outcome_start(vocabulary: Vocabulary, encode: Callable[[str], list[int]], words: torch.Tensor) -> torch.Tensor:
-    """Outcome rows start from their words: the mean embedding of `rated 3`, `no`, `purchase`."""
+    """Outcome rows start from their words: the mean embedding of `rated 3`, `rated 73.2`, `no`, `purchase`."""
     rows = []
     for group in vocabulary.groups:
-        for word in group.words:
-            text = f" rated {word}" if group.values else f" {word}"
-            rows.append(words[encode(text)].float().mean(0))
+        name = "rated" if group.name == RATING else group.name.replace("_", " ")
+        about = f" {name}" if group.values else ""
+        rows += [words[encode(f"{about} {word}")].float().mean(0) for word in group.short_words]
     return torch.stack(rows) if rows else torch.zeros(0, words.shape[1])
 
 
@@ -82,7 +82,6 @@ def build_model(config: FinetuneConfig, prepared: Prepared, seed: int) -> RecMod
             name=task.name,
             group=vocabulary.index[corpus.dataset.name, corpus.group_of(task).name],
             weight=task.weight,
-            numeric=task.answer.kind == "number",
         )
         for number, corpus in enumerate(prepared.corpora)
         for task in corpus.tasks

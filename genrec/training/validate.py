@@ -82,7 +82,7 @@ def task_metrics(
             fitted = calibration.get(f"{corpus.dataset.name}/{task.name}", Calibration())
             probabilities = outcomes.probabilities(fitted)
             by_task[task.name] = metrics.outcome_metrics(
-                probabilities, outcomes.answer, task.answer.values, outcomes.weight
+                probabilities, outcomes.answer, task.answer.values, outcomes.weight, outcomes.truth
             )
     return by_task
 

@@ -441,7 +441,7 @@ def gains(single: Sequence[pl.DataFrame], joint: Sequence[pl.DataFrame], values:
         base = {m: float(v.mean()) for m, v in before.items()}
         found = mean_intervals({m: after[m] - before[m] for m in before}, about)
     else:
-        old, new = ([measure_of(*answers_of(own), values, None) for own in runs] for runs in (single, joint))
+        old, new = ([measure_of(answers_of(own), values, None) for own in runs] for runs in (single, joint))
         base = averages([measure(np.ones(len(about))) for measure in old])
 
         def difference(factor: np.ndarray) -> dict[str, float]:
