@@ -337,8 +337,6 @@ def shop() -> Dataset:
 
 
 def test_labels_are_the_words_of_the_answer() -> None:
-    rows = pl.DataFrame({"rating": [1.0, 2.0, 3.0, 3.5, None], "review": ["a"] * 5})
-    assert labels(SHIPPED["sentiment"], rows).to_list() == ["negative", "negative", "neutral", "positive", None]
     events = pl.DataFrame({"event": ["click", "skip", None]})
     assert labels(SHIPPED["click"], events).to_list() == ["yes", "no", None]
     days = pl.DataFrame({"next_purchase_days": [0.0, 28.0, 28.5, float("inf")]})
@@ -410,6 +408,16 @@ def test_a_basket_is_what_was_taken_at_one_time() -> None:
     baskets = shop().interactions.with_columns(basket=pl.Series(["1", "1", "2", "2", "3", "4", "5", "5", "6"]))
     rows = unit_rows(replace(shop(), interactions=baskets), "basket", "train")
     assert rows["item_ids"].to_list() == [["a", "a"], ["b", "a"], ["c"], ["c", "b"]]
+
+
+@pytest.mark.parametrize("scale", [(1.0, 5.0), (0.5, 5.0), (0.0, 100.0), (-10.0, 10.0), (0.0, 1.0)])
+def test_sentiment_is_by_thirds_of_the_scale(scale: tuple[float, float]) -> None:
+    low, high = scale
+    shares = [0.0, 0.25, 0.5, 0.75, 1.0]
+    rating = [low + share * (high - low) for share in shares] + [None] * 4
+    frame = shop().interactions.with_columns(rating=pl.Series(rating), review=pl.lit("text"), part=pl.lit("train"))
+    rows = task_rows(SHIPPED["sentiment"], replace(shop(), interactions=frame), "train")
+    assert rows["label"].to_list() == ["negative", "negative", "neutral", "positive", "positive"]
 
 
 def test_a_text_is_the_review_else_the_title() -> None:

@@ -11,17 +11,20 @@ from ..data.cuts import DAY
 from ..data.dataset import Dataset, Part
 from ..data.events import called
 from ..errors import TaskError
+from .numbers import round_scale
 
 Unit = Literal["event", "user_time", "basket", "text"]
 
 NEXT_EVENT = re.compile(r"next_(\w+)_days")
 RETURNS = "returns_days"
+SHARE = "rating_share"  # how far up its scale a rating is
 SCHEMA: dict[str, pl.DataType] = {
     "user_id": pl.String(),
     "item_id": pl.String(),
     "timestamp": pl.Int64(),
     "event": pl.String(),
     "rating": pl.Float64(),
+    SHARE: pl.Float64(),
     "review": pl.String(),
     "basket": pl.String(),
 }
@@ -65,7 +68,14 @@ def unit_rows(
 
 
 def with_attributes(rows: pl.DataFrame, dataset: Dataset, columns: Collection[str]) -> pl.DataFrame:
-    """The rows with those of `columns` that they lack and the items or the users have."""
+    """The rows with those of `columns` that they lack: what the items or the users have, and `rating_share`, which is 0
+    at the beginning of the scale of the training part's ratings (`round_scale`) and 1 at its end."""
+    if SHARE in columns and "rating" in rows.columns:
+        low, high = (
+            _in_part(dataset.interactions, "train").select(pl.col("rating").min(), b=pl.col("rating").max()).row(0)
+        )
+        begin, end = (0.0, 1.0) if low is None else round_scale(low, high)
+        rows = rows.with_columns(((pl.col("rating") - begin) / (end - begin)).alias(SHARE))
     for table, key in ((dataset.items, "item_id"), (dataset.users, "user_id")):
         extra = [c for c in dict.fromkeys(columns) if c in table.columns and c not in rows.columns]
         if extra and key in rows.columns and key in table.columns:
