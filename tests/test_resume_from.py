@@ -10,7 +10,8 @@ import pytest
 from genrec.cli import main
 from genrec.recommender import Recommender
 from genrec.run.config import FinetuneConfig, read_config
-from genrec.run.data import load_data
+from genrec.run.data import load_data, trained_data
+from genrec.run.folder import Run
 from genrec.store.connect import open_store
 from genrec.store.read import all_events
 from genrec.store.write import add_items, record_events
@@ -65,8 +66,7 @@ def test_nothing_held_out_before_is_asked_for(run: Path, tmp_path: Path) -> None
     new_habit(run)
     out = tmp_path / "next"
     assert main(["finetune", "--resume-from", str(run), "--out", str(out), "--epochs", "1"]) == 0
-    config = FinetuneConfig(**read_config(out / "config.yaml") | {"out": str(out)})  # type: ignore[arg-type]
-    (dataset,) = load_data(config)
+    (dataset,) = trained_data(Run(out))
     (old,) = load_data(FinetuneConfig(**read_config(run / "config.yaml")))  # type: ignore[arg-type]
     held = old.interactions.filter(pl.col("part") != "train").select("user_id", "item_id", "timestamp")
     shown = dataset.interactions.join(held, on=held.columns, how="semi")

@@ -9,7 +9,7 @@ from ..errors import DataError
 from ..ids import as_id
 from ..options import check_applies, option, options_of
 from .ids import read_ids, split_ids
-from .loading import Loading
+from .loading import Loading, check_knows_users
 from .output import (
     check_output,
     list_json,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class Asked:
     """The run that answers, and which of its data sets is asked about."""
 
-    run: str = option(help="run folder", metavar="RUN", positional=True)
+    run: str = option(help="run folder, adapter folder, or hf://OWNER/NAME[@REVISION]", metavar="RUN", positional=True)
     dataset: str | None = option(None, "data set of the run (default: its first that knows the ids)", metavar="NAME")
 
 
@@ -94,6 +94,8 @@ class Recommend(Answer):
 def recommend(options: Recommend) -> None:
     """The best items for a user, a history or many users."""
     recommender = options.loading.recommender(options.run)
+    if options.user is not None or options.users is not None:
+        check_knows_users(recommender, options.run, "--user" if options.users is None else "--users", "give --history")
     if options.users is not None:
         recommend_many(recommender, options)
         return
@@ -185,9 +187,12 @@ def predict(options: Predict) -> None:
         users, items, texts = read_ids(options.file, [], ["user_id", "item_id", "review"])
         if users is None and texts is None:
             raise DataError(f"{options.file} has neither a user_id nor a text column")
-    predictions = options.loading.recommender(options.run).predict(
-        options.task, users=users, items=items, texts=texts, dataset=options.dataset
-    )
+    recommender = options.loading.recommender(options.run)
+    if users is not None:
+        check_knows_users(
+            recommender, options.run, "--user" if options.file is None else "--file", "ask about a --text"
+        )
+    predictions = recommender.predict(options.task, users=users, items=items, texts=texts, dataset=options.dataset)
     warn(predictions.warnings)
     if options.out is not None:
         frame = predictions.frame
@@ -247,6 +252,8 @@ class Embed(Asked):
 def embed(options: Embed) -> None:
     """The model's vectors of items or users, to a file."""
     recommender, dataset = options.loading.recommender(options.run), options.dataset
+    if options.users:
+        check_knows_users(recommender, options.run, "--users", "give --items")
     with progress_bar() as progress:
         progress.expect({"users": 1.0})
         users = progress.stage("users")

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 class Chat:
     """Options of chat."""
 
-    run: str | None = option(None, "run folder (default: the most recent under runs/)", metavar="RUN")
+    run: str | None = option(
+        None,
+        "run or adapter folder, or hf://OWNER/NAME[@REVISION] (default: the most recent under runs/)",
+        metavar="RUN",
+    )
     dataset: str | None = option(
         None, "data set of the run (default: the one that the sentence speaks of)", metavar="NAME"
     )

@@ -87,7 +87,7 @@ def measure(options: Evaluate) -> None:
 
         evaluation = evaluation_of(run, options.baselines)
         evaluation.results["commands"].append(shlex.join(["genrec", "evaluate", *arguments(options)]))
-        train(runs, say, whole)
+        train(run, runs, say, whole)
         once = partial(measured_once, part=options.part, phrasings=options.phrasing, measure=evaluation_of)
         evaluation.results.update(repeated(runs, evaluation, options.phrasing, once))
     paths = write(run, options.part, evaluation)
@@ -134,5 +134,7 @@ class Report:
 def report(options: Report) -> None:
     """Write RUN/report.html again from the files of an evaluated run."""
     from ..evaluation.report import write_report
+    from ..run.folder import Run
 
+    Run(Path(options.run)).check_whole()
     say(f"written: {write_report(Path(options.run))}")

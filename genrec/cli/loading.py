@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ..errors import RunError
+from ..errors import DataError, RunError
 from ..options import option
+from .output import say
 
 if TYPE_CHECKING:
     from ..recommender import Recommender
+    from ..run.folder import Run
 
 
 @dataclass(frozen=True)
@@ -26,11 +28,12 @@ class Loading:
 
     def recommender(self, run: str | Path) -> "Recommender":
         """The run, loaded."""
+        opened = opened_run(run)
         with no_collection():
             from ..recommender import Recommender
 
             return Recommender.load(
-                run, quantize=self.quantize, allow_mismatch=self.allow_backbone_mismatch, model=self.model
+                opened, quantize=self.quantize, allow_mismatch=self.allow_backbone_mismatch, model=self.model
             )
 
 
@@ -53,8 +56,20 @@ def latest_run(root: Path = Path("runs")) -> Path:
     return manifests[-1].parent.parent
 
 
-def check_run(run: str) -> None:
-    """Say at once what is no finished run."""
-    from ..run.folder import Run
+def opened_run(run: str | Path) -> "Run":
+    """The run or the adapter that a command line names, checked at once; that of the hub with its revision, said."""
+    from ..run.opened import open_run
 
-    Run(Path(run)).check()
+    opened = open_run(run)
+    opened.check()
+    if opened.source is not None and opened.source != str(run):
+        say(f"{opened.source} is the latest that could be had; this address pins it")
+    return opened
+
+
+def check_knows_users(recommender: "Recommender", run: str, flag: str, instead: str) -> None:
+    """Raises DataError for an option that names users where an adapter alone answers."""
+    if not recommender.records.kept:
+        raise DataError(
+            f"{flag}: {run} is an adapter alone, which knows no users: {instead}, or name the folder of the run"
+        )

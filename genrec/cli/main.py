@@ -68,6 +68,7 @@ COMMANDS = {
         "Serve",
         "Answer the Model Context Protocol on stdin and stdout: tools to recommend, rank, predict, search and explain.",
     ),
+    "push": Entry("share", "Share", "Upload the adapter of a run to the hub; never its users, data or results."),
     "tasks": Entry("look", "Look", "The shipped task files, or a check of your own."),
     "data": Entry("data", "Look", "The named data sets; what a data set or file holds and which tasks it can feed."),
     "doctor": Entry("look", "Look", "What this machine has, and what is missing for which feature."),

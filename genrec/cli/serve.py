@@ -12,7 +12,7 @@ from ..extras import require
 from ..files import read_options
 from ..options import option, options_of
 from ..serving.config import REQUEST_LOG, ServeConfig
-from .loading import check_run, no_collection
+from .loading import no_collection, opened_run
 from .output import say, show_json
 from .parser import command
 
@@ -67,8 +67,8 @@ def serve(options: Serve) -> None:
 def needs_run(config: ServeConfig) -> None:
     """Raises GenrecError for no run, or one that is not finished."""
     if not config.run:
-        raise DataError("RUN is needed: the folder of a finished run")
-    check_run(config.run)
+        raise DataError("RUN is needed: the folder of a finished run, an adapter, or hf://OWNER/NAME")
+    opened_run(config.run)
 
 
 def log_requests() -> None:

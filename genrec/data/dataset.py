@@ -28,6 +28,7 @@ class Dataset:
     fingerprint: hash of the content above.
     cutoffs: for temporal splits, the first timestamp of "valid" and of "test"; else empty.
     signs: the sign of each event (see `events`); of one that is not in it, that of its word.
+    before_split: the data set as it was split, by which it can be split in another way; None if it was not.
     """
 
     name: str
@@ -40,3 +41,4 @@ class Dataset:
     split_method: str = ""
     cutoffs: tuple[tuple[str, int], ...] = ()
     signs: Mapping[str, Sign] = field(default_factory=dict)
+    before_split: "Dataset | None" = None

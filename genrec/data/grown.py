@@ -90,5 +90,5 @@ def grown(dataset: Dataset, later: pl.DataFrame, learned_again: Sequence[str] = 
         undated = pl.when(pl.col("row") > last).then(LATEST).otherwise(-LATEST)
         keys.append(pl.col("timestamp").fill_null(undated))
     frame = frame.sort(*keys, "row").drop("_user")
-    result = replace(dataset, interactions=frame, split_method="later", notes=notes)
+    result = replace(dataset, interactions=frame, split_method="later", notes=notes, before_split=None)
     return replace(result, fingerprint=fingerprint(result))

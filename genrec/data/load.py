@@ -86,6 +86,12 @@ def load_dataset(name: str | None, options: DataOptions | None = None) -> Datase
     signs = signs_of(interactions, options.events)
     notes = (*raw.notes, *notes, *opinion_notes, *signs_note(signs, interactions, options.events), *extra_notes)
     dataset = Dataset(name, interactions, items, users, notes, licence, signs=signs)
+    return split_as(dataset, options)
+
+
+def split_as(dataset: Dataset, options: DataOptions) -> Dataset:
+    """A cleaned data set as the options split it, with the gaps that are filled from the training part."""
+    before = dataset
     dataset = split(
         dataset,
         options.split,
@@ -98,7 +104,8 @@ def load_dataset(name: str | None, options: DataOptions | None = None) -> Datase
         test_from=options.test_from,
     )
     interactions, extra_notes = fill_after_split(dataset.interactions, options.missing)
-    dataset = replace(dataset, interactions=interactions, notes=(*dataset.notes, *extra_notes))
+    notes = (*dataset.notes, *extra_notes)
+    dataset = replace(dataset, interactions=interactions, notes=notes, before_split=before)
     digest = fingerprint(dataset)
     if given := sorted(event_options(options.events).items()):
         digest = hashlib.sha256(repr((digest, given)).encode()).hexdigest()[:32]

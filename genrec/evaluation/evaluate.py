@@ -231,7 +231,8 @@ def checks_of(loaded: Loaded) -> dict[str, list[Check]]:
         rows = np.unique(
             np.concatenate([np.asarray(r, dtype=np.int64) for r in dataset_rows] or [np.zeros(0, np.int64)])
         )
-        checks[name] = leak_checks(corpus, rows, count, manifest.max_events, config.seed)
+        fewer = corpus.dataset.fingerprint != manifest.fingerprints[name]
+        checks[name] = leak_checks(corpus, rows, count, manifest.max_events, config.seed, fewer)
     return checks
 
 

@@ -29,17 +29,17 @@ class Check:
 
 
 def leak_checks(
-    corpus: Corpus, sources: np.ndarray, train_count: np.ndarray | None, max_events: int, seed: int
+    corpus: Corpus, sources: np.ndarray, train_count: np.ndarray | None, max_events: int, seed: int, fewer: bool = False
 ) -> list[Check]:
     """All checks of one data set.
 
     sources: the file rows that its training rows were made of, of all tasks. train_count: interactions by item that the
-    run's item rows started from.
+    run's item rows started from. fewer: whether users were deleted since the training.
     """
     dataset = corpus.dataset
     checks = [training_sources(dataset, sources)]
     if train_count is not None and corpus.events is not None:
-        checks.append(item_counts(corpus, train_count))
+        checks.append(item_counts(corpus, train_count, fewer))
     if corpus.events is not None:
         checks += [prompts(corpus, max_events, seed), time_order(dataset), part_order(dataset), id_order(dataset)]
     checks += [answers_in_questions(corpus.tasks), repeated_texts(dataset)]
@@ -54,14 +54,15 @@ def training_sources(dataset: Dataset, sources: np.ndarray) -> Check:
     return Check("training rows", not len(leaked), f"{len(leaked):,} held-out interactions are in training rows{some}")
 
 
-def item_counts(corpus: Corpus, train_count: np.ndarray) -> Check:
-    """Item rows and biases started from the interactions of the training part alone."""
+def item_counts(corpus: Corpus, train_count: np.ndarray, fewer: bool) -> Check:
+    """Item rows and biases started from the interactions of the training part alone; fewer: some of them are deleted
+    by now, so that others are told only where there are too many."""
     assert corpus.events is not None
     of_train = corpus.events.part == 0
     wanted, every = (item[of_train & (item >= 0)] for item in (corpus.events.wanted, corpus.events.item))
     counts = [np.bincount(item, minlength=corpus.items.size) for item in (wanted, every)]  # older runs: every one
-    count = next((c for c in counts if (c == train_count).all()), counts[0])
-    other = int((count != train_count).sum())
+    counted = [((c > train_count) if fewer else (c != train_count)) for c in counts]
+    other, count = min(int(wrong.sum()) for wrong in counted), counts[0]
     return Check("item rows", not other, f"{other:,} of {len(count):,} items were counted with other interactions")
 
 

@@ -1,17 +1,23 @@
 """The files of an evaluated run: results.json, cases.parquet and, of the test part, report.html."""
 
 import json
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from .. import __version__
+from ..errors import RunError
 from ..extras import missing_packages
-from ..files import atomic_write, write_text
+from ..files import atomic_write, one_line, write_text
+from ..run.card import Measured, update_card
+from ..run.folder import Run
 from .cases import check_cases, read_cases
 from .evaluate import Evaluation
 from .held_out import Phrasing
 from .report import REPORT, write_report
-from .results import HeldOutPart, cases_file, read_results, results_file
+from .results import HeldOutPart, cases_file, headline, read_results, results_file
+
+log = logging.getLogger(__name__)
 
 
 def write(run: Path, part: HeldOutPart, evaluation: Evaluation) -> list[Path]:
@@ -23,10 +29,24 @@ def write(run: Path, part: HeldOutPart, evaluation: Evaluation) -> list[Path]:
     write_text(results, json.dumps(evaluation.results, indent=1, ensure_ascii=False))
     if part != "test":
         return [results, cases]
+    if measured := list(served_metrics(evaluation)):
+        try:
+            update_card(Run(run).adapter, results=measured)
+        except (OSError, RunError) as error:
+            log.warning("the adapter's card stays as it was: %s", one_line(error))
     if missing_packages("report"):
         (run / REPORT).unlink(missing_ok=True)
         return [results, cases]
     return [results, cases, write_report(run)]
+
+
+def served_metrics(evaluation: Evaluation) -> Iterator[Measured]:
+    """The metrics of an evaluation worth a line, as they are served."""
+    for dataset, data in evaluation.results["datasets"].items():
+        for task, by_phrasing in data["tasks"].items():
+            for metric, interval in by_phrasing.get("served", {"metrics": {}})["metrics"].items():
+                if headline(metric) and interval["value"] is not None:
+                    yield Measured(dataset, task, metric, interval["value"], interval["low"], interval["high"])
 
 
 def measured_once(

@@ -19,7 +19,7 @@ from . import explanations, lists, predictions, vectors
 from .given import as_history
 from .histories import outcome_of
 from .language import Language, decoded, first_tokens
-from .records import Records
+from .records import Records, store_of
 from .replies import Explanations, Predictions, Recommendations
 from .users import close_users, unknown_users
 from .views import Views
@@ -27,6 +27,7 @@ from .views import Views
 if TYPE_CHECKING:
     from ..model.backbone import Backbone
     from ..run.adapter import Adapter
+    from ..run.folder import Run
     from ..scoring.scheduler import Scheduler
     from ..scoring.scorer import Scorer
 
@@ -41,33 +42,35 @@ class Recommender:
         store: stores.Store,
         load_language: "Callable[[], Backbone] | None" = None,
         text_encoder: str | None = None,
+        run: "Run | None" = None,
     ) -> None:
         self.adapter, self.store = adapter, store
         self.views = Views(adapter, scorer, store, text_encoder)
         self._language = Language(load_language, bool(adapter.tokenizer.chat_template))
-        self.records = Records(store)
+        self.records = Records(store, run)
         self.datasets = self.views.datasets
 
     @classmethod
     def load(
         cls,
-        run: str | Path,
+        run: "str | Path | Run",
         *,
         quantize: Literal["none", "nf4"] | None = None,
         device: str | None = None,
         allow_mismatch: bool = False,
         model: str | None = None,
-        store: stores.Store | None = None,
+        store: str | None = None,
     ) -> Self:
-        """Load a run folder.
+        """Load a run folder, an adapter folder alone, or an adapter of the hub (see `open_run`).
 
         quantize: `none` or `nf4` for the backbone; None: as the run was trained. model: the path of the backbone, if it
-        is a folder or file that has moved. store: users and events, if not the run's own. Raises RunError if the run is
-        incomplete, damaged, newer, or its backbone differs and `allow_mismatch` is not set.
+        is a folder or file that has moved. store: URL of a database that servers share, instead of the run's own
+        store. Raises RunError if it is incomplete, damaged, newer, or on another backbone and not `allow_mismatch`.
         """
         from ..run.folder import Run
+        from ..run.opened import open_run
 
-        folder = Run(Path(run))
+        folder = run if isinstance(run, Run) else open_run(run)
         folder.check()  # before what takes seconds to import
         from ..model.backbone import load_language
         from ..run.adapter import load_adapter
@@ -87,7 +90,7 @@ class Recommender:
         language = partial(
             load_language, location or source.model, device=device, expected=source, allow_mismatch=allow_mismatch
         )
-        return cls(adapter, scorer, store or stores.open_store(folder.store), language, encoder)
+        return cls(adapter, scorer, store_of(folder, adapter.manifest, store), language, encoder, folder)
 
     @property
     def scorer(self) -> "Scorer":

@@ -28,6 +28,7 @@ from ..tasks.vocabulary import Vocabulary
 from .folder import MANIFEST
 from .lora import clean_adapter_config, merged, read_lora_config, with_lora
 from .manifest import (
+    CARD,
     CATALOGUE,
     COUNTS,
     LORA,
@@ -92,8 +93,9 @@ def save_adapter(
     for task in tasks:
         (partial / "tasks" / f"{task.name}.yaml").write_text(task.text, encoding="utf-8")
     tokenizer.save_pretrained(partial)
-    (partial / "README.md").write_text(card, encoding="utf-8")
     files = {str(p.relative_to(partial)): file_hash(p) for p in sorted(partial.rglob("*")) if p.is_file()}
+    files.pop(CARD, None)  # peft writes one
+    (partial / CARD).write_text(card, encoding="utf-8")
     text = json.dumps(manifest.to_json() | {"files": files}, indent=1, ensure_ascii=False)
     (partial / MANIFEST).write_text(text, encoding="utf-8")
     sync_all(partial)
@@ -168,6 +170,11 @@ def load_adapter(
     if unread := sorted({key for task in tasks.values() for key in task.unread}):
         log.warning("%s: nothing reads the keys %s of its task files any more", folder, " and ".join(unread))
     source = manifest.backbone
+    if place is None and source.kind in ("folder", "gguf") and not Path(source.model).exists():
+        raise RunError(
+            f"{folder} was trained on a backbone that was a {source.kind} {source.model!r} on its trainer's machine: "
+            "say with --model where a copy of it is"
+        )
     backbone: Backbone = load_backbone(
         place or source.model,
         layers=source.blocks,

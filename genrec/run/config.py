@@ -15,7 +15,7 @@ from ..data.source import check_url, is_url, source_name, unpacked_name
 from ..data.times import DateOrder
 from ..errors import DataError
 from ..files import read_options
-from ..options import check_applies, check_ranges, option
+from ..options import check_applies, check_ranges, flag, option
 
 LOCAL = (
     "interactions",
@@ -40,6 +40,7 @@ OF_FILES = (
     *("items", "users", "column", "title", "date_order", "decimal", "bad_rows"),
     *("delimiter", "encoding", "header"),
 )  # options for files of the caller's own
+UNWRITTEN = ("out", "dry_run", "store")  # options that config.yaml does not hold
 BLOCKS = 6  # of the backbone at most, unless --layers says otherwise
 
 
@@ -282,6 +283,20 @@ def read_config(path: Path) -> dict[str, object]:
 
 def config_yaml(config: FinetuneConfig) -> str:
     """Every option as YAML, as it can be passed back in, but for the store, whose URL may hold a password."""
-    left_out = ("out", "dry_run", "store")
-    value = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items() if k not in left_out}
+    value = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items() if k not in UNWRITTEN}
     return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+
+
+def changed_options(before: FinetuneConfig, now: FinetuneConfig) -> list[str]:
+    """The options of a config.yaml that differ: `--epochs 3 then, 5 now`."""
+
+    def shown(value: object) -> str:
+        words = value if isinstance(value, tuple) else [value]
+        return " ".join(str(word) for word in words if word is not None) or "not given"
+
+    pairs_of_values = {name: (getattr(before, name), value) for name, value in vars(now).items()}
+    return [
+        f"{'data sets' if name == 'names' else flag(name)} {shown(old)} then, {shown(new)} now"
+        for name, (old, new) in pairs_of_values.items()
+        if old != new and name not in UNWRITTEN
+    ]

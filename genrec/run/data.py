@@ -1,4 +1,4 @@
-"""The data sets of a run, read again as they were for its training."""
+"""The data sets of a run: read for its training, and as they were for it afterwards."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,13 +15,14 @@ from ..data.grown import grown, with_items
 from ..data.load import fingerprint, load_dataset
 from ..data.named import expand
 from ..data.source import Frame
-from ..errors import DataError, UnknownNameError
+from ..errors import DataError, GenrecError, RunError, UnknownNameError
 from ..files import read_json, read_parquet
 from ..rows.corpus import offered_tasks
 from ..tasks.task import Task
 from ..tasks.taskfile import load_task, load_tasks
 from .config import FinetuneConfig, run_folder, task_weights
 from .folder import Run
+from .saved import saved_data
 
 REPLAYED = 0.5  # share of the users whose earlier history is learned again with what came later
 
@@ -92,6 +93,30 @@ def offers(
     return tasks, offered, reasons
 
 
+def trained_data(run: Run, store: Path | None = None) -> tuple[Dataset, ...]:
+    """The data sets that a finished run was trained on, from its folder, without the users who were deleted from its
+    store (or from `store`) since.
+
+    A run of an earlier version did not save them: they are read from where its options say. Raises RunError if they
+    are others now, DataError or UnavailableError if they cannot be read.
+    """
+    if (datasets := saved_data(run, store)) is not None:
+        return datasets
+    try:
+        datasets = load_data(run.config())
+    except GenrecError as error:
+        raise RunError(f"{error}\n({run.folder} is of an earlier version, which did not save its data)") from error
+    check_unchanged(f"{run.folder} was trained on other data than", run.manifest().fingerprints, datasets)
+    return datasets
+
+
+def check_unchanged(claim: str, fingerprints: Mapping[str, str], datasets: tuple[Dataset, ...]) -> None:
+    """Raises RunError if the data sets that were read are not those of some fingerprints; claim: begins the message."""
+    for dataset in datasets:
+        if fingerprints.get(dataset.name) != dataset.fingerprint:
+            raise RunError(f"{claim} {dataset.name} holds now; what was held out cannot be told")
+
+
 def parent_of(config: FinetuneConfig) -> Run:
     """The run that a run trains on from."""
     assert config.resume_from is not None
@@ -104,7 +129,7 @@ def grown_data(config: FinetuneConfig) -> tuple[Dataset, ...]:
     later = read_parquet(run.later_events)
     items = read_json(run.later_items, TypeAdapter(dict[str, list[dict[str, Any]]]))
     datasets = []
-    for dataset in load_data(parent_of(config).config()):
+    for dataset in trained_data(parent_of(config), run.store):
         events = later.filter(pl.col("dataset") == dataset.name).drop("dataset")
         extended = with_items(dataset, items.get(dataset.name, []))
         if "user_id" not in dataset.interactions.columns:  # texts alone: nothing comes later

@@ -1,35 +1,54 @@
 """A run folder: where its files are, whether it is finished, and what it was trained with."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ..errors import RunError
-from ..files import read_yaml, shown
+from ..files import read_json, read_yaml, shown
 from .config import FinetuneConfig, read_config
 
 if TYPE_CHECKING:  # a manifest is read with the model's files, which loads torch
     from .manifest import Manifest
 
 MANIFEST = "genrec.json"  # of an adapter folder, written last
+PLACES: tuple[Literal["model", "item_text_model"], ...] = ("model", "item_text_model")  # options that may be paths
+
+
+@dataclass(frozen=True)
+class _Places:
+    """The part of data.json that says where the models are."""
+
+    places: Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder, which need not be there yet."""
+    """A run folder, which need not be there yet, or an adapter folder alone (see `open_run`).
+
+    source: the address and the commit of an adapter of the hub.
+    """
 
     folder: Path
+    is_adapter: bool = False
+    source: str | None = None
 
     @property
     def adapter(self) -> Path:
         """The adapter, which may be shared."""
-        return self.folder / "adapter"
+        return self.folder if self.is_adapter else self.folder / "adapter"
 
     @property
     def store(self) -> Path:
         """The database of users and events, which is private."""
         return self.folder / "store.db"
+
+    @property
+    def data(self) -> Path:
+        """The data that it was trained on, which is private; runs of earlier versions have none."""
+        return self.folder / "data"
 
     @property
     def config_file(self) -> Path:
@@ -79,6 +98,9 @@ class Run:
     def check(self, flag: str = "") -> None:
         """Raises RunError for a folder that is no finished run; flag: the option that named it."""
         label = f"{flag} {self.folder}".strip()
+        if self.is_adapter:
+            return
+        self.check_whole(flag)
         if not self.folder.is_dir():
             raise RunError(
                 f"{flag + ': ' if flag else ''}there is no run folder {self.folder}; "
@@ -93,6 +115,15 @@ class Run:
             )
             raise RunError(f"{label} is not a finished run: {reason}")
 
+    def check_whole(self, flag: str = "") -> None:
+        """Raises RunError for an adapter where a run is needed; flag: the option that named it."""
+        label = f"{flag} {self.folder}".strip()
+        if (self.folder / MANIFEST).is_file() or str(self.folder).startswith("hf:"):
+            raise RunError(
+                f"{label} is an adapter alone, without the users and the data of its run: recommend, similar, predict, "
+                "ask, chat and serve take it; this needs the folder of the run"
+            )
+
     def manifest(self, flag: str = "") -> "Manifest":
         """The manifest of its adapter; raises RunError if it is not finished or damaged."""
         from .manifest import read_manifest
@@ -105,8 +136,11 @@ class Run:
         return FinetuneConfig(**read_config(self.config_file) | {"out": str(self.folder)})  # type: ignore[arg-type]
 
     def local_model(self, option: Literal["model", "item_text_model"]) -> str | None:
-        """Path of its backbone or text encoder, if that is a folder or file: config.yaml holds it, the adapter must
-        not."""
+        """Path of its backbone or text encoder, if that is a folder or file: the run knows it, the adapter must not."""
+        from pydantic import TypeAdapter
+
+        if self.is_adapter:  # a stranger's, perhaps: beside its own files nothing in it is read
+            return None
         config = read_yaml(self.config_file) if self.config_file.is_file() else {}
         model = config.get(option) if isinstance(config, dict) else config
         if not isinstance(config, dict) or not isinstance(model, str | None):
@@ -114,6 +148,11 @@ class Run:
                 f"{self.config_file} cannot be used: {option} is {shown(model)}; "
                 "the name of a model is allowed, or null"
             )
+        description = self.data / "data.json"
+        if description.is_file():
+            place = read_json(description, TypeAdapter(_Places)).places.get(option)
+            if place and Path(place).exists():
+                return place
         with suppress(OSError):  # a name that is too long for a file
             return model if model and Path(model).exists() else None
         return None

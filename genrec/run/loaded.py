@@ -4,12 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..data.dataset import Dataset
-from ..errors import RunError
 from ..rows.corpus import Corpus, build_corpus, first_token, plain_encoder
 from ..scoring.scorer import Scorer
 from .adapter import Adapter, load_adapter
 from .config import FinetuneConfig
-from .data import load_data
+from .data import trained_data
 from .folder import Run
 from .manifest import Manifest
 
@@ -33,18 +32,12 @@ class Loaded:
 
 
 def load_run(folder: Path) -> Loaded:
-    """A finished run with its data read again; raises RunError if data or tasks are not those of its training."""
+    """A finished run with its data; raises RunError if data or tasks are not those of its training."""
     run = Run(folder)
     manifest = run.manifest()
+    config, datasets = run.config(), trained_data(run)
     quantize = manifest.options.get("quantize", "none")
     adapter = load_adapter(run.adapter, quantize=quantize, place=run.local_model("model"))
-    config = run.config()
-    datasets = load_data(config)
-    for dataset in datasets:
-        if manifest.fingerprints.get(dataset.name) != dataset.fingerprint:
-            raise RunError(
-                f"{folder} was trained on other data than {dataset.name} holds now; what was held out cannot be told"
-            )
     scorer = Scorer(adapter.model, adapter.counts, prefix_bytes=PREFIX_BYTES)
     return Loaded(run, adapter, scorer, config, tuple(corpus_of(adapter, d, config.seed) for d in datasets))
 

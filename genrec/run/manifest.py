@@ -22,6 +22,7 @@ READABLE = (4, 5, FORMAT)  # format 5 has no bins of numbers; in format 4 the co
 ROWS = "item_rows.safetensors"
 COUNTS = "counts.safetensors"  # neighbours and effects, if there are any
 CATALOGUE = "catalogue.parquet"
+CARD = "README.md"
 LORA, LORA_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
@@ -96,7 +97,7 @@ class Manifest:
 
     text_encoder: where the items' text vectors come from, None for the backbone's own words. tasks: per data set, per
     task, its answers (words, values, edges). calibration: per `dataset/task`, temperature and bias.
-    files: sha256 of every other file of the folder. signs: per data set the sign of each event that training had; older
+    files: sha256 of every other file of the folder but the card, which people may change. signs: per data set the sign of each event that training had; older
     adapters have none.
     """
 
@@ -184,22 +185,26 @@ def task_file(name: str) -> str:
 
 
 def check_files(folder: Path, manifest: Manifest) -> None:
-    """Every file of the manifest is there, in the folder itself, and unchanged; raises RunError naming the first that
-    is not, or a task that the manifest does not list."""
-    inside = folder.resolve()
+    """Every file of the manifest but the card is there, in the folder itself, and unchanged; raises RunError naming the
+    first that is not, or counts or a task that the manifest does not list."""
+    inside = [folder.resolve()]
+    if folder.parent.name == "snapshots":  # of the hub's cache, where files are links to those of `blobs`
+        inside.append((folder.parent.parent / "blobs").resolve())
     for name, expected in manifest.files.items():
+        if name == CARD:
+            continue
         path = folder / name
         is_unsafe = not name.isprintable() or len(name.encode(errors="replace")) > 255
         if is_unsafe or Path(name).is_absolute() or ".." in Path(name).parts:
             raise RunError(f"{folder / MANIFEST} does not fit: the file {shown(name)} is not one of this folder")
         if not path.is_file():
             raise RunError(f"{folder} is incomplete: {name} is missing")
-        if not path.resolve().is_relative_to(inside):
+        if not any(path.resolve().is_relative_to(place) for place in inside):
             raise RunError(f"{path} is refused: it is a link to a file outside of {folder}")
         if file_hash(path) != expected:
             raise RunError(
                 f"{path} is damaged: its sha256 is not the one in {MANIFEST}; fetch or train the adapter again"
             )
-    for path in sorted((folder / "tasks").glob("*.yaml")):
-        if f"tasks/{path.name}" not in manifest.files:
+    for path in [folder / COUNTS, *sorted((folder / "tasks").glob("*.yaml"))]:
+        if path.exists() and str(path.relative_to(folder)) not in manifest.files:
             raise RunError(f"{path} is refused: {MANIFEST} does not list it")

@@ -25,7 +25,7 @@ LOCAL = ("127.0.0.1", "::1", "localhost")
 class ServeConfig:
     """A field is the flag, its default and its help."""
 
-    run: str = option("", "run folder", metavar="RUN", positional=True)
+    run: str = option("", "run folder, adapter folder, or hf://OWNER/NAME[@REVISION]", metavar="RUN", positional=True)
     host: str = option("127.0.0.1", "address to listen on; another than this machine's own needs a key")
     port: int = option(8000, "port to listen on; 0: any free one")
     keys: str | None = option(

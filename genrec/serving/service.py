@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .. import __version__
@@ -65,8 +64,10 @@ class Service:
     config: ServeConfig
 
     def __post_init__(self) -> None:
+        from ..run.opened import run_name
+
         self.metrics = Metrics()
-        self.name = self.config.name or Path(self.config.run).resolve().name
+        self.name = self.config.name or run_name(self.config.run)
         self.started = int(time.time())
         self.draining = False
         self.failure: BaseException | None = None  # why the run could not be loaded
@@ -84,7 +85,6 @@ class Service:
         """Load the run and start the model thread; raises what loading raises."""
         from ..ask.answer import reader_of
         from ..recommender import Recommender
-        from ..store.connect import shared_store
 
         config = self.config
         recommender = Recommender.load(
@@ -92,7 +92,7 @@ class Service:
             quantize=config.quantize,
             allow_mismatch=config.allow_backbone_mismatch,
             model=config.model,
-            store=shared_store(Path(config.run) / "store.db", config.store) if config.store else None,
+            store=config.store,
         )
         scheduler = recommender.scheduler(config.queue, config.prefix_mib * 2**20)
         self._recommender, self._reader = recommender, reader_of(recommender, config.language)

@@ -47,6 +47,7 @@ class StoreSync:
         self.store_is_away = False
         self._revisions: dict[str, int] = {}
         self._deletions: int | None = None
+        self._dropped = 0  # deletions after which the run's folder was brought up to date
         self._lock = asyncio.Lock()  # one sync at a time
         self._thread = ThreadPoolExecutor(1, "genrec-watch")  # apart from other threads, which may all hang
 
@@ -81,6 +82,9 @@ class StoreSync:
             self.store_is_away = False
             for batch in changes.batches() if changes else ():
                 await self.service.ask(functools.partial(self._apply, changes=batch))
+            if (deletions := self._deletions or 0) != self._dropped:
+                await asyncio.to_thread(recommender.records.drop_deleted)
+                self._dropped = deletions
 
     def catch_up(self, recommender: "Recommender") -> None:
         """Sync a run that is being loaded, which answers nobody yet."""

@@ -1,6 +1,6 @@
 """A run's users and events in a database: a private SQLite file by default, PostgreSQL by URL."""
 
-from .connect import copy_store, create_store, fetch_store, open_store, shared_store
+from .connect import copy_store, create_store, fetch_store, open_store, shared_store, temporary_store
 from .engine import Store
 from .read import (
     added_items,
@@ -53,6 +53,7 @@ __all__ = [
     "shared_store",
     "some_users",
     "summary",
+    "temporary_store",
     "user_attributes",
     "users",
     "users_beside",

@@ -3,8 +3,12 @@
 import contextlib
 import functools
 import os
+import shutil
 import sqlite3
+import tempfile
+import weakref
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +59,16 @@ def create_store(url: str | Path, datasets: Sequence[Dataset]) -> Store:
                     raise RunError(f"{display_url(database_url)} already has {', '.join(sorted(tables))}; {ELSEWHERE}")
                 _fill(connection, datasets)
     return open_store(url)
+
+
+def temporary_store(names: Sequence[str]) -> Store:
+    """An empty store of these data sets, in a private folder that is removed when the process ends."""
+    folder = tempfile.mkdtemp(prefix="genrec-")
+    empty = pl.DataFrame(schema={"row": pl.UInt32, "event": pl.String})
+    nothing = [Dataset(name, empty, pl.DataFrame(), pl.DataFrame()) for name in names]
+    store = replace(create_store(Path(folder) / "store.db", nothing), is_temporary=True)
+    weakref.finalize(store.engine, shutil.rmtree, folder, ignore_errors=True)
+    return store
 
 
 def copy_store(source: Path, target: Path) -> None:

@@ -28,10 +28,11 @@ LOCKED = sa.select(sa.func.pg_advisory_xact_lock(LOCK))
 
 @dataclass(frozen=True)
 class Store:
-    """An open store; `name` is for messages and holds no password."""
+    """An open store; `name` is for messages and holds no password. is_temporary: it ends with the process."""
 
     engine: Engine
     name: str
+    is_temporary: bool = False
 
     def close(self) -> None:
         """Close every connection."""

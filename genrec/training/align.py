@@ -22,9 +22,10 @@ from ..progress import SILENT, Progress
 from ..run.adapter import continue_from
 from ..run.alignment import read_alignment
 from ..run.config import AlignConfig, FinetuneConfig, config_yaml
-from ..run.data import load_data
+from ..run.data import trained_data
 from ..run.folder import MANIFEST, Run
 from ..run.manifest import Manifest, file_hash
+from ..run.saved import as_saved
 from ..scoring.scorer import Scorer
 from ..store.connect import copy_store
 from .dpo import PreferenceTrainer, log_probabilities
@@ -105,6 +106,7 @@ def align_into(config: AlignConfig, report: Report, progress: Progress) -> Align
         raise RunError(
             f"{run.folder} was trained on from {finetuned.resume_from}; align a run that was trained from the start"
         )
+    finetuned = as_saved(finetuned, run)
     prepared, scorer = prepared_again(run, manifest, finetuned, progress)
     preferences, owner = choices(config, prepared, report, progress)
     batches = PreferenceBatches(preferences, owner, finetuned.batch_tokens, config.seed, scorer.model.split)
@@ -114,7 +116,7 @@ def align_into(config: AlignConfig, report: Report, progress: Progress) -> Align
         write_text(aligned.alignment, json.dumps(record | {"step": step, "before": before, "after": after}, indent=1))
         written = config.out is not None or after["criterion"] > before["criterion"]
         if written:
-            write_text(aligned.config_file, config_yaml(finetuned))
+            write_text(aligned.config_file, config_yaml(run.config()))
             if not aligned.store.exists():
                 copy_store(run.store, aligned.store)
             calibration = calibrate(finetuned, prepared, scorer, progress)
@@ -176,7 +178,10 @@ def previous_record(aligned: Run, run: Run, record: Mapping[str, Any]) -> dict[s
             f"{out} holds an alignment of another run ({previous['run']}); give another --out, or remove it first"
         )
     if previous["options"] != record["options"]:
-        other = [f"--{k} {v}" for k, v in previous["options"].items() if record["options"].get(k) != v]
+        then_now = [(k, v, record["options"].get(k)) for k, v in previous["options"].items()]
+        other = [
+            f"--{k} {then or 'not given'} then, {now or 'not given'} now" for k, then, now in then_now if now != then
+        ]
         raise RunError(
             f"{out} holds an alignment with other options ({', '.join(other)}); give the same to resume it, "
             "give another --out, or remove it first"
@@ -186,16 +191,16 @@ def previous_record(aligned: Run, run: Run, record: Mapping[str, Any]) -> dict[s
 
 def prepared_again(run: Run, manifest: Manifest, config: FinetuneConfig, progress: Progress) -> tuple[Prepared, Scorer]:
     """The run's data and its model and counts, which train on; raises RunError if either has changed."""
-    datasets = load_data(config)
-    for dataset in datasets:
-        if manifest.fingerprints.get(dataset.name) != dataset.fingerprint:
-            raise RunError(f"{run.folder} was trained on other data than {dataset.name} holds now; train it anew first")
+    datasets = trained_data(run)
     plain = replace(config, item_text_model=None, dropout=0.0, row_dropout=0.0, collaborative=False)
     prepared = prepare(plain, lambda _: None, manifest.backbone.blocks, datasets, progress)
     if prepared.backbone.source.sha256 != manifest.backbone.sha256:
         raise RunError(f"{run.folder} was trained on other weights of {manifest.backbone.model} than there are now")
     if prepared.vocabulary != manifest.vocabulary:
-        raise RunError(f"{run.folder} was trained on other tasks than its task files hold now; train it anew first")
+        raise RunError(
+            f"{run.folder} was trained on other tasks or answers than its task files and its data hold now; "
+            "train it anew first"
+        )
     model = build_model(plain, prepared, config.seed)  # then filled with the run's weights
     scorer = Scorer(model, continue_from(model, run.adapter))
     return replace(prepared, text_encoder=manifest.text_encoder), scorer

@@ -22,9 +22,10 @@ from ..files import read_json, sole_writer, write_errors, write_text
 from ..model.backbone import load_encoder
 from ..model.precision import describe_precision
 from ..progress import SILENT, Progress
-from ..run.config import FinetuneConfig, config_yaml, run_folder
-from ..run.data import load_data
+from ..run.config import FinetuneConfig, changed_options, config_yaml, run_folder
+from ..run.data import load_data, parent_of, trained_data
 from ..run.folder import Run
+from ..run.saved import as_saved, split_again
 from ..scoring.scorer import Scorer
 from .budget import Budget, Plan, TimeLimit, costs, describe_plan, make_plan
 from .finish import finish
@@ -52,12 +53,14 @@ def finetune(
     progress: Progress = SILENT,
     frames: Mapping[str, pl.DataFrame] | None = None,
     spent: float = 0.0,
+    again: Run | None = None,
 ) -> Finished:
     """Train one adapter and write the run folder; the same call continues an interrupted run.
 
     report: called with the lines a user should see. progress: called with (stage, done, in all, latest losses and
     metrics). frames: tables in memory in place of files, by role (`load_data`). spent: seconds of `config.minutes` that
-    passed before the call.
+    passed before the call. again: a finished run whose data, models
+    and task files are taken, instead of those that the options name.
     Raises DataError, TaskError, RunError, UnavailableError for the user's mistakes, KeyboardInterrupt after a saved
     checkpoint.
     """
@@ -86,23 +89,27 @@ def finetune_into(
     run, written = Run(out), config_yaml(config)
     previous = config_yaml(run.config()) if run.config_file.is_file() else None  # an older one has fewer options
     if previous != written and (run.finished or previous is not None):
-        interrupted = "an interrupted", "give the same options to resume it, "
-        state, remedy = ("a finished", "") if run.finished else interrupted
-        raise RunError(f"{out} holds {state} run with other options; {remedy}give another --out, or remove it first")
+        check_options(run, config)
     check_logger(config.report_to)
-    if config.item_text_model and not run.finished:
-        load_encoder(config.item_text_model)
-    if config.resume_from is not None and not run.finished:
-        report(collect_new_events(config))
-    progress.expect(dict.fromkeys(PREPARATION))
-    progress.update("reading", 0, 1)
-    datasets = load_data(config, frames)
     if run.finished:
         manifest = run.manifest()
-        if {d.name: d.fingerprint for d in datasets} != dict(manifest.fingerprints):
+        datasets = load_data(config, frames) if config.resume_from is None else trained_data(run)
+        if config.resume_from is None and {d.name: d.fingerprint for d in datasets} != dict(manifest.fingerprints):
             raise RunError(f"{out} holds a finished run on other data; give another --out, or remove it first")
         report(f"{out} is finished already; give another --out to train again")
         return Finished(out, next_commands(out, datasets, manifest.tasks))
+    progress.expect(dict.fromkeys(PREPARATION))
+    progress.update("reading", 0, 1)
+    if config.resume_from is not None:
+        again = parent_of(config)
+        report(collect_new_events(config))
+        datasets = load_data(config)
+    else:
+        datasets = (split_again(again, config) if again is not None else None) or load_data(config, frames)
+    if again is not None:
+        config = as_saved(config, again)
+    if config.item_text_model:
+        load_encoder(config.item_text_model)
     plan = read_json(run.plan, TypeAdapter(Plan)) if run.plan.is_file() else None
     budget = budget.resumed(run.seconds)
     prepared = prepare(config, report, plan.blocks if plan else None, datasets, progress)
@@ -139,6 +146,17 @@ def finetune_into(
     if config.minutes is not None:
         report(f"took {budget.used / 60:.1f} of {config.minutes:g} minutes")
     return Finished(out, next_commands(out, datasets, manifest.tasks))
+
+
+def check_options(run: Run, config: FinetuneConfig) -> None:
+    """Raises RunError, naming the options, if a folder holds a run with others."""
+    changes = changed_options(run.config(), config) if run.config_file.is_file() else ["its config.yaml is missing"]
+    if changes:  # none: the file is of a version that had fewer options
+        state, remedy = ("a finished", "") if run.finished else ("an interrupted", "give the same to resume it, ")
+        raise RunError(
+            f"{run.folder} holds {state} run with other options ({'; '.join(changes)}); {remedy}give another --out, or "
+            "remove it first"
+        )
 
 
 def check_logger(name: str) -> None:

@@ -17,6 +17,7 @@ from ..run.card import model_card
 from ..run.config import LOCAL, FinetuneConfig, config_yaml
 from ..run.folder import Run
 from ..run.manifest import Manifest
+from ..run.saved import save_data
 from ..scoring.calibration import Calibration
 from ..scoring.scorer import Scorer
 from ..store.connect import create_store
@@ -66,7 +67,7 @@ def write_run(
     more_options: Mapping[str, Any] | None = None,
     test_tokens: int | None = None,
 ) -> Manifest:
-    """Measure the held-out test part once, and write store and adapter; the manifest comes last.
+    """Measure the held-out test part once, and write store, data and adapter; the manifest comes last.
 
     more_options: options of the adapter besides those of `config`. test_tokens: the most that are read of it.
     """
@@ -77,6 +78,7 @@ def write_run(
     run = Run(out)
     if not run.store.exists():
         create_store(run.store, prepared.datasets).close()
+    save_data(run, prepared.datasets, prepared.task_files, config)
     manifest = Manifest(
         backbone=prepared.backbone.source,
         vocabulary=prepared.vocabulary,
@@ -101,10 +103,12 @@ def write_run(
         manifest,
         prepared.all_tasks,
         catalogues,
-        model_card(manifest),
+        model_card(manifest, prepared.datasets, catalogues, [s for s in (*config.names, config.interactions) if s]),
     )
     progress.update("writing", 1, 1)
     shutil.rmtree(run.checkpoints, ignore_errors=True)
+    for path in (run.later_events, run.later_items):  # RUN/data holds them now
+        path.unlink(missing_ok=True)
     return manifest
 
 

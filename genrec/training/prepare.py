@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,7 +31,8 @@ Report = Callable[[str], None]
 class Prepared:
     """Everything before the first step.
 
-    encoded: vectors of the items' texts by data set, as the text encoder gives them; empty without one.
+    encoded: vectors of the items' texts by data set, as the text encoder gives them; empty without one. task_files:
+    texts of the caller's own task files.
     """
 
     datasets: tuple[Dataset, ...]
@@ -43,6 +45,7 @@ class Prepared:
     max_events: int  # as configured, or the most that fit the backbone's context
     text_encoder: BackboneSource | None
     encoded: Mapping[str, torch.Tensor]
+    task_files: tuple[str, ...]
 
     @property
     def fingerprint(self) -> str:
@@ -65,6 +68,7 @@ def prepare(
     encoder = load_encoder(config.item_text_model) if config.item_text_model else None
     datasets = load_data(config) if datasets is None else datasets
     tasks, offered, reasons = offers(config, datasets)
+    task_files = tuple(Path(path).read_text(encoding="utf-8") for path in config.tasks)
     notes: list[str] = []
     for dataset in datasets:
         notes += [f"{dataset.name}: {note}" for note in (*dataset.notes, *reasons[dataset.name])]
@@ -107,4 +111,7 @@ def prepare(
     texts_stage = progress.stage("item texts")
     encoded = {d.name: encode_texts(encoder, item_texts(d.items), texts_stage) for d in datasets} if encoder else {}
     source = encoder.source if encoder else None
-    return Prepared(datasets, corpora, tuple(all_tasks), vocabulary, backbone, rows, index, max_events, source, encoded)
+    return Prepared(
+        *(datasets, corpora, tuple(all_tasks), vocabulary, backbone, rows, index, max_events, source, encoded),
+        task_files,
+    )

@@ -15,7 +15,7 @@ from ..evaluation.held_out import Phrasing
 from ..evaluation.results import headline, with_interval
 from ..progress import Progress
 from ..run.alignment import aligned_with
-from ..run.config import FinetuneConfig
+from ..run.config import FinetuneConfig, changed_options
 from ..run.folder import Run
 from .finetune import finetune
 
@@ -65,14 +65,15 @@ def runs_of(run: Path, seeds: int | None, folds: int | None) -> list[Repetition]
         is_first = config == first
         folder = run if is_first else run / f"{kind}s" / str(number)
         config = replace(config, out=str(folder))
-        if Run(folder).config_file.is_file() and Run(folder).config() != config:
-            raise RunError(f"{folder} holds a run with other options; remove {folder.parent} first")
+        if Run(folder).config_file.is_file() and changed_options(Run(folder).config(), config):
+            changes = "; ".join(changed_options(Run(folder).config(), config))
+            raise RunError(f"{folder} holds a run with other options ({changes}); remove {folder.parent} first")
         runs.append(Repetition(kind, number, config, is_first))
     return runs
 
 
-def train(runs: Sequence[Repetition], report: Callable[[str], None], progress: Progress) -> None:
-    """Train those that are not finished; an interrupted one is resumed.
+def train(run: Path, runs: Sequence[Repetition], report: Callable[[str], None], progress: Progress) -> None:
+    """Train those that are not finished, on the data of the first run; an interrupted one is resumed.
 
     progress: of the evaluation of the first run, these trainings and as many evaluations.
     """
@@ -80,7 +81,7 @@ def train(runs: Sequence[Repetition], report: Callable[[str], None], progress: P
     for n, repetition in enumerate(missing, start=1):
         name = f"{repetition.kind} {repetition.number}"
         report(f"{name}: run {n} of {len(missing)}, {repetition.folder}")
-        finetune(repetition.config, report, progress.under(name, n, 1 + 2 * len(missing)))
+        finetune(repetition.config, report, progress.under(name, n, 1 + 2 * len(missing)), again=Run(run))
 
 
 def repeated(

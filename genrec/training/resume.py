@@ -17,7 +17,7 @@ from ..options import flag
 from ..rows.corpus import Corpus
 from ..run.adapter import continue_from, read_tasks
 from ..run.config import FinetuneConfig, read_config, run_folder
-from ..run.data import load_data, parent_of
+from ..run.data import parent_of, trained_data
 from ..run.folder import Run
 from ..run.manifest import Manifest, check_files
 from ..scoring.calibration import Calibration
@@ -77,7 +77,7 @@ def collect_new_events(config: FinetuneConfig) -> str:
         stores.copy_store(run.store, new.store)
     parts, items = [], {}
     with contextlib.closing(stores.open_store(new.store)) as store:
-        for dataset in load_data(run.config()):
+        for dataset in trained_data(run, new.store):
             if "user_id" not in dataset.interactions.columns:
                 continue
             if "timestamp" in dataset.interactions.columns:
