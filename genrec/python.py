@@ -131,9 +131,10 @@ def load(
 ) -> Run:
     """A finished run, loaded.
 
-    where: a run folder, an adapter folder alone, or `hf://OWNER/NAME[@REVISION]`. quantize: `none` or `nf4` for the backbone (default: as it was trained). device: of torch.
-    allow_mismatch: load on other weights of the same architecture. model: where the backbone is, if it has moved.
-    Raises RunError for what is no finished run, or is incomplete, damaged or newer.
+    where: a run folder, an adapter folder alone, or `hf://OWNER/NAME[@REVISION]`. quantize: `none` or `nf4` for the
+    backbone (default: as it was trained). device: of torch. allow_mismatch: load on other weights of the same
+    architecture. model: where the backbone is, if it has moved. Raises RunError for what is no finished run, or is
+    incomplete, damaged or newer.
     """
     run = Run.load(where, quantize=quantize, device=device, allow_mismatch=allow_mismatch, model=model)
     run.where = str(where)
