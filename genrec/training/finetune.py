@@ -59,8 +59,8 @@ def finetune(
 
     report: called with the lines a user should see. progress: called with (stage, done, in all, latest losses and
     metrics). frames: tables in memory in place of files, by role (`load_data`). spent: seconds of `config.minutes` that
-    passed before the call. again: a finished run whose data, models
-    and task files are taken, instead of those that the options name.
+    passed before the call. again: a finished run whose data, models and task files are taken, instead of those that the
+    options name.
     Raises DataError, TaskError, RunError, UnavailableError for the user's mistakes, KeyboardInterrupt after a saved
     checkpoint.
     """
@@ -74,7 +74,7 @@ def finetune(
             raise RunError(f"--out {out} is a file; a run is a folder")
         is_first = not Run(out).finished and os.environ.get("RANK", "0") == "0"  # of several processes of one training
     with sole_writer(out) if is_first else nullcontext():
-        return finetune_into(out, config, report, progress, budget, frames)
+        return finetune_into(out, config, report, progress, budget, frames, again)
 
 
 def finetune_into(
@@ -84,6 +84,7 @@ def finetune_into(
     progress: Progress,
     budget: Budget,
     frames: Mapping[str, pl.DataFrame] | None,
+    again: Run | None,
 ) -> Finished:
     """The run in its folder, which no other process writes meanwhile."""
     run, written = Run(out), config_yaml(config)
