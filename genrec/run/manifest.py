@@ -97,8 +97,8 @@ class Manifest:
 
     text_encoder: where the items' text vectors come from, None for the backbone's own words. tasks: per data set, per
     task, its answers (words, values, edges). calibration: per `dataset/task`, temperature and bias.
-    files: sha256 of every other file of the folder but the card, which people may change. signs: per data set the sign of each event that training had; older
-    adapters have none.
+    files: sha256 of every other file of the folder but the card, which people may change. signs: per data set the sign
+    of each event that training had; older adapters have none.
     """
 
     backbone: Source
