@@ -73,3 +73,10 @@ def check_knows_users(recommender: "Recommender", run: str, flag: str, instead: 
         raise DataError(
             f"{flag}: {run} is an adapter alone, which knows no users: {instead}, or name the folder of the run"
         )
+
+
+def check_run(run: str) -> None:
+    """Raises RunError at once for what is no finished run, an adapter alone among them."""
+    from ..run.folder import Run
+
+    Run(Path(run)).check()

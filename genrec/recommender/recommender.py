@@ -63,14 +63,12 @@ class Recommender:
     ) -> Self:
         """Load a run folder, an adapter folder alone, or an adapter of the hub (see `open_run`).
 
-        quantize: `none` or `nf4` for the backbone; None: as the run was trained. model: the path of the backbone, if it
-        is a folder or file that has moved. store: URL of a database that servers share, instead of the run's own
-        store. Raises RunError if it is incomplete, damaged, newer, or on another backbone and not `allow_mismatch`.
+        quantize: None is as it was trained. model: where the backbone is, if it has moved. store: URL of a database
+        that servers share. Raises RunError for a damaged run, or another backbone unless `allow_mismatch`.
         """
-        from ..run.folder import Run
         from ..run.opened import open_run
 
-        folder = run if isinstance(run, Run) else open_run(run)
+        folder = open_run(run) if isinstance(run, str | Path) else run
         folder.check()  # before what takes seconds to import
         from ..model.backbone import load_language
         from ..run.adapter import load_adapter
