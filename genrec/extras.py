@@ -21,7 +21,6 @@ EXTRAS = {
         | {"prometheus-client": "prometheus_client", "pyjwt": "jwt", "uvicorn": "uvicorn"},
     ),
     "report": Extra("report.html", {"matplotlib": "matplotlib"}),
-    "gguf": Extra("backbones from a GGUF file", {"gguf": "gguf"}),
     "nf4": Extra("--quantize nf4", {"bitsandbytes": "bitsandbytes"}),
     "align": Extra("genrec align", {"trl": "trl"}),
     "postgres": Extra("PostgreSQL", {"psycopg": "psycopg"}),

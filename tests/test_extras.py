@@ -16,7 +16,6 @@ from packaging.utils import canonicalize_name
 from genrec.cli.doctor import report
 from genrec.errors import UnavailableError
 from genrec.extras import EXTRAS
-from genrec.model.gguf import convert_gguf
 from genrec.store import open_store
 
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
@@ -101,9 +100,3 @@ def test_doctor_shows_every_extra() -> None:
     for name, extra in EXTRAS.items():
         assert lines[f"[{name}]"].ok, "the tests run with every extra"
         assert all(re.search(rf"{package} \d", lines[f"[{name}]"].value) for package in extra.packages)
-
-
-def test_a_gguf_file_names_its_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(sys.modules, "gguf", None)
-    with pytest.raises(UnavailableError, match=r"GGUF file needs gguf, .*: pip install 'genrec\[gguf\]'"):
-        convert_gguf(tmp_path / "model.gguf", tmp_path / "converted")

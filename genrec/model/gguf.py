@@ -14,7 +14,6 @@ from safetensors.torch import save_file
 
 from ..data.fetch import CACHE_HINT
 from ..errors import RunError
-from ..extras import require
 from ..files import read_json, write_errors
 from .source import Kind, PretrainedFiles, foreign_errors, hash_file, quiet_loading
 
@@ -51,9 +50,8 @@ def converted(folder: Path, model: str, kind: Kind, revision: str | None) -> Pre
 def convert_gguf(path: Path, folder: Path) -> None:
     """Write a GGUF as bf16 safetensors, config and tokenizer: into a temporary folder, then renamed.
 
-    Raises UnavailableError without the package gguf, RunError for a file that cannot be read.
+    Raises RunError for a file that cannot be read.
     """
-    require("gguf")
     log.info("converting %s once into %s", path.name, folder)
     options: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True, "trust_remote_code": False}
     with foreign_errors(f"{path}: cannot be read as a GGUF causal model"), quiet_loading():
