@@ -63,8 +63,7 @@ class Recommender:
     ) -> Self:
         """Load a run folder, an adapter folder alone, or an adapter of the hub (see `open_run`).
 
-        quantize: None is as it was trained. model: where the backbone is, if it has moved. store: URL of a database
-        that servers share. Raises RunError for a damaged run, or another backbone unless `allow_mismatch`.
+        quantize: None as trained. model: where the backbone is, if it has moved. store: URL of one that servers share.
         """
         from ..run.opened import open_run
 
