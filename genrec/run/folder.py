@@ -149,10 +149,10 @@ class Run:
                 "the name of a model is allowed, or null"
             )
         description = self.data / "data.json"
-        if description.is_file():
-            place = read_json(description, TypeAdapter(_Places)).places.get(option)
-            if place and Path(place).exists():
-                return place
         with suppress(OSError):  # a name that is too long for a file
+            if description.is_file():
+                place = read_json(description, TypeAdapter(_Places)).places.get(option)
+                if place and Path(place).exists():
+                    return place
             return model if model and Path(model).exists() else None
         return None
