@@ -181,7 +181,7 @@ def test_a_sampled_softmax_knows_the_items_of_questions(
     """Only item 3 is ever drawn; item 1 is shown in a question and nowhere else."""
     monkeypatch.setattr("genrec.model.recmodel.SAMPLED_ABOVE", ITEMS - 1)
     model = model_of(corpus, backbone)
-    head = TaskHead(0, corpus.all_tasks.index("next_item"), "next_item", len(corpus.vocabulary.groups) - 1, 1.0, False)
+    head = TaskHead(0, corpus.all_tasks.index("next_item"), "next_item", len(corpus.vocabulary.groups) - 1, 1.0)
     model.head_list, model.heads = (head,), {(0, head.task): 0}
     share = torch.nn.functional.one_hot(torch.tensor(3), ITEMS).float() * 0.9
     model.draws["chain"] = Draws(share, torch.full((ITEMS,), 0.01))

@@ -103,14 +103,15 @@ def finetune_into(
     progress.update("reading", 0, 1)
     if config.resume_from is not None:
         again = parent_of(config)
-        report(collect_new_events(config))
-        datasets = load_data(config)
-    else:
-        datasets = (split_again(again, config) if again is not None else None) or load_data(config, frames)
     if again is not None:
         config = as_saved(config, again)
     if config.item_text_model:
         load_encoder(config.item_text_model)
+    if config.resume_from is not None:
+        report(collect_new_events(config))
+        datasets = load_data(config)
+    else:
+        datasets = (split_again(again, config) if again is not None else None) or load_data(config, frames)
     plan = read_json(run.plan, TypeAdapter(Plan)) if run.plan.is_file() else None
     budget = budget.resumed(run.seconds)
     prepared = prepare(config, report, plan.blocks if plan else None, datasets, progress)

@@ -17,7 +17,6 @@ from ..model.backbone import Backbone
 from ..progress import SILENT, Progress
 from ..rows.stored import read_row, spell, text_examples
 from ..run.config import FinetuneConfig
-from ..run.data import load_data
 from .budget import Budget, describe_plan, make_plan
 from .prepare import Prepared, Report, prepare
 
@@ -26,7 +25,7 @@ def dry_run(config: FinetuneConfig, report: Report, frames: Mapping[str, pl.Data
     """Row counts, three rendered rows, tokens per event, memory and time; trains nothing. frames: as `load_data`."""
     config.check_used()
     budget = Budget(math.inf if config.minutes is None else 60 * config.minutes)
-    prepared = prepare(config, report, datasets=load_data(config, frames))
+    prepared = prepare(config, report, frames=frames)
     plan = make_plan(config, prepared, budget)
     index = prepared.index
     lines = [describe_plan(plan, prepared)]

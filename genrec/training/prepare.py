@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import torch
 
 from ..data.dataset import Dataset
@@ -63,10 +64,11 @@ def prepare(
     layers: int | None = None,
     datasets: tuple[Dataset, ...] | None = None,
     progress: Progress = SILENT,
+    frames: Mapping[str, pl.DataFrame] | None = None,
 ) -> Prepared:
-    """Load data (unless given), tasks and backbone, and build (or find) the rows."""
+    """Load data (unless given; frames: as `load_data`), tasks and backbone, and build (or find) the rows."""
     encoder = load_encoder(config.item_text_model) if config.item_text_model else None
-    datasets = load_data(config) if datasets is None else datasets
+    datasets = load_data(config, frames) if datasets is None else datasets
     tasks, offered, reasons = offers(config, datasets)
     task_files = tuple(Path(path).read_text(encoding="utf-8") for path in config.tasks)
     notes: list[str] = []
