@@ -36,7 +36,7 @@ def films() -> Reader:
         },
         schema_overrides={"genre": pl.List(pl.String)},
     )
-    domain = Domain("films", ("next_item", "rating", "click"), items, {"7", "anna", "A-12"}.__contains__)
+    domain = Domain("films", ("next_item", "rating", "click"), items, {"7", "anna", "A-12", "用户3", "user 5", "u,3"}.__contains__)
     return Reader([domain], load_tasks())
 
 
@@ -65,6 +65,10 @@ def test_a_name_of_several_items_is_the_most_frequent_one_s() -> None:
     ("sentence", "task", "expected"),
     [
         ("recommend for user anna", "next_item", {"user_id": "anna"}),
+        ("recommend for user 用户3", "next_item", {"user_id": "用户3"}),
+        ("给用户3推荐3部电影", "next_item", {"user_id": "用户3", "k": 3}),
+        ("what would user 5 rate the rock?", "rating", {"user_id": "user 5"}),
+        ("5 films for user u,3", "next_item", {"user_id": "u,3", "k": 5}),
         ("what would user A-12 rate the rock?", "rating", {"user_id": "A-12", "items": ["0"]}),
         ("will user 7 like frago?", "click", {"items": ["1"]}),
         ("three action films for user 7, not before 1990", "next_item", {"k": 3}),

@@ -307,7 +307,7 @@ def test_a_change_is_a_gain_whichever_way_a_metric_points() -> None:
     assert 0 < found["low"] < found["value"] < found["high"], "twelve users gained: paired, hardly by chance"
 
     def rated(sure: float) -> pl.DataFrame:
-        rows = {"answer": 1, "weight": 1.0, "ranks_removed": None, "ranks_kept": None}
+        rows = {"answer": 1, "number": None, "weight": 1.0, "ranks_removed": None, "ranks_kept": None}
         return pl.DataFrame({"about": about, "probabilities": [[1 - sure, sure]] * 40, **rows})
 
     found = gains([rated(0.6), rated(0.4)], [rated(0.5), rated(0.4)], (1.0, 2.0))

@@ -77,7 +77,7 @@ def test_all_kinds_of_questions_together_are_what_they_are_alone(
 def test_a_fault_is_that_of_one_job(recommender: Recommender, scheduler: Scheduler) -> None:
     gate = held(scheduler)
     good = [scheduler.submit(lambda u=u: recommender.recommend(u, k=1).frame.height, FAR) for u in ("u001", "u002")]
-    wrong = scheduler.submit(lambda: recommender.recommend("nobody"), FAR)
+    wrong = scheduler.submit(lambda: recommender.similar("nothing"), FAR)
     gate.set()
     assert [f.result(30) for f in good] == [1, 1]
     with pytest.raises(UnknownNameError):

@@ -48,6 +48,10 @@ def users_by_noun(sentence: Sentence) -> Iterator[User]:
                 yield User(n, n + 1, user, NOUN_WEIGHT)
             n += 1
             continue
+        if written := known_id_at(sentence, n):
+            yield User(n, written[1], written[0], NOUN_WEIGHT)
+            n = written[1]
+            continue
         end = n + hit[0]
         place = end
         while filler := tables.before_user.at(words, place):
@@ -83,6 +87,13 @@ def bare_users(sentence: Sentence) -> Iterator[User]:
         yield User(0, 1, words[0].text, FIRST_WORD_WEIGHT)
 
 
+def known_id_at(sentence: Sentence, place: int) -> tuple[str, int] | None:
+    """The longest id of a user that is written at a word as it is, in several words (`用户3`, `user 1`, `u,3`), and the
+    place after it."""
+    ends = range(min(place + ID_WORDS, len(sentence.words)), place + 1, -1)
+    return next(((user, end) for end in ends if sentence.has_user(user := sentence.text_of(place, end))), None)
+
+
 def id_at(sentence: Sentence, place: int) -> tuple[str, int] | None:
     """An id that begins at a word, and the place after it."""
     tables, words, text = language(), sentence.words, sentence.text
@@ -91,6 +102,8 @@ def id_at(sentence: Sentence, place: int) -> tuple[str, int] | None:
     stops = rf"[,;.!?{tables.commas}{tables.full_stops}]"
     if place and re.search(stops, sentence.between(place)) and words[place - 1].text not in tables.id_abbreviations:
         return None
+    if known := known_id_at(sentence, place):
+        return known
     size, value = number_at(words, place)
     if value is not None and not words[place].text.isdecimal() and units_at(words, place) != 1:  # `one` is a pronoun
         return None if is_counted(sentence, place + size) else (str(value), place + size)
