@@ -16,6 +16,7 @@ from genrec.ask.request import Answer
 from genrec.ask.sentence import Domain
 from genrec.catalogue.titles import TitleIndex
 from genrec.cli import main
+from genrec.errors import UnknownNameError
 from genrec.recommender import Recommender
 from genrec.scoring.occlusion import occlusion
 from genrec.tasks.taskfile import load_tasks
@@ -36,7 +37,9 @@ def films() -> Reader:
         },
         schema_overrides={"genre": pl.List(pl.String)},
     )
-    domain = Domain("films", ("next_item", "rating", "click"), items, {"7", "anna", "A-12", "用户3", "user 5", "u,3"}.__contains__)
+    domain = Domain(
+        "films", ("next_item", "rating", "click"), items, {"7", "anna", "A-12", "用户3", "user 5", "u,3"}.__contains__
+    )
     return Reader([domain], load_tasks())
 
 
@@ -183,8 +186,8 @@ def test_a_long_history_is_explained_in_two_looks() -> None:
 def test_an_unknown_user_gets_what_is_popular_and_marked_so(run: Recommender) -> None:
     found = asked(run, "recommend for user u0011")
     assert found.task == "next_item" and found.content["strategy"] == "popular" and "u001" in found.answer
-    found = asked(run, "what would user nobody77 rate red 4?")
-    assert found.task is None and "nobody77" in found.answer
+    with pytest.raises(UnknownNameError, match="nobody77"):
+        asked(run, "what would user nobody77 rate red 4?")
 
 
 def test_what_cannot_be_answered_is_said(run: Recommender) -> None:

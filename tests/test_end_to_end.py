@@ -166,7 +166,7 @@ def test_json_answers_have_the_documented_keys(toy_run: Path, capsys: pytest.Cap
     found = answer("ask", "what would user u001 rate red 4?", "--run", run)
     assert found["task"] == "rating" and found["understood"]["items"] == ["004"]
     found = answer("ask", "recommend for user nobody", "--run", run)
-    assert "unknown" in found["answer"] and "popular" in found["warnings"][0]
+    assert "most popular" in found["answer"] and "user nobody is unknown" in found["warnings"][0]
     found = answer("ask", "what is the weather?", "--run", run)
     assert found["task"] is None and "recommend for user" in found["answer"]
 

@@ -115,8 +115,10 @@ def test_answers_are_timed(run: Path) -> None:
 
 
 def test_a_run_whose_data_changed_is_refused(toy_files: Path, toy_run: Path, tmp_path: Path, capsys: Said) -> None:
+    """A run of an earlier version holds no data of its own: it is measured on the original."""
     run = tmp_path / "run"
     shutil.copytree(toy_run, run)
+    shutil.rmtree(run / "data")
     data = tmp_path / "chain.csv"
     data.write_text("\n".join((toy_files / "chain.csv").read_text().splitlines()[:-3]) + "\n")
     config = run / "config.yaml"

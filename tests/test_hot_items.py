@@ -148,7 +148,7 @@ def test_items_of_two_data_sets_are_kept_apart(files: Path, tmp_path: Path) -> N
     config = FinetuneConfig(model=str(files / "tiny"))
     prepared = prepare(config, lambda _: None, datasets=(chain, shop))
     tasks = {
-        n: {t.name: {"words": t.answer.choices, "values": t.answer.values} for t in c.tasks}
+        n: {t.name: {"words": t.answer.choices, "values": t.answer.values, "edges": t.answer.edges} for t in c.tasks}
         for n, c in zip(("chain", "shop"), prepared.corpora, strict=True)
     }
     manifest = Manifest(prepared.backbone.source, prepared.vocabulary, tasks, 50, {}, {}, {}, {}, {}, {})
