@@ -309,8 +309,9 @@ def test_variables_are_checked_as_flags_are(capsys: Captured, monkeypatch: pytes
 
 
 def test_a_server_needs_a_run(capsys: Captured) -> None:
-    assert refused(capsys, "serve") == "genrec serve: RUN is needed: the folder of a finished run"
-    assert refused(capsys, "mcp") == "genrec mcp: RUN is needed: the folder of a finished run"
+    what = "the folder of a finished run, an adapter, or hf://OWNER/NAME"
+    assert refused(capsys, "serve") == f"genrec serve: RUN is needed: {what}"
+    assert refused(capsys, "mcp") == f"genrec mcp: RUN is needed: {what}"
 
 
 # --- how a call ends ----------------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ def test_texts_need_neither_users_nor_items(tmp_path: Path, toy_files: Path, cap
     run = str(tmp_path / "run")
     assert main(["finetune", *files, "--layers", "2", "--out", run, *rates]) == 0
     said = capsys.readouterr()
-    assert "task category: 120 held-out rows have an answer that training lacks" in said.err
+    assert "category: of 120 held-out rows the answer is one that training lacks" in said.err
     assert f"genrec predict {run} --task sentiment" in said.out and "recommend" not in said.out
     for text, expected in (("good thing , red and new", "positive"), ("bad thing , blue and old", "negative")):
         found = answer(capsys, "predict", run, "--task", "sentiment", "--text", text)
