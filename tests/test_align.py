@@ -382,7 +382,7 @@ def test_errors_say_what_is_wrong(
     other.mkdir()
     kept = json.loads((aligned_run / "align.json").read_text())
     (other / "align.json").write_text(json.dumps(kept | {"options": kept["options"] | {"beta": 0.5}}))
-    assert "other options (--beta 0.5)" in refused(run, "--out", str(other), *COMMAND)
+    assert "other options (--beta 0.5 then, 1.0 now)" in refused(run, "--out", str(other), *COMMAND)
     (other / "align.json").write_text(json.dumps(kept | {"manifest": "0"}))
     assert "alignment of another run" in refused(run, "--out", str(other), *COMMAND)
     plain = tmp_path / "plain"
