@@ -71,6 +71,10 @@ def test_it_answers_as_the_run(adapter: Path, toy_run: Path, capsys: Said) -> No
     assert_frame_equal(alone.recommend(history=HISTORY, k=8).frame, run.recommend(history=HISTORY, k=8).frame)
     assert_frame_equal(alone.similar("004").frame, run.similar("004").frame)
     assert_frame_equal(alone.embed_items(), run.embed_items())
+    rated, items = [(item, 5.0) for item in HISTORY], ["004", "005"]
+    found = alone.predict("rating", history=rated, items=items).frame
+    assert_frame_equal(found, run.predict("rating", history=rated, items=items).frame)
+    assert found["item_id"].to_list() == items and found["user_id"].null_count() == 2
     assert alone.all_users() == []
     capsys.readouterr()
     answers = []
@@ -78,6 +82,7 @@ def test_it_answers_as_the_run(adapter: Path, toy_run: Path, capsys: Said) -> No
         assert main(["recommend", str(where), *ASKED]) == 0
         answers.append(json.loads(capsys.readouterr().out))
     assert answers[0] == answers[1] == answers[2] and len(answers[0]["items"]) == 5
+    assert main(["predict", str(adapter), "--task", "rating", "--history", "001,002", "--item", "004"]) == 0
     assert main(["ask", "like 004", "--run", str(adapter)]) == 0
     assert main(["similar", str(adapter), "--item", "004"]) == 0
     assert main(["embed", str(adapter), "--items", "--out", str(adapter.parent / "items.parquet")]) == 0
@@ -92,6 +97,8 @@ def test_it_answers_as_the_run(adapter: Path, toy_run: Path, capsys: Said) -> No
         ),
         (["recommend", "RUN", "--users", "all", "--out", "x.csv"], "--users: RUN is an adapter alone"),
         (["predict", "RUN", "--task", "rating", "--user", "u001", "--item", "004"], "--user: RUN is an adapter alone"),
+        (["predict", "RUN", "--task", "rating", "--item", "004"], "give --user or --history"),
+        (["predict", "RUN", "--task", "rating", "--item", "004", "--history", "zz"], "Unknown item 'zz'"),
         (["embed", "RUN", "--users", "--out", "x.parquet"], "--users: RUN is an adapter alone"),
         (["evaluate", "RUN"], "RUN is an adapter alone, without the users and the data of its run"),
         (["report", "RUN"], "RUN is an adapter alone"),

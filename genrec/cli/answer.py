@@ -159,6 +159,9 @@ class Predict(Answer):
 
     task: str = option(help="rating, click, purchase, sentiment, ... (what the run was trained on)")
     user: str | None = option(None, "user id", metavar="ID", parse=as_id)
+    history: tuple[str, ...] | None = option(
+        None, "item ids instead of a user, oldest first", metavar="ID,ID", parse=split_ids
+    )
     item: str | None = option(None, "item id", metavar="ID", parse=as_id)
     text: str | None = option(None, "the text a text task is asked about")
     file: Path | None = option(None, "many: a file with user_id and item_id, user_id, or text columns", metavar="FILE")
@@ -170,7 +173,10 @@ class Predict(Answer):
         if (self.file is None) != (self.out is None):
             raise DataError("--file and --out go together")
         check_applies(
-            self, ("user", "item", "text"), self.file is None, "one answer, not with --file, which names them"
+            self,
+            ("user", "history", "item", "text"),
+            self.file is None,
+            "one answer, not with --file, which names them",
         )
         check_applies(self, ("json",), self.out is None, "one answer, not with --out, whose ending says the form")
         if self.out is not None:
@@ -190,9 +196,12 @@ def predict(options: Predict) -> None:
     recommender = options.loading.recommender(options.run)
     if users is not None:
         check_knows_users(
-            recommender, options.run, "--user" if options.file is None else "--file", "ask about a --text"
+            recommender, options.run, "--user" if options.file is None else "--file", "give --history, or a --text"
         )
-    predictions = recommender.predict(options.task, users=users, items=items, texts=texts, dataset=options.dataset)
+    past = None if options.history is None else list(options.history)
+    predictions = recommender.predict(
+        options.task, users=users, history=past, items=items, texts=texts, dataset=options.dataset
+    )
     warn(predictions.warnings)
     if options.out is not None:
         frame = predictions.frame

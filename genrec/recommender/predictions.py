@@ -12,7 +12,7 @@ from ..rows.texts import REVIEW_TOKENS, shorten, text_branch
 from ..tasks.task import Task
 from ..tasks.templates import placeholders
 from ..turns import in_turns
-from .histories import end_states, length_warnings, prompts_of, stored_history
+from .histories import end_states, given_history, length_warnings, prompts_of, stored_history
 from .replies import Predictions
 from .views import View, Views
 
@@ -22,13 +22,14 @@ BRANCH_TOKENS = 256  # of the questions on one row
 
 @dataclass(frozen=True)
 class PredictionRequest:
-    """Users, items and texts of a prediction: sequences of equal length, or None."""
+    """Users, items and texts of a prediction: sequences of equal length, or None; or a history in place of users."""
 
     task: str
     users: Sequence[str] | None
     items: Sequence[str] | None
     texts: Sequence[str] | None
     dataset: str | None
+    history: pl.DataFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -55,13 +56,16 @@ def predict(views: Views, request: PredictionRequest) -> Predictions:
             raise DataError(f"task {task.name} is asked about a text: give --text")
         questions, users, items = text_questions(view, task, texts), None, None
     else:
-        if users is None:
-            raise DataError(f"task {task.name} is asked about a user: give --user")
+        if (users is None) == (request.history is None):
+            either = "either, not both" if users is not None else "--user or --history"
+            raise DataError(f"task {task.name} is asked about a user or a history: give {either}")
         if task.unit == "event" and items is None:
             raise DataError(f"task {task.name} is asked about a user and an item: give --item")
         items, texts = items if task.unit == "event" else None, None
-        users, items = pairs_of(users, items)
-        questions = user_questions(views, view, task, users, items)
+        asked, items = pairs_of([""] if users is None else users, items)
+        past = None if request.history is None else given_history(view, request.history)
+        questions = user_questions(views, view, task, asked, items, past)
+        users = None if users is None else asked
     warnings += unused(task.name, request, users, items, texts)
     states = views.scorer.states(questions.rows)
     scores = in_order(views.scorer.outcome_scores(states, view.name, task.name).double().cpu().numpy(), questions.order)
@@ -110,6 +114,8 @@ def unused(
     """A warning that names what a request gives and its task is not asked about."""
     asked = {"user": (request.users, users), "item": (request.items, items), "text": (request.texts, texts)}
     names = [name for name, (given, used) in asked.items() if given is not None and used is None]
+    if request.history is not None and texts is not None:
+        names.append("history")
     return (f"task {task} is asked about no {' or '.join(names)}: not used",) if names else ()
 
 
@@ -150,15 +156,21 @@ def text_questions(view: View, task: Task, texts: Sequence[str]) -> Questions:
 
 
 def user_questions(
-    views: Views, view: View, task: Task, users: Sequence[str], items: Sequence[str] | None
+    views: Views,
+    view: View,
+    task: Task,
+    users: Sequence[str],
+    items: Sequence[str] | None,
+    past: pl.DataFrame | None,
 ) -> Questions:
-    """Rows of each user with a branch per question, and the features of the users and items."""
+    """Rows of each user with a branch per question, and the features of the users and items. past: the history of
+    nobody known, whom all questions are about (`""`)."""
     from ..scoring.features import asks_list, features_of
 
     of_user: dict[str, list[int]] = {}
     for n, user in enumerate(users):
         of_user.setdefault(user, []).append(n)
-    frames = [stored_history(views, view, user) for user in of_user]
+    frames = [stored_history(views, view, user) if past is None else past for user in of_user]
     prompts = prompts_of(views, view, list(of_user), frames)
     rows, order = [], []
     for n, positions in enumerate(of_user.values()):

@@ -307,12 +307,13 @@ class Recommender:
         task: str,
         *,
         users: Ids | None = None,
+        history: Ids | Table | None = None,
         items: Ids | None = None,
         texts: str | Sequence[str] | None = None,
         dataset: str | None = None,
     ) -> Predictions:
-        """The outcome of a task for pairs of users and items, for users, or for texts. One user stands for as many as
-        there are items, and one item for as many as there are users.
+        """The outcome of a task for pairs of users and items, for users, or for texts. One user, or a history as
+        `recommend` takes it, stands for as many as there are items, and one item for as many as there are users.
 
         value: the expected value for numbers, else the likeliest answer (as text). probabilities: calibrated, in the
         order of `choices`, summing to 1.
@@ -323,12 +324,12 @@ class Recommender:
             None if items is None else as_ids(items, "items"),
             as_texts(texts),
             dataset,
+            None if history is None else as_history(history),
         )
         return predictions.predict(self.views, request)
 
     def relatives(self, items: Sequence[str], history: Sequence[str], dataset: str | None = None) -> list[str | None]:
-        """For each item the one of a history whose vector has the highest cosine with its own; None if that is
-        below vectors.RELATED."""
+        """For each item that of a history with the highest cosine to it; None if that is below vectors.RELATED."""
         return vectors.relatives(self.views.of(dataset), items, history)
 
     def relevance(
@@ -370,8 +371,7 @@ class Recommender:
     @property
     def context_length(self) -> int:
         """Tokens of a text that the backbone reads at most."""
-        config = self.adapter.model.backbone.config
-        return int(getattr(config, "max_position_embeddings", None) or 512)
+        return int(getattr(self.adapter.model.backbone.config, "max_position_embeddings", None) or 512)
 
     def count_tokens(self, *texts: str) -> int:
         """Tokens of some texts together, as the backbone counts them."""
