@@ -706,3 +706,22 @@ def test_bench_measures_in_a_process_of_its_own(tmp_path: Path, monkeypatch: pyt
     assert found["rows"] == 2_000
     assert 0 < found["peak_gib"] < 4
     assert not list(tmp_path.iterdir())
+
+
+def test_a_column_named_by_what_items_are(tmp_path: Path) -> None:
+    """`movie` is the item where nothing else is; beside an id it is a word about it."""
+    rows = "".join(f"{n % 4},m{n % 5},{1 + n % 5},{n % 5},2024-01-{n + 1:02d}\n" for n in range(20))
+    (tmp_path / "alone.csv").write_text("user,movie,stars,screen,watchedAt\n" + rows)
+    (tmp_path / "beside.csv").write_text("user,movie,stars,movie_id,watchedAt\n" + rows)
+    alone = load_dataset(None, DataOptions(interactions=tmp_path / "alone.csv")).interactions
+    assert {"m0", "m4"} <= {*alone["item_id"]} and alone["timestamp"].null_count() == 0
+    beside = load_dataset(None, DataOptions(interactions=tmp_path / "beside.csv")).interactions
+    assert {*beside["item_id"]} == {"0", "1", "2", "3", "4"} and "movie" in beside.columns
+
+
+def test_days_without_a_split_by_time_are_said(tmp_path: Path) -> None:
+    rows = "".join(f"{n % 4},m{n % 5},2024-01-{n + 1:02d}\n" for n in range(20))
+    (tmp_path / "d.csv").write_text("user_id,item_id,date\n" + rows)
+    for days, method, said in ((3, "auto", True), (28, "auto", False), (3, "temporal", False)):
+        found = load_dataset(None, DataOptions(interactions=tmp_path / "d.csv", days=days, split=method))
+        assert any("--days 3 is not used: the split is leave_one_out" in note for note in found.notes) == said

@@ -8,7 +8,8 @@ RECBOLE = re.compile(r":(token|token_seq|float|float_seq)$")  # RecBole's header
 # In the form of `squeezed`; the first that a file has is taken.
 ALIASES: dict[str, tuple[str, ...]] = {
     "user_id": (
-        *"userid user uid customerid customer householdid reviewerid visitorid sessionid".split(),
+        *"userid user uid customerid customer householdid reviewerid visitorid memberid accountid".split(),
+        *"buyerid clientid personid playerid sessionid".split(),
         *"用户id 用户 用户编号 用户名 会员id 会员 会员编号 客户id 客户 买家id 买家 用戶id 用戶 會員 客戶".split(),
         *"ユーザーid ユーザー ユーザid ユーザ 会員番号 顧客id 顧客 사용자id 사용자 고객id 고객 회원id 회원".split(),
         *"benutzerid benutzer nutzerid nutzer kundenid kundennummer kundennr kunde".split(),
@@ -18,7 +19,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
     ),
     "item_id": (
         *"itemid item iid movieid parentasin asin productid product".split(),
-        *"stockcode sku articleid isbn bookid clothingid".split(),
+        *"stockcode sku articleid isbn bookid clothingid filmid trackid songid artistid albumid gameid".split(),
+        *"newsid videoid recipeid restaurantid hotelid courseid jobid animeid contentid goodsid offerid".split(),
         *"商品id 商品 商品编号 商品编码 物品id 物品 产品id 产品 电影id 电影 图书id 图书".split(),
         *"商品編號 產品 電影 商品番号 商品コード アイテムid アイテム 상품id 상품 상품코드 아이템id 아이템".split(),
         *"artikelid artikelnummer artikelnr artikel produktid produkt".split(),
@@ -28,7 +30,9 @@ ALIASES: dict[str, tuple[str, ...]] = {
     ),
     "timestamp": (
         *"timestamp ts time unixreviewtime date datetime invoicedate createdat eventtime".split(),
-        *"transactiontimestamp reviewdate reviewtime".split(),
+        *"transactiontimestamp reviewdate reviewtime eventdate orderdate ordertime orderedat purchasedate".split(),
+        *"purchasetime purchasedat transactiondate transactiontime saledate salesdate visitdate visittime".split(),
+        *"ratedat watchedat playedat clickedat viewedat createdon eventtimestamp unixtime datetimeutc".split(),
         *"时间戳 时间 日期 下单时间 购买时间 评价时间 评论时间 创建时间 時間 日時 日付 購入日 注文日".split(),
         *"일시 시간 날짜 구매일 주문일 zeitstempel zeit datum bestelldatum kaufdatum horodatage".split(),
         *"dateachat datecommande fecha fechacompra fechapedido datacompra datapedido dataacquisto дата время".split(),
@@ -71,6 +75,10 @@ ALIASES: dict[str, tuple[str, ...]] = {
     ),
     "part": tuple("part split datasplit splitset partition fold subset dataset set usage 数据集 划分 集合".split()),
 }
+# Kinds of items: in interactions such a column is the item where no other is.
+KINDS = tuple(
+    "movie film book song track artist album game show video anime recipe restaurant hotel course job".split()
+)
 ALL = frozenset(alias for aliases in ALIASES.values() for alias in aliases)
 
 

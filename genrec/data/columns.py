@@ -9,7 +9,7 @@ from pathlib import PurePath
 import polars as pl
 
 from ..errors import DataError, unknown_name
-from .aliases import ALIASES, plain, squeezed
+from .aliases import ALIASES, KINDS, plain, squeezed
 from .events import names_events
 from .lists import named_elements, parse_lists
 from .numbers import Decimal
@@ -136,6 +136,8 @@ def recognise(frame: pl.DataFrame, role: Role, file: str, mapping: Mapping[str, 
         names = ALIASES[standard]
         if standard == KEY.get(role):
             names = (*names, "id")  # of a catalogue itself
+        if standard == "item_id" and role == "interactions":
+            names = (*names, *KINDS)
         if standard == "genre" and PurePath(file).suffix == ".item":
             names = (*names, "class")  # RecBole's MovieLens files
         if standard == "title" and role == "interactions" and "item_id" not in column_of:

@@ -50,6 +50,10 @@ def split(
     notes: list[str] = []
     if method == "auto":
         method, notes = ("temporal", []) if any(cuts.values()) else choose(frame, days)
+    if days != LASTS and method != "temporal":
+        dataset = replace(
+            dataset, notes=(*dataset.notes, f"--days {days} is not used: the split is {method}, not temporal")
+        )
     if method == "given":
         return _given_split(dataset, seed)
     if "part" in frame.columns:
