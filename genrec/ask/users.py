@@ -88,7 +88,7 @@ def bare_users(sentence: Sentence) -> Iterator[User]:
 
 
 def known_id_at(sentence: Sentence, place: int) -> tuple[str, int] | None:
-    """The longest id of a user that is written at a word as it is, in several words (`用户3`, `user 1`, `u,3`), and the
+    """The longest id of a user that is written at a word as it is, in several words (`user 1`, `u,3`), and the
     place after it."""
     ends = range(min(place + ID_WORDS, len(sentence.words)), place + 1, -1)
     return next(((user, end) for end in ends if sentence.has_user(user := sentence.text_of(place, end))), None)
