@@ -44,10 +44,7 @@ def read_delimited(path: Path, original: Path, reading: Reading) -> Table:
         given = delimiter_of(reading.delimiter) if reading.delimiter else None
         header = {"auto": None, "yes": True, "no": False}[reading.header]
         dialect = dialect_of(sample, own, given, header, reading.columns.values(), quote)
-        notes = []
-        if encoding.codec not in ("utf-8", "utf-8-sig"):
-            example = f" ({encoding.example!r}; --encoding NAME if it is not)" if encoding.example else ""
-            notes.append(f"read as {encoding.codec}{example}")
+        notes = [encoding.note] if encoding.note else []
         if given is None and dialect.delimiter != own:
             notes.append(f"split at {DELIMITERS.get(dialect.delimiter, repr(dialect.delimiter))}")
         if dialect.skipped:

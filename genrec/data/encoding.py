@@ -32,6 +32,13 @@ class Encoding:
     codec: str = "utf-8"
     example: str = ""
 
+    @property
+    def note(self) -> str:
+        """How the file was read, if not as UTF-8: `read as gb18030 ('...'; --encoding NAME if it is not)`."""
+        if self.codec in ("utf-8", "utf-8-sig"):
+            return ""
+        return f"read as {self.codec}" + (f" ({self.example!r}; --encoding NAME if it is not)" if self.example else "")
+
 
 def encoding_of(path: Path) -> Encoding:
     """The encoding of a file: by its byte order mark, else UTF-8 if it is (but for a few lines), else guessed."""

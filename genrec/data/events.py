@@ -205,6 +205,8 @@ def row_signs(interactions: pl.DataFrame, signs: Mapping[str, Sign]) -> pl.Serie
     """
     names = interactions["event"].fill_null("").unique().to_list()
     value = {name: VALUE[signs.get(name, sign_of(name))] for name in names}
+    if all(v > 0 for v in value.values()):  # of most histories, in every answer
+        return pl.repeat(1, interactions.height, dtype=pl.Int8, eager=True).alias("sign")
     sign = pl.col("event").fill_null("").replace_strict(value, default=1, return_dtype=pl.Int8)
     if "rating" in interactions.columns:
         skips = [name for name in names if name not in signs and is_skip(name)]
@@ -222,6 +224,8 @@ def row_signs(interactions: pl.DataFrame, signs: Mapping[str, Sign]) -> pl.Serie
 
 def is_rejected(interactions: pl.DataFrame, sign: np.ndarray) -> np.ndarray:
     """Mask (interactions,) of those that say as much as the worst rating: not wanted, and not only skipped."""
+    if not (sign < 0).any():
+        return np.zeros(len(sign), dtype=bool)
     names = interactions["event"].drop_nulls().unique().to_list()
     skips = [name for name in names if is_skip(name)]
     return (sign < 0) & ~interactions["event"].is_in(skips).fill_null(False).to_numpy()

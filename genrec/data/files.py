@@ -174,9 +174,7 @@ def _json_lines(file: Path, path: Path, reading: Reading) -> Table:
         with text.open("rb") as opened:
             is_array = opened.read(64).lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"[")
         frame, bad, n_bad = (_json_array(text, path), [], 0) if is_array else _json_objects(text, path)
-    example = f" ({encoding.example!r}; --encoding NAME if it is not)" if encoding.example else ""
-    is_utf8 = encoding.codec in ("utf-8", "utf-8-sig")
-    notes = () if is_utf8 else (f"{path.name}: read as {encoding.codec}{example}",)
+    notes = (f"{path.name}: {encoding.note}",) if encoding.note else ()
     return Table(frame, (*notes, *bad_rows_note(path, bad, n_bad, frame.height, reading.bad_rows)))
 
 

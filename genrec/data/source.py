@@ -12,7 +12,6 @@ import polars as pl
 from ..errors import DataError
 
 if TYPE_CHECKING:
-    import polars as pl
     from sqlalchemy.engine import URL
 
 BadRows = Literal["error", "skip"]

@@ -5,11 +5,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..data.source import HUB
 from ..errors import RunError, UnavailableError
 from ..files import one_line
 from .folder import MANIFEST, Run
 
-HUB = "hf://"
 REPOSITORY = re.compile(r"(?!datasets/)([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 FILE = re.compile(r"(tasks/)?\w[\w.-]*")  # a name that a file of an adapter on the hub may have
 
