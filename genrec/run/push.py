@@ -4,11 +4,12 @@ import warnings
 from dataclasses import dataclass
 
 from .. import __version__
+from ..data.source import HUB
 from ..errors import DataError, RunError, UnavailableError
 from .card import update_card
 from .folder import MANIFEST, Run
 from .manifest import CARD, COUNTS, check_files
-from .opened import HUB, hub_errors, repository_of
+from .opened import hub_errors, repository_of
 
 STALE = ("tasks/*.yaml", COUNTS)  # files that an earlier adapter may have had, and that this one may not
 
