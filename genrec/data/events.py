@@ -203,10 +203,10 @@ def row_signs(interactions: pl.DataFrame, signs: Mapping[str, Sign]) -> pl.Serie
     An event that `signs` lacks has that of its word. What a user wanted and then, in the same part of the split, took
     out, returned or disliked is only seen.
     """
-    names = interactions["event"].fill_null("").unique().to_list()
+    names = [name or "" for name in interactions["event"].unique().to_list()]
     value = {name: VALUE[signs.get(name, sign_of(name))] for name in names}
     if all(v > 0 for v in value.values()):  # of most histories, in every answer
-        return pl.repeat(1, interactions.height, dtype=pl.Int8, eager=True).alias("sign")
+        return pl.Series("sign", np.ones(interactions.height, dtype=np.int8))
     sign = pl.col("event").fill_null("").replace_strict(value, default=1, return_dtype=pl.Int8)
     if "rating" in interactions.columns:
         skips = [name for name in names if name not in signs and is_skip(name)]

@@ -15,6 +15,7 @@ from ..rows.corpus import Corpus
 from ..rows.row import Branch, Row, prompt_row, read_at
 from ..tasks.numbers import round_scale
 from ..tasks.vocabulary import EVENT, RATING, Group
+from .given import no_history
 from .views import View, Views, with_headers
 
 if TYPE_CHECKING:
@@ -59,35 +60,38 @@ def prompts_of(views: Views, view: View, users: Sequence[str], frames: Sequence[
     vocabulary, manifest = view.corpus.vocabulary, views.adapter.manifest
     rating, event = (vocabulary.by_key.get((view.name, key)) for key in (RATING, EVENT))
     signs = manifest.signs.get(view.name, {})
-    item, outcome, time = [np.zeros(0, np.int32)], [np.zeros(0, np.int32)], [np.zeros(0, np.int64)]
-    sign = [np.zeros(0, np.int8)]
-    for frame in frames:
-        item.append(np.asarray([view.catalogue.index.get(i, -1) for i in frame["item_id"].to_list()], dtype=np.int32))
-        outcomes = np.full(frame.height, -1, dtype=np.int32)
-        if rating is not None:
-            index = choice_index(rating, frame["rating"])
-            outcomes = np.where(index >= 0, rating.first + index.astype(np.int32), -1)
-        elif event is not None:
-            words = {e: alike(e, event.words, signs) for e in frame["event"].unique().to_list() if e is not None}
-            places = {e: event.first + event.words.index(w) for e, w in words.items() if w is not None}
-            outcomes = np.asarray([places.get(e, -1) for e in frame["event"].to_list()], dtype=np.int32)
-        sign.append(row_signs(frame, signs).to_numpy())
-        if rating is not None:
-            outcomes = np.where(is_rejected(frame, sign[-1]) & (outcomes < 0), rating.first, outcomes)
-        outcome.append(outcomes)
-        time.append(frame["timestamp"].fill_null(UNDATED).to_numpy())
-    taken, outcome_tokens, all_signs = np.concatenate(item), np.concatenate(outcome), np.concatenate(sign)
-    unsaid = (all_signs < 0) & (outcome_tokens < 0) & (rating is None)  # would read as if they were wanted
+    lengths = [frame.height for frame in frames]
+    events = frames[0] if len(frames) == 1 else below_each_other(frames, lengths)
+    taken = np.asarray([view.catalogue.index.get(i, -1) for i in events["item_id"].to_list()], dtype=np.int32)
+    sign = row_signs(events, signs).to_numpy()
+    outcome = np.full(events.height, -1, dtype=np.int32)
+    if rating is not None:
+        index = choice_index(rating, events["rating"]).astype(np.int32)
+        outcome = np.where(index >= 0, rating.first + index, -1)
+        outcome = np.where(is_rejected(events, sign) & (outcome < 0), rating.first, outcome)
+    elif event is not None:
+        names = events["event"].to_list()
+        words = {e: alike(e, event.words, signs) for e in {*names} if e is not None}
+        places = {e: event.first + event.words.index(w) for e, w in words.items() if w is not None}
+        outcome = np.asarray([places.get(e, -1) for e in names], dtype=np.int32)
+    unsaid = (sign < 0) & (outcome < 0) & (rating is None)  # would read as if they were wanted
     histories = Histories(
         users=tuple(users),
-        offsets=np.cumsum([0, *(frame.height for frame in frames)]).astype(np.int64),
+        offsets=np.cumsum([0, *lengths]).astype(np.int64),
         item=np.where(unsaid, -1, taken),
-        outcome=outcome_tokens,
-        time=np.concatenate(time),
-        sign=all_signs,
+        outcome=outcome,
+        time=events["timestamp"].fill_null(UNDATED).to_numpy(),
+        sign=sign,
     )
     corpus = with_headers(view, views.store, users, manifest.header_columns.get(view.name, []))
     return Prompts(corpus, histories, taken, manifest.max_events)
+
+
+def below_each_other(frames: Sequence[pl.DataFrame], lengths: Sequence[int]) -> pl.DataFrame:
+    """The events of histories, with the number of the history as their user: one pass over all takes as long as over
+    one."""
+    numbers = pl.Series("user_id", np.repeat(np.arange(len(frames)), lengths))
+    return pl.concat([no_history(), *frames], how="diagonal").with_columns(numbers)
 
 
 def stored_history(views: Views, view: View, user: str) -> pl.DataFrame:

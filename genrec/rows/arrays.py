@@ -75,7 +75,7 @@ def choice_index(group: Group, answers: pl.Series) -> np.ndarray:
     """Index (answers,) int16 of each answer among the group's words, or of the one that stands for a number; -1 for
     none."""
     if group.values:
-        return group.nearest(answers.cast(pl.Float64).fill_null(np.nan).to_numpy()).astype(np.int16)
+        return group.nearest(answers.cast(pl.Float64).to_numpy()).astype(np.int16)
     keys, answers = pl.Series(group.words, dtype=pl.String), answers.cast(pl.String)
     indices = pl.Series(range(len(keys)), dtype=pl.Int16)
     return answers.replace_strict(keys, indices, default=-1, return_dtype=pl.Int16).fill_null(-1).to_numpy()
