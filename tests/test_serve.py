@@ -21,6 +21,8 @@ import pytest
 from serving import SECRET, Server, serving, user_token
 from waiting import until
 
+import genrec
+
 LISTED = re.compile(r"^(\d+)\. \*\*(.+?)\*\*.* `(\S+)`$", re.M)
 
 
@@ -131,6 +133,19 @@ def test_predictions_are_those_of_the_command_line(server: Server, run: Path) ->
     assert found["predictions"][0]["value"] == pytest.approx(json.loads(said.stdout)["value"], abs=1e-4)
     assert found["predictions"][0]["value"] > 3 > found["predictions"][1]["value"]  # even ones are liked
     assert sum(found["predictions"][0]["probabilities"].values()) == pytest.approx(1)
+
+
+def test_predictions_for_a_history_are_those_of_python(server: Server, run: Path) -> None:
+    expected = genrec.load(run).predict("rating", history=[("002", 5), ("003", 1)], items="004")
+    history = [{"item_id": "002", "rating": 5}, {"item_id": 3, "rating": 1}]
+    status, wrong, _ = server.call("/v1/predictions", {"history": history, "item_id": "004"})
+    assert (status, wrong["error"]["code"]) == (404, "unknown_item")  # ids that are digits are texts: 3 is not 003
+    history[1]["item_id"] = "003"
+    found = server.get("/v1/predictions", body={"history": history, "item_id": "004"})["predictions"]
+    assert found[0]["value"] == pytest.approx(expected.frame["value"][0], abs=1e-4)
+    assert found[0]["user_id"] is None
+    status, wrong, _ = server.call("/v1/predictions", {"history": [{"item_id": "002", "rating": 9}], "item_id": "004"})
+    assert status == 400 and "a rating of 9" in wrong["error"]["message"]
 
 
 # --- chats --------------------------------------------------------------------------------------------------------

@@ -117,11 +117,12 @@ class Tools:
         user_id: User = None,
         item_id: Id | None = None,
         text: Annotated[str | None, Field(max_length=20_000, description="a review, for sentiment or category")] = None,
+        history: Items = None,
     ) -> str:
-        """Predict what a user makes of an item (rating, click, purchase), does next (churn), or what a text says
-        (sentiment, category), with calibrated probabilities."""
+        """Predict what a user, or whoever has this history, makes of an item (rating, click, purchase), does next
+        (churn), or what a text says (sentiment, category), with calibrated probabilities."""
         item_id = item_id if text is None else None
-        body = parsed(PredictionsRequest, task=task, user_id=user_id, item_id=item_id, text=text)
+        body = parsed(PredictionsRequest, task=task, user_id=user_id, item_id=item_id, text=text, history=history)
         reply = await self.answer(context, lambda caller: predictions.predict(self.service, caller, None, body))
         outcome = reply.predictions[0]
         return dumped(

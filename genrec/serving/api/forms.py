@@ -175,10 +175,11 @@ class RankRequest(Body):
 
 
 class PredictionsRequest(Body):
-    """What to predict: for a user and items, for a user, or for texts."""
+    """What to predict: for a user or a history and items, for a user or a history, or for texts."""
 
     task: str = Field("rating", description="rating, click, purchase, churn, sentiment, category, ...")
     user_id: Id | None = None
+    history: History | None = Field(None, description="item ids or events, oldest first, in place of the user's own")
     item_id: Id | None = None
     items: Ids | None = None
     text: str | None = Field(None, max_length=20_000)

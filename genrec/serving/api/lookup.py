@@ -74,9 +74,13 @@ def history_frame(
     `unknown`."""
     if history is None:
         return None
-    rows = [event.model_dump() for event in history]
-    items = set(known_ids(recommender, dataset, [r["item_id"] for r in rows], unknown))
-    return pl.DataFrame([r for r in rows if r["item_id"] in items], schema=GIVEN_SCHEMA)
+    items = set(known_ids(recommender, dataset, [event.item_id for event in history], unknown))
+    return events_frame([event for event in history if event.item_id in items])
+
+
+def events_frame(history: Sequence[HistoryEvent]) -> pl.DataFrame:
+    """A request's history (GIVEN_SCHEMA)."""
+    return pl.DataFrame([event.model_dump() for event in history], schema=GIVEN_SCHEMA)
 
 
 def conditions_of(filters: Mapping[str, FieldFilter], items: pl.DataFrame) -> list[pl.Expr]:
