@@ -65,6 +65,11 @@ class Total:
             return None
         return (time.monotonic() - self.begun) * (1 - self.share) / self.share
 
+    @property
+    def time_left(self) -> str:
+        """`about 7 minutes left`; empty while that cannot be told."""
+        return "" if (seconds := self.seconds_left) is None else f"about {duration(seconds)} left"
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -100,3 +105,15 @@ class Progress:
 
 
 SILENT = Progress()
+
+
+def counted(stage: str, done: int, total: int) -> str:
+    """`training 3 of 1,000`: a stage, and how much of it is done."""
+    return f"{stage} {done:,} of {total:,}" if total > 1 else stage
+
+
+def duration(seconds: float) -> str:
+    """`40 seconds`, `7 minutes`, `2.5 hours`."""
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5_400 else f"{seconds / 3_600:.1f} hours"

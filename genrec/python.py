@@ -20,7 +20,7 @@ from .errors import DataError, UnknownNameError
 from .files import is_value, shown
 from .frames import as_html, to_polars
 from .options import flag, options_in
-from .progress import SILENT, Progress
+from .progress import SILENT, Progress, counted
 from .recommender import Recommender
 from .run.config import FinetuneConfig
 
@@ -95,7 +95,7 @@ class Run(Recommender):
         as_words("part", part, get_args(PART))
         folder = Path(self.where)
         loaded = load_run(folder)
-        with bars() as progress:
+        with progress_bar() as progress:
             evaluation = evaluate(
                 loaded,
                 part=part,
@@ -153,8 +153,8 @@ def finetune(
     data: interactions as a table (a frame of pandas, polars or pyarrow, a list of dicts, a dict of columns), a file or
     a URL; or the name of a data set, or several. options: the flags of `genrec finetune` with underscores, as `k_core`;
     `items` and `users` may be tables too, `column={"user_id": "customer"}` and other NAME=VALUE options are dicts, and
-    what may be repeated is a list. report: called with each line that a person should see. progress: in place of bars,
-    which are shown on a terminal and in a notebook. With dry_run it returns lines about the training instead. Raises
+    what may be repeated is a list. report: called with each line that a person should see. progress: in place of the
+    bar that a terminal and a notebook show. With dry_run it returns lines about the training instead. Raises
     DataError, TaskError, RunError, UnavailableError and UnknownNameError for the caller's mistakes.
     """
     from .cli.train import values_of_run
@@ -165,8 +165,8 @@ def finetune(
 
     given, frames = as_options(data, options)
     config = build(FinetuneConfig, {**values_of_run(given), **given})
-    with bars() if progress is None else given_progress(progress) as shown_progress:
-        say = report or (line_beside_bars if is_interactive() else logger.info)
+    with progress_bar() if progress is None else given_progress(progress) as shown_progress:
+        say = report or (line_above_bar if is_interactive() else logger.info)
         if config.dry_run:
             return dry_run(config, say, frames=frames)
         train(config, say, shown_progress, frames=frames)
@@ -250,8 +250,8 @@ def is_interactive() -> bool:
     return in_notebook() or (sys.stderr is not None and sys.stderr.isatty())
 
 
-def line_beside_bars(line: str) -> None:
-    """A line for the person who watches, above the bars."""
+def line_above_bar(line: str) -> None:
+    """A line for the person who watches, above the bar."""
     from tqdm import tqdm
 
     tqdm.write(line)
@@ -264,27 +264,22 @@ def given_progress(progress: Progress) -> Iterator[Progress]:
 
 
 @contextmanager
-def bars() -> Iterator[Progress]:
-    """A bar with an ETA for each stage, of widgets in a notebook that has them; silent where nobody watches."""
+def progress_bar() -> Iterator[Progress]:
+    """One bar for the whole work, with the stage under way and the time left, of widgets in a notebook that has them;
+    silent where nobody watches."""
     if not is_interactive():
         yield SILENT
         return
     has_widgets = in_notebook() and find_spec("ipywidgets") is not None
     tqdm = import_module("tqdm.notebook" if has_widgets else "tqdm").tqdm
-    shown_bars: dict[str, Any] = {}
+    with tqdm(total=1.0, leave=False, bar_format="{desc}: {percentage:.0f}%|{bar}| {elapsed}{postfix}") as bar:
 
-    def show(stage: str, done: int, total: int, latest: Mapping[str, float]) -> None:
-        if stage not in shown_bars:
-            shown_bars[stage] = tqdm(desc=stage, total=total, initial=done, leave=False)
-        bar = shown_bars[stage]
-        bar.total = total
-        bar.set_postfix({k: f"{v:.3f}" for k, v in latest.items() if k == "loss"}, refresh=False)
-        bar.update(done - bar.n)
-        if done >= total:
-            shown_bars.pop(stage).close()
+        def show(stage: str, done: int, total: int, latest: Mapping[str, float]) -> None:
+            loss = f"loss {latest['loss']:.3f}" if "loss" in latest else ""
+            bar.set_description_str(counted(stage, done, total), refresh=False)
+            bar.set_postfix_str(", ".join(filter(None, (progress.total.time_left, loss))), refresh=False)
+            bar.n = progress.total.share
+            bar.refresh()
 
-    try:
-        yield Progress(show)
-    finally:
-        for bar in shown_bars.values():
-            bar.close()
+        progress = Progress(show)
+        yield progress

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from genrec.cli.output import duration, progress_bar
-from genrec.progress import Progress, Total
+from genrec.cli.output import progress_bar
+from genrec.progress import Progress, Total, duration
 from genrec.run.config import FinetuneConfig
 from genrec.training.finetune import finetune
 

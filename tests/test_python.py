@@ -173,16 +173,20 @@ def test_wrong_words_are_told_the_nearest(run: genrec.Run) -> None:
     assert "finetune(" in page and "recommend(self, users" in of_run
 
 
-def test_a_notebook_and_a_terminal_see_bars(
+def test_a_notebook_and_a_terminal_see_one_bar_for_the_whole(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from genrec.python import bars
+    from genrec.python import progress_bar
 
-    with bars() as progress:
+    with progress_bar() as progress:
         progress.update("training", 1, 2)
     assert capsys.readouterr().err == ""
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    with bars() as progress:
-        progress.update("training", 1, 2, {"loss": 1.0})
-        progress.update("training", 2, 2)
-    assert "training" in capsys.readouterr().err
+    with progress_bar() as progress:
+        progress.expect({"training": 3.0, "evaluation": 1.0})
+        for step in range(3):
+            progress.update("training", step, 2, {"loss": 1.5})
+        progress.update("evaluation", 1, 2)
+    shown = capsys.readouterr().err
+    assert "training 1 of 2: 50%" in shown and "training 2 of 2: 75%" in shown and "evaluation 1 of 2" in shown
+    assert "loss 1.500" in shown and "left" in shown

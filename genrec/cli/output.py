@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
 from ..files import atomic_write, check_writable, write_errors
-from ..progress import Progress
+from ..progress import Progress, counted
 
 if TYPE_CHECKING:
     import polars as pl
@@ -86,10 +86,9 @@ def progress_bar() -> Iterator[Progress]:
 
         def report(stage: str, done: int, total: int, latest: Mapping[str, float]) -> None:
             nonlocal shown
-            share, seconds, now = progress.total.share, progress.total.seconds_left, time.monotonic()
-            left = "" if seconds is None else f"about {duration(seconds)} left"
+            share, left, now = progress.total.share, progress.total.time_left, time.monotonic()
             loss = f"loss {latest['loss']:.3f}" if "loss" in latest else ""
-            stage = f"{stage} {done:,} of {total:,}" if total > 1 else stage
+            stage = counted(stage, done, total)
             bars.update(bar, completed=share, description=stage, left=left, latest=loss)
             if not console.is_terminal and now - shown > max(LINE_SECONDS, LINE_SHARE * (now - begun)):
                 shown = now
@@ -97,13 +96,6 @@ def progress_bar() -> Iterator[Progress]:
 
         progress = Progress(report)
         yield progress
-
-
-def duration(seconds: float) -> str:
-    """`40 seconds`, `7 minutes`, `2.5 hours`."""
-    if seconds < 90:
-        return f"{seconds:.0f} seconds"
-    return f"{seconds / 60:.0f} minutes" if seconds < 5_400 else f"{seconds / 3_600:.1f} hours"
 
 
 @contextlib.contextmanager
