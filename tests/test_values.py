@@ -481,3 +481,39 @@ def test_data_show_prints_what_was_assumed(tmp_path: Path, capsys: pytest.Captur
         "title: 6 of 6 end with a year",
     ):
         assert said in shown
+
+
+@pytest.mark.parametrize(
+    ("header", "day", "clock"),
+    [
+        ("Date,Time", "2024-03-{:02d}", "{}:05:00"),
+        ("order_time,order_date", "{:02d}.03.2024", "{}:05"),
+        ("Date,Time", "202403{:02d}", "{}:05"),
+        ("purchase date,purchase time", "2024-03-{:02d} 00:00:00", "{}:05:00.000"),
+        ("日期,时间", "2024年3月{}日", "上午{}:05"),
+        ("Date,Time", "3/{}/2024", "{}:05 AM"),
+    ],
+)
+def test_a_date_and_a_time_of_the_day_in_columns_of_their_own(
+    tmp_path: Path, header: str, day: str, clock: str
+) -> None:
+    """Whichever comes first, both together are the time of a row, and neither is an attribute."""
+    rows = []
+    for n in range(15):
+        both = [day.format(13 + n), clock.format(9 + n % 3)]
+        rows.append(",".join([f"u{n % 3},i{n % 5}", *(both[::-1] if header == "order_time,order_date" else both)]))
+    file = tmp_path / "sales.csv"
+    file.write_text("\n".join([f"user,item,{header}", *rows]), encoding="utf-8")
+    found = load_dataset(None, DataOptions(interactions=file))
+    expected = {datetime(2024, 3, 13 + n, 9 + n % 3, 5, tzinfo=UTC).timestamp() for n in range(15)}
+    assert {*found.interactions["timestamp"]} == expected
+    assert any("with" in note and "is timestamp" in note for note in found.notes)
+    assert not {"time", "date", "order_time", "时间", "purchase_time"} & {*found.interactions.columns}
+
+
+def test_a_time_of_the_day_beside_full_times_is_left_alone(tmp_path: Path) -> None:
+    rows = [f"u{n % 3},i{n % 5},2024-03-{n + 1:02d} 09:05:00,1{n % 3}:30" for n in range(15)]
+    file = tmp_path / "sales.csv"
+    file.write_text("\n".join(["user,item,timestamp,time", *rows]))
+    found = load_dataset(None, DataOptions(interactions=file))
+    assert found.interactions["timestamp"].min() == datetime(2024, 3, 1, 9, 5, tzinfo=UTC).timestamp()

@@ -15,7 +15,7 @@ from .lists import named_elements, parse_lists
 from .numbers import Decimal
 from .parts import names_parts
 from .source import BadRows
-from .times import DateOrder, looks_like_times
+from .times import DateOrder, date_and_clock, has_dates_alone, looks_like_clocks, looks_like_times
 from .values import ROW, SHOWN, Role, cast_columns, unnamed_event
 
 STANDARD_COLUMNS: dict[Role, tuple[str, ...]] = {
@@ -71,6 +71,8 @@ def _canonical(
 ) -> tuple[pl.DataFrame, tuple[str, ...]]:
     frame, names = named_elements(frame)
     columns = recognise(frame, role, file, mapping)
+    if "timestamp" in columns and "timestamp" not in mapping:
+        frame, columns["timestamp"] = with_clock(frame, columns)
     renamed = [f"{c} is {s}" for s, c in columns.items() if plain(c) != s]
     notes = [f"{file}: {', '.join(renamed)}"] if renamed else []
     notes += [f"{file}: {note}" for note in names]
@@ -170,6 +172,22 @@ def recognise(frame: pl.DataFrame, role: Role, file: str, mapping: Mapping[str, 
             hint = hint if role == "interactions" and "item_id" in column_of else ""
             raise DataError(missing_column(required, columns, column_of, file) + hint)
     return {s: column_of[s] for s in STANDARD_COLUMNS[role] if s in column_of}
+
+
+def with_clock(frame: pl.DataFrame, columns: Mapping[str, str]) -> tuple[pl.DataFrame, str]:
+    """The frame and its column of times: a date and a time of the day in columns of their own become one, if both have
+    names of times."""
+    date: str | None
+    clock: str | None
+    date = column = columns["timestamp"]
+    free = [c for c in frame.columns if c not in columns.values() and squeezed(c) in ALIASES["timestamp"]]
+    clock = next((c for c in free if looks_like_clocks(frame[c])), None)
+    if looks_like_clocks(frame[column]):
+        date, clock = next((c for c in free if looks_like_times(frame[c])), None), column
+    if date is None or clock is None or not has_dates_alone(frame[date]):
+        return frame, column
+    both = f"{date} with {clock}"
+    return frame.with_columns(date_and_clock(frame[date], frame[clock]).alias(both)).drop(date, clock), both
 
 
 def _id_fields(columns: Sequence[str]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Times as people write them, as seconds since 1970: one form, and one order of day and month, for a whole column."""
 
 import zoneinfo
-from datetime import date, timedelta
+from datetime import date, time, timedelta
 from typing import Literal, get_args
 
 import numpy as np
@@ -43,6 +43,8 @@ OFFSETS = {  # hours east of UTC, of abbreviations that mean one zone
     **{"est": -5, "edt": -4, "cst": -6, "cdt": -5, "mst": -7, "mdt": -6, "pst": -8, "pdt": -7, "jst": 9, "kst": 9},
 }
 CLOCK = r"(^|[^\d+-])(\d{1,2}:\d{2}(?::\d{2})?)(?:[.,]\d{1,9})?"
+MIDNIGHT = r"[ T]0?0:00(:00(\.0+)?)?$"
+CLOCK_ALONE = r"^\D{0,6}\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d{1,9})?)?(?:[+-]\d{2}:?\d{2}|\D{0,6})$"  # 10:15:00, 下午 3:05
 WORDS_TO_MARKS = (  # in turn, of text in lower case
     (r"\s*(?:\([^)]*\)|\[[^\]]*\])$", ""),  # 10:00 GMT+0100 (CET)
     (r"(?:星期|周|週)[一二三四五六日天]|\([月火水木金土日]\)", " "),
@@ -100,6 +102,32 @@ def looks_like_times(values: pl.Series) -> bool:
         return False
     seconds, _ = parse_times(sample)
     return bool((seconds > SINCE_2000).fill_null(False).all())
+
+
+def looks_like_clocks(values: pl.Series) -> bool:
+    """Whether the first values of a column are times of the day without a date."""
+    if values.dtype == pl.Time:
+        return True
+    sample = values.drop_nulls().head(SAMPLE)
+    return values.dtype == pl.String and len(sample) > 0 and bool(sample.str.contains(CLOCK_ALONE).all())
+
+
+def has_dates_alone(values: pl.Series) -> bool:
+    """Whether the first values of a column are dates without a time of the day, or with midnight as such."""
+    if isinstance(values.dtype, pl.Datetime):
+        return bool((values.dt.time() == time()).all())
+    if values.dtype.is_integer():
+        _, first, last = DIGITS[0]
+        return bool(values.is_between(first, last).all())
+    days = values.cast(pl.String).head(SAMPLE).str.replace(MIDNIGHT, "")
+    return values.dtype in (pl.Date, pl.String) and not days.str.contains(":").any()
+
+
+def date_and_clock(dates: pl.Series, clocks: pl.Series) -> pl.Series:
+    """Dates of one column with the times of the day of another, as text; without a time the date alone."""
+    days = dates.dt.date() if isinstance(dates.dtype, pl.Datetime) else dates
+    day, clock = pl.lit(days.cast(pl.String).str.replace(MIDNIGHT, "")), pl.lit(clocks.cast(pl.String).fill_null(""))
+    return pl.select(pl.concat_str(day, clock, separator=" ").str.strip_chars()).to_series()
 
 
 def _parse(values: pl.Series, order: DateOrder, decimal: Decimal, day_first: bool) -> tuple[pl.Series, str | None]:
