@@ -73,12 +73,20 @@ def temporary_store(names: Sequence[str]) -> Store:
 
 def copy_store(source: Path, target: Path) -> None:
     """Copy a SQLite store with everything added to it, atomically; raises RunError if it is not a store."""
-    open_store(source).close()
-    with atomic_write(target) as partial, plain_errors(parse_url(target)):
+    with (
+        contextlib.closing(open_store(source)) as store,
+        atomic_write(target) as partial,
+        plain_errors(parse_url(target)),
+    ):
         partial.unlink(missing_ok=True)
         os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        with contextlib.closing(sqlite3.connect(source)) as old, contextlib.closing(sqlite3.connect(partial)) as new:
-            old.backup(new)
+        with (
+            contextlib.closing(store.engine.raw_connection()) as old,
+            contextlib.closing(sqlite3.connect(partial)) as new,
+        ):
+            connection = old.driver_connection
+            assert connection is not None
+            connection.backup(new)
 
 
 def fetch_store(url: str, target: Path, trained: Path) -> None:

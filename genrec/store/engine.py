@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -49,9 +50,21 @@ def make_engine(url: URL) -> Engine:
     pool_options: dict[str, Any] = {"pool_pre_ping": True, "pool_size": 10, "max_overflow": 20} if server else {}
     connect_args = ALIVE if server else {"timeout": PATIENCE}
     # Errors are logged, and their parameters would name users.
-    engine = sa.create_engine(url, connect_args=connect_args, hide_parameters=True, **pool_options)
+    engine = sa.create_engine(
+        url if server else _readable(url), connect_args=connect_args, hide_parameters=True, **pool_options
+    )
     sa.event.listen(engine, "connect", _set_up_postgresql if server else _set_up_sqlite)
     return engine
+
+
+def _readable(url: URL) -> URL:
+    """The URL of a SQLite file; where its folder cannot be written, and nobody has the file open, without the log and
+    the lock, which SQLite would have to make there."""
+    file = database_file(url)
+    log, shared = (file.with_name(file.name + suffix) for suffix in ("-wal", "-shm"))
+    if os.access(file.parent, os.W_OK) or shared.exists() or (log.exists() and log.stat().st_size):
+        return url
+    return URL.create("sqlite", database=file.absolute().as_uri(), query={"immutable": "1", "uri": "true"})
 
 
 def _set_up_sqlite(connection: Any, record: Any) -> None:
