@@ -76,12 +76,17 @@ FORMS = {
     "bars.csv": lines("|"),
     "tabs.txt": lines("\t"),
     "colons.dat": lines("::"),
+    "carets.csv": lines("^"),
+    "hashes.dat": lines("##", header=False),
+    "two_bars.csv": lines("||"),
+    "broken_bars.txt": lines("¦"),
     "spaces.txt": lines(" "),
     "runs.txt": "".join("  ".join(f"{cell:<12}" for cell in row) + "\n" for row in (NAMES, *ROWS)),
     "commas": lines(),
     "sep.csv": "sep=;\n" + lines(";"),
     "comment.csv": "# exported 2024\n# by hand\n" + lines(),
     "heading.csv": "Report 2024;;;\n\n" + lines(";"),
+    "headings.csv": "Ratings, as of May 2024\nBy:,user 7\n\n" + lines(),
     "returns.csv": lines(end="\r"),
     "windows.csv": lines(end="\r\n"),
     "empty_first.csv": "\n\n" + lines(),
@@ -121,6 +126,10 @@ def test_dialects_are_said_and_plain_files_are_not(tmp_path: Path) -> None:
     (tmp_path / "plain.csv").write_text(lines())
     assert "semicolons.csv: split at semicolons" in notes(tmp_path / "semicolons.csv")
     assert "comment.csv: begins below '# exported 2024'" in notes(tmp_path / "comment.csv")
+    (tmp_path / "colons.csv").write_text(lines(":"))
+    with pytest.raises(DataError, match="has no item_id column.*if this is several columns, say with --delimiter"):
+        data(tmp_path / "colons.csv")
+    assert "split at ':'" not in notes(tmp_path / "colons.csv", delimiter=(":",))
     said = notes(tmp_path / "ratings.dat")
     assert "split at '::'" in said and "no header" in said and "1 is user_id, 2 is item_id" in said
     assert not any(word in notes(tmp_path / "plain.csv") for word in ("split at", "read as", "header"))

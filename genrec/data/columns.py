@@ -170,6 +170,8 @@ def recognise(frame: pl.DataFrame, role: Role, file: str, mapping: Mapping[str, 
                 check_type(frame, required, lists[required], file)
             hint = "; a catalogue is given with --items, beside --interactions" if "title" in by_name else ""
             hint = hint if role == "interactions" and "item_id" in column_of else ""
+            if len(columns) == 1:
+                hint += "; if this is several columns, say with --delimiter what parts them"
             raise DataError(missing_column(required, columns, column_of, file) + hint)
     return {s: column_of[s] for s in STANDARD_COLUMNS[role] if s in column_of}
 

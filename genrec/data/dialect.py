@@ -24,6 +24,7 @@ LINES = 200  # that are looked at
 NUMBER = re.compile(r"[-+]?[$€£¥]?\d[\d.,' ]*([eE][-+]?\d+)?%?")
 DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T].*)?")
 SEP = re.compile(r"\ufeff?\"?sep=(.|\\t)\"?", re.IGNORECASE)  # Excel's first line
+MARK = re.compile(r"[^\w\s\"'.,:/+()\[\]{}-]{1,3}")  # that may be a delimiter if all lines have it, as ^ and ##
 COMMENT = ("#", "%", "//", "--")
 
 
@@ -95,10 +96,20 @@ def fields(line: str, delimiter: str, quote: str | None = '"') -> list[str]:
 
 
 def _delimiter(lines: Sequence[str], own: str | None, quote: str | None) -> str:
-    """What lines are split at: by names in a header that are known, by a delimiter in all lines, by a sniffer."""
+    """What lines are split at, as often as it is repeated in all of them: `||`."""
     if not lines:
         return own or ","
-    for candidate in dict.fromkeys((*([own] if own else []), *DELIMITERS)):
+    found = _single_delimiter(lines, own, quote)
+    for mark in (found * 3, found * 2):
+        if found != " " and all(mark in line and found not in line.replace(mark, "") for line in lines):
+            return mark
+    return found
+
+
+def _single_delimiter(lines: Sequence[str], own: str | None, quote: str | None) -> str:
+    """What lines are split at: by names in a header that are known, by a delimiter in all lines, by a sniffer."""
+    marks = dict.fromkeys(MARK.findall(lines[0]))
+    for candidate in dict.fromkeys((*([own] if own else []), *DELIMITERS, *marks)):
         cells = fields(lines[0], candidate, quote)
         if len(cells) > 1 and (sum(map(known, cells)) > 1 or all(map(RECBOLE.search, cells))):
             return candidate
@@ -109,6 +120,10 @@ def _delimiter(lines: Sequence[str], own: str | None, quote: str | None) -> str:
         return "\x01"
     if min(line.count("::") for line in lines) > 0 and len({line.count("::") for line in lines}) <= 2:
         return "::"
+    if max(widths.values()) < 2:
+        for mark in marks:
+            if _width([fields(line, mark, quote) for line in lines]) > 1:
+                return mark
     import clevercsv
 
     try:
@@ -130,10 +145,13 @@ def _width(rows: Sequence[Sequence[str]]) -> int:
 
 
 def _preamble(lines: Sequence[str], delimiter: str, quote: str | None) -> tuple[int, str]:
-    """How many lines stand before the table, comments and headings without a delimiter, and the first of them."""
+    """How many lines stand before the table, and the first of them: comments, headings without a delimiter, and what
+    stands before a row of names that are known and has not as many fields as they."""
     rows = [[c for c in fields(line, delimiter, quote) if c.strip()] for line in lines]
     filled = Counter(len(row) for row in rows if row)
-    start = 0
+    start = next((n for n, row in enumerate(rows) if sum(map(known, row)) > 1), 0)
+    if any(len(row) == len(rows[start]) for row in rows[:start]):
+        start = 0
     while start < len(rows) - 1:
         line = lines[start]
         is_comment = line.startswith(COMMENT) and sum(map(known, rows[start])) < 2
