@@ -365,7 +365,12 @@ PAIRS = [("Comedy", "Drama"), ("Comedy",), ("Drama", "Horror"), ("Horror", "Come
         lambda p: "{" + ",".join(p) + "}",
         lambda p: "{" + ",".join(f'"{g}"' for g in p) + "}" if len(p) == 1 else "{" + ",".join(p) + "}",
         lambda p: str([list(p)]),
+        lambda p: repr([{"id": 1, "genre": g} for g in p]),
+        lambda p: "(" + ", ".join(p) + ")",
+        lambda p: "".join(f"<{g}>" for g in p),
+        lambda p: " ".join(f"#{g}" for g in p),
         *(lambda p, mark=mark: mark.join(p) for mark in ("|", ";", "; ", ",", ", ", "/", " / ", "、", "，")),
+        *(lambda p, mark=mark: mark.join(p) for mark in (" & ", "#", "^", " > ", " - ", " · ", "+", "<br>", "::", " ")),
     ],
 )
 def test_lists_however_they_are_written(write: Any, name: str) -> None:
@@ -406,6 +411,17 @@ def test_one_category_with_a_slash_stays_whole_and_it_is_said() -> None:
     read, notes = attribute(values, "genre")
     assert read == [[v] for v in values]
     assert "'Sci-Fi/Fantasy' is one value: most parts around '/' are in no other" in notes
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("genre", ["Romantic Comedy", "Dark Comedy", "Comedy", "Dark Drama", "Romantic Drama", "Drama"]),
+        ("tags", [repr([{"code": c, "country": n}]) for c, n in (("us", "USA"), ("fr", "France"), ("us", "France"))]),
+    ],
+)
+def test_what_may_be_one_value_of_a_list_is_left_whole(name: str, values: list[str]) -> None:
+    assert attribute(values, name)[0] == [[v] for v in values]
 
 
 def test_no_code_of_a_list_is_run_and_deep_ones_are_texts(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
@@ -15,6 +16,7 @@ LIST_WORDS = (  # the last word of a name of which commas and slashes may part a
     *"countries platforms mechanics companies skills colors colours materials allergens".split(),
 )
 MARKS = ("|", ";", "；", "、", "\n", "，", ",", "/")  # in this order
+RARE = ("::", "^", "~", "#", "·", "•", "・", "<br>", "&", "+", ">", " - ", " ")  # that part only columns of list names
 NO_LIST = (*NO_VALUE, "(no genres listed)")
 SAMPLE = 20_000  # different values that tell whether parts recur
 NAMES = ("name", "title", "label", "value", "text", "tag")  # of what an object is called
@@ -41,7 +43,7 @@ def parse_lists(text: pl.Series) -> tuple[pl.Series | None, str | None]:
         text = text.set(text.str.to_lowercase().is_in(NO_LIST), None)
     counts = text.drop_nulls().to_frame("text").group_by("text", maintain_order=True).len("n")
     unique = counts["text"]
-    literals = unique.filter(unique.str.contains(r"^\s*[\[{(].*[\]})]\s*$"))
+    literals = unique.filter(unique.str.contains(r"^\s*[\[{(<].*[\]})>]\s*$"))
     unquoted = is_list_name(name) or bool(literals.str.starts_with("{").all())
     read = {value: elements for value in literals if (elements := _literal(value, unquoted)) is not None}
     is_literal = len(read) >= max(1, MIN_SHARE * len(unique))
@@ -52,7 +54,8 @@ def parse_lists(text: pl.Series) -> tuple[pl.Series | None, str | None]:
         example, listed = max(read.items(), key=lambda pair: min(len(pair[1]), 2))
         note = f"{_short(example)} is read as {_listed(listed)}"
         return _mapped(text, unique, [read.get(v, [v]) for v in unique]), note
-    mark = _mark(counts, name)
+    objects = literals.str.contains(r"""^\s*\[?\s*\{\s*["']""").sum()  # without a name; their marks part no list
+    mark = None if objects > len(unique) / 2 else _mark(counts, name)
     if mark is None:
         lists = text.str.split("\0") if name in LISTS else None
         return lists, _left_whole(unique) if name in LISTS else None
@@ -80,7 +83,7 @@ def _mapped(text: pl.Series, unique: pl.Series, elements: Any) -> pl.Series:
 
 def _mark(counts: pl.DataFrame, name: str) -> str | None:
     """The mark that parts the values of a column (text, n), or None."""
-    for mark in MARKS:
+    for mark in (*MARKS, *(RARE if is_list_name(name) else ())):
         with_mark = counts.filter(pl.col("text").str.contains(mark, literal=True))
         share = int(with_mark["n"].sum()) / max(int(counts["n"].sum()), 1)
         if not share:
@@ -89,10 +92,12 @@ def _mark(counts: pl.DataFrame, name: str) -> str | None:
             if name in LISTS or share >= MIN_SHARE:
                 return mark
             continue
-        if name in LISTS and share >= MIN_SHARE and mark != "/":
+        if name in LISTS and share >= MIN_SHARE and mark not in ("/", *RARE):
             return mark
         recurring, moving = _recurring(counts["text"].head(SAMPLE), mark)
         if share < MIN_SHARE / 4 or recurring < RECURRING:
+            continue
+        if mark == " " and moving < RECURRING:  # Dark Comedy
             continue
         if is_list_name(name) or mark in ";；" or (mark in "、，," and moving >= RECURRING):
             return mark
@@ -115,7 +120,7 @@ def _recurring(unique: pl.Series, mark: str) -> tuple[float, float]:
 
 def _left_whole(unique: pl.Series) -> str | None:
     """A note on marks that might part a list and are left in the values."""
-    for mark in MARKS:
+    for mark in (*MARKS, *RARE[:-1]):
         with_mark = unique.filter(unique.str.contains(mark, literal=True))
         if len(with_mark):
             return f"{_short(with_mark[0])} is one value: most parts around {mark!r} are in no other"
@@ -123,7 +128,8 @@ def _left_whole(unique: pl.Series) -> str | None:
 
 
 def _literal(text: str, unquoted: bool) -> list[str] | None:
-    """The elements of a list, set, tuple or object that is written as JSON, Python or PostgreSQL; None if it is none.
+    """The elements of a list, set, tuple or object that is written as JSON, Python or PostgreSQL, or as `<a><b>`; None
+    if it is none.
 
     unquoted: whether texts in braces or brackets may lack quotes.
     """
@@ -138,7 +144,9 @@ def _literal(text: str, unquoted: bool) -> list[str] | None:
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         pass
     inner = text.strip()[1:-1]
-    if not unquoted or text.strip()[0] == "(" or re.search(r"""[\[\]{}()'":]""", re.sub(r'"[^"]*"', "", inner)):
+    if unquoted and re.fullmatch(r"\s*(<[^<>]+>)+\s*", text):
+        return re.findall(r"<([^<>]+)>", text)
+    if not unquoted or text.strip()[0] == "<" or re.search(r"""[\[\]{}()'":]""", re.sub(r'"[^"]*"', "", inner)):
         return None
     quoted = re.findall(r'\s*(?:"((?:[^"\\]|\\.)*)"|([^,]*?))\s*(?:,|$)', inner)
     return [q.replace('\\"', '"') or p for q, p in quoted if q or (p and p.lower() != "null")]
@@ -169,7 +177,7 @@ def named_elements(frame: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
     for column, dtype in frame.schema.items():
         if isinstance(dtype, pl.List) and isinstance(dtype.inner, pl.Struct):
             texts = [f.name for f in dtype.inner.fields if f.dtype == pl.String]
-            name = next((n for n in NAMES if n in texts), None)
+            name = _name_of(texts)
             if name is not None:
                 frame = frame.with_columns(pl.col(column).list.eval(pl.element().struct.field(name).drop_nulls()))
                 notes.append(f"{column} is read as the lists of their {name}")
@@ -178,7 +186,13 @@ def named_elements(frame: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
 
 def _called(value: dict[Any, Any]) -> str | None:
     """What an object is called: `Comedy` of {'id': 35, 'name': 'Comedy'}."""
-    return next((str(value[key]) for key in NAMES if isinstance(value.get(key), str)), None)
+    name = _name_of([key for key in value if isinstance(value[key], str)])
+    return None if name is None else str(value[name])
+
+
+def _name_of(texts: Sequence[str]) -> str | None:
+    """The field that says what an object is called, of those that are texts: a usual one, or the only one."""
+    return next((n for n in NAMES if n in texts), texts[0] if len(texts) == 1 else None)
 
 
 def _short(text: str) -> str:
