@@ -126,6 +126,10 @@ def test_the_vocabulary_keeps_bins_and_reads_one_without() -> None:
         ('["dislike", "like"]', "like"),
         ('["喜欢", "不喜欢"]', "喜欢"),
         ('["happy", "not happy"]', "happy"),
+        ('["click", "no_click"]', "click"),
+        ('["relevant", "irrelevant"]', "relevant"),
+        ('["ja", "nein"]', "ja"),
+        ('["いいえ", "はい"]', "はい"),
     ],
 )
 def test_true_is_yes_in_whichever_order_the_choices_are(tmp_path: Path, choices: str, yes: str) -> None:
@@ -134,7 +138,7 @@ def test_true_is_yes_in_whichever_order_the_choices_are(tmp_path: Path, choices:
     assert task.answer.choices[1] == yes and task.is_yes_no
     assert labels(task, rows).to_list() == [task.answer.choices[0], yes, None]
     _, notes = offered_tasks(data([1.0, 5.0]), [task])
-    assert bool(notes) == (task.answer.choices[1].casefold() not in ("yes", "true", "1", "是"))
+    assert bool(notes) == (task.answer.choices[1].casefold() not in ("yes", "true", "1", "是", "ja", "はい"))
     assert all(f"the answer is {yes!r} where 'rating >= 4' is true" in note for note in notes)
 
 
@@ -146,7 +150,9 @@ def test_words_that_do_not_tell_which_is_for_true_are_refused(
     assert main(["tasks", "check", str(file)]) == 2
     error = capsys.readouterr().err
     assert "asked.yaml:6" in error and "do not tell which choice is for true" in error
-    how = error.split('label: "')[1].split('" end')[0].rsplit('"', 1)[0]
+    how = error.split('label: "')[1].split('" with both')[0]
+    assert "stays" not in how and "leaves" not in how  # which is for true is not for genrec to say
+    how = how.replace("WORD", "'leaves'").replace("OTHER", "'stays'")
     fixed = load_task(task_file(tmp_path, '{choices: ["stays", "leaves"]}', how))
     assert labels(fixed, pl.DataFrame({"rating": [1.0, 5.0], "item_id": ["a", "b"]})).to_list() == ["stays", "leaves"]
 

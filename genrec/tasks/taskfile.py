@@ -165,12 +165,12 @@ class _Reader(NodeReader):
         from .. import sql
 
         if sql.is_condition(label) and no_and_yes(answer.choices) is None:
-            first, last = answer.choices[0], answer.choices[-1]
-            how = f"case when {label} then '{last}' else '{first}' end".replace('"', '\\"')
+            how = f"case when {label} then WORD else OTHER end".replace('"', '\\"')
             raise self.fail(
                 node,
                 f"answer: the label is true or false, and {', '.join(answer.choices)} do not tell which choice is for "
-                f'true: write ["no", "yes"], or the words in the label, as label: "{how}"',
+                f'true: write ["no", "yes"], or which word is for which in the label, as label: "{how}" with both '
+                "words in single quotes",
             )
 
     def answer(self, node: Node) -> tuple[Answer, str | None]:

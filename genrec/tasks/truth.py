@@ -1,5 +1,6 @@
 """Pairs of words of which one says that something is so and the other that it is not."""
 
+import re
 from collections.abc import Sequence
 
 _TRUTH = (
@@ -11,12 +12,17 @@ _TRUTH = (
     ("是", "否"),
     ("真", "假"),
     ("对", "错"),
+    *(("はい", "いいえ"), ("예", "아니오"), ("ja", "nein"), ("oui", "non"), ("sí", "no"), ("si", "no"), ("sim", "não")),
+    *(("да", "нет"), ("wahr", "falsch"), ("vrai", "faux")),
 )
 _OPINION = (
     *(("positive", "negative"), ("good", "bad"), ("love", "hate"), ("like", "hate"), ("up", "down"), ("on", "off")),
     *(("好", "坏"), ("好评", "差评"), ("正面", "负面"), ("赞", "踩"), ("有", "无")),
 )
-_NEGATIONS = ("not ", "no ", "non-", "non", "un", "dis", "不", "没有", "没", "未", "非", "无")
+_NEGATIONS = (
+    *("not ", "no ", "non ", "do not ", "does not ", "did not ", "non", "un", "dis", "ir", "in", "im"),
+    *("不", "没有", "没", "未", "非", "无"),
+)
 
 
 def no_and_yes(choices: Sequence[str]) -> tuple[str, str] | None:
@@ -29,7 +35,7 @@ def no_and_yes(choices: Sequence[str]) -> tuple[str, str] | None:
     if len(choices) != 2:
         return None
     for no, yes in (choices, choices[::-1]):
-        lower_no, lower_yes = no.casefold(), yes.casefold()
+        lower_no, lower_yes = (re.sub(r"[\s_-]+", " ", word.casefold()) for word in (no, yes))
         if (lower_yes, lower_no) in (*_TRUTH, *_OPINION) or lower_no in {n + lower_yes for n in _NEGATIONS}:
             return no, yes
     return None
