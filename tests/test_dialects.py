@@ -462,6 +462,42 @@ def test_ids_that_lie_deeper(tmp_path: Path) -> None:
     assert found.items.row(0) == ("b0", "Zero")
 
 
+def test_what_lies_beside_the_ids_in_a_struct_is_of_the_event(tmp_path: Path) -> None:
+    """And a rating of the item's own struct is not."""
+    inside = [{"payload": {"user_id": u, "item_id": i, "rating": int(r)}, "ts": int(t)} for u, i, r, t in ROWS]
+    apart = [{"user": {"id": u}, "item": {"id": i, "rating": int(r)}, "ts": int(t)} for u, i, r, t in ROWS]
+    for rows, has_rating in ((inside, True), (apart, False)):
+        pl.DataFrame(rows).write_ndjson(tmp_path / "a.jsonl")
+        found = data(tmp_path / "a.jsonl")
+        assert found["user_id"][0] == "000" and found["timestamp"][0] == 1_500_000_000
+        assert ("rating" in found.columns) == has_rating
+        if has_rating:
+            assert found["rating"].to_list() == [float(r) for _, _, r, _ in ROWS]
+
+
+JSON_TABLES = {
+    "services": lambda rows: {"meta": {"n": 2}, "data": rows},
+    "split": lambda rows: {"columns": NAMES, "index": [0], "data": [list(r.values()) for r in rows]},
+    "columns": lambda rows: {n: {str(i): r[n] for i, r in enumerate(rows)} for n in NAMES},
+    "index": lambda rows: {str(i): r for i, r in enumerate(rows)},
+    "lists": lambda rows: {n: [r[n] for r in rows] for n in NAMES},
+}
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("form", JSON_TABLES)
+def test_one_object_that_holds_the_rows(tmp_path: Path, wanted: pl.DataFrame, form: str, indent: int | None) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(JSON_TABLES[form]([dict(zip(NAMES, row, strict=True)) for row in ROWS]), indent=indent))
+    assert_frame_equal(data(path), wanted)
+    assert "a.json: read " in notes(path)
+
+
+def test_one_object_that_is_a_row(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps({"user_id": "u", "item_id": "i", "tags": [{"name": "x"}]}))
+    assert read_table(tmp_path / "a.jsonl").frame["user_id"].to_list() == ["u"]
+
+
 def test_fields_of_large_structs_only_by_name(tmp_path: Path) -> None:
     details = {f"k{n}": n for n in range(60)}
     pl.DataFrame([{"user": "u", "item": "i", "details": details}]).write_parquet(tmp_path / "a.parquet")

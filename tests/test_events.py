@@ -26,9 +26,9 @@ SIGNS = {
     "positive": "view pv click like favourite fav cart addToCart add_to_cart purchase Order transaction play listen "
     "share bookmark save follow rating 购买 收藏 浏览 gekauft acheté comprado 購入 いいね 👍",
     "negative": "dislike skip remove_from_cart removeFromCart REMOVE-FROM-CART unlike hide not_interested return "
-    "refund uninstall block report thumbs_down Product-Removed order_cancelled 不喜欢 移出购物车 退货 "
+    "refund unclick uninstall block report thumbs_down Product-Removed order_cancelled 不喜欢 移出购物车 退货 "
     "gefällt_mir_nicht remboursé no_me_gusta 低評価 カートから削除 👎",
-    "neutral": "impression exposure shown seen view_item_list 曝光 インプレッション undislike",
+    "neutral": "impression exposure expose shown seen view_item_list 曝光 インプレッション undislike",
 }
 
 

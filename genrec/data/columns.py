@@ -133,7 +133,7 @@ def recognise(frame: pl.DataFrame, role: Role, file: str, mapping: Mapping[str, 
             check_type(frame, standard, column, file)
             column_of[standard] = column
     lists: dict[str, str] = {}  # columns recognised by name, but of list type
-    by_name = _id_fields(columns) | {squeezed(c): c for c in reversed(columns)}
+    by_name = _inner_fields(columns) | {squeezed(c): c for c in reversed(columns)}
     for standard in STANDARD_COLUMNS[role]:
         names = ALIASES[standard]
         if standard == KEY.get(role):
@@ -192,12 +192,16 @@ def with_clock(frame: pl.DataFrame, columns: Mapping[str, str]) -> tuple[pl.Data
     return frame.with_columns(date_and_clock(frame[date], frame[clock]).alias(both)).drop(date, clock), both
 
 
-def _id_fields(columns: Sequence[str]) -> dict[str, str]:
-    """Fields of structs such as `data.user_id` by their last name, if it is that of an id and no other field has it."""
+def _inner_fields(columns: Sequence[str]) -> dict[str, str]:
+    """Fields of structs such as `data.user_id` by their last name: all of a struct that has the user and the item, else
+    ids that no other field is called as."""
     last_names = [(squeezed(column.rpartition(".")[2]), column) for column in columns if "." in column]
     counts = Counter(name for name, _ in last_names)
     ids = {*ALIASES["user_id"], *ALIASES["item_id"]}
-    return {name: column for name, column in last_names if name in ids and counts[name] == 1}
+    found = {name: column for name, column in last_names if name in ids and counts[name] == 1}
+    structs = {found[name].rpartition(".")[0] for name in found if name in ALIASES["user_id"]}
+    structs &= {found[name].rpartition(".")[0] for name in found if name in ALIASES["item_id"]}
+    return {name: column for name, column in last_names if column.rpartition(".")[0] in structs} | found
 
 
 def check_type(frame: pl.DataFrame, standard: str, column: str, file: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from ..errors import DataError
+from .aliases import ALIASES, squeezed
 from .delimited import OWN, read_delimited
 from .encoding import as_utf8
 from .packed import unpacked
@@ -173,9 +174,48 @@ def _json_lines(file: Path, path: Path, reading: Reading) -> Table:
     with as_utf8(file, reading.encoding) as (text, encoding):
         with text.open("rb") as opened:
             is_array = opened.read(64).lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"[")
-        frame, bad, n_bad = (_json_array(text, path), [], 0) if is_array else _json_objects(text, path)
-    notes = (f"{path.name}: {encoding.note}",) if encoding.note else ()
+        rows, wrapped = ([], "") if is_array else _single_object(text)
+        if wrapped:
+            frame, bad, n_bad = _records(path, rows), list[Bad](), 0
+        else:
+            frame, bad, n_bad = (_json_array(text, path), [], 0) if is_array else _json_objects(text, path)
+    notes = tuple(f"{path.name}: {note}" for note in (encoding.note, wrapped) if note)
     return Table(frame, (*notes, *bad_rows_note(path, bad, n_bad, frame.height, reading.bad_rows)))
+
+
+def _single_object(file: Path) -> tuple[list[dict[str, Any]], str]:
+    """The rows in a text that is one object and not one per line, and a note on where they are; else neither."""
+    with file.open(encoding="utf-8-sig", errors="replace") as lines:
+        first = next((line for line in lines if line.strip()), "")
+        rest = next((line for line in lines if line.strip()), "")
+    if rest.lstrip().startswith("{") and first.rstrip().endswith("}"):
+        return [], ""
+    try:
+        value = json.loads(file.read_text(encoding="utf-8-sig", errors="replace"))
+    except (ValueError, RecursionError):
+        return [], ""
+    return _rows_in(value) if isinstance(value, dict) else ([], "")
+
+
+def _rows_in(value: dict[str, Any]) -> tuple[list[dict[str, Any]], str]:
+    """The rows that an object holds, as services and pandas write tables, and a note; of a row itself neither."""
+    names, data = value.get("columns"), value.get("data")
+    if isinstance(names, list) and isinstance(data, list) and all(isinstance(row, list) for row in data):
+        return [dict(zip(map(str, names), row, strict=False)) for row in data], "read the rows in 'data'"
+    ids = {*ALIASES["user_id"], *ALIASES["item_id"]}
+    lists = [k for k, v in value.items() if isinstance(v, list) and v and all(isinstance(row, dict) for row in v)]
+    if len(lists) == 1 and not any(squeezed(k) in ids for k in value):
+        return value[lists[0]], f"read the list in {lists[0]!r}"
+    columns = list(value.values())
+    if columns and all(isinstance(v, list) and len(v) == len(columns[0]) > 1 for v in columns):
+        return [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)], "read by columns"
+    if not columns or not all(isinstance(v, dict) for v in columns):
+        return [], ""
+    if all(k.isdecimal() for k in value):
+        return columns, "read by the numbers of its rows"
+    if columns[0] and all(k.isdecimal() for k in columns[0]) and all(v.keys() == columns[0].keys() for v in columns):
+        return [{c: value[c][n] for c in value} for n in columns[0]], "read by columns"
+    return [], ""
 
 
 def _json_objects(file: Path, path: Path) -> tuple[pl.DataFrame, list[Bad], int]:
