@@ -160,6 +160,21 @@ def test_quotes_escaped_by_a_backslash(tmp_path: Path) -> None:
     assert read_table(tmp_path / "b.csv").frame["path"].to_list() == ["C:\\dir\\", "D:\\"]
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "|"])
+def test_quotes_behind_a_space(tmp_path: Path, delimiter: str) -> None:
+    rows = [("1", "Heat, 1995; a | b"), ("2", "Alien"), ("3", 'He said, ""no"", '), ("4", "x, ")]
+    gap = delimiter + " "
+    text = f"item_id{gap}title{gap}year\n" + "".join(f'{i}{gap}"{title}"{gap}1995\n' for i, title in rows)
+    (tmp_path / "a.csv").write_text(text)
+    found = read_table(tmp_path / "a.csv").frame
+    assert [c.strip() for c in found.columns] == ["item_id", "title", "year"]
+    assert found.to_series(1).to_list() == [title.replace('""', '"') for _, title in rows]
+    (tmp_path / "b.csv").write_text(text.replace('"Heat, 1995; a | b"', '"Heat"').replace("x, ", "x"))
+    assert read_table(tmp_path / "b.csv").frame.to_series(1)[0] == "Heat"
+    (tmp_path / "c.csv").write_text('item_id,title\n1,"Heat, ""x"", "\n2,"a, "\n')
+    assert read_table(tmp_path / "c.csv").frame["title"].to_list() == ['Heat, "x", ', "a, "]
+
+
 def test_tables_written_by_r_have_a_name_less(tmp_path: Path, wanted: pl.DataFrame) -> None:
     header = " ".join(f'"{name}"' for name in NAMES)
     rows = "".join(f'"{n}" ' + " ".join(f'"{cell}"' for cell in row) + "\n" for n, row in enumerate(ROWS))

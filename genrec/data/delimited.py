@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import polars as pl
 
 from ..errors import DataError
-from .dialect import DELIMITERS, Dialect, delimiter_of, dialect_of
+from .dialect import DELIMITERS, SPACED, Dialect, delimiter_of, dialect_of
 from .encoding import as_utf8
 from .source import SHOWN, Bad, Reading, Table, bad_rows_note, error_line
 
@@ -74,7 +74,8 @@ def _plain(path: Path, sample: str, dialect: Dialect, escaped: bool) -> Iterator
     has_returns = "\r" in sample and "\n" not in sample
     in_runs = dialect.is_runs and '"' not in sample and re.search(r"^ |\S  |\S\t| $", sample, re.MULTILINE)
     delimiter = dialect.delimiter.encode()
-    if not (has_returns or in_runs or escaped or dialect.row_names) and len(delimiter) == 1:
+    rewritten = has_returns or in_runs or escaped or dialect.row_names or dialect.spaced
+    if not rewritten and len(delimiter) == 1:
         yield path, dialect.delimiter
         return
     separator = UNIT if in_runs or len(delimiter) > 1 else dialect.delimiter
@@ -84,6 +85,8 @@ def _plain(path: Path, sample: str, dialect: Dialect, escaped: bool) -> Iterator
             for number, line in enumerate(_by_returns(source) if has_returns else source):
                 if escaped:
                     line = line.replace(b'\\"', b'""')
+                if dialect.spaced:
+                    line = re.sub(SPACED.format(re.escape(dialect.delimiter)).encode(), rb"\1", line)
                 if in_runs:
                     line = re.sub(rb"[ \t]+", UNIT.encode(), line.strip()) + b"\n"
                 elif separator == UNIT:

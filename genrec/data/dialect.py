@@ -25,6 +25,7 @@ NUMBER = re.compile(r"[-+]?[$€£¥]?\d[\d.,' ]*([eE][-+]?\d+)?%?")
 DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T].*)?")
 SEP = re.compile(r"\ufeff?\"?sep=(.|\\t)\"?", re.IGNORECASE)  # Excel's first line
 MARK = re.compile(r"[^\w\s\"'.,:/+()\[\]{}-]{1,3}")  # that may be a delimiter if all lines have it, as ^ and ##
+SPACED = r'(?:(?<={0})|^) +(")(?=[^"\r\n])(?!{0})'  # a quote behind a space, and not one that ends `"Heat, "`
 COMMENT = ("#", "%", "//", "--")
 
 
@@ -33,7 +34,8 @@ class Dialect:
     """How a text is written.
 
     skip: lines before the table, which begins with its header, if it has one. skipped: a text of those lines.
-    row_names: the first field of each row is without a name in the header, as R writes tables.
+    row_names: the first field of each row is without a name in the header, as R writes tables. spaced: quotes stand
+    behind a space, as in `7, "Heat, 1995"`.
     """
 
     delimiter: str
@@ -41,6 +43,7 @@ class Dialect:
     skip: int = 0
     skipped: str = ""
     row_names: bool = False
+    spaced: bool = False
 
     @property
     def is_runs(self) -> bool:
@@ -74,13 +77,19 @@ def dialect_of(
     body = [line for line in lines[start:] if line.strip()]
     delimiter = delimiter or _delimiter([line for line in body if not line.startswith(COMMENT)] or body, own, quote)
     more, first = _preamble(lines[start:], delimiter, quote)
-    rows = [fields(line, delimiter, quote) for line in lines[start + more :] if line.strip()]
+    table = [line for line in lines[start + more :] if line.strip()]
+    rows = [fields(line, delimiter, quote) for line in table]
+    spaced = False
+    if quote and any(f'{delimiter} "' in line for line in table):
+        without = [fields(re.sub(SPACED.format(re.escape(delimiter)), r"\1", line), delimiter, quote) for line in table]
+        spaced = 1 < _width(without) <= (_width(rows) or len(without[0])) and without != rows
+        rows = without if spaced else rows
     if header is None:
         header = not rows or has_header(rows, named)
     row_names = (
         header and len(rows) > 1 and 1 < len(rows[0]) == _width(rows[1:]) - 1 and any(row[-1] for row in rows[1:])
     )
-    return Dialect(delimiter, header, start + more, skipped or first, row_names)
+    return Dialect(delimiter, header, start + more, skipped or first, row_names, spaced)
 
 
 def fields(line: str, delimiter: str, quote: str | None = '"') -> list[str]:
