@@ -136,6 +136,14 @@ def test_what_must_stay_cannot_be_given(
     assert not (tmp_path / "x").exists()
 
 
+def test_a_dry_run_looks_at_what_came(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    new_habit(run)
+    assert main(["finetune", "--resume-from", str(run), "--out", str(tmp_path / "x"), "--dry-run"]) == 0
+    said = capsys.readouterr()
+    assert "later events of 60 users" in said.out + said.err and "targets: next_item" in said.out
+    assert not (tmp_path / "x").exists()
+
+
 def test_nothing_new(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["finetune", "--resume-from", str(run), "--out", str(tmp_path / "x")]) == 2
     assert "no later event" in capsys.readouterr().err

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import polars as pl
@@ -19,11 +20,21 @@ from ..rows.stored import read_row, spell, text_examples
 from ..run.config import FinetuneConfig
 from .budget import Budget, describe_plan, make_plan
 from .prepare import Prepared, Report, prepare
+from .resume import collect_new_events
 
 
 def dry_run(config: FinetuneConfig, report: Report, frames: Mapping[str, pl.DataFrame] | None = None) -> list[str]:
     """Row counts, three rendered rows, tokens per event, memory and time; trains nothing. frames: as `load_data`."""
     config.check_used()
+    if config.resume_from is None:
+        return _looked_at(config, report, frames)
+    with TemporaryDirectory(prefix="genrec-") as folder:  # for what came since the other run, as a new run has it
+        trial = replace(config, out=folder)
+        report(collect_new_events(trial))
+        return _looked_at(trial, report, frames)
+
+
+def _looked_at(config: FinetuneConfig, report: Report, frames: Mapping[str, pl.DataFrame] | None) -> list[str]:
     budget = Budget(math.inf if config.minutes is None else 60 * config.minutes)
     prepared = prepare(config, report, frames=frames)
     plan = make_plan(config, prepared, budget)
