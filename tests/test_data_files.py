@@ -725,3 +725,15 @@ def test_days_without_a_split_by_time_are_said(tmp_path: Path) -> None:
     for days, method, said in ((3, "auto", True), (28, "auto", False), (3, "temporal", False)):
         found = load_dataset(None, DataOptions(interactions=tmp_path / "d.csv", days=days, split=method))
         assert any("--days 3 is not used: the split is leave_one_out" in note for note in found.notes) == said
+
+
+def test_types_of_mongodb_are_their_values(tmp_path: Path) -> None:
+    file = tmp_path / "events.jsonl"
+    rows = [
+        {"_id": {"$oid": f"{n:024x}"}, "user": {"id": {"$numberLong": str(n % 3)}}, "item": f"i{n % 5}"}
+        | {"at": {"$date": f"2024-03-{n + 1:02d}T10:00:00Z"}}
+        for n in range(15)
+    ]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    found = load_dataset(None, DataOptions(interactions=file, columns={"timestamp": "at"})).interactions
+    assert {*found["user_id"]} == {"0", "1", "2"} and found["timestamp"].min() == 1_709_287_200

@@ -156,6 +156,10 @@ def test_numbers_that_are_times() -> None:
     assert read == seconds([datetime(2024, 3, 1, tzinfo=UTC), datetime(2024, 3, 1, 10, tzinfo=UTC)])
     assert note == "1 numbers among the dates are read as seconds since 1970"
     assert times(["13/03/2024", "14/03/2024", "45352"])[0][2] is None  # half of a spreadsheet's column
+    years, note = parse_times(pl.Series([2024, 2019]))
+    assert years.to_list() == [1_704_067_200, 1_546_300_800] and note == "2019 is read as a year"
+    _, note = parse_times(pl.Series([45_000.25, 45_001.5]))
+    assert note == "45000.25 is read as 15 March 2023, a spreadsheet's number of days"
 
 
 @st.composite

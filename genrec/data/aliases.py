@@ -44,7 +44,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
     ),
     "event": (
         *"event eventtype eventname action actiontype behavior behaviour behaviortype behaviourtype".split(),
-        *"interactiontype activitytype feedbacktype feedback reaction interaction activity 动作 操作".split(),
+        *"interactiontype activitytype feedbacktype reactiontype".split(),
+        *"feedback reaction interaction activity 动作 操作".split(),
         *"行为 行为类型 事件 事件类型 行動 이벤트 행동 ereignis aktion evenement evento событие действие".split(),
     ),
     "review": (

@@ -143,7 +143,8 @@ def part_name(file: Path) -> str:
 
 
 def unnested(frame: pl.DataFrame, wanted: Collection[str] = ()) -> pl.DataFrame:
-    """Fields of structs as columns named `user.id`, behind the others; of large structs only those in `wanted`."""
+    """Fields of structs as columns named `user.id`, behind the others; of large structs only those in `wanted`; a type
+    of MongoDB is its value."""
     large: set[str] = set()
     while structs := [c for c, t in frame.schema.items() if isinstance(t, pl.Struct) and c not in large]:
         fields: list[pl.Expr] = []
@@ -154,9 +155,14 @@ def unnested(frame: pl.DataFrame, wanted: Collection[str] = ()) -> pl.DataFrame:
             if len(names) > FIELDS:
                 large.add(column)
                 names = [n for n in names if any(f"{w}.".startswith(f"{column}.{n}.") for w in wanted)]
+            if len(names) == 1 and names[0].startswith("$"):  # MongoDB's {"$date": "2024-03-01T10:00:00Z"}
+                frame = frame.with_columns(pl.col(column).struct.field(names[0]).alias(column))
+                continue
             names = [n for n in names if f"{column}.{n}" not in frame.columns]
             fields += [pl.col(column).struct.field(n).alias(f"{column}.{n}") for n in names]
-        frame = frame.with_columns(fields).drop(c for c in structs if c not in large)
+        frame = frame.with_columns(fields).drop(
+            c for c in structs if c not in large and isinstance(frame.schema[c], pl.Struct)
+        )
     return frame
 
 

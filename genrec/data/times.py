@@ -19,6 +19,7 @@ DIGITS = (  # numbers that may be dates: pattern, lowest, highest
     ("%Y%m%d%H%M%S", 19_000_101_000_000, 21_001_231_235_959),
 )
 SPREADSHEET_DAYS = (32_874, 54_789)  # 1990 to 2050, counted from 30 December 1899
+YEAR_NUMBERS = (1900, 2100)
 SPREADSHEET_1970 = 25_569
 EARLIEST_AMONG_DATES = 100_000_000  # 1973: a smaller number among dates is hardly a time in seconds
 EPOCH = date(1970, 1, 1)
@@ -184,9 +185,12 @@ def to_seconds(number: pl.Series) -> tuple[pl.Series, str | None]:
             dates = number.cast(pl.Int64).cast(pl.String).str.strptime(pl.Datetime, pattern, strict=False)
             if dates.count() == number.count():
                 return dates.dt.epoch("s"), None
+    if YEAR_NUMBERS[0] <= low and high <= YEAR_NUMBERS[1] and bool((number % 1 == 0).all()):
+        dates = number.cast(pl.Int64).cast(pl.String).str.strptime(pl.Datetime, "%Y", strict=False)
+        return dates.dt.epoch("s"), f"{low:.0f} is read as a year"
     if SPREADSHEET_DAYS[0] <= low and high <= SPREADSHEET_DAYS[1]:
         seconds = ((number - SPREADSHEET_1970) * 86_400).round().cast(pl.Int64)
-        return seconds, f"{low:g} is read as {_spoken(int(low) - SPREADSHEET_1970)}, a spreadsheet's number of days"
+        return seconds, f"{low:.10g} is read as {_spoken(int(low) - SPREADSHEET_1970)}, a spreadsheet's number of days"
     median = number.abs().median()
     assert isinstance(median, float)
     unit = next((unit for unit, threshold in ((1e9, 1e17), (1e6, 1e14), (1e3, 1e11)) if median > threshold), 1.0)

@@ -31,6 +31,7 @@ from .manifest import (
     CARD,
     CATALOGUE,
     COUNTS,
+    FORMAT,
     LORA,
     LORA_CONFIG,
     ROWS,
@@ -167,7 +168,8 @@ def load_adapter(
     manifest = read_manifest(folder)
     check_files(folder, manifest)
     tasks, catalogues = read_tasks(folder, manifest), read_catalogues(folder, manifest)
-    if unread := sorted({key for task in tasks.values() for key in task.unread}):
+    unread = sorted({key for task in tasks.values() for key in task.unread})
+    if unread and manifest.format < FORMAT:  # else its training said so
         log.warning("%s: nothing reads the keys %s of its task files any more", folder, " and ".join(unread))
     source = manifest.backbone
     if place is None and source.kind in ("folder", "gguf") and not Path(source.model).exists():
