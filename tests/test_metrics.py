@@ -17,7 +17,7 @@ from genrec.evaluation.metrics import (
     threshold_metrics,
     user_auc,
 )
-from genrec.scoring.calibration import Calibration, fit_items, fit_outcome, item_losses
+from genrec.scoring.calibration import TEMPERATURES, Calibration, fit_items, fit_outcome, item_losses
 
 
 def test_ranks_count_ties_and_what_is_no_number_as_above() -> None:
@@ -124,12 +124,19 @@ def test_scores_that_say_nothing_hardly_count() -> None:
     assert auc(fitted.probabilities(3 * rng.normal(size=(100, 2)), known)[:, 1], answer == 1) > 0.75
 
 
-def test_the_temperature_of_items_is_that_of_the_least_loss() -> None:
+@pytest.mark.parametrize("too_large", [0.5, 2, 15])
+def test_the_temperature_of_items_is_that_of_the_least_loss(too_large: float) -> None:
+    """However large scores are, the first of a list is right as often as its probability says."""
     rng = np.random.default_rng(2)
-    losses = np.zeros(33)
+    losses, claimed, right = np.zeros(len(TEMPERATURES)), [], []
     for _ in range(400):
-        logits = rng.normal(size=50)
+        logits = 2 * rng.normal(size=50)
         target = rng.choice(50, p=np.exp(logits) / np.exp(logits).sum())
-        losses += item_losses(np.append(2 * logits, -np.inf), np.asarray([target]))
-    assert fit_items(losses, 400).temperature == pytest.approx(2, rel=0.3)
+        losses += item_losses(np.append(too_large * logits, -np.inf), np.asarray([target]))
+        claimed.append(logits)
+        right.append(target == logits.argmax())
+    fitted = fit_items(losses, 400)
+    assert fitted.temperature == pytest.approx(too_large, rel=0.3)
+    top = fitted.probabilities(too_large * np.asarray(claimed)).max(1).mean()
+    assert top == pytest.approx(np.mean(right), abs=0.06)
     assert fit_items(losses, 3) == Calibration()

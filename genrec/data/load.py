@@ -216,7 +216,7 @@ def fingerprint(dataset: Dataset) -> str:
     """Hash of everything that training depends on."""
     digest = hashlib.sha256(repr((dataset.name, dataset.split_method, dataset.cutoffs)).encode())
     for frame in (dataset.interactions, dataset.items, dataset.users):
-        digest.update(repr(frame.schema).encode())
+        digest.update(f"Schema({list(frame.schema.items())})".encode())  # repr(schema) differs between Pythons
         if frame.height:
             digest.update(frame.hash_rows(seed=0).to_numpy().tobytes())
     return digest.hexdigest()[:32]
