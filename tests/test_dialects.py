@@ -22,7 +22,7 @@ from genrec.cli import main
 from genrec.data.dialect import dialect_of
 from genrec.data.encoding import encoding_of
 from genrec.data.files import read_table
-from genrec.data.load import DataOptions, load_dataset
+from genrec.data.load import ROLES, DataOptions, load_dataset
 from genrec.data.source import Reading
 from genrec.errors import DataError, GenrecError, UnavailableError
 
@@ -441,8 +441,87 @@ def test_a_folder_of_several_tables(tmp_path: Path, capsys: pytest.CaptureFixtur
     other.mkdir()
     (other / "a.csv").write_text("user,item\n1,2\n")
     (other / "b.csv").write_text("x,y\n1,2\n")
-    with pytest.raises(DataError, match="is a folder of different tables: a.csv has user, item; b.csv has x, y"):
+    assert "other: interactions of a.csv (told by its columns); not read: b.csv" in notes(other)
+    (other / "a.csv").write_text("user,thing\n1,2\n")
+    with pytest.raises(DataError, match="is a folder of different tables: a.csv has user, thing; b.csv has x, y"):
         data(other)
+
+
+SHOPS = {  # files of interactions, catalogue, users: their headers
+    "chinese": {"用户行为": "用户编号,商品编号,行为", "商品": "商品编号,商品名称,类目", "人群": "用户编号,城市"},
+    "german": {
+        "verkauf": "Kundennummer,Artikelnr,Menge",
+        "artikel": "Artikelnr,Bezeichnung,sort",
+        "leute": "Kunde,Ort",
+    },
+    "named": {"interactions_2024": "userId,movieId,n", "product_catalog": "movieId,title,sort", "people": "userId,job"},
+    "key": {"clicks": "userId,productId,n", "goods": "id,name,sort", "users": "id,age"},
+    "kind": {"log": "user,movie,n", "master": "id,title,sort", "who": "user,movie"},
+}
+
+
+@pytest.mark.parametrize("name", SHOPS)
+def test_files_of_any_name_are_told_by_their_columns(tmp_path: Path, name: str) -> None:
+    texts = ["".join(f"{u},{i},view\n" for u, i, *_ in ROWS), "".join(f"b{n},Title {n},x\n" for n in range(11))]
+    texts.append("".join(f"{u:03},{30 + u}\n" for u in range(12)))
+    for (file, header), text in zip(SHOPS[name].items(), texts, strict=True):
+        (tmp_path / f"{file}.csv").write_text(f"{header}\n{text}")
+    (tmp_path / "rates.csv").write_text("currency,rate\nEUR,1\n")
+    found = load_dataset(None, DataOptions(interactions=tmp_path))
+    assert (found.interactions.height, found.items.height, found.users.height) == (48, 11, 12)
+    assert found.items.sort("item_id")["title"][0] == "Title 0"
+    said = found.notes[0]
+    assert all(f"{role} of {file}.csv" in said for role, file in zip(ROLES, SHOPS[name], strict=True))
+    assert said.endswith("; not read: rates.csv") and not any("were dropped" in note for note in found.notes)
+
+
+def test_parts_of_interactions_beside_a_catalogue(tmp_path: Path, wanted: pl.DataFrame) -> None:
+    """Parts have the same columns in any order; those with others are read too if they have user and item, and said."""
+    frame = pl.DataFrame(ROWS, schema=NAMES, orient="row")
+    tmp_path = tmp_path / "shop"
+    tmp_path.mkdir()
+    frame[:24].write_csv(tmp_path / "jan1.csv")
+    frame[24:].select(reversed(NAMES)).write_csv(tmp_path / "jan2.csv")
+    (tmp_path / "stuff.csv").write_text("item_id,title\nb0,Zero\n")
+    found = load_dataset(None, DataOptions(interactions=tmp_path))
+    assert_frame_equal(found.interactions, wanted)
+    assert "interactions of jan1.csv and jan2.csv (told by their columns), items of stuff.csv" in found.notes[0]
+    assert f"{tmp_path.name}: 2 files as one table" in found.notes
+    frame[24:].drop("rating").write_csv(tmp_path / "jan2.csv")
+    found = load_dataset(None, DataOptions(interactions=tmp_path, items=tmp_path / "stuff.csv"))
+    assert found.interactions.height == 48 and found.interactions["rating"].null_count() == 24
+    assert f"{tmp_path.name}: 2 files as one table; their columns differ: jan2.csv has no rating" in found.notes
+
+
+def test_what_cannot_be_the_catalogue_is_not_taken_for_it(tmp_path: Path) -> None:
+    """Items that recur are no catalogue; of several tables the one with titles is, else one must be named."""
+    (tmp_path / "log.csv").write_text(lines())
+    (tmp_path / "positions.csv").write_text("order,item_id\n" + "".join(f"{n},b0\n" for n in range(9)))
+    (tmp_path / "names.csv").write_text("item_id,title\nb0,Zero\n")
+    (tmp_path / "prices.csv").write_text("item_id,price\nb0,1\n")
+    said = notes(tmp_path)
+    assert "items of names.csv (told by its columns); not read: positions.csv, prices.csv" in said
+    (tmp_path / "names.csv").write_text("item_id,stock\nb0,3\n")
+    with pytest.raises(DataError, match="names.csv, prices.csv may all be the items; name one: --items"):
+        data(tmp_path)
+    found = load_dataset(None, DataOptions(interactions=tmp_path, items=tmp_path / "prices.csv"))
+    assert found.items.filter(pl.col("item_id") == "b0")["price"].to_list() == [1]
+
+
+def test_a_long_file_is_told_by_its_beginning(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text(lines() + lines(header=False) * 1200)
+    (tmp_path / "what.csv").write_text("item_id,title\nb0,Zero\n")
+    assert data(tmp_path).height == 48 * 1201
+
+
+def test_a_file_that_cannot_be_read_is_no_less_a_part(tmp_path: Path) -> None:
+    """Where the names do not tell what it is; beside ratings it is another file that is not read."""
+    (tmp_path / "log.csv").write_text(lines())
+    (tmp_path / "log2.csv").touch()
+    with pytest.raises(DataError, match="log2.csv is empty"):
+        data(tmp_path)
+    (tmp_path / "log.csv").rename(tmp_path / "ratings.csv")
+    assert "interactions of ratings.csv; not read: log2.csv" in notes(tmp_path)
 
 
 # --- structs and names --------------------------------------------------------------------------------------------

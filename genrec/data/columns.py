@@ -30,6 +30,7 @@ KEY: dict[Role, str] = {"items": "item_id", "users": "user_id"}
 # Names of many meanings, which count if the values are such.
 AMBIGUOUS = dict.fromkeys("partition fold subset dataset set usage 集合 划分 数据集".split(), names_parts)
 AMBIGUOUS |= dict.fromkeys("feedback reaction interaction activity 操作 动作".split(), names_events)
+KEYS = 0.5  # share of different ids from which on they are the keys of a table
 HEADINGS = ("title", "name", "description")  # beside a review they head it and are not the item's title
 
 
@@ -174,6 +175,25 @@ def recognise(frame: pl.DataFrame, role: Role, file: str, mapping: Mapping[str, 
                 hint += "; if this is several columns, say with --delimiter what parts them"
             raise DataError(missing_column(required, columns, column_of, file) + hint)
     return {s: column_of[s] for s in STANDARD_COLUMNS[role] if s in column_of}
+
+
+def role_by_columns(frame: pl.DataFrame, mapping: Mapping[str, str]) -> Role | None:
+    """What a table of named columns holds: a user and an item make interactions; of one of them, hardly ever repeated,
+    users or a catalogue, whose key may be an `id` beside a title, a category or genres."""
+    by_name = _inner_fields(frame.columns) | {squeezed(c): c for c in reversed(frame.columns)}
+
+    def column(standard: str) -> str | None:
+        given = mapping.get(standard)
+        return given if given in frame.columns else next((by_name[n] for n in ALIASES[standard] if n in by_name), None)
+
+    user, item = column("user_id"), column("item_id")
+    if user is not None:
+        is_key = frame[user].n_unique() >= KEYS * frame.height
+        kind = any(name in by_name for name in KINDS) and not is_key  # else a job, say, is the user's own
+        return "interactions" if item is not None or kind else "users" if is_key else None
+    if item is None and any(column(s) is not None for s in ("title", "category", "genre")):
+        item = by_name.get("id")
+    return "items" if item is not None and frame[item].n_unique() >= KEYS * frame.height else None
 
 
 def with_clock(frame: pl.DataFrame, columns: Mapping[str, str]) -> tuple[pl.DataFrame, str]:

@@ -2,8 +2,10 @@
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import polars as pl
@@ -14,7 +16,7 @@ from .delimited import OWN, read_delimited
 from .encoding import as_utf8
 from .packed import unpacked
 from .sheets import WORKBOOKS, read_sheet
-from .source import PACKED, SHOWN, Bad, Reading, Table, bad_rows_note, error_line, part_of, unpacked_name
+from .source import PACKED, SHOWN, Bad, Files, Reading, Table, bad_rows_note, error_line, part_of, unpacked_name
 
 JSON_LINES = (".jsonl", ".ndjson", ".json")
 PARQUET = (".parquet", ".pq")
@@ -22,6 +24,7 @@ TEXTS = (*OWN, ".txt", ".dat", ".data", ".psv", ".tab", ".log")
 KINDS = (*TEXTS, *JSON_LINES, *PARQUET, *WORKBOOKS)
 NO_DATA = ("readme", "license", "licence", "changelog")  # names of texts beside data
 PARTS = {"train": "train", "valid": "valid", "validation": "valid", "val": "valid", "dev": "valid", "test": "test"}
+HEAD = 1 << 20  # bytes of a text from which its columns are told
 FIELDS = 50  # of a struct at most, for them all to become columns
 
 
@@ -40,6 +43,25 @@ def read_table(source: str | Path, reading: Reading | None = None) -> Table:
         table = read_folder(path, reading) if path.is_dir() else _read_file(path, part, reading)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    return Table(unnested(table.frame, reading.columns.values()), table.notes, table.named)
+
+
+def read_chosen(source: Files, reading: Reading) -> Table:
+    """The columns of some files of a folder, as `read_table` reads them."""
+    table = read_folder(source.folder, reading, source.files)
+    return Table(unnested(table.frame, reading.columns.values()), table.notes, table.named)
+
+
+def first_rows(file: Path, reading: Reading) -> Table:
+    """The columns of a file and its first rows: of a long text those in its first MiB, else all. Bad ones are left."""
+    reading = replace(reading, bad_rows="skip")
+    with unpacked(file, "") as (whole, _), TemporaryDirectory(prefix="genrec-") as folder:
+        with whole.open("rb") as text:
+            head = text.read(HEAD)
+        if len(head) == HEAD and kind_of(whole) in TEXTS and not head.startswith((b"\xff\xfe", b"\xfe\xff")):
+            whole = Path(folder) / whole.name
+            whole.write_bytes(head[: max(head.rfind(b"\n"), head.rfind(b"\r")) + 1] or head)
+        table = _read_file(whole, "", reading)
     return Table(unnested(table.frame, reading.columns.values()), table.notes, table.named)
 
 
@@ -102,21 +124,17 @@ def _is_hidden(path: Path) -> bool:
     return any(part.startswith((".", "_")) for part in path.parts)
 
 
-def read_folder(folder: Path, reading: Reading) -> Table:
-    """All files of a folder as one table.
+def read_folder(folder: Path, reading: Reading, chosen: Sequence[Path] = ()) -> Table:
+    """All files of a folder, or those chosen, as one table.
 
     Partitions such as `year=2024/` are columns of texts; of files called train, valid and test so is `part`.
     """
-    files = files_of(folder)
+    files = list(chosen) or files_of(folder)
     tables = [_read_file(file, "", reading) for file in files]
-    columns = {tuple(sorted(t.frame.columns)) for t in tables}
     first = set(tables[0].frame.columns)
     for file, table in zip(files, tables, strict=True):
-        if len(columns) > 1 and not set(table.frame.columns) & first:
-            raise DataError(
-                f"{folder} is a folder of different tables: {files[0].name} has {', '.join(tables[0].frame.columns)}; "
-                f"{file.name} has {', '.join(table.frame.columns)}. Name the file"
-            )
+        if not set(table.frame.columns) & first:
+            raise different_tables(folder, (files[0], tables[0].frame.columns), (file, table.frame.columns))
     frames = []
     for file, table in zip(files, tables, strict=True):
         pairs = (part.partition("=") for part in file.relative_to(folder).parts[:-1] if "=" in part)
@@ -130,8 +148,18 @@ def read_folder(folder: Path, reading: Reading) -> Table:
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{folder}: its files do not make one table ({error_line(error)})") from error
     notes = dict.fromkeys(note for table in tables for note in table.notes)
-    told = f"{folder.name}: {len(files):,} files as one table" if len(files) > 1 else f"{folder.name}: {files[0].name}"
-    return Table(frame, (told, *notes), tables[0].named)
+    everything = dict.fromkeys(c for table in tables for c in table.frame.columns)
+    lacking = [(f, [c for c in everything if c not in t.frame.columns]) for f, t in zip(files, tables, strict=True)]
+    gaps = [f"{file.name} has no {', '.join(columns)}" for file, columns in lacking if columns]
+    told = f"{len(files):,} files as one table" if len(files) > 1 else files[0].name
+    told += f"; their columns differ: {'; '.join(gaps[:SHOWN])}{'; ...' if len(gaps) > SHOWN else ''}" if gaps else ""
+    return Table(frame, (*([] if len(chosen) == 1 else [f"{folder.resolve().name}: {told}"]), *notes), tables[0].named)
+
+
+def different_tables(folder: Path, *files: tuple[Path, Sequence[str]]) -> DataError:
+    """The error for files with columns that make no table together."""
+    have = "; ".join(f"{file.name} has {', '.join(columns)}" for file, columns in files)
+    return DataError(f"{folder} is a folder of different tables: {have}. Name the file")
 
 
 def part_name(file: Path) -> str:

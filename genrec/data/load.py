@@ -14,12 +14,11 @@ from .columns import KEY, STANDARD_COLUMNS, canonical, title_expression
 from .dataset import Dataset
 from .events import called, event_options, signs_note, signs_of, with_opinions
 from .fetch import cache_folder
-from .files import files_of
 from .folder import roles_in
 from .joined import join_ids
 from .named import DATASETS, Raw, load_raw
 from .numbers import Decimal
-from .source import Frame, Header, Reading, Source, display_name, is_url, source_name
+from .source import Files, Frame, Header, Reading, Source, display_name, is_url, source_name
 from .splits import LASTS, Method, split
 from .tables import read_source
 from .times import DateOrder
@@ -121,14 +120,7 @@ def read_files(options: DataOptions) -> Raw:
         source: Source | None = getattr(options, role)
         if source is None:
             continue
-        reading = Reading(
-            options.bad_rows,
-            by_role(options.delimiter, role),
-            by_role(options.encoding, role),
-            header_of(by_role(options.header, role)),
-            options.columns,
-        )
-        source_table = read_source(source, reading)
+        source_table = read_source(source, _reading(options, role))
         table, label, columns = source_table.frame, display_name(source), options.columns
         notes += source_table.notes
         if not source_table.named:
@@ -166,21 +158,36 @@ def read_files(options: DataOptions) -> Raw:
 def with_files_of_folder(options: DataOptions) -> tuple[DataOptions, list[str]]:
     """The options with the files of a folder of several tables in its place, and a note that names them."""
     source = options.interactions
-    if source is None or isinstance(source, Frame) or is_url(source) or not (folder := Path(source)).is_dir():
+    if source is None or isinstance(source, Files | Frame) or is_url(source) or not (folder := Path(source)).is_dir():
         return options, []
-    roles = roles_in(folder)
-    if not roles:
-        return options, []
-    items, users = options.items or roles.get("items"), options.users or roles.get("users")
-    sources = {"interactions": roles["interactions"], "items": items, "users": users}
-    taken = ", ".join(f"{role} of {file.name}" for role, file in sources.items() if isinstance(file, Path))
-    rest = [file.name for file in files_of(folder) if file not in sources.values()]
-    not_read = f"; not read: {', '.join(rest)}" if rest else ""
-    read = replace(options, interactions=roles["interactions"], items=items, users=users)
-    return read, [f"{folder.name}: {taken}{not_read}"]
+    given: dict[Role, Path] = {}
+    if options.items is not None:
+        given["items"] = Path(str(options.items))
+    if options.users is not None:
+        given["users"] = Path(str(options.users))
+    roles, note = roles_in(folder, given, _reading(options, None))
+    sources = {role: Files(folder, files) for role, files in roles.items()}
+    options = replace(
+        options,
+        interactions=sources.get("interactions", source),
+        items=sources.get("items", options.items),
+        users=sources.get("users", options.users),
+    )
+    return options, [note] if note else []
 
 
-def by_role(values: Sequence[str], role: Role) -> str | None:
+def _reading(options: DataOptions, role: Role | None) -> Reading:
+    """How a file is read; of a file whose role is not known yet, as options for all files say."""
+    return Reading(
+        options.bad_rows,
+        by_role(options.delimiter, role),
+        by_role(options.encoding, role),
+        header_of(by_role(options.header, role)),
+        options.columns,
+    )
+
+
+def by_role(values: Sequence[str], role: Role | None) -> str | None:
     """The value of an option for one of the files: `items=gbk` is for the catalogue only, `gbk` for all; last wins."""
     for value in reversed(values):
         name, equals, rest = value.partition("=")

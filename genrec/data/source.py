@@ -40,7 +40,18 @@ class Frame:
         return f"the {self.role} frame"
 
 
-Source = str | Path | Frame
+@dataclass(frozen=True)
+class Files:
+    """Some files of a folder, which are one table, as a source."""
+
+    folder: Path
+    files: tuple[Path, ...]
+
+    def __str__(self) -> str:
+        return str(self.files[0] if len(self.files) == 1 else self.folder)
+
+
+Source = str | Path | Frame | Files
 
 
 @dataclass(frozen=True)
@@ -113,7 +124,7 @@ def source_name(source: Source) -> str:
     if isinstance(source, Frame):
         return "frame"
     if not is_url(source):
-        path, member = part_of(source)
+        path, member = part_of(str(source))
         return Path(member or path).name.split(".")[0] or "data"
     if str(source).startswith(HUB):
         return source_name(Path(str(source).partition("?")[0])) or "data"

@@ -2,9 +2,9 @@
 
 from ..errors import DataError
 from .database import read_database
-from .files import read_table
+from .files import read_chosen, read_table
 from .hub import read_hub
-from .source import FRAME, HUB, Frame, Reading, Source, Table, check_url, is_url
+from .source import FRAME, HUB, Files, Frame, Reading, Source, Table, check_url, is_url
 
 
 def read_source(source: Source, reading: Reading | None = None) -> Table:
@@ -23,8 +23,10 @@ def read_source(source: Source, reading: Reading | None = None) -> Table:
         raise DataError(
             f"{FRAME}: this was a table in Python's memory; give a file, or `genrec.finetune` the table again"
         )
-    check_url(source)
     reading = reading or Reading()
+    if isinstance(source, Files):
+        return read_chosen(source, reading)
+    check_url(source)
     if str(source).startswith(HUB):
         return read_hub(str(source), reading)
     return Table(read_database(str(source))) if is_url(source) else read_table(source, reading)
