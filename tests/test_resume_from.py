@@ -154,3 +154,29 @@ def test_nothing_new(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     unknown.close()
     assert main(["finetune", "--resume-from", str(run), "--out", str(tmp_path / "y")]) == 2
     assert "nothing" in capsys.readouterr().err
+
+
+def test_a_limit_of_validation_reads_cases_among_many_users_without_any(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Few of the users have later events: those are drawn from, however little is read, and the lines say how few."""
+    new_habit(run)
+    out = tmp_path / "next"
+    command = ["finetune", "--resume-from", str(run), "--out", str(out), "--epochs", "1", "--valid-tokens", "1"]
+    assert main(command) == 0
+    said = capsys.readouterr().err
+    step = next(line for line in said.splitlines() if line.startswith("step "))
+    assert "chain/next_item: only 1 case" in step and "chain/next_item/seen_removed/ndcg@10" in step
+
+
+def test_a_training_that_cannot_begin_leaves_nothing(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new_habit(run, users=2)
+    out = tmp_path / "next"
+    assert main(["finetune", "--resume-from", str(run), "--out", str(out)]) == 2
+    assert "2 users have later events" in capsys.readouterr().err
+    assert not out.exists()
+    new_habit(run)
+    assert main(["finetune", "--resume-from", str(run), "--out", str(out), "--epochs", "1"]) == 0
+    assert "434 later events of 60 users" in capsys.readouterr().err

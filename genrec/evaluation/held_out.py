@@ -100,6 +100,13 @@ def sampled(values: list[T], limit: int | None, seed: int) -> list[T]:
     return [values[n] for n in np.sort(chosen)]
 
 
+def in_turn(values: list[int], limit: int | None, seed: int) -> list[int]:
+    """The values that `sampled` draws, and after them the others in drawn order."""
+    first = sampled(values, limit, seed)
+    rest = np.setdiff1d(np.asarray(values), np.asarray(first))
+    return [*first, *np.random.default_rng([seed, 6]).permutation(rest).tolist()]
+
+
 @dataclass(frozen=True)
 class Case:
     """One read of a row: task, right answer (for next_item the user), weight, whom it is about, which case of theirs it
@@ -129,8 +136,10 @@ def user_rows(
     max_events: int,
     seed: int,
     phrasing: Phrasing = "served",
+    most: int | None = None,
 ) -> tuple[list[Row], list[Case]]:
-    """One row per user with everything that is asked of the user, and the cases in the order of the reads."""
+    """One row per user of whom anything is asked, with everything that is, and the cases in the order of the reads;
+    most: so many rows, of the first such users."""
     assert corpus.events is not None
     rows: list[Row] = []
     cases: list[Case] = []
@@ -139,6 +148,8 @@ def user_rows(
     sampler = ItemSampler(held.visible, corpus.items.size)
     weighed = {t.name for t in corpus.tasks if asks_list(t)}
     for user in users:
+        if len(rows) == most:
+            break
         lo, hi = last_window(held.visible, user, max_events)
         name = held.visible.users[user]
         branches: list[Branch] = []

@@ -26,7 +26,7 @@ from .held_out import (
     Phrasing,
     first_targets,
     held_out,
-    sampled,
+    in_turn,
     template,
     user_rows,
     writers_of,
@@ -130,7 +130,8 @@ def read_part(
     progress: Stage | None = None,
     phrasing: Phrasing = "served",
 ) -> Reading:
-    """Every task of a data set on a part, one forward pass per user; `max_users` users and texts are drawn by seed.
+    """Every task of a data set on a part, one forward pass per user; of the users and texts that have cases,
+    `max_users` are drawn by seed.
 
     progress: called with the rows read and the rows in all.
     """
@@ -155,8 +156,8 @@ def read_part(
     if corpus.events is None:
         return Reading(None, outcomes, None)
     held = held_out(corpus.events, part)
-    users = sampled(list(range(len(held.visible.users))), max_users, seed)
-    rows, cases = user_rows(corpus, part, held, users, max_events, seed, phrasing)
+    users = in_turn(list(range(len(held.visible.users))), max_users, seed)
+    rows, cases = user_rows(corpus, part, held, users, max_events, seed, phrasing, max_users)
     if not rows:
         return Reading(None, outcomes, None)
     states = scorer.states(rows, progress)
@@ -174,6 +175,18 @@ def read_part(
         basket_ranks = given_ranks(scorer, corpus, baskets)
     basket_users, keys = tuple(cases[n].about for n in basket), tuple(cases[n].key for n in basket)
     return Reading(ranked, outcomes, basket_ranks, basket_users, keys, baskets, reads)
+
+
+def has_cases(corpus: Corpus, part: SplitPart, max_events: int, seed: int) -> bool:
+    """Whether a part holds any case of the tasks of a data set."""
+    about_texts = [t for t in corpus.tasks if t.unit == "text"]
+    if any(answered_texts(corpus, [t], part, [[template(t, "served")]], seed).frame.height for t in about_texts):
+        return True
+    if corpus.events is None:
+        return False
+    held = held_out(corpus.events, part)
+    users = list(range(len(held.visible.users)))
+    return bool(user_rows(corpus, part, held, users, max_events, seed, most=1)[0])
 
 
 def outcomes_of(

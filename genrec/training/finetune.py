@@ -6,7 +6,7 @@ import math
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +31,7 @@ from .budget import Budget, Plan, TimeLimit, costs, describe_plan, make_plan
 from .finish import finish
 from .plan import PlannedBatches, plan_epoch
 from .prepare import Prepared, Report, prepare
-from .resume import collect_new_events, load_parent_weights
+from .resume import collect_new_events, load_parent_weights, taken_back
 from .start import build_model, fit_texts, set_expected_targets, set_scales
 from .validate import headline, part_tokens, validation
 
@@ -73,7 +73,10 @@ def finetune(
         if out.exists() and not out.is_dir():
             raise RunError(f"--out {out} is a file; a run is a folder")
         is_first = not Run(out).finished and os.environ.get("RANK", "0") == "0"  # of several processes of one training
-    with sole_writer(out) if is_first else nullcontext():
+    with ExitStack() as first:
+        if is_first:
+            first.enter_context(sole_writer(out))
+            first.enter_context(taken_back(Run(out)))
         return finetune_into(out, config, report, progress, budget, frames, again)
 
 

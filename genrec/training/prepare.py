@@ -11,6 +11,7 @@ import torch
 from ..data.dataset import Dataset
 from ..data.fetch import cache_folder
 from ..errors import DataError
+from ..evaluation.reading import has_cases
 from ..model.backbone import Backbone, events_that_fit, load_backbone, load_encoder, word_count
 from ..model.item_rows import item_texts
 from ..model.source import BackboneSource
@@ -102,6 +103,11 @@ def prepare(
     if config.max_events > fits:
         report(f"the backbone's context holds {fits:,} events: longer histories lose their oldest quarter")
     max_events = min(config.max_events, fits)
+    if not any(has_cases(corpus, "valid", max_events, config.seed) for corpus in corpora):
+        raise DataError(
+            f"what is held out for validation answers none of the tasks ({', '.join(names)}): "
+            "give more interactions, or hold out others (--split)"
+        )
     options = RowOptions(max_events, config.stride, config.question_share, config.seed)
     users = sum(len(c.events.users) if c.events is not None else c.dataset.interactions.height for c in corpora)
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,20 @@ def collect_new_events(config: FinetuneConfig) -> str:
         f"trains on from {run.folder}: {later.height:,} later events of {later['user_id'].n_unique():,} users, "
         f"{sum(map(len, items.values())):,} added items"
     )
+
+
+@contextlib.contextmanager
+def taken_back(run: Run) -> Iterator[None]:
+    """What `collect_new_events` writes into the folder of a run is removed again if the training does not begin."""
+    files = (run.store, run.later_events, run.later_items)
+    new = [path for path in files if not path.exists()]
+    try:
+        yield
+    except BaseException:
+        if not run.config_file.is_file():
+            for path in new:
+                path.unlink(missing_ok=True)
+        raise
 
 
 def looks_ahead(run: Run, dataset: str) -> set[str]:

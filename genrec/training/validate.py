@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
+from ..counting import number_of
 from ..errors import DataError
 from ..evaluation import metrics
 from ..evaluation.reading import Reading, next_item_losses, next_item_metrics, read_part, reweigh
@@ -19,6 +20,7 @@ from ..scoring.scorer import Scorer
 from .prepare import Prepared
 from .resume import has_little_validation, parent_calibration
 
+FEW_CASES = 100  # below which a line of metrics says how many they are
 VALID_CASES = 4_000  # users or texts that a validation reads at most: a standard error of .003 in NDCG
 CALIBRATION = 4  # the most that calibration reads, once, in validations: weights of neighbours and features need cases
 
@@ -185,5 +187,7 @@ def fit_outcomes(corpus: Corpus, reading: Reading) -> dict[str, Calibration]:
 
 
 def headline(values: Mapping[str, float]) -> str:
-    """The few metrics worth a line."""
-    return ", ".join(f"{k} {v:.4f}" for k, v in values.items() if metrics.sums_up(k))
+    """The few metrics worth a line, and of how many cases those of few are."""
+    few = [(k.removesuffix("/n"), int(v)) for k, v in values.items() if k.endswith("/n") and v < FEW_CASES]
+    line = ", ".join(f"{k} {v:.4f}" for k, v in values.items() if metrics.sums_up(k))
+    return line + "".join(f"; {task}: only {number_of(n, 'case')}" for task, n in few)
