@@ -163,14 +163,14 @@ def test_unparsable_rows_are_shown_or_skipped_and_counted(
     tmp_path: Path, name: str, content: str | bytes, said: str
 ) -> None:
     path = text(tmp_path / name, content)
-    with pytest.raises(DataError, match="1 rows cannot be parsed") as error:
+    with pytest.raises(DataError, match="1 row cannot be parsed") as error:
         read_table(path)
     assert said in str(error.value)
     assert "--bad-rows skip" in str(error.value)
     found = read_table(path, Reading(bad_rows="skip"))
     table, notes = found.frame, found.notes
     assert [str(v) for v in table["user"]] == ["1", "4"]
-    assert notes == (f"{name}: 1 rows that cannot be parsed were dropped",)
+    assert notes == (f"{name}: 1 row that cannot be parsed was dropped",)
 
 
 def test_the_first_five_of_many_bad_rows_are_shown(tmp_path: Path) -> None:
@@ -288,7 +288,7 @@ def test_items_without_a_title_take_that_of_the_interactions(tmp_path: Path) -> 
     items = written(tmp_path / "i.csv", [("x", None, "5"), ("y", "Own title", "6")], ("item", "title", "price"))
     found = load_dataset(None, DataOptions(interactions=path, items=items))
     assert found.items.rows() == [("x", "Blue mug", 5), ("y", "Own title", 6)]
-    assert "1 items without a title in the catalogue take that of the interactions" in found.notes
+    assert "1 item without a title in the catalogue takes that of the interactions" in found.notes
 
 
 @pytest.mark.parametrize(
@@ -375,16 +375,16 @@ def test_times(values: list[str | None], seconds: list[int | None]) -> None:
 @pytest.mark.parametrize(
     ("column", "value", "said"),
     [
-        ("rating", "good", "f.csv: rating must be a number; 1 rows are not (row 2: 'good')"),
+        ("rating", "good", "f.csv: rating must be a number; 1 row is not (row 2: 'good')"),
         ("rating", "inf", "row 2: 'inf'"),
         (
             "timestamp",
             "yesterday",
             "timestamp must be a time of the years 1900 to 2100: seconds, milliseconds or a date, all in one form; "
-            "1 rows are not",
+            "1 row is not",
         ),
         ("timestamp", "9999-12-31", "(row 2: '9999-12-31')"),
-        ("item_id", None, "item_id must be there; 1 rows are not (row 2: nothing)"),
+        ("item_id", None, "item_id must be there; 1 row is not (row 2: nothing)"),
     ],
 )
 def test_wrong_values_name_file_row_and_value(column: str, value: str | None, said: str) -> None:
@@ -398,7 +398,7 @@ def test_wrong_values_name_file_row_and_value(column: str, value: str | None, sa
 
 def test_a_stray_millisecond_is_a_wrong_second() -> None:
     columns = {"user": ["1"] * 3, "item": ["a", "b", "c"], "ts": [881250949, 881250950, 881250951000]}
-    with pytest.raises(DataError, match=re.escape("1 rows are not (row 3: 881250951000)")):
+    with pytest.raises(DataError, match=re.escape("1 row is not (row 3: 881250951000)")):
         interactions(columns)
     assert interactions(columns, bad_rows="skip")["timestamp"].to_list() == [881250949, 881250950]
 
@@ -420,8 +420,8 @@ def test_events_are_lower_case() -> None:
         ("user", [b"\xff"], "f.csv: column 'user' is user_id and holds Binary"),
         ("time", [timedelta(days=1)], "f.csv: column 'time' is timestamp and holds Duration"),
         ("rating", [{"rate": 3.9}], "f.csv: column 'rating' is rating and holds Struct"),
-        ("user", [float("inf")], "f.csv: user_id must be text or a number below 2^63; 1 rows are not (row 1: inf)"),
-        ("item", [1e300], "f.csv: item_id must be text or a number below 2^63; 1 rows are not (row 1: 1e+300)"),
+        ("user", [float("inf")], "f.csv: user_id must be text or a number below 2^63; 1 row is not (row 1: inf)"),
+        ("item", [1e300], "f.csv: item_id must be text or a number below 2^63; 1 row is not (row 1: 1e+300)"),
         (
             "year",
             [1e300],
@@ -658,15 +658,15 @@ def test_items_outside_the_catalogue_and_single_interactions_are_counted(tmp_pat
     items = written(tmp_path / "i.csv", [("Ä1", "Known"), ("z", "Never met")], ("item_id", "title"))
     found = load_dataset(None, DataOptions(interactions=written(tmp_path / "a.csv"), items=items))
     assert found.items.rows() == [("Ä1", "Known"), ("z", "Never met"), ("b,2", None)]
-    assert "1 items of the interactions are not in the catalogue, 1 have no title" in found.notes
-    assert any(n.startswith("1 users have a single interaction") for n in found.notes)
+    assert "1 item of the interactions is not in the catalogue, 1 without a title" in found.notes
+    assert any(n.startswith("1 user has a single interaction") for n in found.notes)
 
 
 def test_rows_without_a_user_are_dropped_and_counted(tmp_path: Path) -> None:
     path = written(tmp_path / "a.csv", [*ROWS, ("", "x", "1", "1")])
     found = load_dataset(None, DataOptions(interactions=path))
     assert found.interactions.height == 3
-    assert "1 interactions without a user were dropped" in found.notes
+    assert "1 interaction without a user was dropped" in found.notes
 
 
 def test_same_input_same_result(tmp_path: Path) -> None:

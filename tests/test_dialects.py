@@ -387,6 +387,60 @@ def test_a_workbook(tmp_path: Path) -> None:
         read_table(f"{path}#Note")
 
 
+def sheets(path: Path, **rows: list[list[Any]]) -> Path:
+    book = xlsxwriter.Workbook(path)
+    for name, table in rows.items():
+        sheet = book.add_worksheet(name)
+        for n, row in enumerate(table):
+            sheet.write_row(n, 0, row)
+    book.close()
+    return path
+
+
+TABLE = [[u, i, int(r), int(t)] for u, i, r, t in ROWS]
+GOODS = [["item_id", "title"], *([f"b{n}", f"Title {n}"] for n in range(11))]
+
+
+def test_headings_above_the_table_of_a_sheet(tmp_path: Path, wanted: pl.DataFrame) -> None:
+    """Its cells keep their types, and columns without a name have one that people can read."""
+    heading: list[list[Any]] = [[], ["Sales of Munich"], []]
+    path = sheets(tmp_path / "a.xlsx", Sales=[*heading, NAMES, *TABLE])
+    assert_frame_equal(data(path), wanted)
+    assert "a.xlsx: begins below 'Sales of Munich'" in notes(path)
+    assert read_table(path).frame.schema["rating"] == pl.Int64
+    path = sheets(
+        tmp_path / "b.xlsx",
+        Sales=[*heading, ["user", "", "item", ""], *([u, n, i] for n, (u, i, *_) in enumerate(ROWS))],
+    )
+    assert read_table(path).frame.columns == ["user", "column_2", "item"]
+    path = sheets(tmp_path / "c.xlsx", Sales=[*heading, *TABLE])
+    assert_frame_equal(data(path), wanted)
+
+
+def test_the_sheet_that_has_the_columns_is_read(tmp_path: Path, wanted: pl.DataFrame) -> None:
+    cover: list[list[Any]] = [["Sales of Munich", ""], ["made on", 45_000]]
+    path = sheets(tmp_path / "a.xlsx", Cover=cover, Goods=GOODS, Sales=[NAMES, *TABLE])
+    assert_frame_equal(data(path), wanted)
+    assert "a.xlsx: sheet 'Sales'; not read: Cover, Goods (a.xlsx#SHEET names one)" in notes(path)
+    found = load_dataset(None, DataOptions(interactions=path, items=path))
+    assert found.items.sort("item_id")["title"][0] == "Title 0"
+    path = sheets(tmp_path / "b.xlsx", Cover=cover, Other=[["client", "what"], ["u", "i"]])
+    with pytest.raises(
+        DataError, match="no sheet has the columns of interactions: 'Cover' has .*; 'Other' has client, what"
+    ) as e:
+        data(path)
+    assert "b.xlsx#SHEET" in str(e.value) and "UNNAMED" not in str(e.value)
+
+
+def test_a_row_of_totals_at_the_end_is_no_interaction(tmp_path: Path, wanted: pl.DataFrame) -> None:
+    (tmp_path / "a.csv").write_text(lines() + ",,240,\n")
+    assert_frame_equal(data(tmp_path / "a.csv"), wanted)
+    assert "1 row at the end without user and item left out (240)" in notes(tmp_path / "a.csv")
+    (tmp_path / "a.csv").write_text(lines() + ",,240,\n" + lines(header=False))
+    with pytest.raises(DataError, match="item_id must be there; 1 row is not"):
+        data(tmp_path / "a.csv")
+
+
 def test_a_workbook_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("genrec.extras.find_spec", lambda name: None)
     with pytest.raises(UnavailableError, match=r"pip install 'genrec\[xlsx\]'"):

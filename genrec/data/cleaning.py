@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 
 from ..errors import DataError, UnknownNameError
+from .source import counted
 from .values import IDS, as_id
 
 Missing = Literal["drop", "mean", "median", "nearest", "interpolate"]
@@ -52,7 +53,7 @@ def clean(
     if "user_id" in interactions.columns:
         n_single = interactions.group_by("user_id").len().filter(pl.col("len") == 1).height
         if n_single:
-            notes.append(f"{n_single:,} users have a single interaction: they train and are not evaluated")
+            notes.append(f"{counted(n_single, 'users have')} a single interaction: they train and are not evaluated")
     return interactions, items, users, tuple(notes)
 
 
@@ -75,7 +76,7 @@ def _drop_without_ids(frame: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
         gaps = frame[column].null_count() if column in frame.columns else 0
         if gaps:
             frame = frame.filter(pl.col(column).is_not_null())
-            notes.append(f"{gaps:,} interactions without {what} were dropped")
+            notes.append(f"{counted(gaps, f'interactions without {what} were')} dropped")
     return frame
 
 
@@ -121,7 +122,8 @@ def _fill_missing(
     for column in tables[0].columns:
         gaps = tables[0][column].null_count()
         if gaps and column not in missing:
-            notes.append(f"{column}: {gaps:,} missing values, left as they are (--missing {column}=HOW)")
+            so = "it is" if gaps == 1 else "they are"
+            notes.append(f"{column}: {counted(gaps, 'missing values')}, left as {so} (--missing {column}=HOW)")
     return tables[0], tables[1], tables[2]
 
 
@@ -153,7 +155,7 @@ def fill_after_split(interactions: pl.DataFrame, missing: Mapping[str, str]) -> 
             train = train.with_columns(pl.Series(column, nearest))
             notes[-1] += ", as the nearest rating of the training part"
         if gaps := held_out[column].null_count():
-            notes.append(f"{column}: {gaps:,} missing values outside the training part stay missing")
+            notes.append(f"{column}: {counted(gaps, 'missing values outside the training part stay')} missing")
         frame = pl.concat([train, held_out])
     return frame.sort("\0position").drop("\0position"), tuple(notes)
 
@@ -163,7 +165,7 @@ def _fill_gaps(frame: pl.DataFrame, column: str, method: str, notes: list[str]) 
     if not gaps:
         return frame
     if method == "drop":
-        notes.append(f"{column}: {gaps:,} rows without a value were dropped")
+        notes.append(f"{column}: {counted(gaps, 'rows without a value were')} dropped")
         return frame.filter(pl.col(column).is_not_null())
     dtype = frame.schema[column]
     if not dtype.is_numeric():
@@ -177,7 +179,7 @@ def _fill_gaps(frame: pl.DataFrame, column: str, method: str, notes: list[str]) 
     remaining = frame[column].null_count()
     notes.append(
         f"{column}: {gaps - remaining:,} of {gaps:,} missing values filled ({method})"
-        + (f", {remaining:,} rows without a neighbour dropped" if remaining else "")
+        + (f", {counted(remaining, 'rows')} without a neighbour dropped" if remaining else "")
     )
     return frame.filter(pl.col(column).is_not_null())
 
@@ -220,7 +222,7 @@ def _without_duplicates(frame: pl.DataFrame, duplicates: str, notes: list[str]) 
     if duplicates == "drop":
         frame = frame.unique(content.columns, keep="first", maintain_order=True)
     notes.append(
-        f"{n_repeats:,} interactions equal an earlier one: "
+        f"{counted(n_repeats, 'interactions equal')} an earlier one: "
         + ("dropped" if duplicates == "drop" else "kept (--duplicates drop)")
     )
     return frame
@@ -274,13 +276,16 @@ def _add_unknown_items(
             items = items.join(titles, on="item_id", how="left", maintain_order="left", suffix="\0")
             items = items.with_columns(pl.coalesce("title", "title\0").alias("title")).drop("title\0")
             if n_titled := untitled - items["title"].null_count():
-                notes.append(f"{n_titled:,} items without a title in the catalogue take that of the interactions")
+                notes.append(
+                    f"{counted(n_titled, 'items without a title in the catalogue take')} that of the interactions"
+                )
     if not unknown.height:
         return interactions, items
     untitled = unknown["title"].null_count() if "title" in unknown.columns else unknown.height
     if items.height:
         notes.append(
-            f"{unknown.height:,} items of the interactions are not in the catalogue, {untitled:,} have no title"
+            f"{counted(unknown.height, 'items of the interactions are')} not in the catalogue, "
+            f"{untitled:,} without a title"
         )
     elif untitled:
         notes.append(f"{untitled:,} of {unknown.height:,} items have no title: they are ranked without a text")

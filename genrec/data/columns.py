@@ -14,9 +14,9 @@ from .events import names_events
 from .lists import named_elements, parse_lists
 from .numbers import Decimal
 from .parts import names_parts
-from .source import BadRows
+from .source import BadRows, Role, counted
 from .times import DateOrder, date_and_clock, has_dates_alone, looks_like_clocks, looks_like_times
-from .values import ROW, SHOWN, Role, cast_columns, unnamed_event
+from .values import ROW, SHOWN, cast_columns, unnamed_event
 
 STANDARD_COLUMNS: dict[Role, tuple[str, ...]] = {
     "interactions": (
@@ -101,7 +101,7 @@ def _canonical(
     table, values_notes, dropped = cast_columns(table, role, file, bad_rows, date_order, decimal)
     notes += values_notes
     if dropped:
-        notes.append(f"{file}: {dropped:,} rows with values that cannot be used were dropped")
+        notes.append(f"{file}: {counted(dropped, 'rows with values that cannot be used were')} dropped")
     if role == "interactions":
         return table, tuple(notes)
     if role == "items" and "title" not in table.columns:
@@ -113,13 +113,15 @@ def _catalogue(frame: pl.DataFrame, key: str, file: str, notes: list[str]) -> pl
     """One row per id."""
     n_missing = frame[key].null_count()
     if n_missing:
-        notes.append(f"{file}: {n_missing:,} rows without {key} were dropped")
+        notes.append(f"{file}: {counted(n_missing, f'rows without {key} were')} dropped")
         frame = frame.filter(pl.col(key).is_not_null())
     repeated = frame.filter(pl.col(key).is_duplicated())
     if repeated.height:
         rows = repeated.group_by(key, maintain_order=True).agg(pl.col(ROW) + 1)
         examples = "; ".join(f"{i!r} in rows {', '.join(map(str, r[:SHOWN]))}" for i, r in rows.head(SHOWN).iter_rows())
-        raise DataError(f"{file}: {rows.height:,} {key}s occur more than once ({examples}); each may occur once")
+        raise DataError(
+            f"{file}: {counted(rows.height, f'{key}s occur')} more than once ({examples}); each may occur once"
+        )
     return frame.drop(ROW)
 
 
@@ -194,6 +196,15 @@ def role_by_columns(frame: pl.DataFrame, mapping: Mapping[str, str]) -> Role | N
     if item is None and any(column(s) is not None for s in ("title", "category", "genre")):
         item = by_name.get("id")
     return "items" if item is not None and frame[item].n_unique() >= KEYS * frame.height else None
+
+
+def fits(frame: pl.DataFrame, role: Role, mapping: Mapping[str, str]) -> bool:
+    """Whether a table has the columns that its role needs."""
+    try:
+        recognise(frame, role, "", mapping)
+    except DataError:
+        return False
+    return True
 
 
 def with_clock(frame: pl.DataFrame, columns: Mapping[str, str]) -> tuple[pl.DataFrame, str]:

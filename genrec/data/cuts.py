@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import polars as pl
 
 from ..errors import DataError
+from .source import counted
 from .times import ORDERS, parse_times
 
 DAY = 86_400
@@ -107,7 +108,9 @@ def tied(times: pl.Series, cutoffs: Cutoffs) -> list[str]:
     for part, first in cutoffs:
         n = int((times == first).sum())
         if n > 1 and n >= MANY_TIED * len(times):
-            notes.append(f"{n:,} interactions have the very time at which {part} begins; all of them are in it")
+            notes.append(
+                f"{counted(n, 'interactions have')} the very time at which {part} begins; all of them are in it"
+            )
     return notes
 
 

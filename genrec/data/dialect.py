@@ -156,7 +156,11 @@ def _width(rows: Sequence[Sequence[str]]) -> int:
 def _preamble(lines: Sequence[str], delimiter: str, quote: str | None) -> tuple[int, str]:
     """How many lines stand before the table, and the first of them: comments, headings without a delimiter, and what
     stands before a row of names that are known and has not as many fields as they."""
-    rows = [[c for c in fields(line, delimiter, quote) if c.strip()] for line in lines]
+    return preamble([[c for c in fields(line, delimiter, quote) if c.strip()] for line in lines], lines)
+
+
+def preamble(rows: Sequence[Sequence[str]], lines: Sequence[str]) -> tuple[int, str]:
+    """As `_preamble`, of lines whose fields that are not empty are known."""
     filled = Counter(len(row) for row in rows if row)
     start = next((n for n, row in enumerate(rows) if sum(map(known, row)) > 1), 0)
     if any(len(row) == len(rows[start]) for row in rows[:start]):

@@ -9,8 +9,7 @@ from ..errors import DataError, GenrecError
 from .aliases import ALIASES, squeezed
 from .columns import KEY, role_by_columns
 from .files import different_tables, files_of, first_rows
-from .source import Reading, unpacked_name
-from .values import Role
+from .source import Reading, Role, unpacked_name
 
 NAMES: dict[Role, str] = {
     "interactions": "interactions|ratings|events|clicks|views|purchases|orders|transactions|reviews|logs|u.data",

@@ -3,6 +3,7 @@
 import polars as pl
 
 from ..errors import DataError
+from .source import counted
 
 EMPTY_DECIMALS = r"^-?\d+\.0+$"
 WHOLE = r"^-?(?:0|[1-9]\d*)$"
@@ -37,8 +38,8 @@ def join_ids(
         raise DataError(f"{labels[1]}: no {key} in it is one of {labels[0]}; {hint}")
     if apart.height:
         notes.append(
-            f"{labels[1]}: {apart.height:,} {key}s differ from those of {labels[0]} only by leading zeros or empty "
-            f"decimals and are not joined ({examples}): write them alike if they are the same"
+            f"{labels[1]}: {counted(apart.height, f'{key}s differ')} from those of {labels[0]} only by leading zeros "
+            f"or empty decimals and are not joined ({examples}): write them alike if they are the same"
         )
     return frames[0], frames[1], notes
 

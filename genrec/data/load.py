@@ -18,12 +18,11 @@ from .folder import roles_in
 from .joined import join_ids
 from .named import DATASETS, Raw, load_raw
 from .numbers import Decimal
-from .source import Files, Frame, Header, Reading, Source, display_name, is_url, source_name
+from .source import Files, Frame, Header, Reading, Role, Source, display_name, is_url, source_name
 from .splits import LASTS, Method, split
 from .tables import read_source
 from .times import DateOrder
 from .unnamed import with_meanings
-from .values import Role
 
 ROLES: tuple[Role, ...] = ("interactions", "items", "users")
 MIN_SHARED = 0.2  # share of purchases with their user's timestamp in common, from which on these are baskets
@@ -184,6 +183,7 @@ def _reading(options: DataOptions, role: Role | None) -> Reading:
         by_role(options.encoding, role),
         header_of(by_role(options.header, role)),
         options.columns,
+        role,
     )
 
 

@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 
 BadRows = Literal["error", "skip"]
 Header = Literal["auto", "yes", "no"]
+Role = Literal["interactions", "items", "users"]
 PACKED = (".gz", ".zst", ".zip", ".bz2", ".xz")  # endings of compressed files
 SHOWN = 5  # bad rows in a message
+SINGULAR = {"are": "is", "were": "was", "have": "has", "take": "takes", "differ": "differs", "equal": "equals"}
+SINGULAR |= {"occur": "occurs", "stay": "stays"}
 VARIABLE = re.compile(r"\$\{(\w+)\}")  # of the environment
 ADDRESS = re.compile(r"[A-Za-z][\w+.-]+://|\$\{\w+\}(?:#|$)")  # a URL, not a path
 QUERY = re.compile(r"\s*(?:select|with)\s", re.IGNORECASE)  # a query, not a table
@@ -65,13 +68,17 @@ class Bad:
 
 @dataclass(frozen=True)
 class Reading:
-    """How one file is read; None and auto: as its content says. columns: standard name -> column, by the caller."""
+    """How one file is read; None and auto: as its content says. columns: standard name -> column, by the caller.
+
+    role: what is read, by which a sheet of a workbook is chosen; None where that is still to be told.
+    """
 
     bad_rows: BadRows = "error"
     delimiter: str | None = None
     encoding: str | None = None
     header: Header = "auto"
     columns: Mapping[str, str] = field(default_factory=dict)
+    role: Role | None = None
 
 
 @dataclass(frozen=True)
@@ -83,19 +90,27 @@ class Table:
     named: bool = True
 
 
+def counted(number: int, what: str) -> str:
+    """A number of things, `2 rows are`; of one `1 row is`."""
+    noun, *rest = what.split(" ")
+    if number == 1:
+        noun, rest = noun.removesuffix("s"), [SINGULAR.get(word, word) for word in rest]
+    return " ".join((f"{number:,}", noun, *rest))
+
+
 def bad_rows_note(path: Path, bad: Sequence[Bad], n_bad: int, n_good: int, bad_rows: BadRows) -> tuple[str, ...]:
     """A note on rows that were dropped; raises DataError if they may not be, or if no other row is there."""
     if bad and bad_rows == "error":
         examples = "; ".join(f"row {b.row}: {b.text[:80]!r} {b.why}" for b in bad)
         raise DataError(
-            f"{path}: {n_bad:,} rows cannot be parsed ({examples}{'; ...' if n_bad > len(bad) else ''}). "
+            f"{path}: {counted(n_bad, 'rows cannot be parsed')} ({examples}{'; ...' if n_bad > len(bad) else ''}). "
             "Mend them, or give --bad-rows skip"
         )
     if not n_good:
         raise DataError(
             f"{path} has no rows{f' that can be parsed ({n_bad:,} cannot)' if bad else ' below its header'}"
         )
-    return (f"{path.name}: {n_bad:,} rows that cannot be parsed were dropped",) if bad else ()
+    return (f"{path.name}: {counted(n_bad, 'rows that cannot be parsed were')} dropped",) if bad else ()
 
 
 def is_url(source: Source) -> bool:

@@ -12,6 +12,7 @@ from .cuts import DAY, Cutoffs, cutoffs_by_days, cutoffs_by_shares, cutoffs_from
 from .dataset import Dataset
 from .events import Sign, row_signs, signs_of, squeezed
 from .parts import PART_OF, read_parts, understood, with_validation
+from .source import counted
 
 Method = Literal["auto", "leave_one_out", "temporal", "k_fold", "random", "given"]
 METHODS = ("auto", "leave_one_out", "temporal", "k_fold", "random", "given")
@@ -83,7 +84,7 @@ def split(
     if method == "temporal":
         notes += [*dates_of(interactions), *tied(frame["timestamp"], cutoffs)]
         if unknown := frame["timestamp"].null_count():
-            notes.append(f"{unknown:,} interactions have no time; they train")
+            notes.append(f"{counted(unknown, 'interactions have')} no time; they train")
         if "test" not in dict(cutoffs):
             notes.append("nothing is held out for a test; --test-from DATE gives one")
     return replace(

@@ -6,8 +6,8 @@ import polars as pl
 
 from ..errors import DataError
 from .numbers import SAMPLE, as_number
+from .source import Role
 from .times import parse_times
-from .values import Role
 
 FEW = 20  # different texts at most, for a column of events
 LATE = 631_152_000  # 1990 in seconds since 1970: a number below it is no time

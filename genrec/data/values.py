@@ -1,17 +1,15 @@
 """Values of columns: types, parsing, and errors that name the invalid ones."""
 
 import unicodedata
-from typing import Literal
 
 import polars as pl
 
 from ..errors import DataError
 from .lists import LISTS, parse_lists
 from .numbers import SAMPLE, Decimal, as_number, is_code, is_no_value, parse_numbers
-from .source import BadRows
+from .source import BadRows, Role, counted
 from .times import DateOrder, parse_times
 
-Role = Literal["interactions", "items", "users"]
 IDS = ("user_id", "item_id", "basket")
 ROW = "row"  # the position in the file, from 0; added here
 SHOWN = 5
@@ -30,6 +28,9 @@ def cast_columns(
             frame = check_values(frame, frame[column], column, what, file, bad_rows, beyond)
     frame = frame.with_columns(as_id(frame[c]).alias(c) for c in IDS if c in frame.columns)
     if role == "interactions":
+        frame, totals = _without_totals(frame)
+        notes += [f"{file}: {totals}"] if totals else []
+        height = frame.height
         has_decimal_comma = decimal == "comma"
         if "rating" in frame.columns:
             ratings, note = parse_numbers(frame["rating"], decimal, has_thousands=False)
@@ -65,6 +66,18 @@ def cast_columns(
             attributes.append(values)
             notes += [f"{file}: {column}: {note}"] if note else []
     return frame.with_columns(attributes), notes, height - frame.height
+
+
+def _without_totals(frame: pl.DataFrame) -> tuple[pl.DataFrame, str]:
+    """The interactions without rows at the end that have neither user nor item, as totals, and a note on these."""
+    if "user_id" not in frame.columns or "item_id" not in frame.columns or "review" in frame.columns:
+        return frame, ""
+    has_id = frame.select(pl.col("user_id").is_not_null() | pl.col("item_id").is_not_null()).to_series()
+    kept = frame.height - (has_id.reverse().arg_max() or 0)
+    if kept == frame.height or not has_id.any():
+        return frame, ""
+    first = ", ".join(str(v) for v in frame.drop(ROW).row(kept) if v is not None)
+    return frame[:kept], f"{counted(frame.height - kept, 'row')} at the end without user and item left out ({first})"
 
 
 def _has_decimal_comma(texts: pl.Series, numbers: pl.Series) -> bool:
@@ -104,7 +117,7 @@ def check_values(
     examples = frame.filter(is_wrong).head(SHOWN).select(ROW, column)
     values = "; ".join(f"row {row + 1}: {'nothing' if v is None else repr(v)}" for row, v in examples.iter_rows())
     raise DataError(
-        f"{file}: {column} must be {what}; {int(is_wrong.sum()):,} rows are not ({values}). "
+        f"{file}: {column} must be {what}; {counted(int(is_wrong.sum()), 'rows are')} not ({values}). "
         "Mend them, or give --bad-rows skip"
     )
 
@@ -185,6 +198,8 @@ def _numbers(text: pl.Series, decimal: Decimal) -> tuple[pl.Series | None, str |
         return None, None
     if n_absent:
         example = text.filter(absent.fill_null(False))[0]
-        note = "; ".join(n for n in (note, f"{n_absent:,} values such as {example!r} are missing ones") if n)
+        missing = "is a missing one" if n_absent == 1 else "are missing ones"
+        gaps = f"{counted(n_absent, 'values')} such as {example!r} {missing}"
+        note = f"{note}; {gaps}" if note else gaps
     is_integral = (numbers.drop_nulls() == numbers.drop_nulls().floor()).all() and numbers.abs().max() < 2.0**53  # type: ignore[operator]
     return numbers.cast(pl.Int64) if is_integral and as_number(text).count() < numbers.count() else numbers, note
