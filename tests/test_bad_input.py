@@ -234,3 +234,33 @@ def test_text_that_spells_tokens_is_plain_text(
     found = json.loads(capsys.readouterr().out)
     assert sorted(i["item_id"] for i in found["items"]) == [f"{n:03}" for n in range(12)]
     assert "<item 003>" in [i["title"] for i in found["items"]]
+
+
+def test_a_file_or_folder_in_the_place_of_a_data_set(
+    tmp_path: Path, toy_files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As --interactions, in every command that names data sets; what is neither is refused with what there is."""
+    folder, items = tmp_path / "shop", str(toy_files / "items.csv")
+    folder.mkdir()
+    (folder / "interactions.csv").write_bytes((toy_files / "chain.csv").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    tiny = ["--model", str(toy_files / "tiny")]
+    for own in ("shop", "shop/", "shop/interactions.csv"):
+        assert main(["data", "show", own]) == 0
+        assert main(["finetune", own, "--items", items, "--dry-run", *tiny]) == 0
+        assert "next_item" in capsys.readouterr().out
+    assert main(["finetune", "--dry-run", *tiny, "--task", "next_item", "shop"]) == 0
+    assert main(["rows", "shop", *tiny, "--out", "rows"]) == 0 and (tmp_path / "rows").is_dir()
+    assert main(["finetune", "shop", "--items", items, *tiny, "--epochs", "1"]) == 0
+    assert (tmp_path / "runs" / "shop" / "adapter" / "genrec.json").is_file()
+    neither = "Unknown data set 'shp' (there is no file or folder of that name either)", "Available: clothing-reviews"
+    for command in (
+        ["finetune", "shp"],
+        ["rows", "shp", "--out", "x"],
+        ["data", "show", "shp"],
+        ["finetune", "shop", "shp"],
+    ):
+        refused(capsys, command, *neither)
+    refused(capsys, ["finetune", "shop", items], "either named data sets or one file")
+    refused(capsys, ["finetune", "ml-100k", "shop"], "either named data sets or one file")
+    refused(capsys, ["finetune", "shop", "--interactions", items], "interactions are given once")

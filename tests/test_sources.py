@@ -160,6 +160,7 @@ def test_a_written_password_is_refused_and_not_shown(
     for command in (
         ["finetune", "--interactions", given],
         ["finetune", "--interactions", "ratings.csv", "--items", given],
+        ["finetune", given],
         ["data", "show", given],
     ):
         assert main(command) == 2

@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import DataError
 from ..options import arguments, option, options_of
-from ..run.config import DATA_OPTIONS, FinetuneConfig
+from ..run.config import DATA_OPTIONS, FinetuneConfig, source_options
 from .output import show_json
 from .parser import command
 
@@ -36,7 +35,7 @@ class Data:
 @command()
 def data(options: Data) -> None:
     """The named data sets; what a data set or file holds and which tasks it can feed."""
-    from ..data.named import DATASETS, NAMES
+    from ..data.named import DATASETS
 
     if options.what == "list":
         for named in DATASETS.values():
@@ -48,15 +47,9 @@ def data(options: Data) -> None:
     if options.name is None:
         raise DataError("`genrec data show` needs a NAME or FILE")
     from ..data.describe import describe
-    from ..data.source import is_url
     from ..run.data import load_data, offers
 
-    path = Path(options.name)
-    is_file = is_url(options.name) or (
-        options.name not in NAMES and (path.exists() or path.suffix or "/" in options.name)
-    )
-    source: dict[str, Any] = {"interactions": options.name} if is_file else {"names": (options.name,)}
-    config = replace(options.reading, **source)
+    config = replace(options.reading, **source_options([options.name]))
     config.check_used()
     datasets = load_data(config)
     _, offered, reasons = offers(config, datasets)

@@ -36,6 +36,7 @@ class Lines(logging.Handler):
         say(self.format(record))
 
 
+HELP = ("--help", "-h")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 COMMANDS = {
     "finetune": Entry("train", "Train", "Train one adapter on your interactions or on named data sets."),
@@ -92,7 +93,7 @@ def app(loaded: Collection[str] = ()) -> "App":
         name="genrec",
         help="A recommender that you can prompt.",
         version=f"genrec {__version__}",
-        help_flags=("--help", "-h"),
+        help_flags=HELP,
         help_format="plaintext",
         help_formatter=PlainHelp(),
     )
@@ -146,12 +147,10 @@ def parsed(words: Sequence[str]) -> Callable[[], None]:
         raise DataError(
             message(error, words, load(name)) if name else f"{words[0]}: a command comes first; see `genrec --help`"
         ) from error
-    call = run(*bound.args, **bound.kwargs)
-    if call is None:  # help or version, which are printed
-        return lambda: None
-    if name:
+    if name and not set(HELP).intersection(words):
         load(name).check_repeated(words)
-    return call
+    call = run(*bound.args, **bound.kwargs)
+    return (lambda: None) if call is None else call  # None: help or version, which are printed
 
 
 def main(argv: Sequence[str] | None = None) -> int:

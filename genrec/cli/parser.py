@@ -26,6 +26,11 @@ def no_values(given: Mapping[str, Any]) -> Mapping[str, Any]:
     return {}
 
 
+def as_given(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options as they were given."""
+    return given
+
+
 def any_word(word: str) -> bool:
     """Every word may be a positional."""
     return True
@@ -37,6 +42,7 @@ class Command:
 
     below: values for options that were not given, by what was given. environment: prefix of the variables that stand in
     for flags. takes: whether a word is a positional, where it could also be a further value of the option before it.
+    reads: the options as they are meant, by what was given.
     """
 
     function: Run
@@ -44,6 +50,7 @@ class Command:
     below: Callable[[Mapping[str, Any]], Mapping[str, Any]] = no_values
     environment: str | None = None
     takes: Callable[[str], bool] = any_word
+    reads: Callable[[Mapping[str, Any]], Mapping[str, Any]] = as_given
 
     def signature(self) -> inspect.Signature:
         """The options as parameters, those without a flag first."""
@@ -82,7 +89,7 @@ class Command:
         signature = self.signature()
 
         def call(*args: Any, **kwargs: Any) -> Callable[[], None]:
-            given = signature.bind(*args, **kwargs).arguments
+            given = self.reads(signature.bind(*args, **kwargs).arguments)
             return partial(self.function, build(self.options, {**self.below(given), **given}))
 
         call.__signature__ = signature  # type: ignore[attr-defined]
@@ -104,13 +111,14 @@ def command(
     below: Callable[[Mapping[str, Any]], Mapping[str, Any]] = no_values,
     environment: str | None = None,
     takes: Callable[[str], bool] = any_word,
+    reads: Callable[[Mapping[str, Any]], Mapping[str, Any]] = as_given,
 ) -> Callable[[Run], Command]:
     """A function as a command: its parameter's type holds the options."""
 
     def made(function: Any) -> Command:
         hints = get_type_hints(function)
         (options,) = (hint for name, hint in hints.items() if name != "return")
-        return Command(function, options, below, environment, takes)
+        return Command(function, options, below, environment, takes, reads)
 
     return made
 

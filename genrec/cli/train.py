@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..data.source import display_name
 from ..errors import DataError
 from ..options import option, options_of
-from ..run.config import ROWS_OPTIONS, AlignConfig, FinetuneConfig, read_config
+from ..run.config import ROWS_OPTIONS, AlignConfig, FinetuneConfig, read_config, source_options
 from .output import progress_bar, resumable, say
 from .parser import command
 
@@ -44,14 +45,22 @@ def values_of_run(given: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def is_source(word: str) -> bool:
-    """Whether a word names a data set."""
+    """Whether a word names a data set, or is a file or folder of one's own rather than a task."""
     from ..data.named import NAMES
     from ..data.source import is_url
 
-    return word in NAMES or is_url(word)
+    return word in NAMES or is_url(word) or (Path(word).exists() and Path(word).suffix not in (".yaml", ".yml"))
 
 
-@command(below=values_of_run, takes=is_source)
+def with_sources(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options that were given, interactions of one's own among the data sets as --interactions."""
+    sources = source_options(given["names"]) if given.get("names") else {}
+    if "interactions" in sources and "interactions" in given:
+        raise DataError(f"{display_name(sources['interactions'])} and --interactions: interactions are given once")
+    return {**{k: v for k, v in given.items() if k != "names"}, **sources}
+
+
+@command(below=values_of_run, takes=is_source, reads=with_sources)
 @resumable()
 def finetune(options: Finetune) -> None:
     """Train one adapter on your interactions or on named data sets."""
@@ -80,7 +89,7 @@ def align(config: AlignConfig) -> None:
     print(summary(aligned))
 
 
-@command(below=values_of_run, takes=is_source)
+@command(below=values_of_run, takes=is_source, reads=with_sources)
 def rows(options: Rows) -> None:
     """Write the training rows, for a look or for another trainer."""
     from ..training.look import export_rows

@@ -3,17 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 
 from ..data.cuts import shares_of
 from ..data.events import event_options
 from ..data.load import DataOptions
+from ..data.named import NAMES
 from ..data.numbers import Decimal
-from ..data.source import check_url, is_url, source_name, unpacked_name
+from ..data.source import check_url, display_name, is_url, part_of, source_name, unpacked_name
 from ..data.times import DateOrder
-from ..errors import DataError
+from ..errors import DataError, UnknownNameError
 from ..files import read_options
 from ..options import check_applies, check_ranges, flag, option
 
@@ -48,7 +49,12 @@ BLOCKS = 6  # of the backbone at most, unless --layers says otherwise
 class FinetuneConfig:
     """Every option of `genrec finetune`; the run's config.yaml holds the same names."""
 
-    names: tuple[str, ...] = option((), "named data sets (see `genrec data list`)", positional=True)
+    names: tuple[str, ...] = option(
+        (),
+        "named data sets (see `genrec data list`); or your own interactions, as --interactions takes them",
+        metavar="NAME|FILE|URL",
+        positional=True,
+    )
     out: str | None = option(None, "run folder to write (default: runs/NAME)", metavar="DIR")
     resume_from: str | None = option(
         None, "a finished run: train on with the events and items that its store took since", metavar="RUN"
@@ -240,6 +246,25 @@ class AlignConfig:
     def folder(self) -> Path:
         """Where the aligned run goes."""
         return Path(self.out or f"{Path(self.run)}-aligned")
+
+
+def source_options(words: Sequence[str]) -> dict[str, Any]:
+    """What a command line names as the options that hold it: `names` of data sets, or `interactions` of one's own.
+
+    Raises UnknownNameError for a word that is neither a data set nor a file, a folder or a URL, DataError for several
+    of one's own.
+    """
+    own = [word for word in words if word not in NAMES]
+    for word in own:
+        check_url(word)  # a message must not show a password
+        if not is_url(word) and not part_of(word)[0].exists():
+            raise UnknownNameError("data set", word, NAMES, "(there is no file or folder of that name either)")
+    if own and len(words) > 1:
+        raise DataError(
+            f"{' '.join(map(display_name, words))}: either named data sets or one file, folder or URL of interactions; "
+            "a catalogue is given as --items, users as --users"
+        )
+    return {"interactions": own[0]} if own else {"names": tuple(words)}
 
 
 def task_weights(value: str) -> dict[str, float]:
