@@ -264,3 +264,9 @@ def test_a_file_or_folder_in_the_place_of_a_data_set(
     refused(capsys, ["finetune", "shop", items], "either named data sets or one file")
     refused(capsys, ["finetune", "ml-100k", "shop"], "either named data sets or one file")
     refused(capsys, ["finetune", "shop", "--interactions", items], "interactions are given once")
+
+
+def test_too_little_to_learn_from_is_said(toy_files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = "user_id,item_id,timestamp\n" + "".join(f"u1,i{n},{n}\n" for n in range(3))
+    assert main([*finetune(tmp_path, rows, "--model", str(toy_files / "tiny")), "--out", str(tmp_path / "run")]) == 0
+    assert "d: 1 interaction to train on, too few to learn what anyone likes" in capsys.readouterr().err

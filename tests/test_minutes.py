@@ -46,7 +46,7 @@ def test_a_budget_that_is_not_needed_changes_nothing_but_the_report(config: Fine
     assert validations(config)[-1] == 4 * validations(config)[0]
     rates = [e["learning_rate"] for e in log_of(config) if "learning_rate" in e]
     assert rates[1:] == sorted(rates[1:], reverse=True) and rates[-1] < 0.1 * config.lr < rates[1]  # after the warmup
-    assert not any("test part is measured" in line for line in lines)
+    assert not any("test part is measured" in line or "too few to learn from" in line for line in lines)
     assert lines[-1].startswith("took ") and lines[-1].endswith(" of 600 minutes")
 
 
@@ -57,6 +57,8 @@ def test_a_budget_that_reading_alone_takes(config: FinetuneConfig) -> None:
     assert any("minutes have passed before the first step" in line for line in lines)
     assert any("of the test part is measured" in line for line in lines) or "test: " in " ".join(lines)
     assert validations(config) == [1]
+    (early,) = [line for line in lines if "only 1 step of " in line]
+    assert early.endswith("too few to learn from: give more --minutes, or fewer blocks (--layers 1)")
     assert Run(finished.folder).finished and "keeping step 1, the best of the validations" in lines
 
 

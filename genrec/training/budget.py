@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from pydantic import TypeAdapter
 
+from ..counting import number_of
 from ..files import read_json, write_text
+from ..progress import duration
 from ..run.config import FinetuneConfig
 from .plan import PlannedBatches, plan_epoch
 from .prepare import Prepared
@@ -19,7 +21,9 @@ from .validate import CALIBRATION, corpus_tokens, part_tokens
 
 TRIAL_STEPS = 3  # of each data set, timed before a training to say how long it will take
 FORWARD = 1 / 3  # time of reading tokens over that of training on them
+TRAINED, ENOUGH_STEPS = 0.1, 100  # of the planned steps, or so many, before which a training has learned little
 FINISH_SHARE = 0.35  # of a budget that the end of a training may take at most, and each validation a fifth of that
+FITTING_SHARE = 0.1  # of a budget that fitting and writing at the end take besides what is read
 LEAST_TOKENS = 2_000  # that a validation reads whatever the time
 
 
@@ -130,7 +134,7 @@ def make_plan(config: FinetuneConfig, prepared: Prepared, budget: Budget) -> Pla
         return replace(plan, seconds_per_validation=reading * part_tokens(prepared, "valid", config.valid_tokens))
     left = max(0.0, budget.left)
     tokens = part_tokens(prepared, "valid", CALIBRATION * config.valid_tokens) + part_tokens(prepared, "test", None)
-    finish = min(FINISH_SHARE * left, 0.05 * left + reading * tokens)
+    finish = min(FINISH_SHARE * left, FITTING_SHARE * left + reading * tokens)
     if left - finish < 1.5 * per_epoch * seconds and config.layers is None and blocks > 4:
         seconds, reading, blocks = seconds * 4 / blocks, reading * 4 / blocks, 4
     valid_tokens = min(config.valid_tokens, tokens_in(FINISH_SHARE / 5 * left, reading, prepared))
@@ -143,6 +147,11 @@ def make_plan(config: FinetuneConfig, prepared: Prepared, budget: Budget) -> Pla
         begun=budget.used,
         until=budget.seconds - finish,
     )
+
+
+def too_early(plan: Plan, steps: int) -> bool:
+    """Whether a time limit ended a training before it had learned much."""
+    return plan.until is not None and steps < min(TRAINED * plan.steps, ENOUGH_STEPS)
 
 
 def costs(config: FinetuneConfig, prepared: Prepared, plan: Plan, budget: Budget) -> dict[str, float | None]:
@@ -195,14 +204,14 @@ def seconds_per_step(config: FinetuneConfig, prepared: Prepared) -> float:
 
 
 def describe_plan(plan: Plan, prepared: Prepared) -> str:
-    """`1,043 rows, 214,310 tokens, 112 steps an epoch, 560 steps at most, about 9 minutes`."""
+    """`1,043 rows, 214,310 tokens, ..., 112 steps an epoch, 560 steps at most, about 9 minutes`."""
     index = prepared.index
-    steps = f"{plan.steps:,} steps at most"
+    steps = f"{number_of(plan.steps, 'step')} at most"
     if plan.until is not None:
         steps = f"about {plan.fits:,} of {plan.steps:,} steps fit" if plan.fits < plan.steps else steps
     return (
-        f"{len(index.length):,} rows, {int(index.length.sum()):,} tokens, {int(index.targets.sum()):,} targets, "
-        f"{plan.blocks} blocks, "
-        f"{plan.steps_per_epoch:,} steps an epoch, {steps}, "
-        f"about {plan.fits * plan.seconds_per_step / 60:.0f} minutes with validation apart"
+        f"{number_of(len(index.length), 'row')}, {number_of(int(index.length.sum()), 'token')}, "
+        f"{number_of(int(index.targets.sum()), 'target')}, {number_of(plan.blocks, 'block')}, "
+        f"{number_of(plan.steps_per_epoch, 'step')} an epoch, {steps}, "
+        f"about {duration(plan.fits * plan.seconds_per_step)} with validation apart"
     )

@@ -16,6 +16,7 @@ import polars as pl
 import torch
 from pydantic import TypeAdapter
 
+from ..counting import number_of
 from ..data.dataset import Dataset
 from ..errors import RunError, UnavailableError
 from ..files import read_json, sole_writer, write_errors, write_text
@@ -27,7 +28,7 @@ from ..run.data import load_data, parent_of, trained_data
 from ..run.folder import Run
 from ..run.saved import as_saved, split_again
 from ..scoring.scorer import Scorer
-from .budget import Budget, Plan, TimeLimit, costs, describe_plan, make_plan
+from .budget import Budget, Plan, TimeLimit, costs, describe_plan, make_plan, too_early
 from .finish import finish
 from .plan import PlannedBatches, plan_epoch
 from .prepare import Prepared, Report, prepare
@@ -146,8 +147,14 @@ def finetune_into(
         write_text(run.plan, json.dumps(asdict(plan)))
         budget.note(run.seconds)
         progress.expect(costs(config, prepared, plan, budget))
-        scorer, seconds_per_token = train(config, prepared, plan, out, report, progress, budget)
+        scorer, seconds_per_token, steps = train(config, prepared, plan, out, report, progress, budget)
         manifest = finish(config, prepared, scorer, out, report, progress, budget, seconds_per_token)
+    if too_early(plan, steps):
+        report(
+            f"--minutes {config.minutes or 0:g}: only {number_of(steps, 'step')} of {plan.steps:,} fitted, too few to "
+            "learn from: give more --minutes"
+            + (f", or fewer blocks (--layers {plan.blocks // 2})" if plan.blocks > 1 else "")
+        )
     if config.minutes is not None:
         report(f"took {budget.used / 60:.1f} of {config.minutes:g} minutes")
     return Finished(out, next_commands(out, datasets, manifest.tasks))
@@ -205,11 +212,11 @@ def train(
     report: Report,
     progress: Progress,
     budget: Budget,
-) -> tuple[Scorer, float]:
+) -> tuple[Scorer, float, int]:
     """The steps of the plan that fit into the budget, from the latest checkpoint if there is one.
 
-    Returns the model of the best validation, with the counts of the run that it resumes from, and the seconds that
-    reading a token takes.
+    Returns the model of the best validation, with the counts of the run that it resumes from, the seconds that reading
+    a token takes, and the steps that were trained.
     """
     from transformers import TrainingArguments
 
@@ -297,4 +304,5 @@ def train(
         load_trainable(model, by_step[best] / AVERAGED)
         report(f"keeping step {best}, the best of the validations")
     seconds = plan.seconds_per_validation if trainer.schedule.validation is None else trainer.schedule.validation
-    return scorer, max(seconds, 1e-3) / max(part_tokens(prepared, "valid", valid_tokens), 1)
+    done = max((int(entry["step"]) for entry in history), default=0)
+    return scorer, max(seconds, 1e-3) / max(part_tokens(prepared, "valid", valid_tokens), 1), done

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 import torch
 
+from ..counting import number_of
 from ..data.dataset import Dataset
 from ..data.fetch import cache_folder
 from ..errors import DataError
@@ -26,6 +27,7 @@ from ..tasks.task import Task
 from ..tasks.vocabulary import Vocabulary
 from .plan import RowIndex, index_rows
 
+FEW = 100  # interactions, of which nothing can be learned
 Report = Callable[[str], None]
 
 
@@ -77,6 +79,9 @@ def prepare(
         notes += [f"{dataset.name}: {note}" for note in (*dataset.notes, *reasons[dataset.name])]
         if not offered[dataset.name]:
             raise DataError(f"{dataset.name} can feed none of the tasks:\n" + "\n".join(reasons[dataset.name]))
+        if (rows := dataset.interactions.filter(pl.col("part") == "train").height) < FEW:
+            rows_said = number_of(rows, "interaction")
+            notes.append(f"{dataset.name}: {rows_said} to train on, too few to learn what anyone likes")
     for note in notes:
         report(note)
     if not any((d.interactions["part"] == "valid").any() for d in datasets):

@@ -305,6 +305,8 @@ class Schedule(TrainerCallback):
     def __init__(self, every: int, patience: int, limit: TimeLimit | None = None) -> None:
         self.every, self.patience, self.limit = every, patience, limit
         self.validation: float | None = None  # seconds of the latest
+        self.saving = 0.0  # seconds of writing the checkpoint after it
+        self.validated = time.monotonic()
         self.steps: deque[float] = deque(maxlen=RECENT)  # seconds of the latest steps
         self.begun = time.monotonic()  # of the step
         self.saved = time.monotonic()
@@ -333,7 +335,8 @@ class Schedule(TrainerCallback):
         at_end = state.global_step >= state.max_steps
         if self.limit is not None:
             self.steps.append(time.monotonic() - self.begun)
-            if self.limit.is_reached(max(self.steps), self.validation):
+            after = None if self.validation is None else self.validation + self.saving
+            if self.limit.is_reached(max(self.steps), after):
                 at_end = control.should_training_stop = True
         if state.global_step % self.every == 0 or at_end:
             control.should_evaluate = control.should_save = control.should_log = True
@@ -343,9 +346,10 @@ class Schedule(TrainerCallback):
             control.should_training_stop = True
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self.saved = time.monotonic()
+        self.saving, self.saved = time.monotonic() - self.validated, time.monotonic()
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.validated = time.monotonic()
         if patience_spent(state.log_history, self.patience):
             control.should_training_stop = True
 
