@@ -17,6 +17,8 @@ from genrec.data.files import read_table
 from genrec.data.load import DataOptions, load_dataset
 from genrec.data.source import Reading
 from genrec.errors import DataError, GenrecError, UnknownNameError
+from genrec.tasks.labels import missing_needs
+from genrec.tasks.taskfile import shipped_tasks
 
 ROWS = [("007", "Ä1", "4.5", "100"), ("007", "b,2", "3", "200"), ("8", "Ä1", "1", "150")]
 NAMES = ("userId", "movieId", "rating", "timestamp")
@@ -304,6 +306,47 @@ def test_beside_reviews_a_title_of_the_product_is_the_title(
     assert found.items["title"].to_list() == [title]
     assert found.interactions.select("rating", "timestamp").row(0) == (4.0, 1440979200)
     assert rest in found.interactions.columns and "title" not in found.interactions.columns
+
+
+def orders(**columns: Any) -> list[tuple[Any, ...]]:
+    """Six users who each buy thirty items; columns: user and item -> what a further column says."""
+    return [(f"u{u}", f"i{i}", *(value(u, i) for value in columns.values())) for u in range(6) for i in range(30)]
+
+
+def test_what_is_the_items_own_in_one_file_goes_into_the_catalogue(tmp_path: Path) -> None:
+    """And what differs within an item, is the same everywhere, is the user's or could be chance does not."""
+    columns = {
+        "category": lambda u, i: "AB"[i % 2],
+        "genres": lambda u, i: "X|Y" if i % 3 else "Y|Z",
+        "Jahr": lambda u, i: 2000 + i % 4,
+        "brand": lambda u, i: f"B{i % 5}" if u else None,
+        "paid": lambda u, i: (u + i) % 3,
+        "shop": lambda u, i: "here",
+        "age": lambda u, i: 20 + u,
+        "gift": lambda u, i: "yes" if i == 5 else "no",
+    }
+    names = ("user", "item", *columns)
+    path = written(tmp_path / "a.csv", orders(**columns), names)
+    found = load_dataset(None, DataOptions(interactions=path))
+    assert found.items.columns == ["item_id", "title", "category", "genre", "year", "brand"]
+    assert found.items.row(by_predicate=pl.col("item_id") == "i7") == ("i7", None, "B", ["X", "Y"], 2003, "B2")
+    assert {"paid", "shop", "age", "gift"} <= {*found.interactions.columns}
+    assert not {"category", "genres", "jahr", "brand"} & {*found.interactions.columns}
+    said = "one value per item in the interactions, so of the catalogue: category, genre (genres), year (jahr), brand"
+    assert said in found.notes
+    goods = written(tmp_path / "goods.csv", [(f"i{i}", f"T{i}", "C") for i in range(29)], ("item", "title", "category"))
+    both = load_dataset(None, DataOptions(interactions=path, items=goods, missing={"brand": "drop"}))
+    row = both.items.row(by_predicate=pl.col("item_id") == "i7", named=True)
+    assert (row["title"], row["category"], row["genre"], row["year"]) == ("T7", "C", ["X", "Y"], 2003)
+    assert both.items.row(by_predicate=pl.col("item_id") == "i29", named=True)["year"] == 2001
+    assert {"category", "brand"} <= {*both.interactions.columns}
+
+
+def test_the_reason_of_a_task_that_is_off_is_told_in_plain_words(tmp_path: Path) -> None:
+    rows = [(*row, "T") for row in orders(category=lambda u, i: f"C{u % 2}")]
+    path = written(tmp_path / "a.csv", rows, ("user", "item", "category", "title"))
+    found = load_dataset(None, DataOptions(interactions=path))
+    assert missing_needs(shipped_tasks()["category"], found) == "no category of items (it needs text, category)"
 
 
 def test_title_template_without_items(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from genrec.cli import main
+from genrec.data.columns import canonical
 from genrec.data.dialect import dialect_of
 from genrec.data.encoding import encoding_of
 from genrec.data.files import read_table
@@ -668,6 +669,40 @@ def test_names_in_other_languages(tmp_path: Path, names: str) -> None:
     delimiter = ";" if ";" in names else ","
     (tmp_path / "a.csv").write_text(names + "\n" + lines(delimiter, header=False))
     assert data(tmp_path / "a.csv").select(NAMES).height == 48
+
+
+SHOP = "basket user_id item_id title category rating"
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted"),
+    [
+        ("N° commande,Client,Référence,Désignation,Rayon,Note", SHOP),
+        ("Belegnr.,Kundennummer,Artikelnr,Artikelbezeichnung,Warengruppe,Wertung", SHOP),
+        ("Belegnummer,Kunde,Art-Nr.,Artikelbezeichnung,Warengruppe,Sterne", SHOP),
+        ("Nº pedido,Nº cliente,Código producto,Nombre del producto,Sección,Nota", SHOP),
+        ("№ заказа,Код клиента,Код товара,Название товара,Группа товаров,Оценка", SHOP),
+        ("交易号,顾客编号,货号,品名,品类,评分", SHOP),
+        ("Référence,Client,Article,x,y,z", "référence user_id item_id x y z"),
+    ],
+)
+def test_names_that_shops_use(names: str, wanted: str) -> None:
+    rows = [(n // 2, f"u{n % 5}", f"b{n % 3}", f"T {n % 3}", "c", 1 + n % 4) for n in range(12)]
+    frame = pl.DataFrame(rows, schema=names.split(","), orient="row")
+    assert {*canonical(frame, "interactions", "f.csv")[0].columns} - {"row", "event"} == {*wanted.split()}
+
+
+@pytest.mark.parametrize("notes", [["nice", "3", "4"], ["120034", "3", "4"], ["1", "1", "1"], [None, None, None]])
+def test_a_note_of_free_text_is_no_rating(notes: list[str | None]) -> None:
+    frame = pl.DataFrame({"client": ["a", "b", "c"], "article": ["x", "x", "y"], "note": notes})
+    found, said = canonical(frame, "interactions", "f.csv")
+    assert "rating" not in found.columns and "note is rating" not in said[0]
+
+
+def test_references_that_never_recur_are_no_items() -> None:
+    frame = pl.DataFrame({"client": ["a", "b", "c"], "reference": ["x", "y", "z"]})
+    with pytest.raises(DataError, match="no item_id column"):
+        canonical(frame, "interactions", "f.csv")
 
 
 # --- data show and finetune ---------------------------------------------------------------------------------------

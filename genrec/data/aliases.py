@@ -5,6 +5,9 @@ import unicodedata
 
 RECBOLE = re.compile(r":(token|token_seq|float|float_seq)$")  # RecBole's headers
 
+NUMBER_SIGN = re.compile(r"\b[nN][°º]|№")
+RECURRING = ("reference", "referencia")  # items if interactions have the same again, else of orders
+
 # In the form of `squeezed`; the first that a file has is taken.
 ALIASES: dict[str, tuple[str, ...]] = {
     "user_id": (
@@ -16,6 +19,9 @@ ALIASES: dict[str, tuple[str, ...]] = {
         *"utilisateurid idutilisateur utilisateur clientid idclient client".split(),
         *"usuarioid idusuario usuario clienteid idcliente cliente utenteid idutente utente".split(),
         *"пользовательid idпользователя пользователь клиент покупатель".split(),
+        *"顾客 顾客id 顾客编号 会員id お客様番号 顧客番号 고객번호 회원번호 사용자번호".split(),
+        *"kundenno kundencode kdnr kaufer numeroclient codeclient acheteur numerocliente codigocliente".split(),
+        *"comprador codicecliente acquirente кодклиента idклиента idпокупателя".split(),
     ),
     "item_id": (
         *"itemid item iid movieid parentasin asin productid product".split(),
@@ -27,6 +33,11 @@ ALIASES: dict[str, tuple[str, ...]] = {
         *"idarticle article produitid idproduit produit".split(),
         *"productoid idproducto producto articulo produtoid idproduto produto".split(),
         *"prodottoid idprodotto prodotto articolo товарid idтовара товар артикул".split(),
+        *"货号 商品代码 品番 製品番号 상품번호 품번 artnr artikelno artikelcode produktnummer produktnr".split(),
+        *"codearticle codeproduit refarticle refproduit referencearticle referenceproduit numeroarticle".split(),
+        *"codigoproducto codigodelproducto codigoarticulo codigoproduto codigodoproduto".split(),
+        *"codiceprodotto codicearticolo кодтовара".split(),
+        *RECURRING,
     ),
     "timestamp": (
         *"timestamp ts time unixreviewtime date datetime invoicedate createdat eventtime".split(),
@@ -36,11 +47,18 @@ ALIASES: dict[str, tuple[str, ...]] = {
         *"时间戳 时间 日期 下单时间 购买时间 评价时间 评论时间 创建时间 時間 日時 日付 購入日 注文日".split(),
         *"일시 시간 날짜 구매일 주문일 zeitstempel zeit datum bestelldatum kaufdatum horodatage".split(),
         *"dateachat datecommande fecha fechacompra fechapedido datacompra datapedido dataacquisto дата время".split(),
+        *"交易时间 订单时间 付款时间 成交时间 下单日期 购买日期".split(),
+        *"注文日時 購入日時 구매일시 주문일시 구매일자 주문일자".split(),
+        *"verkaufsdatum rechnungsdatum belegdatum auftragsdatum datedachat datedecommande".split(),
+        *"datevente datedevente".split(),
+        *"fechaventa fechadecompra fechadepedido datavenda datadacompra datavendita dataordine".split(),
+        *"датапокупки датазаказа".split(),
     ),
     "rating": (
         *"rating stars starrating overall score rate bookrating".split(),
         *"评分 打分 星级 評分 評価 評点 평점 별점 bewertung sterne calificacion valoracion puntuacion".split(),
         *"evaluation avaliacao valutazione voto оценка рейтинг".split(),
+        *"评分值 レーティング wertung etoiles estrellas estrelas stelle punteggio note nota".split(),
     ),
     "event": (
         *"event eventtype eventname action actiontype behavior behaviour behaviortype behaviourtype".split(),
@@ -57,17 +75,28 @@ ALIASES: dict[str, tuple[str, ...]] = {
         *"basket basketid invoiceno invoice orderid transactionid".split(),
         *"订单id 订单号 订单编号 訂單編號 注文番号 주문번호 bestellnummer bestellid rechnungsnummer".split(),
         *"numerocommande idcommande idpedido numeropedido idordine номерзаказа".split(),
+        *"交易号 交易编号 小票号 受注番号 伝票番号".split(),
+        *"belegnr belegnummer bestellnr rechnungsnr auftragsnr auftragsnummer".split(),
+        *"bonnr bonnummer numerodecommande numerofacture numerodepedido numerodopedido numerofactura".split(),
+        *"numeroordine numerofattura numeroscontrino numeroзаказа номерчека".split(),
     ),
     "title": (
         *"title name movietitle producttitle itemname itemtitle productname booktitle description".split(),
         *"标题 名称 商品名称 商品名 商品标题 产品名称 电影名称 电影名 书名 片名 標題 名稱 商品名稱".split(),
         *"タイトル 名前 アイテム名 제목 상품명 이름 titel bezeichnung artikelname produktname".split(),
         *"titre nom nomproduit titulo nombre nome nombreproducto nomeproduto titolo название наименование".split(),
+        *"品名 货品名称 製品名 품명 artikelbezeichnung produktbezeichnung warenbezeichnung artikeltext".split(),
+        *"designation designationarticle designationproduit libelle libellearticle libelleproduit nomduproduit".split(),
+        *"nombredelproducto nombrearticulo denominacion nomedoproduto designacao nomeprodotto nomearticolo".split(),
+        *"denominazione названиетовара наименованиетовара".split(),
     ),
     "category": (
         *"category maincategory department classname categories".split(),
         *"类别 分类 类目 商品类别 商品分类 類別 分類 カテゴリ カテゴリー 카테고리 분류".split(),
         *"kategorie categorie categoria категория".split(),
+        *"品类 商品类目 商品カテゴリ 部門 상품분류 상품카테고리 warengruppe artikelgruppe produktgruppe rayon".split(),
+        *"famillearticle familleproduit seccion reparto categoriaproducto categoriaproduto".split(),
+        *"categoriaprodotto группатоваров категориятовара".split(),
     ),
     "genre": ("genre", "genres", *"类型 题材 類型 ジャンル 장르 genero generi жанр жанры".split()),
     "year": (
@@ -89,8 +118,10 @@ def plain(name: str) -> str:
 
 
 def squeezed(name: str) -> str:
-    """A column name in the form used to compare: `userId`, `User Id` and `user_id` are equal; `título` is `titulo`."""
-    text = re.sub(r"[\W_]+", "", RECBOLE.sub("", unicodedata.normalize("NFKC", name))).lower()
+    """A column name in the form used to compare: `userId`, `User Id` and `user_id` are equal; `título` is `titulo`,
+    `N° commande` is `numerocommande`."""
+    name = unicodedata.normalize("NFKC", NUMBER_SIGN.sub("numero", RECBOLE.sub("", name)))
+    text = re.sub(r"[\W_]+", "", name).lower()
     return "".join(_base(c) for c in text)
 
 

@@ -9,10 +9,10 @@ from pathlib import PurePath
 import polars as pl
 
 from ..errors import DataError, unknown_name
-from .aliases import ALIASES, KINDS, plain, squeezed
+from .aliases import ALIASES, KINDS, RECURRING, plain, squeezed
 from .events import names_events
 from .lists import named_elements, parse_lists
-from .numbers import Decimal
+from .numbers import Decimal, are_ratings
 from .parts import names_parts
 from .source import BadRows, Role, counted
 from .times import DateOrder, date_and_clock, has_dates_alone, looks_like_clocks, looks_like_times
@@ -31,6 +31,7 @@ KEY: dict[Role, str] = {"items": "item_id", "users": "user_id"}
 AMBIGUOUS = dict.fromkeys("partition fold subset dataset set usage 集合 划分 数据集".split(), names_parts)
 AMBIGUOUS |= dict.fromkeys("feedback reaction interaction activity 操作 动作".split(), names_events)
 KEYS = 0.5  # share of different ids from which on they are the keys of a table
+AMBIGUOUS |= dict.fromkeys("note nota".split(), are_ratings)
 HEADINGS = ("title", "name", "description")  # beside a review they head it and are not the item's title
 
 
@@ -152,6 +153,8 @@ def recognise(frame: pl.DataFrame, role: Role, file: str, mapping: Mapping[str, 
             if standard in column_of or candidate is None or candidate in column_of.values():
                 continue
             if alias in HEADINGS and role == "interactions" and "review" in column_of:
+                continue
+            if alias in RECURRING and role == "interactions" and not frame[candidate].is_duplicated().any():
                 continue
             if alias in AMBIGUOUS and not AMBIGUOUS[alias](frame[candidate]):
                 continue

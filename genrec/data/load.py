@@ -9,6 +9,7 @@ from typing import Literal
 import polars as pl
 
 from ..errors import DataError
+from .attributes import with_item_attributes
 from .cleaning import clean, fill_after_split
 from .columns import KEY, STANDARD_COLUMNS, canonical, title_expression
 from .dataset import Dataset
@@ -64,6 +65,7 @@ def load_dataset(name: str | None, options: DataOptions | None = None) -> Datase
     Raises DataError for files that cannot be used, UnknownNameError for a name, UnavailableError if a download fails.
     """
     options = options or DataOptions()
+    own = name is None
     if name is None:
         if options.interactions is None:
             raise DataError("no interactions: give a file or a URL")
@@ -79,6 +81,9 @@ def load_dataset(name: str | None, options: DataOptions | None = None) -> Datase
         duplicates=options.duplicates,
         k_core=options.k_core,
     )
+    if own:
+        interactions, items, moved = with_item_attributes(interactions, items, options.missing)
+        notes += moved
     interactions, opinion_notes = with_opinions(interactions)
     interactions, extra_notes = add_baskets(interactions)
     signs = signs_of(interactions, options.events)

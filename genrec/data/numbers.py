@@ -21,6 +21,7 @@ NO_VALUE = (
     "--",
     "?",
 )  # in a column of numbers or times
+HIGHEST = 100  # rating
 SAMPLE = 1000  # values that are looked at before all are
 CURRENCY = (  # before or after a number
     r"(?:(?:us|ca|a|au|nz|hk|nt|s|mx|r)?\p{Sc}|元|円|원|kr\.?|zł|kč|ft|lei|лв\.?|руб\.?|rs\.?|"
@@ -117,3 +118,13 @@ def _read(fields: pl.DataFrame, mark: str) -> pl.Series:
 def _is_grouped(fields: pl.DataFrame, mark: str) -> bool:
     """Whether no value has decimals with this mark."""
     return not fields["digits"].str.contains("." if mark == "point" else ",", literal=True).any()
+
+
+def are_ratings(values: pl.Series) -> bool:
+    """Whether a column holds numbers of a scale: no texts, none beyond 100, and few different ones."""
+    if values.dtype.is_nested():
+        return False
+    values = values.drop_nulls()
+    numbers, _ = parse_numbers(values.filter(~is_no_value(values)), has_thousands=False)
+    scale = numbers.unique()
+    return 1 < len(scale) <= HIGHEST and not scale.has_nulls() and bool((scale.abs() <= HIGHEST).all())

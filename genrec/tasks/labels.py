@@ -104,6 +104,7 @@ def answer_notes(task: Task, dataset: Dataset) -> list[str]:
 def missing_needs(task: Task, dataset: Dataset) -> str | None:
     """The reason, in one line, why this data set cannot feed the task; None if it can."""
     if missing := [need for need in task.needs if not _has(dataset, task.unit, need)]:
+        missing = [f"{n} of items" if n in dataset.interactions.columns and n not in SCHEMA else n for n in missing]
         return f"no {' and no '.join(missing)} (it needs {', '.join(task.needs)})"
     if task.answer.kind == "item":
         items = dataset.interactions["item_id"].drop_nulls().n_unique()
@@ -178,7 +179,8 @@ def _has(dataset: Dataset, unit: Unit, column: str) -> bool:
         return has_reviews(dataset) or (
             "title" in dataset.items.columns and dataset.items["title"].null_count() < dataset.items.height
         )
-    for table in (dataset.interactions, dataset.items, dataset.users):
+    of_items = unit == "text" and column not in SCHEMA and not has_reviews(dataset)
+    for table in (dataset.items,) if of_items else (dataset.interactions, dataset.items, dataset.users):
         if column in table.columns and table[column].null_count() < table.height:
             return True
     return column == "basket" and unit == "basket" and _has(dataset, unit, "timestamp")
