@@ -522,6 +522,14 @@ def test_one_kind_of_values_in_a_column_of_json_lines(tmp_path: Path) -> None:
 PURCHASES = [("u", i, day, "Purchase") for day in ("2020-01-01", "2020-01-02") for i in ("1", "2", "3")]
 
 
+def test_a_number_of_its_own_for_each_row_is_no_basket(tmp_path: Path) -> None:
+    rows = [f"u{n % 3},i{n % 5},B-{n},{1_577_836_800 + 86_400 * n}" for n in range(30)]
+    file = text(tmp_path / "sales.csv", "\n".join(["user,item,Belegnr,time", *rows]))
+    found = load_dataset(None, DataOptions(interactions=file))
+    assert "basket" not in found.interactions.columns and found.split_method == "leave_one_out"
+    assert "no two interactions share a basket: the column is not used" in found.notes
+
+
 def test_purchases_of_one_moment_are_a_basket(tmp_path: Path) -> None:
     names = ("user", "item", "date", "event")
     found = load_dataset(None, DataOptions(interactions=written(tmp_path / "a.csv", PURCHASES, names)))

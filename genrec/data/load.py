@@ -211,7 +211,10 @@ def header_of(value: str | None) -> Header:
 
 
 def add_baskets(frame: pl.DataFrame) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """Interactions with a `basket` if all are purchases and many share their user's timestamp, and a note."""
+    """Interactions with a `basket` if all are purchases and many share their user's timestamp, and a note; without one
+    where no two interactions share theirs, which is then a number of the row."""
+    if "basket" in frame.columns and frame.height > 1 and frame["basket"].drop_nulls().is_unique().all():
+        return frame.drop("basket"), ("no two interactions share a basket: the column is not used",)
     keys = ("user_id", "timestamp")
     if "basket" in frame.columns or any(k not in frame.columns or frame[k].null_count() for k in keys):
         return frame, ()
