@@ -52,12 +52,14 @@ class UnknownNameError(GenrecError):
 
 def unknown_name(kind: str, name: str, available: Iterable[str], where: str = "") -> str:
     """`Unknown task 'ratng'. Did you mean 'rating'? Available: click, rating, ...`"""
-    names = [str(n) for n in available]
+    names = list(dict.fromkeys(str(n) for n in available))
     likely = names if len(names) <= COMPARED else [n for n in names if n[:2] == name[:2]][:COMPARED]
     close = difflib.get_close_matches(name[:LONGEST], likely, n=3)
     message = f"Unknown {kind} '{name}'{' ' + where if where else ''}."
     if close:
         message += f" Did you mean {' or '.join(repr(c) for c in close)}?"
+    if kind == "user" and close:  # the others are of no help
+        return message
     shown = ", ".join(heapq.nsmallest(20, names))
     more = f", ... ({len(names)} in all)" if len(names) > 20 else ""
     return f"{message} Available: {shown or 'none'}{more}"

@@ -47,4 +47,6 @@ def require(extra: str) -> None:
 def missing_line(extra: str, missing: list[str]) -> str:
     """`genrec align needs trl, which is not installed: pip install 'genrec[align]'`"""
     are = "which is" if len(missing) == 1 else "which are"
-    return f"{EXTRAS[extra].feature} needs {', '.join(missing)}, {are} not installed: {install_command(extra)}"
+    feature = EXTRAS[extra].feature
+    needs = "need" if " and " in feature else "needs"
+    return f"{feature} {needs} {', '.join(missing)}, {are} not installed: {install_command(extra)}"

@@ -11,7 +11,11 @@ import pytest
 from conftest import toy_command
 from tiny import tiny_backbone
 
+from genrec.ask.request import Answer
 from genrec.cli import main
+from genrec.errors import unknown_name
+from genrec.extras import missing_line
+from genrec.serving.api.forms import HistoryEvent
 from genrec.tasks.taskfile import shipped_tasks
 
 GOOD = "user_id,item_id,rating,timestamp\n" + "".join(
@@ -270,3 +274,30 @@ def test_too_little_to_learn_from_is_said(toy_files: Path, tmp_path: Path, capsy
     rows = "user_id,item_id,timestamp\n" + "".join(f"u1,i{n},{n}\n" for n in range(3))
     assert main([*finetune(tmp_path, rows, "--model", str(toy_files / "tiny")), "--out", str(tmp_path / "run")]) == 0
     assert "d: 1 interaction to train on, too few to learn what anyone likes" in capsys.readouterr().err
+
+
+def test_a_folder_that_only_holds_an_adapter(toy_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(toy_run / "adapter", tmp_path / "films" / "adapter")
+    films = str(tmp_path / "films")
+    refused(capsys, ["recommend", films, "--history", "003"], "holds an adapter alone", f"{films}/adapter")
+
+
+def test_names_in_a_message_are_told_once_and_help() -> None:
+    assert unknown_name("column", "item", ["items", "items", "title"]).count("'items'") == 1
+    users = [f"u{n:03}" for n in range(100)]
+    assert "Available" not in unknown_name("user", "u01", users)
+    assert missing_line("serve", ["mcp"]).startswith("genrec serve and genrec mcp need mcp, which is not installed")
+
+
+def test_times_of_events_may_be_iso_8601() -> None:
+    times = ("1970-01-02T00:00:00Z", "1970-01-02", "1970-01-02T01:00:00+01:00", 86_400, "86400")
+    for time in times:
+        event = HistoryEvent.model_validate({"item_id": "i", "timestamp": time})
+        assert event.timestamp == 86_400
+    with pytest.raises(ValueError, match="timestamp"):
+        HistoryEvent.model_validate({"item_id": "i", "timestamp": "tomorrow"})
+
+
+def test_an_answer_in_words_is_html_in_a_notebook() -> None:
+    shown = Answer("next_item", "1 <b>\n2", warnings=("few",))._repr_html_()
+    assert shown == "<div>1 &lt;b&gt;<br>2<br>warning: few</div>"

@@ -1,5 +1,6 @@
 """Requests, who asks them, and answers: the values of this room, and the kinds of requests."""
 
+import html
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -110,6 +111,10 @@ class Answer:
 
     def __repr__(self) -> str:
         return "\n".join([self.answer, *(f"warning: {w}" for w in self.warnings)])
+
+    def _repr_html_(self) -> str:
+        text = html.escape(repr(self)).replace("\n", "<br>")
+        return f"<div>{text}</div>"
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 
+from ..counting import number_of
 from ..errors import UnavailableError
 from ..frames import as_html, as_text
 
@@ -23,7 +24,7 @@ class Reply:
     @property
     def title(self) -> str:
         """The answer in a line."""
-        return f"{self.frame.height:,} rows"
+        return number_of(self.frame.height, "row")
 
     @property
     def table(self) -> pl.DataFrame:
@@ -116,7 +117,7 @@ class Explanations(Reply):
     @property
     def title(self) -> str:
         """`Reasons of 2 items`."""
-        return f"Reasons of {self.frame['item_id'].n_unique():,} items"
+        return f"Reasons of {number_of(self.frame['item_id'].n_unique(), 'item')}"
 
 
 RECOMMENDATION_SCHEMA = {

@@ -114,6 +114,8 @@ class Run:
                 else f"it has no adapter/; `genrec finetune ... --out {self.folder}` makes one"
             )
             raise RunError(f"{label} is not a finished run: {reason}")
+        if self.finished and not self.store.exists() and not self.config_file.exists():
+            raise RunError(f"{label} holds an adapter alone: name the adapter itself, {self.adapter}")
 
     def check_whole(self, flag: str = "") -> None:
         """Raises RunError for an adapter where a run is needed; flag: the option that named it."""

@@ -1,6 +1,8 @@
 """Requests and replies of the REST API. The docstrings and descriptions are docs/api.md."""
 
+import math
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -73,7 +75,24 @@ Explain = Annotated[
     bool | Literal["measured"],
     Field(description="true: what of the history each item is like; measured: without what it would score lower"),
 ]
-Timestamp = Annotated[int, Field(ge=-(2**62), le=2**62, description="seconds since 1970, or as in the data")]
+
+
+def as_seconds(value: object) -> object:
+    """A date or time of ISO 8601 as seconds since 1970, in UTC where it names no zone; any other value as it is."""
+    if not isinstance(value, str) or value.strip().lstrip("+-").isdigit():
+        return value
+    try:
+        time = datetime.fromisoformat(value.strip())
+    except ValueError:
+        return value
+    return math.floor((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp())
+
+
+Timestamp = Annotated[
+    int,
+    BeforeValidator(as_seconds, json_schema_input_type=int | str),
+    Field(ge=-(2**62), le=2**62, description="seconds since 1970, a time of ISO 8601, or as in the data"),
+]
 
 
 class Body(BaseModel):
