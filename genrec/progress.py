@@ -107,7 +107,7 @@ class Progress:
 SILENT = Progress()
 
 
-def counted(stage: str, done: int, total: int) -> str:
+def stage_text(stage: str, done: int, total: int) -> str:
     """`training 3 of 1,000`: a stage, and how much of it is done."""
     return f"{stage} {done:,} of {total:,}" if total > 1 else stage
 

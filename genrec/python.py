@@ -20,7 +20,7 @@ from .errors import DataError, UnknownNameError
 from .files import is_value, shown
 from .frames import as_html, to_polars
 from .options import flag, options_in
-from .progress import SILENT, Progress, counted
+from .progress import SILENT, Progress, stage_text
 from .recommender import Recommender
 from .run.config import FinetuneConfig
 
@@ -276,7 +276,7 @@ def progress_bar() -> Iterator[Progress]:
 
         def show(stage: str, done: int, total: int, latest: Mapping[str, float]) -> None:
             loss = f"loss {latest['loss']:.3f}" if "loss" in latest else ""
-            bar.set_description_str(counted(stage, done, total), refresh=False)
+            bar.set_description_str(stage_text(stage, done, total), refresh=False)
             bar.set_postfix_str(", ".join(filter(None, (progress.total.time_left, loss))), refresh=False)
             bar.n = progress.total.share
             bar.refresh()

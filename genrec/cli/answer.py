@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..counting import number_of
+from ..counting import counted
 from ..errors import DataError
 from ..ids import as_id
 from ..options import check_applies, option, options_of
@@ -135,7 +135,7 @@ def recommend_many(recommender: "Recommender", options: Recommend) -> None:
         lists = recommender.recommend(users, **options.choice, dataset=dataset, progress=progress.stage("users"))
     warn(lists.warnings)
     write_table(lists.frame, options.out)
-    say(f"{number_of(lists.frame.height, 'row')} for {number_of(len(users), 'user')} in {options.out}")
+    say(f"{counted(lists.frame.height, 'rows')} for {counted(len(users), 'users')} in {options.out}")
 
 
 def dataset_of_titles(recommender: "Recommender", titles: Sequence[str], dataset: str | None) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
 from ..files import atomic_write, check_writable, write_errors
-from ..progress import Progress, counted
+from ..progress import Progress, stage_text
 
 if TYPE_CHECKING:
     import polars as pl
@@ -88,7 +88,7 @@ def progress_bar() -> Iterator[Progress]:
             nonlocal shown
             share, left, now = progress.total.share, progress.total.time_left, time.monotonic()
             loss = f"loss {latest['loss']:.3f}" if "loss" in latest else ""
-            stage = counted(stage, done, total)
+            stage = stage_text(stage, done, total)
             bars.update(bar, completed=share, description=stage, left=left, latest=loss)
             if not console.is_terminal and now - shown > max(LINE_SECONDS, LINE_SHARE * (now - begun)):
                 shown = now

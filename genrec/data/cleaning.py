@@ -6,8 +6,8 @@ from typing import Literal, get_args
 import numpy as np
 import polars as pl
 
+from ..counting import counted
 from ..errors import DataError, UnknownNameError
-from .source import counted
 from .values import IDS, as_id
 
 Missing = Literal["drop", "mean", "median", "nearest", "interpolate"]

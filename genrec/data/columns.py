@@ -8,13 +8,14 @@ from pathlib import PurePath
 
 import polars as pl
 
+from ..counting import counted
 from ..errors import DataError, unknown_name
 from .aliases import ALIASES, KINDS, RECURRING, plain, squeezed
 from .events import names_events
 from .lists import named_elements, parse_lists
 from .numbers import Decimal, are_ratings
 from .parts import names_parts
-from .source import BadRows, Role, counted
+from .source import BadRows, Role
 from .times import DateOrder, date_and_clock, has_dates_alone, looks_like_clocks, looks_like_times
 from .values import ROW, SHOWN, cast_columns, unnamed_event
 

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import polars as pl
 
+from ..counting import counted
 from ..errors import DataError
-from .source import counted
 from .times import ORDERS, parse_times
 
 DAY = 86_400

@@ -2,8 +2,8 @@
 
 import polars as pl
 
+from ..counting import counted
 from ..errors import DataError
-from .source import counted
 
 EMPTY_DECIMALS = r"^-?\d+\.0+$"
 WHOLE = r"^-?(?:0|[1-9]\d*)$"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import polars as pl
 
+from ..counting import counted
 from ..errors import DataError
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ Header = Literal["auto", "yes", "no"]
 Role = Literal["interactions", "items", "users"]
 PACKED = (".gz", ".zst", ".zip", ".bz2", ".xz")  # endings of compressed files
 SHOWN = 5  # bad rows in a message
-SINGULAR = {"are": "is", "were": "was", "have": "has", "take": "takes", "differ": "differs", "equal": "equals"}
-SINGULAR |= {"occur": "occurs", "stay": "stays"}
 VARIABLE = re.compile(r"\$\{(\w+)\}")  # of the environment
 ADDRESS = re.compile(r"[A-Za-z][\w+.-]+://|\$\{\w+\}(?:#|$)")  # a URL, not a path
 QUERY = re.compile(r"\s*(?:select|with)\s", re.IGNORECASE)  # a query, not a table
@@ -88,14 +87,6 @@ class Table:
     frame: pl.DataFrame
     notes: tuple[str, ...] = ()
     named: bool = True
-
-
-def counted(number: int, what: str) -> str:
-    """A number of things, `2 rows are`; of one `1 row is`."""
-    noun, *rest = what.split(" ")
-    if number == 1:
-        noun, rest = noun.removesuffix("s"), [SINGULAR.get(word, word) for word in rest]
-    return " ".join((f"{number:,}", noun, *rest))
 
 
 def bad_rows_note(path: Path, bad: Sequence[Bad], n_bad: int, n_good: int, bad_rows: BadRows) -> tuple[str, ...]:

@@ -7,12 +7,12 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
+from ..counting import counted
 from ..errors import DataError, UnknownNameError
 from .cuts import DAY, Cutoffs, cutoffs_by_days, cutoffs_by_shares, cutoffs_from_dates, dates_of, tied
 from .dataset import Dataset
 from .events import Sign, row_signs, signs_of, squeezed
 from .parts import PART_OF, read_parts, understood, with_validation
-from .source import counted
 
 Method = Literal["auto", "leave_one_out", "temporal", "k_fold", "random", "given"]
 METHODS = ("auto", "leave_one_out", "temporal", "k_fold", "random", "given")

@@ -4,10 +4,11 @@ import unicodedata
 
 import polars as pl
 
+from ..counting import counted
 from ..errors import DataError
 from .lists import LISTS, parse_lists
 from .numbers import SAMPLE, Decimal, as_number, is_code, is_no_value, parse_numbers
-from .source import BadRows, Role, counted
+from .source import BadRows, Role
 from .times import DateOrder, parse_times
 
 IDS = ("user_id", "item_id", "basket")

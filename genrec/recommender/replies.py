@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from ..counting import number_of
+from ..counting import counted
 from ..errors import UnavailableError
 from ..frames import as_html, as_text
 
@@ -24,7 +24,7 @@ class Reply:
     @property
     def title(self) -> str:
         """The answer in a line."""
-        return number_of(self.frame.height, "row")
+        return counted(self.frame.height, "rows")
 
     @property
     def table(self) -> pl.DataFrame:
@@ -117,7 +117,7 @@ class Explanations(Reply):
     @property
     def title(self) -> str:
         """`Reasons of 2 items`."""
-        return f"Reasons of {number_of(self.frame['item_id'].n_unique(), 'item')}"
+        return f"Reasons of {counted(self.frame['item_id'].n_unique(), 'items')}"
 
 
 RECOMMENDATION_SCHEMA = {

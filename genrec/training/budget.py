@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from pydantic import TypeAdapter
 
-from ..counting import number_of
+from ..counting import counted
 from ..files import read_json, write_text
 from ..progress import duration
 from ..run.config import FinetuneConfig
@@ -206,12 +206,12 @@ def seconds_per_step(config: FinetuneConfig, prepared: Prepared) -> float:
 def describe_plan(plan: Plan, prepared: Prepared) -> str:
     """`1,043 rows, 214,310 tokens, ..., 112 steps an epoch, 560 steps at most, about 9 minutes`."""
     index = prepared.index
-    steps = f"{number_of(plan.steps, 'step')} at most"
+    steps = f"{counted(plan.steps, 'steps')} at most"
     if plan.until is not None:
         steps = f"about {plan.fits:,} of {plan.steps:,} steps fit" if plan.fits < plan.steps else steps
     return (
-        f"{number_of(len(index.length), 'row')}, {number_of(int(index.length.sum()), 'token')}, "
-        f"{number_of(int(index.targets.sum()), 'target')}, {number_of(plan.blocks, 'block')}, "
-        f"{number_of(plan.steps_per_epoch, 'step')} an epoch, {steps}, "
+        f"{counted(len(index.length), 'rows')}, {counted(int(index.length.sum()), 'tokens')}, "
+        f"{counted(int(index.targets.sum()), 'targets')}, {counted(plan.blocks, 'blocks')}, "
+        f"{counted(plan.steps_per_epoch, 'steps')} an epoch, {steps}, "
         f"about {duration(plan.fits * plan.seconds_per_step)} with validation apart"
     )

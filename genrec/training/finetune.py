@@ -16,7 +16,7 @@ import polars as pl
 import torch
 from pydantic import TypeAdapter
 
-from ..counting import number_of
+from ..counting import counted
 from ..data.dataset import Dataset
 from ..errors import RunError, UnavailableError
 from ..files import read_json, sole_writer, write_errors, write_text
@@ -151,7 +151,7 @@ def finetune_into(
         manifest = finish(config, prepared, scorer, out, report, progress, budget, seconds_per_token)
     if too_early(plan, steps):
         report(
-            f"--minutes {config.minutes or 0:g}: only {number_of(steps, 'step')} of {plan.steps:,} fitted, too few to "
+            f"--minutes {config.minutes or 0:g}: only {counted(steps, 'steps')} of {plan.steps:,} fitted, too few to "
             "learn from: give more --minutes"
             + (f", or fewer blocks (--layers {plan.blocks // 2})" if plan.blocks > 1 else "")
         )

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import polars as pl
 
-from ..counting import number_of
+from ..counting import counted
 from ..errors import RunError
 from ..files import sole_writer, write_errors
 from ..model.backbone import Backbone
@@ -47,7 +47,7 @@ def _looked_at(config: FinetuneConfig, report: Report, frames: Mapping[str, pl.D
         counts = ", ".join(f"{t.name} {int(targets[n]):,}" for n, t in enumerate(prepared.all_tasks) if targets[n])
         events = int((corpus.events.part == 0).sum()) if corpus.events is not None else 0
         per_event = f", {index.length[mask].sum() / events:.2f} tokens per training event" if events else ""
-        lines.append(f"{corpus.dataset.name}: {number_of(int(mask.sum()), 'row')}{per_event}; targets: {counts}")
+        lines.append(f"{corpus.dataset.name}: {counted(int(mask.sum()), 'rows')}{per_event}; targets: {counts}")
     lines.append(f"memory: about {memory_estimate(config, prepared) / 2**30:.1f} GiB")
     decode = decoder(prepared.backbone)
     corpora = {c.dataset.name: c for c in prepared.corpora}

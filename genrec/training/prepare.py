@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 import torch
 
-from ..counting import number_of
+from ..counting import counted
 from ..data.dataset import Dataset
 from ..data.fetch import cache_folder
 from ..errors import DataError
@@ -80,7 +80,7 @@ def prepare(
         if not offered[dataset.name]:
             raise DataError(f"{dataset.name} can feed none of the tasks:\n" + "\n".join(reasons[dataset.name]))
         if (rows := dataset.interactions.filter(pl.col("part") == "train").height) < FEW:
-            rows_said = number_of(rows, "interaction")
+            rows_said = counted(rows, "interactions")
             notes.append(f"{dataset.name}: {rows_said} to train on, too few to learn what anyone likes")
     for note in notes:
         report(note)

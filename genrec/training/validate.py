@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from ..counting import number_of
+from ..counting import counted
 from ..errors import DataError
 from ..evaluation import metrics
 from ..evaluation.reading import Reading, next_item_losses, next_item_metrics, read_part, reweigh
@@ -190,4 +190,4 @@ def headline(values: Mapping[str, float]) -> str:
     """The few metrics worth a line, and of how many cases those of few are."""
     few = [(k.removesuffix("/n"), int(v)) for k, v in values.items() if k.endswith("/n") and v < FEW_CASES]
     line = ", ".join(f"{k} {v:.4f}" for k, v in values.items() if metrics.sums_up(k))
-    return line + "".join(f"; {task}: only {number_of(n, 'case')}" for task, n in few)
+    return line + "".join(f"; {task}: only {counted(n, 'cases')}" for task, n in few)
