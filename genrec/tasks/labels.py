@@ -116,7 +116,8 @@ def missing_needs(task: Task, dataset: Dataset) -> str | None:
         return str(error)
     answers = rows["label"].unique().to_list()
     if not answers:
-        return "no training row has a label" + (f" {task.horizon_days} days ahead" if task.horizon_days else "")
+        ahead = f" {task.horizon_days} days ahead" if task.horizon_days else ""
+        return f"no training row has a label{ahead}" + (f" (it is asked where {task.where})" if task.where else "")
     if len(answers) < 2 and not (task.negatives and task.answer.choices[-1] in answers):
         answer = number_word(answers[0]) if task.answer.kind == "number" else repr(answers[0])
         return f"every training row has the same answer, {answer}"
