@@ -144,6 +144,8 @@ def test_predictions_for_a_history_are_those_of_python(server: Server, run: Path
     found = server.get("/v1/predictions", body={"history": history, "item_id": "004"})["predictions"]
     assert found[0]["value"] == pytest.approx(expected.frame["value"][0], abs=1e-4)
     assert found[0]["user_id"] is None
+    status, wrong, _ = server.call("/v1/predictions", {"history": [], "items": []})
+    assert (status, wrong["error"]["message"]) == (400, "items is an empty list: give one at least")
     status, wrong, _ = server.call("/v1/predictions", {"history": [{"item_id": "002", "rating": 9}], "item_id": "004"})
     assert status == 400 and "a rating of 9" in wrong["error"]["message"]
 

@@ -77,7 +77,10 @@ def predict(views: Views, request: PredictionRequest) -> Predictions:
 
 def pairs_of(users: Sequence[str], items: Sequence[str] | None) -> tuple[Sequence[str], Sequence[str] | None]:
     """As many users as items: one user goes with every item, one item with every user. Raises DataError for other
-    numbers of them."""
+    numbers of them, and for none."""
+    for what, ids in (("users", users), ("items", items)):
+        if ids is not None and not len(ids):
+            raise DataError(f"{what} is an empty list: give one at least")
     if items is None or len(users) == len(items):
         return users, items
     if len(users) != 1 and len(items) != 1:
