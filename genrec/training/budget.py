@@ -16,8 +16,8 @@ from ..progress import duration
 from ..run.config import FinetuneConfig
 from .plan import PlannedBatches, plan_epoch
 from .prepare import Prepared
-from .start import build_model, set_expected_targets
-from .validate import CALIBRATION, corpus_tokens, part_tokens
+from .start import TEXTS, build_model, set_expected_targets
+from .validate import CALIBRATION, TEXT_TOKENS, corpus_tokens, part_tokens
 
 TRIAL_STEPS = 3  # of each data set, timed before a training to say how long it will take
 FORWARD = 1 / 3  # time of reading tokens over that of training on them
@@ -25,6 +25,7 @@ TRAINED, ENOUGH_STEPS = 0.1, 100  # of the planned steps, or so many, before whi
 FINISH_SHARE = 0.35  # of a budget that the end of a training may take at most, and each validation a fifth of that
 FITTING_SHARE = 0.1  # of a budget that fitting and writing at the end take besides what is read
 LEAST_TOKENS = 2_000  # that a validation reads whatever the time
+TEXTS_SHARE, LEAST_TEXTS = 0.1, 100  # of the time for steps, that texts to start from take at most; texts at least
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,17 @@ def make_plan(config: FinetuneConfig, prepared: Prepared, budget: Budget) -> Pla
         begun=budget.used,
         until=budget.seconds - finish,
     )
+
+
+def texts_in(plan: Plan, prepared: Prepared) -> int:
+    """The texts from which the answers of each text task start: TEXTS, or those that TEXTS_SHARE of the time for steps
+    can read, LEAST_TEXTS at least."""
+    if plan.until is None:
+        return TEXTS
+    per_token = plan.seconds_per_validation / max(part_tokens(prepared, "valid", plan.valid_tokens), 1)
+    tasks = sum(task.unit == "text" for corpus in prepared.corpora for task in corpus.tasks)
+    seconds = TEXTS_SHARE * max(0.0, plan.until - plan.begun)
+    return max(LEAST_TEXTS, min(TEXTS, int(seconds / max(per_token * TEXT_TOKENS * tasks, 1e-9))))
 
 
 def too_early(plan: Plan, steps: int) -> bool:

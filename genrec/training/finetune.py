@@ -28,7 +28,7 @@ from ..run.data import load_data, parent_of, trained_data
 from ..run.folder import Run
 from ..run.saved import as_saved, split_again
 from ..scoring.scorer import Scorer
-from .budget import Budget, Plan, TimeLimit, costs, describe_plan, make_plan, too_early
+from .budget import Budget, Plan, TimeLimit, costs, describe_plan, make_plan, texts_in, too_early
 from .finish import finish
 from .plan import PlannedBatches, plan_epoch
 from .prepare import Prepared, Report, prepare
@@ -247,7 +247,7 @@ def train(
     saved = checkpoints(root)
     if not saved and config.resume_from is None:
         set_scales(model, prepared, planned)
-        fit_texts(model, prepared, config.seed)
+        fit_texts(model, prepared, config.seed, texts_in(plan, prepared))
     scorer = Scorer(model, counts)
     progress.update("training", saved[-1][0] if saved else 0, plan.steps)
     cuda = torch.cuda.is_available()

@@ -138,8 +138,8 @@ def set_scales(model: RecModel, prepared: Prepared, batches: PlannedBatches) -> 
     model.train()
 
 
-def fit_texts(model: RecModel, prepared: Prepared, seed: int) -> None:
-    """Start the answers of every text task from a logistic regression on the backbone's states after TEXTS training
+def fit_texts(model: RecModel, prepared: Prepared, seed: int, most: int = TEXTS) -> None:
+    """Start the answers of every text task from a logistic regression on the backbone's states after `most` training
     texts before its first step. An answer that none of them has keeps its words' row."""
     from sklearn.linear_model import LogisticRegression
 
@@ -151,7 +151,7 @@ def fit_texts(model: RecModel, prepared: Prepared, seed: int) -> None:
     for head in heads:
         corpus = prepared.corpora[head.dataset]
         task = next(t for t in corpus.tasks if t.name == prepared.all_tasks[head.task].name)
-        rows = list(text_rows(corpus, [task], "train", [task.seen], seed, most=TEXTS))
+        rows = list(text_rows(corpus, [task], "train", [task.seen], seed, most=most))
         answers = np.asarray([row.target_id[0] for row in rows])
         if len(np.unique(answers)) < 2:
             continue

@@ -22,6 +22,7 @@ from .resume import has_little_validation, parent_calibration
 
 FEW_CASES = 100  # below which a line of metrics says how many they are
 VALID_CASES = 4_000  # users or texts that a validation reads at most: a standard error of .003 in NDCG
+TEXT_TOKENS = 100.0  # of a text, roughly
 CALIBRATION = 4  # the most that calibration reads, once, in validations: weights of neighbours and features need cases
 
 
@@ -126,7 +127,7 @@ def corpus_tokens(corpus: Corpus, max_events: int, part: str, tokens: int | None
 def tokens_per_case(corpus: Corpus, max_events: int) -> float:
     """Tokens of a user's history or of a text, roughly."""
     if corpus.events is None:
-        return 100.0
+        return TEXT_TOKENS
     events = min(max_events, len(corpus.events.item) / max(1, len(corpus.events.users)))
     return 2 + events * (1 + float((corpus.events.outcome >= 0).mean()))
 
