@@ -20,6 +20,7 @@ from .start import TEXTS, build_model, set_expected_targets
 from .validate import CALIBRATION, TEXT_TOKENS, corpus_tokens, part_tokens
 
 TRIAL_STEPS = 3  # of each data set, timed before a training to say how long it will take
+TRIAL_SHARE = 0.1  # of a budget, after which one step of each data set is enough
 FORWARD = 1 / 3  # time of reading tokens over that of training on them
 TRAINED, ENOUGH_STEPS = 0.1, 100  # of the planned steps, or so many, before which a training has learned little
 FINISH_SHARE = 0.35  # of a budget that the end of a training may take at most, and each validation a fifth of that
@@ -128,7 +129,7 @@ def make_plan(config: FinetuneConfig, prepared: Prepared, budget: Budget) -> Pla
     """Blocks and steps of a run, by timing real steps; with --minutes, the blocks and validations that fit."""
     blocks = prepared.backbone.source.blocks
     per_epoch = len(plan_epoch(prepared.index, config.batch_tokens, config.seed, 0))
-    seconds = seconds_per_step(config, prepared)
+    seconds = seconds_per_step(config, prepared, TRIAL_SHARE * max(0.0, budget.left))
     plan = Plan(prepared.fingerprint, blocks, config.epochs, per_epoch * config.epochs, per_epoch, seconds)
     reading = seconds * per_epoch / max(float(prepared.index.length.sum()), 1) * FORWARD  # seconds of a token
     if not budget.is_limited:
@@ -185,8 +186,10 @@ def costs(config: FinetuneConfig, prepared: Prepared, plan: Plan, budget: Budget
     return {"training": training, **end, "writing": 0.01 * (training + sum(end.values()))}
 
 
-def seconds_per_step(config: FinetuneConfig, prepared: Prepared) -> float:
-    """Mean time of a step, from a few real ones of each data set; the weights of this trial are thrown away."""
+def seconds_per_step(config: FinetuneConfig, prepared: Prepared, limit: float = math.inf) -> float:
+    """Mean time of a step, from a few real ones of each data set, one of each after `limit` seconds; the weights of
+    this trial are thrown away."""
+    begun = time.monotonic()
     index = prepared.index
     model = build_model(config, prepared, config.seed)
     plan = plan_epoch(index, config.batch_tokens, config.seed, 0)
@@ -208,9 +211,12 @@ def seconds_per_step(config: FinetuneConfig, prepared: Prepared) -> float:
     seconds = 0.0
     for dataset in np.unique(owner):
         members = np.nonzero(owner == dataset)[0]
-        seconds += (
-            sum(timed(n) for n in members[:TRIAL_STEPS]) / padded[members[:TRIAL_STEPS]].sum() * padded[members].sum()
-        )
+        spent = read = 0.0
+        for number in members[:TRIAL_STEPS]:
+            spent, read = spent + timed(number), read + padded[number]
+            if time.monotonic() - begun > limit:
+                break
+        seconds += spent / read * padded[members].sum()
     model.backbone.unload()  # type: ignore[operator]
     return float(seconds / len(plan)) * 1.1
 
