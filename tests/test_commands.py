@@ -182,7 +182,15 @@ def test_small_commands(toy_run: Path, tmp_path: Path, capsys: Said) -> None:
 def test_dry_run_says_what_would_be_trained(toy_files: Path, tmp_path: Path, capsys: Said) -> None:
     assert main(toy_command(toy_files, tmp_path / "run", "--dry-run")) == 0
     said = capsys.readouterr().out
-    for word in (f"{USERS} rows", "tokens per training event", "targets: ", "memory", "with validation apart", "<item 0", "row 0 "):
+    for word in (
+        f"{USERS} rows",
+        "tokens per training event",
+        "targets: ",
+        "memory",
+        "with validation apart",
+        "<item 0",
+        "row 0 ",
+    ):
         assert word in said, word
     assert not (tmp_path / "run").exists()
 
