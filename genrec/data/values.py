@@ -78,7 +78,7 @@ def _without_totals(frame: pl.DataFrame) -> tuple[pl.DataFrame, str]:
     if kept == frame.height or not has_id.any():
         return frame, ""
     first = ", ".join(str(v) for v in frame.drop(ROW).row(kept) if v is not None)
-    return frame[:kept], f"{counted(frame.height - kept, 'row')} at the end without user and item left out ({first})"
+    return frame[:kept], f"{counted(frame.height - kept, 'rows')} at the end without user and item left out ({first})"
 
 
 def _has_decimal_comma(texts: pl.Series, numbers: pl.Series) -> bool:

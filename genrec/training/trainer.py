@@ -305,8 +305,8 @@ class Schedule(TrainerCallback):
     def __init__(self, every: int, patience: int, limit: TimeLimit | None = None) -> None:
         self.every, self.patience, self.limit = every, patience, limit
         self.validation: float | None = None  # seconds of the latest
-        self.saving = 0.0  # seconds of writing the checkpoint after it
-        self.validated = time.monotonic()
+        self.saving = 0.0  # seconds of writing the latest checkpoint
+        self.ready = time.monotonic()  # for a checkpoint: the end of a step, or of the validation after it
         self.steps: deque[float] = deque(maxlen=RECENT)  # seconds of the latest steps
         self.begun = time.monotonic()  # of the step
         self.saved = time.monotonic()
@@ -344,12 +344,13 @@ class Schedule(TrainerCallback):
             control.should_save = True
         if self.interrupted:
             control.should_training_stop = True
+        self.ready = time.monotonic()
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self.saving, self.saved = time.monotonic() - self.validated, time.monotonic()
+        self.saving, self.saved = time.monotonic() - self.ready, time.monotonic()
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self.validated = time.monotonic()
+        self.ready = time.monotonic()
         if patience_spent(state.log_history, self.patience):
             control.should_training_stop = True
 
