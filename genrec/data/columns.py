@@ -138,7 +138,7 @@ def recognise(frame: pl.DataFrame, role: Role, file: str, mapping: Mapping[str, 
             check_type(frame, standard, column, file)
             column_of[standard] = column
     lists: dict[str, str] = {}  # columns recognised by name, but of list type
-    by_name = _inner_fields(columns) | {squeezed(c): c for c in reversed(columns)}
+    by_name = _by_name(columns)
     for standard in STANDARD_COLUMNS[role]:
         names = ALIASES[standard]
         if standard == KEY.get(role):
@@ -186,7 +186,7 @@ def recognise(frame: pl.DataFrame, role: Role, file: str, mapping: Mapping[str, 
 def role_by_columns(frame: pl.DataFrame, mapping: Mapping[str, str]) -> Role | None:
     """What a table of named columns holds: a user and an item make interactions; of one of them, hardly ever repeated,
     users or a catalogue, whose key may be an `id` beside a title, a category or genres."""
-    by_name = _inner_fields(frame.columns) | {squeezed(c): c for c in reversed(frame.columns)}
+    by_name = _by_name(frame.columns)
 
     def column(standard: str) -> str | None:
         given = mapping.get(standard)
@@ -225,6 +225,11 @@ def with_clock(frame: pl.DataFrame, columns: Mapping[str, str]) -> tuple[pl.Data
         return frame, column
     both = f"{date} with {clock}"
     return frame.with_columns(date_and_clock(frame[date], frame[clock]).alias(both)).drop(date, clock), both
+
+
+def _by_name(columns: Sequence[str]) -> dict[str, str]:
+    """Columns by their names in the form used to compare, those of structs by their last ones."""
+    return _inner_fields(columns) | {squeezed(c): c for c in reversed(columns)}
 
 
 def _inner_fields(columns: Sequence[str]) -> dict[str, str]:
