@@ -75,7 +75,7 @@ def speed(config: FinetuneConfig, steps: int) -> dict[str, object]:
     optimizer = optimizer_of(model, config)
     seconds, tokens, flops, peaks = [], [], [], []
     for number in range(steps + 1):
-        fields = batches[number % len(batches)]
+        fields = batches.batch(number % len(batches))
         with FlopCounterMode(display=False) as counter:  # a separate pass: counting slows a step
             model(**fields)["loss"].backward()
         optimizer.zero_grad()
@@ -109,7 +109,7 @@ def dense_batches(config: FinetuneConfig, prepared: Prepared) -> Iterator[Fields
     while True:
         plan = plan_epoch(prepared.index, config.batch_tokens, config.seed, epoch)
         planned = PlannedBatches(prepared.rows, prepared.index, plan)
-        yield from (planned[n] for n in range(len(plan)))
+        yield from map(planned.batch, range(len(plan)))
         epoch += 1
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,11 @@ from worlds import chain_world
 
 from genrec.cli import main
 from genrec.model.backbone import load_backbone
+from genrec.progress import SILENT, Progress
 from genrec.recommender import Recommender
+from genrec.run.folder import Run
 from genrec.run.lora import merged, with_lora
+from genrec.training.finetune import finetune
 
 ITEMS = 12
 
@@ -232,6 +236,17 @@ def test_the_same_command_resumes_to_the_same_weights(
         one, two = load_file(toy_run / "adapter" / name), load_file(out / "adapter" / name)
         assert one.keys() == two.keys()
         assert all(torch.equal(one[key], two[key]) for key in one), name
+
+
+def test_draws_belong_to_batches(toy_run: Path, tmp_path: Path) -> None:
+    """What is drawn between the steps changes nothing; another seed does."""
+
+    def weights(name: str, seed: int, draw: bool) -> bytes:
+        config = replace(Run(toy_run).config(), out=str(tmp_path / name), epochs=2, seed=seed)
+        finetune(config, progress=Progress(lambda *_: torch.rand(7)) if draw else SILENT)
+        return (tmp_path / name / "adapter" / "item_rows.safetensors").read_bytes()
+
+    assert weights("plain", 0, False) == weights("drawn", 0, True) != weights("other", 1, False)
 
 
 ADORED = """task: adored

@@ -200,7 +200,7 @@ def seconds_per_step(config: FinetuneConfig, prepared: Prepared, limit: float = 
 
     def timed(number: int) -> float:
         start = time.perf_counter()
-        fields = {k: v.to(model.device) for k, v in batches[number].items()}
+        fields = {k: v.to(model.device) for k, v in batches.batch(number).items()}
         model(**fields)["loss"].backward()
         model.zero_grad()
         if model.device.type == "cuda":

@@ -57,7 +57,8 @@ def plan_epoch(index: RowIndex, batch_tokens: int, seed: int, epoch: int) -> lis
 
 
 class PlannedBatches(TorchDataset[dict[str, torch.Tensor]]):
-    """Batch number i of a training plan, collated."""
+    """Step i of a training: its planned batch, and `number` (), from which the draws in the step are seeded, so that
+    they are the same whatever was drawn before, and in whichever process."""
 
     def __init__(self, rows: object, index: RowIndex, plan: Sequence[np.ndarray], split: Split | None = None) -> None:
         self.rows, self.index, self.plan, self.split = rows, index, plan, split
@@ -65,7 +66,11 @@ class PlannedBatches(TorchDataset[dict[str, torch.Tensor]]):
     def __len__(self) -> int:
         return len(self.plan)
 
-    def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
+    def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
+        return self.batch(step) | {"number": torch.tensor(step)}
+
+    def batch(self, number: int) -> dict[str, torch.Tensor]:
+        """A batch of the plan, collated (the fields of `batching.Batch`)."""
         chosen = self.plan[number]
         columns = self.rows[chosen.tolist()]  # type: ignore[index]
         rows = [Row(**{name: columns[name][n] for name in ROW_FIELDS}) for n in range(len(chosen))]

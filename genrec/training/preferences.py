@@ -210,7 +210,7 @@ class PreferenceBatches(PlannedBatches):
 
     def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
         number = int(self.order[step])
-        return self.batch(number) | {"reference": self.reference[number]}
+        return self.batch(number) | {"reference": self.reference[number], "number": torch.tensor(step)}
 
     def batch(self, number: int) -> dict[str, torch.Tensor]:
         """A batch of the plan without its reference."""

@@ -130,7 +130,7 @@ def set_scales(model: RecModel, prepared: Prepared, batches: PlannedBatches) -> 
         dataset = int(index.dataset[chosen[0]])
         unscaled = {(dataset, int(t)) for t in np.nonzero(index.targets[chosen].sum(0))[0]} - scaled
         if unscaled:
-            fields = {k: v.to(model.device) for k, v in batches[number].items()}
+            fields = {k: v.to(model.device) for k, v in batches.batch(number).items()}
             model.set_scales(Batch.from_fields(fields))
             scaled |= unscaled
         if len(scaled) == len(model.heads):

@@ -17,6 +17,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import TypeAdapter
 from safetensors.torch import save_file
@@ -45,6 +46,11 @@ Validate = Callable[[], Mapping[str, float]]
 def first(batch: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """The one planned batch of a loader's batch."""
     return batch[0]
+
+
+def draw_seed(seed: int, step: int) -> int:
+    """The seed of the random draws in one step of a training."""
+    return int(np.random.SeedSequence([seed, 11, step]).generate_state(1, np.uint64)[0])
 
 
 def parameter_groups(model: RecModel, lr: float, row_lr: float, weight_decay: float) -> list[dict[str, Any]]:
@@ -157,6 +163,12 @@ class RowTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[int]:
         return torch.utils.data.SequentialSampler(self.batches)
 
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
+        """A step whose draws (dropout, sampled items) belong to its batch."""
+        torch.manual_seed(draw_seed(self.args.seed, int(inputs.pop("number"))))
+        loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
+        return loss
+
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
@@ -217,9 +229,11 @@ class RowTrainer(Trainer):
         with checkpoint_errors(checkpoint):
             super()._load_optimizer_and_scheduler(checkpoint)
 
+    def _save_rng_state(self, output_dir: str) -> None:
+        """No state is kept: every step seeds its own draws."""
+
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        with checkpoint_errors(checkpoint):
-            super()._load_rng_state(checkpoint)
+        """As `_save_rng_state`."""
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self.root / ".partial")
