@@ -6,7 +6,7 @@ import re
 import reprlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import UnionType
@@ -223,8 +223,9 @@ def read_yaml(path: Path) -> Any:
         raise DataError(f"{path} is not YAML: {one_line(error)}") from error
 
 
-def read_options(path: Path, config: type, flag: str) -> dict[str, Any]:
-    """A YAML file of options, by the names of the fields of `config`; raises DataError for anything else."""
+def read_options(path: Path, config: type, flag: str, gone: Sequence[str] = ()) -> dict[str, Any]:
+    """A YAML file of options, by the names of the fields of `config`, those of `gone` left out; raises DataError for
+    anything else."""
     try:
         values = read_yaml(path)
     except DataError as error:
@@ -232,6 +233,7 @@ def read_options(path: Path, config: type, flag: str) -> dict[str, Any]:
     hints = get_type_hints(config)
     if not isinstance(values, dict):
         raise DataError(f"{flag} {path}: option names with values are expected, as `seed: 1`")
+    values = {name: value for name, value in values.items() if name not in gone}
     for name, value in values.items():
         if name not in hints:
             raise UnknownNameError("option", str(name)[:80], hints, f"in {flag} {path}")

@@ -206,8 +206,7 @@ def partly_cold(world, n: int, every: int) -> tuple[Scorer, ItemRows, torch.Tens
 def text_scores(rows: ItemRows, states: torch.Tensor) -> np.ndarray:
     """Scores of a catalogue judged by its texts alone."""
     with torch.inference_mode():
-        vectors, bias = rows(None, torch.zeros(len(rows.residual)))
-        return (states @ vectors.t() + bias).double().numpy()
+        return (states @ rows.by_text().t()).double().numpy()
 
 
 def test_a_cold_item_has_the_place_that_its_text_alone_gives_it(world) -> None:

@@ -132,7 +132,7 @@ def test_texts_have_macro_metrics_and_a_confusion_matrix(toy_files: Path, tmp_pa
     review_world(400).interactions.drop("row", "event").write_csv(tmp_path / "reviews.csv")
     files = ["--interactions", str(tmp_path / "reviews.csv"), "--model", str(toy_files / "tiny"), "--layers", "2"]
     run = str(tmp_path / "run")
-    assert main(["finetune", *files, "--task", "sentiment", "--epochs", "2", "--out", run]) == 0
+    assert main(["finetune", *files, "--task", "sentiment", "--epochs", "8", "--out", run]) == 0
     capsys.readouterr()
     assert main(["evaluate", run, "--phrasing", "served", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["datasets"]["reviews"]["tasks"]["sentiment"]["served"]
@@ -155,14 +155,19 @@ def test_what_lists_are_made_of() -> None:
 
 
 def test_each_task_is_measured_by_part(run: Path) -> None:
-    """Both together is what is served; a model without its counts measures what the language model's part says."""
+    """All together is what is served; a model without its counts measures what the language model's part says."""
     data = results(run)["datasets"]["chain"]
     for task, by_part in data["parts"].items():
-        assert list(by_part) == ["language model", "counts", "both"]
+        lists = task == "next_item"
+        assert list(by_part) == ["language model", "counts", *(["counts and texts"] if lists else []), "all"]
         served = data["tasks"][task]["served"]
-        assert by_part["both"]["n"] == served["n"]
-        for name, interval in by_part["both"]["metrics"].items():
+        assert by_part["all"]["n"] == served["n"]
+        for name, interval in by_part["all"]["metrics"].items():
             assert interval["value"] == pytest.approx(served["metrics"][name]["value"], abs=1e-6), (task, name)
+        for part in list(by_part)[:-1]:
+            for name, gain in by_part[part]["difference"].items():
+                both = [by_part[p]["metrics"][name]["value"] for p in ("all", part)]
+                assert gain["value"] == pytest.approx(both[0] - both[1], abs=1e-6), (task, part, name)
     loaded = load_run(run)
     (corpus,) = loaded.corpora
     alone = Scorer(loaded.adapter.model)

@@ -64,27 +64,32 @@ def test_the_sample_s_correction_makes_its_partition_that_of_the_catalogue() -> 
 def test_sampling_all_items_is_the_whole_softmax(model: RecModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """With so many draws that no item is left out, the correction is nothing and the loss is the same."""
     fields = batch_of(model)
+    for module in model.modules():
+        module.training = isinstance(module, RecModel)  # no dropout: only the sampling
     exact = model(**fields)["shop/next_item/loss"]
     monkeypatch.setattr("genrec.model.recmodel.SAMPLED_ABOVE", ITEMS - 1)
     uniform = torch.full((ITEMS,), 1 / ITEMS)
     model.draws["shop"] = Draws(uniform, uniform)
-    for module in model.modules():
-        module.training = isinstance(module, RecModel)  # no dropout: only the sampling
     torch.testing.assert_close(model(**fields)["shop/next_item/loss"], exact)
 
 
 def test_smoothing_spreads_a_share_over_the_items_that_training_has(model: RecModel) -> None:
+    """Not so in the second part of the loss, by texts alone beside popularity."""
     fields = batch_of(model)
     catalogue = model.rows_of("shop")
+    torch.nn.init.normal_(catalogue.bias)
+    torch.nn.init.normal_(catalogue.up)
     catalogue.warm[:4] = False
     fields["target_id"][:] = 7
     rows, bias = catalogue()
     states = model.hidden(model.embed(fields["tokens"], "shop", rows), None, None).last_hidden_state[0, :2]
-    scores = model.item_scores(states, "shop", rows, bias)[:, 4:]
+    scores = model.item_scores(states, catalogue.log_scale, rows, bias)[:, 4:]
+    by_text = model.item_scores(states, catalogue.text_log_scale, catalogue.by_text(), catalogue.bias)[:, 4:]
     model.label_smoothing = 0.2
     for module in model.modules():
         module.training = isinstance(module, RecModel)  # no dropout
     expected = nn.functional.cross_entropy(scores, torch.tensor([3, 3]), reduction="sum", label_smoothing=0.2)
+    expected = expected + nn.functional.cross_entropy(by_text, torch.tensor([3, 3]), reduction="sum")
     torch.testing.assert_close(model(**fields)["shop/next_item/loss"], expected, atol=1e-4, rtol=1e-4)
 
 
@@ -98,7 +103,7 @@ def test_a_condition_leaves_only_its_items_in_the_softmax(model: RecModel) -> No
     fields = batch_of(model)
     rows, bias = model.rows_of("shop")()
     states = model.hidden(model.embed(fields["tokens"], "shop", rows), None, None).last_hidden_state[0, 1]
-    scores = model.item_scores(states[None], "shop", rows, bias)[0]
+    scores = model.item_scores(states[None], model.rows_of("shop").log_scale, rows, bias)[0]
     difference = nn.functional.cross_entropy(scores, torch.tensor(7)) - nn.functional.cross_entropy(
         scores[[7, 9]], torch.tensor(0)
     )
@@ -115,7 +120,7 @@ def test_learned_weights_settle_at_the_loss_however_rare_a_task_is(model: RecMod
 
 
 def test_an_item_that_nobody_took_in_training_is_no_wrong_answer(model: RecModel) -> None:
-    """It is placed by its text, as an item is whose learned part is dropped, and training does not push it down."""
+    """It is placed by its text alone, and training does not push it down."""
     catalogue = model.rows_of("shop")
     catalogue.warm[20] = False
     model.dropout.p = 0.0
@@ -131,7 +136,5 @@ def test_an_item_that_nobody_took_in_training_is_no_wrong_answer(model: RecModel
     assert catalogue.residual.grad[20].abs().max() == 0 and catalogue.residual.grad[21].abs().max() > 0
     catalogue.residual.data[20], catalogue.bias.data[20] = 5.0, 5.0
     rows, bias = model.eval().rows_of("shop")()
-    dropped = torch.ones(ITEMS)
-    catalogue.warm[20], dropped[20] = True, 0
-    alike, alike_bias = catalogue(None, dropped)
-    assert torch.equal(rows[20], alike[20]) and bias[20] == alike_bias[20] == 0
+    torch.testing.assert_close(rows[20], catalogue.by_text()[20])
+    assert bias[20] == 0

@@ -20,7 +20,7 @@ from genrec.scoring import neighbours as module
 from genrec.scoring.calibration import Calibration, fit_outcome
 from genrec.scoring.effects import DAMPING, NAMES, PENALTY, Effects
 from genrec.scoring.features import unfitted
-from genrec.scoring.fit import MIN_CASES, find_effects, fit_neighbours
+from genrec.scoring.fit import MIN_CASES, Cases, find_effects, fit_lists
 from genrec.scoring.neighbours import DECAYS, Links, Neighbours, ease, transitions
 from genrec.scoring.scorer import Counts, Scorer
 from genrec.training.prepare import prepare
@@ -120,7 +120,7 @@ def test_what_never_repeats_is_not_recommended_again(tmp_path, repeats) -> None:
     shown = [own[:3] for own in taken[:200]]
     again = rng.random(200) < repeats
     targets = [own[:1] if a else own[3:] for own, a in zip(taken, again, strict=False)]
-    fit_neighbours(scorer, name, states, shown, targets, 0)
+    fit_lists(scorer, name, scorer.counts[name], Cases(states, shown, targets), 0)
     share = scorer.item_scores(states, name, shown).softmax(1).numpy()
     seen = np.mean([row[own].sum() for row, own in zip(share, shown, strict=True)])
     assert seen < 1e-5 if repeats == 0 else abs(seen - again.mean()) < 0.02
@@ -136,12 +136,12 @@ def test_weights_follow_what_validation_shows(tmp_path, monkeypatch, drawn) -> N
     shown = [(np.arange(7) + s) % n for s in rng.integers(0, n, 200)]
     targets = [np.asarray([(own[-1] + 1) % n]) for own in shown]
     few = slice(0, MIN_CASES - 1)
-    fit_neighbours(scorer, name, states[few], shown[few], targets[few], 0)
+    fit_lists(scorer, name, scorer.counts[name], Cases(states[few], shown[few], targets[few]), 0)
     neighbours = scorer.counts[name].neighbours
     assert not neighbours.adds("next_item")
     plain = scorer.model_scores(states, name)
     assert torch.equal(scorer.item_scores(states, name, shown), plain)
-    fit_neighbours(scorer, name, states, shown, targets, 0)
+    fit_lists(scorer, name, scorer.counts[name], Cases(states, shown, targets), 0)
     best = scorer.item_scores(states, name, shown).argmax(1).tolist()
     assert np.mean([b == t[0] for b, t in zip(best, targets, strict=True)]) > 0.95
     assert neighbours.seen[0] < 0  # nothing ever repeats

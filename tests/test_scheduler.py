@@ -12,7 +12,7 @@ import pytest
 from waiting import until
 
 from genrec.errors import UnknownNameError
-from genrec.model.item_rows import item_texts
+from genrec.model.item_texts import item_texts
 from genrec.recommender import Recommender
 from genrec.recommender.histories import prompts_of
 from genrec.scoring.scheduler import Scheduler, SharedScorer

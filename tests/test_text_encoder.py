@@ -17,7 +17,7 @@ from worlds import chain_world
 from genrec.cli import main
 from genrec.errors import GenrecError, RunError, UnavailableError, UnknownNameError
 from genrec.model.backbone import Backbone, load_backbone, load_encoder
-from genrec.model.item_rows import item_texts
+from genrec.model.item_texts import item_texts
 from genrec.model.text_encoder import encode_texts, to_width
 from genrec.recommender import Recommender
 from genrec.run.manifest import read_manifest
@@ -94,9 +94,10 @@ def test_the_adapter_tells_how_to_embed_another_text(run: Path, minilm: Backbone
     manifest = read_manifest(run / "adapter")
     assert manifest.text_encoder == minilm.source
     saved = load_file(run / "adapter" / "item_rows.safetensors")
-    rows, centre = saved["catalogues.0.text"], saved["catalogues.0.centre"]
+    rows, centre, basis = (saved[f"catalogues.0.{name}"] for name in ("text", "space.centre", "space.basis"))
     (text,) = item_texts(pl.read_parquet(run / "adapter" / "catalogue.parquet").drop("dataset").slice(4, 1))
-    again = to_width(encode_texts(minilm, [text]), rows.shape[1], manifest.options["seed"])[0] - centre
+    again = to_width(encode_texts(minilm, [text]), rows.shape[1], manifest.options["seed"])[0]
+    again = (again - centre) @ basis
     assert torch.allclose(normalize(again, dim=0) * rows[0].norm(), rows[4], atol=1e-4)
 
 

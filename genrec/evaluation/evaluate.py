@@ -79,6 +79,7 @@ class Evaluation:
 
 
 Predictions = Callable[[Reading, Mapping[str, Calibration], Mapping[str, float]], dict[str, list[dict[str, Any]]]]
+FITTED_USERS = 4_000  # of validation at most, from whose cases the weights of parts are fitted
 Rivals = Callable[[Corpus, Part, int, int, Progress], tuple[Predictions, list[str]]]
 
 
@@ -122,13 +123,17 @@ def evaluate(
         fitted = {t.name: manifest.calibration.get(f"{name}/{t.name}", {}) for t in corpus.tasks}
         calibration = {task: Calibration.from_json(value) for task, value in fitted.items()}
 
-        def read(part: Part, phrasing: Phrasing, what: str, corpus: Corpus = corpus) -> Reading:
+        def read(
+            part: Part, phrasing: Phrasing, what: str, users: int | None = None, corpus: Corpus = corpus
+        ) -> Reading:
             advance = progress.stage(reading_stage(what, corpus.dataset.name))
-            return read_part(scorer, corpus, part, manifest.max_events, None, seed, advance, phrasing=phrasing)
+            return read_part(scorer, corpus, part, manifest.max_events, users, seed, advance, phrasing=phrasing)
 
         yes_no = [t.name for t in corpus.tasks if t.is_yes_no]
-        has_outcomes = "served" in phrasings and not all(t.gives_items for t in corpus.tasks)
-        valid = read("valid", "served", "valid") if yes_no or has_outcomes else Reading(None, {}, None)
+        valid = Reading(None, {}, None)
+        if yes_no or "served" in phrasings:  # of lists alone only weights are fitted, which few cases tell
+            only_lists = all(t.gives_items for t in corpus.tasks)
+            valid = read("valid", "served", "valid", FITTED_USERS if only_lists else None)
         thresholds = thresholds_of(yes_no, valid, calibration)
         compared, left_out = rivals(corpus, part, manifest.max_events, seed, progress) if rivals else (None, [])
         seconds = {}
@@ -144,7 +149,7 @@ def evaluate(
                 tasks.setdefault(task, {})[phrasing] = task_results
             if phrasing == "served":
                 beside = compared(reading, calibration, thresholds) if compared else {}
-                by_part = parts_of(scorer, corpus, reading, valid, calibration)
+                by_part = parts_of(scorer, corpus, reading, valid, calibration, seed)
                 case_counts = [by_phrasing["served"]["n"] for by_phrasing in tasks.values()]
                 cost["predict_ms"] = 1_000 * seconds[phrasing] / sum(case_counts) if case_counts else None
         counts = corpus.dataset.interactions["part"].value_counts()

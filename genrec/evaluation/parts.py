@@ -1,85 +1,141 @@
-"""Each task by part: the language model alone, counts alone, both.
+"""Each task by part: the language model alone, counts alone, counts and texts, and all that is served.
 
-Counts are neighbours, effects and visits, with the weights that the run has fitted.
-
-No part reads anything again: all are scored from the same states. Answers are calibrated by part on validation, so that
-no part is compared by probabilities that were fitted for another.
+Counts are neighbours, effects and visits. What stands without the language model has weights of its own, fitted without
+it on validation: with those of the run it would be worse than it can be. No part reads anything again: all are scored
+from the same states. Answers are calibrated by part on validation.
 """
 
+import copy
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from ..rows.corpus import Corpus
 from ..scoring.calibration import Calibration, fit_outcome
+from ..scoring.features import unfitted
+from ..scoring.fit import Cases, fit_lists
 from ..scoring.scorer import PARTS, Part, Scorer
 from ..tasks.task import Task
 from . import metrics
-from .bootstrap import mean_intervals
-from .cases import as_json, outcome_intervals, rank_values
+from .cases import as_json, case_metrics, cases_of
+from .compare import differences
 from .reading import Outcomes, Reading, given_ranks, ranked_states
 
 BY_PART: Mapping[str, tuple[Part, ...]] = {  # of lists
     "language model": ("language model", "cold items"),
     "counts": ("neighbours",),
-    "both": PARTS,
+    "counts and texts": ("neighbours", "texts", "cold items"),
+    "all": PARTS,
 }
 
 
 def parts_of(
-    scorer: Scorer, corpus: Corpus, reading: Reading, valid: Reading, calibration: Mapping[str, Calibration]
+    scorer: Scorer,
+    corpus: Corpus,
+    reading: Reading,
+    valid: Reading,
+    calibration: Mapping[str, Calibration],
+    seed: int,
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """By task and part the cases and metrics of a reading as served; a task that counts add nothing to has only the
-    language model. valid: the reading of validation, on which answers are calibrated and thresholds chosen."""
+    """By task and part the cases and metrics of a reading as served, and what all parts together have over this one,
+    with paired intervals; a task that has only the language model has only that part.
+
+    valid: the reading of validation, on which weights are fitted, answers calibrated and thresholds chosen.
+    """
     measured: dict[str, dict[str, dict[str, Any]]] = {}
     for task in corpus.tasks:
         if task.answer.kind == "item":
-            by_part = list_parts(scorer, corpus, reading, "basket" if task.unit == "basket" else "next_item")
+            tables = list_tables(scorer, corpus, reading, valid, task, seed)
+            thresholds: Mapping[str, float | None] = dict.fromkeys(tables)
         else:
-            by_part = outcome_parts(task, reading, valid, calibration[task.name])
-        if by_part:
-            measured[task.name] = by_part
-    return measured
+            tables, thresholds = outcome_tables(corpus, task, reading, valid, calibration[task.name])
+        own = measured[task.name] = {}
+        for part, table in tables.items():
+            intervals = case_metrics(table, task.answer.values, thresholds[part])
+            own[part] = {"n": table.height, "metrics": as_json(intervals)}
+            if part != "all" and "all" in tables:
+                pair = [thresholds[part], thresholds["all"]]
+                gained = differences(table, tables["all"], task.answer.values, pair)
+                own[part]["difference"] = {m: values["difference"] for m, values in gained.items()}
+    return {task: own for task, own in measured.items() if own}
 
 
-def list_parts(scorer: Scorer, corpus: Corpus, reading: Reading, question: str) -> dict[str, dict[str, Any]]:
-    """Metrics of a question's lists by part."""
-    name, ranked, baskets = corpus.dataset.name, reading.ranked, reading.baskets
-    neighbours = scorer.counts[name].neighbours
-    counted = neighbours is not None and neighbours.adds(question)
-    measured: dict[str, dict[str, Any]] = {}
+def list_tables(
+    scorer: Scorer, corpus: Corpus, reading: Reading, valid: Reading, task: Task, seed: int
+) -> dict[str, pl.DataFrame]:
+    """The cases of a task that lists items by part."""
+    name, is_basket = corpus.dataset.name, task.unit == "basket"
+    counts, question = scorer.counts[name], "basket" if is_basket else "next_item"
+    neighbours, texts = counts.neighbours, counts.texts
+    has_counts = neighbours is not None and neighbours.adds(question)
+    has_texts = texts is not None and texts.adds(question)
+    tables = {}
     for part, parts in BY_PART.items():
-        if not counted and part != "language model":
+        if (part == "counts" and not has_counts) or (part == "counts and texts" and not has_texts):
             continue
-        if question == "basket" and baskets is not None:
-            ranks = given_ranks(scorer, corpus, baskets, parts)
-            values, about = rank_values(None, list(ranks[:, None])), reading.basket_users
-        elif question == "next_item" and ranked is not None:
-            rescored = ranked_states(scorer, name, *ranked.cases, parts=parts)
-            values, about = rank_values(rescored.seen_removed, rescored.seen_kept), tuple(ranked.users)
-        else:
-            return {}
-        measured[part] = {"n": len(about), "metrics": as_json(mean_intervals(values, about))}
-    return measured
+        if part == "all" and not (has_counts or has_texts):
+            continue
+        own = scorer if "language model" in parts else without_model(scorer, name, valid, question, parts, seed)
+        found = Reading(None, {}, None)
+        if is_basket and reading.baskets is not None:
+            ranks = given_ranks(own, corpus, reading.baskets, parts)
+            found = replace(reading, ranked=None, outcomes={}, basket_ranks=ranks)
+        elif not is_basket and reading.ranked is not None:
+            found = Reading(ranked_states(own, name, *reading.ranked.cases, parts=parts), {}, None)
+        if (table := cases_of(corpus, "served", found, {})).height:
+            tables[part] = table
+    return tables
 
 
-def outcome_parts(task: Task, reading: Reading, valid: Reading, calibration: Calibration) -> dict[str, dict[str, Any]]:
-    """Metrics of a task with choices or numbers by part."""
+def without_model(
+    scorer: Scorer, dataset: str, valid: Reading, question: str, parts: tuple[Part, ...], seed: int
+) -> Scorer:
+    """A scorer whose weights are fitted to validation without the language model, or as they are if it has too few
+    cases."""
+    counts = copy.deepcopy(scorer.counts[dataset])
+    if question == "basket" and (baskets := valid.baskets) is not None:
+        cases = Cases(baskets.states, baskets.histories, baskets.targets, baskets.given, question)
+        fit_lists(scorer, dataset, counts, cases, seed, parts)
+    elif question == "next_item" and (ranked := valid.ranked) is not None:
+        fit_lists(scorer, dataset, counts, Cases(ranked.states, ranked.histories, ranked.targets), seed, parts)
+    alone = copy.copy(scorer)
+    alone.counts = {**scorer.counts, dataset: counts}
+    return alone
+
+
+def outcome_tables(
+    corpus: Corpus, task: Task, reading: Reading, valid: Reading, calibration: Calibration
+) -> tuple[dict[str, pl.DataFrame], dict[str, float | None]]:
+    """The cases of a task with choices or numbers by part, and each part's threshold of a yes."""
+    tables: dict[str, pl.DataFrame] = {}
+    thresholds: dict[str, float | None] = {}
     if task.name not in reading.outcomes:
-        return {}
-    test_outcomes, valid_outcomes = reading.outcomes[task.name], valid.outcomes.get(task.name)
-    measured = {
-        "language model": part_metrics(task, plain(test_outcomes), valid_outcomes and plain(valid_outcomes), None)
-    }
-    if test_outcomes.features is not None and calibration.features:
-        both = [
-            counts_alone(outcomes, calibration) for outcomes in (test_outcomes, valid_outcomes) if outcomes is not None
-        ]
-        measured["counts"] = part_metrics(task, both[0], both[1] if len(both) > 1 else None, None)
-        measured["both"] = part_metrics(task, test_outcomes, valid_outcomes, calibration)
-    return measured
+        return tables, thresholds
+    found, held = reading.outcomes[task.name], valid.outcomes.get(task.name)
+    held = held if held is not None and len(held.answer) else None
+    by_part = {"language model": (plain(found), held and plain(held))}
+    if found.features is not None and calibration.features:
+        weights = calibration
+        if held is not None:
+            silent = np.zeros_like(held.scores), held.answer, held.weight, held.features
+            weights = fit_outcome(*silent, task.answer.values, unfitted(corpus, task))
+        by_part["counts"] = counted(found, weights), held and counted(held, weights)
+        by_part["all"] = found, held
+    for part, (outcomes, of_valid) in by_part.items():
+        fitted = calibration
+        if part != "all":
+            fitted = (
+                Calibration() if of_valid is None else fit_outcome(of_valid.scores, of_valid.answer, of_valid.weight)
+            )
+        thresholds[part] = None
+        if task.is_yes_no and of_valid is not None:
+            yes = of_valid.probabilities(fitted)[:, 1]
+            thresholds[part] = metrics.best_threshold(yes, of_valid.answer == 1, of_valid.weight)
+        tables[part] = cases_of(corpus, "served", Reading(None, {task.name: outcomes}, None), {task.name: fitted})
+    return tables, thresholds
 
 
 def plain(outcomes: Outcomes) -> Outcomes:
@@ -87,24 +143,8 @@ def plain(outcomes: Outcomes) -> Outcomes:
     return replace(outcomes, features=None)
 
 
-def counts_alone(outcomes: Outcomes, calibration: Calibration) -> Outcomes:
-    """The outcomes as counts alone score them, with the weights that a run has fitted."""
+def counted(outcomes: Outcomes, weights: Calibration) -> Outcomes:
+    """The outcomes as counts alone score them."""
     assert outcomes.features is not None
-    scores = (outcomes.features @ np.asarray(calibration.features))[:, None] * np.asarray(calibration.tilt)
+    scores = (outcomes.features @ np.asarray(weights.features))[:, None] * np.asarray(weights.tilt)
     return replace(outcomes, scores=scores, features=None)
-
-
-def part_metrics(
-    task: Task, outcomes: Outcomes, held: Outcomes | None, calibration: Calibration | None
-) -> dict[str, Any]:
-    """Cases and metrics of one part; calibration: as it was fitted, or None to fit it on the validation cases."""
-    if calibration is None:
-        empty = held is None or not len(held.answer)
-        calibration = Calibration() if empty else fit_outcome(held.scores, held.answer, held.weight)  # type: ignore[union-attr]
-    threshold = None
-    if task.is_yes_no and held is not None:
-        yes = held.probabilities(calibration)[:, 1]
-        threshold = metrics.best_threshold(yes, held.answer == 1, held.weight)
-    cases = outcomes.answered(calibration)
-    intervals = outcome_intervals(cases, outcomes.about, task.answer.values, threshold)
-    return {"n": len(cases.answer), "metrics": as_json(intervals)}

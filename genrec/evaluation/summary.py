@@ -31,13 +31,15 @@ def summary(results: Mapping[str, Any]) -> str:
 
 
 def part_lines(by_part: Mapping[str, Any]) -> list[str]:
-    """A table of a task's parts: the language model alone, counts alone, both; nothing if there is only one."""
+    """A table of a task's parts and what all together have over each; nothing if there is only one."""
     if len(by_part) < 2:
         return []
     names = table_metrics(by_part["language model"]["metrics"])
-    cells = [["by part", *names]]
-    for part, part_results in by_part.items():
-        cells.append([part, *(number_text(part_results["metrics"].get(m, {}).get("value"), ".4f") for m in names)])
+    cells = [["by part", *names, f"all minus this, {names[0]}"]]
+    for part, results in by_part.items():
+        gain = results.get("difference", {}).get(names[0])
+        values = [number_text(results["metrics"].get(m, {}).get("value"), ".4f") for m in names]
+        cells.append([part, *values, "" if gain is None else difference_text(gain)])
     return columns(cells)
 
 

@@ -49,13 +49,16 @@ class CatalogueView:
     """A catalogue as a batch sees it: vectors (n, width) and biases (n,) of all its items, or of a sample.
 
     subset: (n,) catalogue indices of the sample. position_of: (items,) the place of each item in it, -1 for none. Both
-    are None if the view is of all items.
+    are None if the view is of all items. by_text, popularity: in training, vectors (n, width) of the items' texts
+    alone, and learned biases (n,) that explain how often they are taken.
     """
 
     rows: Tensor
     bias: Tensor
     subset: Tensor | None = None
     position_of: Tensor | None = None
+    by_text: Tensor | None = None
+    popularity: Tensor | None = None
 
 
 class RecModel(nn.Module):
@@ -69,7 +72,6 @@ class RecModel(nn.Module):
         outcome_rows: Tensor,
         *,
         dropout: float = 0.0,
-        row_dropout: float = 0.0,
         label_smoothing: float = 0.0,
         heads: Sequence[TaskHead] = (),
         learned_weights: bool = False,
@@ -85,7 +87,6 @@ class RecModel(nn.Module):
         self.outcome_bias = nn.Parameter(torch.zeros(len(outcome_rows)))
         self.outcome_log_scale = nn.Parameter(torch.zeros(len(vocabulary.groups)))
         self.dropout = nn.Dropout(dropout)
-        self.row_dropout = row_dropout
         self.label_smoothing = label_smoothing
         self.heads = {(h.dataset, h.task): n for n, h in enumerate(heads)}
         self.head_list = tuple(heads)
@@ -166,11 +167,10 @@ class RecModel(nn.Module):
         scale = self.outcome_log_scale[self.vocabulary.index[group.dataset, group.name]].exp()
         return scale * (hidden.float() @ rows.t()) + bias
 
-    def item_scores(self, hidden: Tensor, dataset: str, rows: Tensor, bias: Tensor) -> Tensor:
+    def item_scores(self, hidden: Tensor, log_scale: Tensor, rows: Tensor, bias: Tensor) -> Tensor:
         """Scores (n, items) of item rows at hidden states (n, width)."""
-        scale = self.rows_of(dataset).log_scale.exp()
         with torch.autocast(hidden.device.type, dtype=self.compute_dtype, enabled=self.compute_dtype != torch.float32):
-            product = (hidden * scale) @ rows.t()
+            product = (hidden * log_scale.exp()) @ rows.t()
         return product + bias  # float32, like the biases
 
     def forward(self, **fields: Tensor) -> dict[str, Tensor]:
@@ -186,8 +186,8 @@ class RecModel(nn.Module):
     def view(self, batch: Batch) -> CatalogueView | None:
         """The catalogue of a batch's data set, None if it has none.
 
-        In training some items do without their learned part, a large catalogue is sampled (with logQ correction), and
-        cold items have no score: one that nobody took in training may be as good as any, so it is not a negative.
+        In training a large catalogue is sampled (with logQ correction), and cold items have no score: one that nobody
+        took in training may be as good as any, so it is not a negative.
         """
         dataset = self.names[batch.dataset]
         if dataset not in self.catalogue_of:
@@ -195,15 +195,24 @@ class RecModel(nn.Module):
         catalogue = self.rows_of(dataset)
         n = len(catalogue.residual)
         if not self.training:
-            return CatalogueView(*catalogue(None, None))
-        keep = (torch.rand(n, device=self.device) >= self.row_dropout).float() if self.row_dropout > 0 else None
+            return CatalogueView(*catalogue())
+        subset = position_of = None
+        popularity: Tensor = catalogue.bias
         if n <= SAMPLED_ABOVE:
-            rows, bias = catalogue(None, keep)
-            return CatalogueView(rows, bias.masked_fill(~catalogue.warm, -torch.inf))
-        subset, position_of, correction = self.sample_items(batch, dataset, n)
-        rows, bias = catalogue(subset, keep)
-        bias = (bias - correction).masked_fill(~catalogue.warm[subset], -torch.inf)
-        return CatalogueView(rows, bias, subset, position_of)
+            rows, bias = catalogue()
+            warm = catalogue.warm
+        else:
+            subset, position_of, correction = self.sample_items(batch, dataset, n)
+            rows, bias = catalogue(subset)
+            bias, popularity, warm = bias - correction, popularity[subset] - correction, catalogue.warm[subset]
+        return CatalogueView(
+            rows,
+            bias.masked_fill(~warm, -torch.inf),
+            subset,
+            position_of,
+            catalogue.by_text(subset),
+            popularity.detach().masked_fill(~warm, -torch.inf),
+        )
 
     def task_losses(self, number: int, states: Tensor, batch: Batch, view: CatalogueView | None) -> Tensor:
         """Losses (n,) of a task's targets in a batch; states: (targets, width)."""
@@ -256,9 +265,11 @@ class RecModel(nn.Module):
             group = self.vocabulary.groups[head.group]
             own = states[batch.target_task == number][:256]
             if group.is_items and items is not None and bias is not None:
-                scale = self.rows_of(dataset).log_scale
-                spread = self.item_scores(own, dataset, items, bias).std(1).mean()
-                scale.sub_(spread.clamp_min(1e-6).log())
+                catalogue = self.rows_of(dataset)
+                by_text = catalogue.by_text(), torch.zeros_like(bias)
+                for scale, rows in ((catalogue.log_scale, (items, bias)), (catalogue.text_log_scale, by_text)):
+                    spread = self.item_scores(own, scale, *rows).std(1).mean()
+                    scale.sub_(spread.clamp_min(1e-6).log())
             else:
                 width = own.shape[1]
                 lo = group.first - self.vocabulary.n_words
@@ -270,20 +281,27 @@ class RecModel(nn.Module):
     def item_losses(self, states: Tensor, batch: Batch, of_task: Tensor, view: CatalogueView) -> Tensor:
         """Losses (n,) over the catalogue, or a sample of it, and over a condition's items only.
 
-        states: (n, width). of_task: (targets,) bool. In training a share `label_smoothing` of the right answer is
-        spread over the whole catalogue, cold items excepted; not so over a sample or a condition's items.
+        states: (n, width). of_task: (targets,) bool. In training they have a second part: over the items' texts alone,
+        beside how often the items are taken, so that what remains, without popularity, scores cold items. In the first
+        part a share `label_smoothing` of the right answer is spread over the whole catalogue, cold items excepted; not
+        so over a sample or a condition's items.
         """
         dataset = self.names[batch.dataset]
         answer, allowed = batch.target_id[of_task], batch.target_allowed[of_task]
-        scores = self.item_scores(states, dataset, view.rows, view.bias)  # (n, items)
+        log_scale = self.rows_of(dataset).log_scale
+        scores = self.item_scores(states, log_scale, view.rows, view.bias)  # (n, items)
         if view.position_of is not None:
             answer = view.position_of[answer]
         losses = outcome_losses(scores, answer, None)
+        if view.by_text is not None and view.popularity is not None:
+            scale = self.rows_of(dataset).text_log_scale
+            by_text = self.item_scores(states, scale, view.by_text, view.popularity)
+            losses = losses + outcome_losses(by_text, answer, None)
         if self.training and self.label_smoothing > 0 and view.subset is None:
             warm = torch.isfinite(view.bias)
             mean_row = (warm / warm.sum())[None] @ view.rows  # (1, width)
             mean_bias = view.bias[warm].mean(0, keepdim=True)
-            mean_score = self.item_scores(states, dataset, mean_row, mean_bias)[:, 0]
+            mean_score = self.item_scores(states, log_scale, mean_row, mean_bias)[:, 0]
             losses = smoothed(losses, scores, answer, mean_score, self.label_smoothing)
         if not (allowed >= 0).any():
             return losses

@@ -174,14 +174,14 @@ class Views:
         """The rows (texts, width) that items with these texts would have."""
         from ..run.texts import rows_of_texts
 
-        return rows_of_texts(self.adapter.model.rows_of(name), self.text_vectors(texts))
+        return rows_of_texts(self.adapter.model.rows_of(name), self.text_vectors(texts, name))
 
     def check_items(
         self, items: Sequence[Mapping[str, object]], dataset: str | None
     ) -> tuple[View, pl.DataFrame, "Vectors"]:
         """The data set, its items to add as a frame (`Catalogue.check`), and the vectors (items, width) of their
         texts; raises DataError for an item without any, and RunError as `TextVectors`."""
-        from ..model.item_rows import item_texts
+        from ..model.item_texts import item_texts
 
         view = self.with_catalogue(dataset)
         frame = view.catalogue.check(items)
@@ -189,7 +189,7 @@ class Views:
         if "" in texts:
             item_id = frame["item_id"][texts.index("")]
             raise DataError(f"item {item_id!r}: a title or an attribute of text is needed, to rank it by")
-        return view, frame, self.text_vectors(texts)
+        return view, frame, self.text_vectors(texts, view.name)
 
     def add_items(self, items: Sequence[Mapping[str, object]], dataset: str | None) -> None:
         """Add items to a catalogue, or replace all attributes of items that it has; all or nothing."""

@@ -18,10 +18,12 @@ from ..errors import RunError
 from ..files import read_parquet, shown, sync, sync_all
 from ..model.backbone import Backbone, Quantize, events_that_fit, load_backbone, word_count
 from ..model.item_rows import ItemRows
+from ..model.item_texts import TextSpace
 from ..model.recmodel import RecModel
 from ..scoring.effects import Effects
 from ..scoring.neighbours import Links, Neighbours
 from ..scoring.scorer import Counts
+from ..scoring.texts import Texts
 from ..tasks.task import Task
 from ..tasks.taskfile import load_task
 from ..tasks.vocabulary import Vocabulary
@@ -222,8 +224,8 @@ def counts_state(vocabulary: Vocabulary, counts: Mapping[str, Counts]) -> dict[s
         f"{key}{name}.{k}": v.detach().cpu().contiguous()
         for key, dataset, _ in catalogue_keys(vocabulary)
         if (dataset_counts := counts.get(dataset)) is not None
-        for name, part in (("neighbours", dataset_counts.neighbours), ("effects", dataset_counts.effects))
-        if part is not None
+        for name in ("neighbours", "effects", "texts")
+        if (part := getattr(dataset_counts, name)) is not None
         for k, v in part.state_dict().items()
     }
 
@@ -232,7 +234,7 @@ def counts_from(vocabulary: Vocabulary, state: Mapping[str, Tensor]) -> dict[str
     """The counts of each catalogue from the tensors that an adapter holds."""
     counts = {}
     for key, dataset, _ in catalogue_keys(vocabulary):
-        neighbours, effects = None, None
+        neighbours, effects, texts = None, None, None
         if (weight := state.get(key + "neighbours.weight")) is not None:
             kinds = [Links.like(state, f"{key}neighbours.kinds.{n}.") for n in range(weight.shape[1])]
             neighbours = Neighbours(kinds)
@@ -240,7 +242,10 @@ def counts_from(vocabulary: Vocabulary, state: Mapping[str, Tensor]) -> dict[str
         if key + "effects.item" in state:
             effects = Effects.like(state, key + "effects.")
             effects.load_state_dict(tensors_of(state, key + "effects."))
-        counts[dataset] = Counts(neighbours, effects)
+        if key + "texts.weight" in state:
+            texts = Texts()
+            texts.load_state_dict(tensors_of(state, key + "texts."))
+        counts[dataset] = Counts(neighbours, effects, texts)
     return counts
 
 
@@ -268,7 +273,7 @@ def continue_from(model: RecModel, folder: Path) -> dict[str, Counts]:
             raise RunError(f"{folder} has {old:,} items in a catalogue of which the data holds {now:,} now")
         newly_warm = rows.warm[:old] & ~state[key + "warm"].to(rows.warm.device)
         bias = rows.bias.data.clone()
-        for name in ("text", "collaborative", "known", "warm", "residual", "bias"):
+        for name in ("text", "collaborative", "known", "warm", "worded", "residual", "bias"):
             values = getattr(rows, name).data.cpu()
             state[key + name] = torch.cat([state[key + name].to(values), values[old:]])
         state[key + "warm"][:old] |= newly_warm.cpu()
@@ -298,7 +303,8 @@ def empty_model(backbone: torch.nn.Module, vocabulary: Vocabulary, state: Mappin
     for number, name in enumerate(order):
         key = f"catalogues.{number}."
         text, known = state[key + "text"], state[key + "known"]
-        rows = ItemRows(text, state[key + "collaborative"], known, rank=state[key + "down"].shape[1])
+        space = TextSpace.plain(vocabulary.n_words, text.shape[1])
+        rows = ItemRows(text, state[key + "collaborative"], known, space=space, rank=state[key + "down"].shape[1])
         catalogues[name] = rows
     model = RecModel(backbone, vocabulary, catalogues, state["outcome_rows"])
     model.log_variance = torch.nn.Parameter(state["log_variance"].clone(), requires_grad=False)

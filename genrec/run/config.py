@@ -42,6 +42,7 @@ OF_FILES = (
     *("delimiter", "encoding", "header"),
 )  # options for files of the caller's own
 UNWRITTEN = ("out", "dry_run", "store")  # options that config.yaml does not hold
+GONE = ("row_dropout",)  # options of older runs, which mean nothing any more
 BLOCKS = 6  # of the backbone at most, unless --layers says otherwise
 
 
@@ -154,7 +155,6 @@ class FinetuneConfig:
     weight_decay: float = option(0.01, "weight decay (lambda)", min=0)
     warmup: float = option(0.05, "share of the steps in which the learning rate rises", min=0, below=1)
     dropout: float = option(0.3, "dropout of rows and last hidden states", min=0, below=1)
-    row_dropout: float = option(0.03, "share of items per step that must do without their learned part", min=0, below=1)
     label_smoothing: float = option(0.1, "share of a next item that is spread over the catalogue", min=0, below=1)
     batch_tokens: int = option(1024, "padded tokens per batch", min=16)
     max_events: int = option(150, "longest history of a row, in events", min=2)
@@ -303,7 +303,7 @@ def pairs(values: Sequence[str], flag: str) -> dict[str, str]:
 
 def read_config(path: Path) -> dict[str, object]:
     """The options of a run's config.yaml, as they can be given again; raises DataError for anything else."""
-    return read_options(path, FinetuneConfig, "--config")
+    return read_options(path, FinetuneConfig, "--config", GONE)
 
 
 def config_yaml(config: FinetuneConfig) -> str:

@@ -17,8 +17,8 @@ from ..model.source import BackboneSource
 from ..tasks.vocabulary import ITEMS, Vocabulary
 from .folder import MANIFEST
 
-FORMAT = 6  # of an adapter; another format's answers would be wrong
-READABLE = (4, 5, FORMAT)  # format 5 has no bins of numbers; in format 4 the counts are among the item rows
+FORMAT = 7  # of an adapter; another format's answers would be wrong
+READABLE = (4, 5, 6, FORMAT)  # in 6 texts are not whitened, 5 has no bins of numbers, in 4 counts are among the rows
 ROWS = "item_rows.safetensors"
 COUNTS = "counts.safetensors"  # neighbours and effects, if there are any
 CATALOGUE = "catalogue.parquet"

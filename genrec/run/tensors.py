@@ -10,9 +10,10 @@ from torch import Tensor
 
 from ..errors import RunError
 from ..files import one_line, shown
+from ..model.item_texts import TextSpace
 from ..scoring.neighbours import DECAYS, QUESTIONS
 from ..tasks.vocabulary import EVENT, Vocabulary
-from .manifest import COUNTS, FORMAT, ROWS, Manifest
+from .manifest import COUNTS, ROWS, Manifest
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -68,9 +69,11 @@ def rows_layout(manifest: Manifest, width: int) -> Layout:
     }
     for key, _, n in catalogue_keys(vocabulary):
         layout |= {f"{key}{name}": (real, (n, width)) for name in ("text", "collaborative", "residual")}
-        layout |= {f"{key}{name}": (torch.bool, (n,)) for name in ("known", "warm")}
-        layout |= {f"{key}{name}": (real, (width,)) for name in ("centre", "text_bias")}
-        layout |= {f"{key}bias": (real, (n,)), f"{key}log_scale": (real, ())}
+        layout |= {f"{key}{name}": (torch.bool, (n,)) for name in ("known", "warm", "worded")}
+        layout |= {f"{key}{name}": (real, (width,)) for name in ("space.centre", "text_bias")}
+        layout |= {f"{key}space.rarity": (real, (vocabulary.n_words,)), f"{key}space.basis": (real, (width, width))}
+        layout |= {f"{key}{name}": (real, ()) for name in ("log_scale", "text_log_scale", "space.length")}
+        layout |= {f"{key}bias": (real, (n,))}
         layout |= {f"{key}down": (real, (width, key + "rank")), f"{key}up": (real, (key + "rank", width))}
     return layout
 
@@ -90,6 +93,9 @@ def counts_layout(manifest: Manifest, names: Collection[str]) -> Layout:
         if kinds:
             layout[key + "neighbours.weight"] = (real, (len(QUESTIONS), kinds, len(DECAYS)))
             layout[key + "neighbours.seen"] = (real, (len(QUESTIONS),))
+        if key + "texts.weight" in names:
+            layout[key + "texts.weight"] = (real, (len(QUESTIONS), len(DECAYS)))
+            layout[key + "texts.cold"] = (real, (len(QUESTIONS), 1 + len(DECAYS)))
         if key + "effects.item" in names:
             by_key = vocabulary.by_key
             outcomes = by_key.get((dataset, "rating")) or by_key.get((dataset, EVENT))
@@ -115,10 +121,26 @@ def read_rows(folder: Path, manifest: Manifest, width: int) -> dict[str, Tensor]
     the backbone's width."""
     path = folder / ROWS
     state = read_tensors(path)
-    if manifest.format < FORMAT:
+    if manifest.format < 6:
         state = {name: tensor for name, tensor in state.items() if not is_count(name)}
+    if manifest.format < 7:
+        state = with_spaces(path, manifest, state)
     check_tensors(path, state, rows_layout(manifest, width))
     return state
+
+
+def with_spaces(path: Path, manifest: Manifest, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of an older format with those that it lacks: texts were means of words, all alike, less a centre."""
+    now = dict(state)
+    for key, _, n in catalogue_keys(manifest.vocabulary):
+        centre, text = now.pop(key + "centre", None), now.get(key + "text")
+        if centre is None or text is None or centre.ndim != 1 or text.ndim != 2:
+            raise RunError(f"{path} does not fit: {key}centre or {key}text is missing, or of other dimensions")
+        space = TextSpace.plain(manifest.vocabulary.n_words, len(centre), float(text.norm(dim=1).mean()))
+        space.centre = centre
+        now |= {f"{key}space.{name}": tensor for name, tensor in space.state_dict().items()}
+        now |= {key + "worded": torch.ones(n, dtype=torch.bool), key + "text_log_scale": torch.zeros(())}
+    return now
 
 
 def is_count(name: str) -> bool:
@@ -128,8 +150,8 @@ def is_count(name: str) -> bool:
 
 def read_counts(folder: Path, manifest: Manifest) -> dict[str, Tensor]:
     """The tensors of an adapter folder's counts; raises RunError if they do not fit the vocabulary."""
-    path = folder / (COUNTS if manifest.format == FORMAT else ROWS)
-    if path.name == COUNTS and COUNTS not in manifest.files:
+    path = folder / (COUNTS if COUNTS in manifest.files else ROWS)
+    if path.name == ROWS and manifest.format >= 6:
         return {}
     state = {name: tensor for name, tensor in read_tensors(path).items() if path.name == COUNTS or is_count(name)}
     check_tensors(path, state, counts_layout(manifest, state))

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
-TEMPERATURES = np.exp(np.linspace(np.log(0.25), np.log(32.0), 57))  # beyond 1 / (the least scale of fit_neighbours)
+TEMPERATURES = np.exp(np.linspace(np.log(0.25), np.log(32.0), 57))  # beyond 1 / (the least scale of fit_lists)
 MIN_CASES = 50  # held-out cases below which nothing is fitted to the scores alone
 MIN_BIAS_CASES = 300  # and below which answers get no bias and features no weight of their own
 HOTTEST = 20.0  # temperature of scores that say nothing of the held-out cases

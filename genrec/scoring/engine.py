@@ -46,17 +46,19 @@ class Engine:
 
     @torch.inference_mode()
     def item_rows(self, dataset: str, text_alone: bool = False) -> tuple[Tensor, Tensor]:
-        """Rows (items, width) and biases (items,) of a catalogue; text_alone: as if none had training interactions."""
+        """Rows (items, width) and biases (items,) of a catalogue; text_alone: as if none had training interactions, and
+        without biases, since texts do not tell how popular an item will be."""
         if (dataset, text_alone) not in self._rows:
             catalogue = self.model.rows_of(dataset)
             n, width = catalogue.residual.shape
-            keep = torch.zeros(n, device=catalogue.residual.device) if text_alone else None
-            if n <= ROWS_AT_A_TIME:
-                self._rows[dataset, text_alone] = catalogue(None, keep)
+            if text_alone:
+                self._rows[dataset, text_alone] = catalogue.by_text(), torch.zeros_like(catalogue.bias)
+            elif n <= ROWS_AT_A_TIME:
+                self._rows[dataset, text_alone] = catalogue()
             else:
                 rows, bias = catalogue.residual.new_empty(n, width), catalogue.bias.new_empty(n)
                 for part in torch.arange(n, device=rows.device).split(ROWS_AT_A_TIME):
-                    rows[part], bias[part] = catalogue(part, keep)
+                    rows[part], bias[part] = catalogue(part)
                 self._rows[dataset, text_alone] = rows, bias
         return self._rows[dataset, text_alone]
 
@@ -199,7 +201,8 @@ class Engine:
         text_alone: by rows that are made of the items' texts, as those of items without training interactions.
         """
         rows, bias = self.item_rows(dataset, text_alone)  # (items, width), (items,)
-        scale = float(self.model.rows_of(dataset).log_scale.exp())
+        catalogue = self.model.rows_of(dataset)
+        scale = float((catalogue.text_log_scale if text_alone else catalogue.log_scale).exp())
         return torch.addmm(bias, states, rows.t(), alpha=scale)
 
     @torch.inference_mode()

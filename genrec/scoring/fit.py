@@ -1,6 +1,8 @@
-"""Fit neighbours and effects of items to the training part, and the neighbours' weights to validation."""
+"""Fit neighbours and effects of items to the training part, and weights of neighbours and texts to validation."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -11,8 +13,9 @@ from scipy.optimize import minimize
 from ..rows.corpus import Corpus, outcome_group, outcome_values
 from .effects import DAMPING, FACTORS, Effects, ridge
 from .engine import States
-from .neighbours import DECAYS, EASE_MAX_ITEMS, KINDS, QUESTIONS, Links, Neighbours, ease, transitions
-from .scorer import Scorer
+from .neighbours import DECAYS, EASE_MAX_ITEMS, QUESTIONS, Links, Neighbours, ease, transitions
+from .scorer import PARTS, Counts, Part, Scorer
+from .texts import Texts, likeness
 
 MIN_CASES = 50  # validation cases below which nothing is fitted
 DRAWN = 16_384  # items of a larger catalogue that stand for all others when weights are fitted
@@ -88,78 +91,183 @@ def factorised(
     return effect, factors
 
 
-def fit_neighbours(
-    scorer: Scorer,
-    dataset: str,
-    states: States,
-    histories: Sequence[np.ndarray],
-    targets: Sequence[np.ndarray],
-    seed: int,
-    question: str = "next_item",
-    excluded: Sequence[Sequence[int]] | None = None,
-) -> None:
-    """Set the weights of a data set's neighbours for a question to those that make the held-out targets (the first of
-    each case) likeliest beside the model's scores, over the catalogue or a uniform sample of it.
+Feature = Callable[[States, Sequence[np.ndarray]], torch.Tensor]  # scores (cases, items) of states and histories
+
+
+@dataclass(frozen=True)
+class Cases:
+    """Held-out cases of a question, from which weights are fitted.
 
     states: (cases, width). histories, targets, excluded: catalogue indices per case, of its history oldest first (-1
-    for no item), of the held-out items, and of items that cannot be the answer.
-
-    A convex problem: the scores' own scale and the weights, at least 0, by L-BFGS-B. A pull worth one case holds the
-    weights near 0, and few cases leave them there.
+    for no item), of the held-out items, of which the first counts, and of items that cannot be the answer.
     """
-    neighbours = scorer.counts[dataset].neighbours
-    n = len(scorer.item_rows(dataset)[1])
-    if neighbours is None or len(states) < MIN_CASES:
+
+    states: States
+    histories: Sequence[np.ndarray]
+    targets: Sequence[np.ndarray]
+    excluded: Sequence[Sequence[int] | np.ndarray] | None = None
+    question: str = "next_item"
+
+
+def fit_lists(
+    scorer: Scorer, dataset: str, counts: Counts, cases: Cases, seed: int, parts: Sequence[Part] = PARTS
+) -> None:
+    """Set the weights of neighbours and texts for a question, in `counts`, to those that make the held-out targets
+    likeliest beside the model's scores, or without them, if the language model is not among the parts; and those of
+    cold items' scores likewise.
+
+    The scores' own scale and the weights, at least 0, by `fitted`. A pull worth one case holds the weights near 0, and
+    few cases leave them there.
+    """
+    if len(cases.states) < MIN_CASES:
         return
+    neighbours, texts = counts.neighbours, counts.texts
+    number, decays = QUESTIONS.index(cases.question), len(DECAYS)
+    one_hot = torch.eye(decays, device=cases.states.device)
+    names: list[str] = []
+    features: list[Feature] = []
+    if by_model := "language model" in parts:
+        names, features = ["model"], [lambda states, _: scorer.model_scores(states, dataset)]
+    if neighbours is not None and "neighbours" in parts:
+        for kind in range(len(neighbours.kinds)):
+            names += ["neighbours"] * decays
+            features += [partial(_accumulated, neighbours, kind, w) for w in one_hot]
+    if texts is not None and "texts" in parts:
+        names += ["texts"] * decays
+        features += [partial(_likeness, scorer, dataset, w) for w in one_hot]
+    if neighbours is not None and "neighbours" in parts:
+        names, features = [*names, "seen"], [*features, partial(_seen, scorer, dataset)]
+    if len(names) == int(by_model):
+        return
+    solution = fitted(names, gathered(features, cases, seed, len(scorer.model.rows_of(dataset).warm)))
+    if by_model:
+        solution /= solution[0]
+    values = {
+        name: torch.as_tensor(solution[[n == name for n in names]], dtype=torch.float32, device=one_hot.device)
+        for name in set(names)
+    }
+    if neighbours is not None and "neighbours" in parts:
+        neighbours.weight[number] = values["neighbours"].view(-1, decays)
+        neighbours.seen[number] = values["seen"][0]
+    if texts is not None and "texts" in parts:
+        texts.weight[number] = values["texts"]
+        fit_cold(scorer, dataset, texts, cases, seed, by_model)
+
+
+def fit_cold(scorer: Scorer, dataset: str, texts: Texts, cases: Cases, seed: int, by_model: bool) -> None:
+    """Set the weights of cold items' scores to those by which texts alone, beside how often items are taken, make the
+    held-out targets likeliest among all warm items that are not in the history."""
+    catalogue = scorer.model.rows_of(dataset)
+    eligible = (catalogue.warm & catalogue.worded).cpu().numpy()
+    chosen = [n for n, t in enumerate(cases.targets) if eligible[t[0]] and t[0] not in cases.histories[n]]
+    if len(chosen) < MIN_CASES:
+        return
+    other = np.nonzero(~eligible)[0]
+    excluded = [np.concatenate([other, h[h >= 0]]) for h in (cases.histories[n] for n in chosen)]
+    own = replace(
+        cases,
+        states=cases.states[chosen],
+        histories=[cases.histories[n] for n in chosen],
+        targets=[cases.targets[n] for n in chosen],
+        excluded=excluded,
+    )
+    popularity = (catalogue.bias * catalogue.warm).detach()
+    names, features = ["popularity"], [lambda states, _: popularity.expand(len(states), -1)]
+    if by_model:
+        names, features = [*names, "model"], [*features, lambda s, _: scorer.model_scores(s, dataset, text_alone=True)]
+    for weight in torch.eye(len(DECAYS), device=cases.states.device):
+        names, features = [*names, "texts"], [*features, partial(_likeness, scorer, dataset, weight)]
+    solution = fitted(names, gathered(features, own, seed, len(popularity)))[1:]
+    weights = solution if by_model else np.concatenate([[0.0], solution])
+    texts.cold[QUESTIONS.index(cases.question)] = torch.as_tensor(weights, dtype=torch.float32).to(texts.cold)
+
+
+def _accumulated(
+    neighbours: Neighbours, kind: int, weight: torch.Tensor, states: States, histories: Sequence[np.ndarray]
+) -> torch.Tensor:
+    return neighbours.accumulate(histories, kind, weight)
+
+
+def _likeness(
+    scorer: Scorer, dataset: str, weight: torch.Tensor, states: States, histories: Sequence[np.ndarray]
+) -> torch.Tensor:
+    return likeness(scorer.model.rows_of(dataset), histories, weight)
+
+
+def _seen(scorer: Scorer, dataset: str, states: States, histories: Sequence[np.ndarray]) -> torch.Tensor:
+    seen = states.new_zeros(len(histories), len(scorer.model.rows_of(dataset).warm))
+    for row, history in zip(seen, histories, strict=True):
+        row[torch.as_tensor(history[history >= 0], device=seen.device, dtype=torch.long)] = 1
+    return seen
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Features (features, cases, 1 + drawn) of the target of each case, and then of items drawn from the catalogue.
+
+    log_share: (1 + drawn,) of how many items each stands for, log. masked: (cases, drawn) bool, of what cannot be the
+    answer.
+    """
+
+    value: np.ndarray
+    log_share: np.ndarray
+    masked: np.ndarray
+
+
+def gathered(features: Sequence[Feature], cases: Cases, seed: int, items: int) -> Gathered:
+    """The features of as many cases as SCORES allows, over the catalogue or a uniform sample of it."""
     rng = np.random.default_rng([seed, 10])
-    drawn = np.sort(rng.choice(n, DRAWN, replace=False)) if n > DRAWN else np.arange(n)
-    features = 2 + len(KINDS) * len(DECAYS)
-    cases = np.sort(rng.permutation(len(states))[: SCORES // (features * len(drawn))])
-    target = np.asarray([targets[c][0] for c in cases])
-    value = np.empty((features, len(cases), 1 + len(drawn)), dtype=np.float32)  # the target, then the drawn
-    for start in range(0, len(cases), 64):
-        part = cases[start : start + 64]
-        part_histories = [histories[c] for c in part]
+    drawn = np.sort(rng.choice(items, DRAWN, replace=False)) if items > DRAWN else np.arange(items)
+    chosen = np.sort(rng.permutation(len(cases.states))[: SCORES // (len(features) * len(drawn))])
+    target = np.asarray([cases.targets[c][0] for c in chosen])
+    value = np.empty((len(features), len(chosen), 1 + len(drawn)), dtype=np.float32)
+    for start in range(0, len(chosen), 64):
+        part = chosen[start : start + 64]
+        states, histories = cases.states[part], [cases.histories[c] for c in part]
         columns = np.concatenate([target[start : start + 64, None], np.tile(drawn, (len(part), 1))], 1)
-
-        def store(feature: int, scores: torch.Tensor, start: int = start, columns: np.ndarray = columns) -> None:
-            value[feature, start : start + len(columns)] = np.take_along_axis(scores.cpu().numpy(), columns, 1)
-
-        store(0, scorer.model_scores(states[part], dataset))
-        for kind in range(len(KINDS)):
-            for decay, one_hot in enumerate(torch.eye(len(DECAYS), device=states.device)):
-                store(1 + kind * len(DECAYS) + decay, neighbours.accumulate(part_histories, kind, one_hot))
-        seen = np.zeros((len(part), n), dtype=np.float32)
-        for row, history in zip(seen, part_histories, strict=True):
-            row[history[history >= 0]] = 1
-        store(features - 1, torch.as_tensor(seen))
+        for number, feature in enumerate(features):
+            scores = feature(states, histories).cpu().numpy()
+            value[number, start : start + len(part)] = np.take_along_axis(scores, columns, 1)
     masked = drawn[None, :] == target[:, None]  # (cases, drawn): the target has a column of its own
-    if excluded is not None:
-        masked |= np.stack([np.isin(drawn, excluded[c]) for c in cases])
-    log_share = np.full(1 + len(drawn), np.log(n / len(drawn)), dtype=np.float32)
+    if cases.excluded is not None:
+        masked |= np.stack([np.isin(drawn, cases.excluded[c]) for c in chosen])
+    log_share = np.full(1 + len(drawn), np.log(items / len(drawn)), dtype=np.float32)
     log_share[0] = 0
+    return Gathered(value, log_share, masked)
+
+
+def fitted(names: Sequence[str], data: Gathered) -> np.ndarray:
+    """The weights (features,) that make the targets likeliest: a convex problem, by L-BFGS-B.
+
+    names: of the features. Those of `model` and `popularity` are free of the pull to 0, `seen` is bounded on both
+    sides, all others are at least 0.
+    """
+    value, cases = data.value, data.value.shape[1]
+    free = np.asarray([name in ("model", "popularity", "seen") for name in names])
 
     def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
-        scores = np.tensordot(theta.astype(np.float32), value, 1) + log_share
-        scores[:, 1:][masked] = -np.inf
+        scores = np.tensordot(theta.astype(np.float32), value, 1) + data.log_share
+        scores[:, 1:][data.masked] = -np.inf
         top = scores.max(1, keepdims=True)
         share = np.exp(scores - top)
         total = share.sum(1, keepdims=True)
         losses = (np.log(total) + top)[:, 0] - scores[:, 0]
         share /= total
         share[:, 0] -= 1
-        gradient = np.asarray([np.vdot(f, share) for f in value]) / len(cases)
-        pull = np.concatenate([[0.0], theta[1:-1], [0.0]]) / len(cases)
+        gradient = np.asarray([np.vdot(f, share) for f in value]) / cases
+        pull = np.where(free, 0.0, theta) / cases
         return float(losses.mean() + (pull * theta).sum() / 2), gradient.astype(np.float64) + pull
 
-    start_at = np.zeros(features)
-    start_at[0] = 1.0
-    # from 0, a slope that fades to nothing if nothing repeats would stop the search early
-    repeats = value[-1][:, 0].sum()
-    start_at[-1] = np.clip(np.log((repeats + 0.5) / (len(cases) - repeats + 0.5)), -MAX_SEEN_WEIGHT, MAX_SEEN_WEIGHT)
-    bounds = [(0.05, None), *[(0.0, None)] * (features - 2), (-MAX_SEEN_WEIGHT, MAX_SEEN_WEIGHT)]
-    solution = minimize(loss, start_at, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 100}).x
-    weights = torch.as_tensor(solution[1:-1] / solution[0], dtype=torch.float32).view(len(KINDS), len(DECAYS))
-    number = QUESTIONS.index(question)
-    neighbours.weight[number] = weights.to(neighbours.weight.device)
-    neighbours.seen[number] = float(solution[-1] / solution[0])
+    start_at = np.asarray([float(name in ("model", "popularity")) for name in names])
+    bounds: list[tuple[float | None, float | None]] = [(0.05 if name == "model" else 0.0, None) for name in names]
+    if "seen" in names:
+        at = names.index("seen")
+        # from 0, a slope that fades to nothing if nothing repeats would stop the search early
+        repeats = value[at][:, 0].sum()
+        odds = np.log((repeats + 0.5) / (cases - repeats + 0.5))
+        start_at[at] = np.clip(odds, -MAX_SEEN_WEIGHT, MAX_SEEN_WEIGHT)
+        bounds[at] = (-MAX_SEEN_WEIGHT, MAX_SEEN_WEIGHT)
+    solution: np.ndarray = minimize(
+        loss, start_at, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 100}
+    ).x
+    return solution

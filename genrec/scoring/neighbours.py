@@ -59,6 +59,14 @@ def transitions(item: np.ndarray, user: np.ndarray, n_items: int) -> sparse.csr_
     return share
 
 
+def event_weights(histories: Sequence[np.ndarray], weight: Tensor) -> Tensor:
+    """sum_d weight_d DECAYS_d ** (events after it) of each event, of all histories in one (events,); weight:
+    (decays,)."""
+    events = [np.arange(len(h))[::-1] for h in histories]
+    after = torch.as_tensor(np.concatenate([np.zeros(0), *events]), dtype=torch.float32, device=weight.device)
+    return torch.stack([w * d**after for w, d in zip(weight, DECAYS, strict=True)]).sum(0)
+
+
 class Links(nn.Module):
     """Item-item strengths in CSR form: those of item i, and the items they go to, are at first[i] to first[i + 1]."""
 
@@ -132,12 +140,9 @@ class Neighbours(nn.Module):
     def accumulate(self, histories: Sequence[np.ndarray], kind: int, weight: Tensor) -> Tensor:
         """Sums (histories, items) of one kind; histories: catalogue indices oldest first, -1 for no item; weight:
         (decays,)."""
-        events = [np.arange(len(h))[::-1] for h in histories]
-        after = torch.as_tensor(np.concatenate([np.zeros(0), *events]), dtype=torch.float32, device=weight.device)
-        event_weights = torch.stack([w * d**after for w, d in zip(weight, DECAYS, strict=True)]).sum(0)
         links = self.kinds[kind]
         assert isinstance(links, Links)
-        return links.accumulate(histories, event_weights)
+        return links.accumulate(histories, event_weights(histories, weight))
 
     def forward(self, histories: Sequence[np.ndarray], question: str) -> Tensor:
         """The addend (histories, items) to the scores of a question; histories as in `accumulate`."""

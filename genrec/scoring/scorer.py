@@ -1,4 +1,5 @@
-"""Scores of a catalogue = language model + neighbours, cold items placed by texts; each part can be asked alone."""
+"""Scores of a catalogue = language model + neighbours + texts, cold items placed by texts; each part can be asked
+alone."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,24 +14,26 @@ from .cold import place_cold
 from .effects import Effects
 from .engine import Engine, States
 from .neighbours import Neighbours
+from .texts import Texts
 
 SCORES_AT_A_TIME = 2**25  # scores held at a time: 128 MiB
 
-Part = Literal["language model", "neighbours", "cold items"]
-PARTS: tuple[Part, ...] = ("language model", "neighbours", "cold items")
+Part = Literal["language model", "neighbours", "texts", "cold items"]
+PARTS: tuple[Part, ...] = ("language model", "neighbours", "texts", "cold items")
 
 
 @dataclass
 class Counts:
-    """Counts of a data set's training part, beside the language model: `neighbours` add to the scores of items,
-    `effects` to those of outcomes; None if there are none."""
+    """What is known of a data set's training part beside the language model: `neighbours` and `texts` add to the scores
+    of items, `effects` to those of outcomes; None if there are none."""
 
     neighbours: Neighbours | None = None
     effects: Effects | None = None
+    texts: Texts | None = None
 
     def to(self, device: torch.device) -> "Counts":
         """The counts on a device."""
-        for part in (self.neighbours, self.effects):
+        for part in (self.neighbours, self.effects, self.texts):
             if part is not None:
                 part.to(device)
         return self
@@ -90,18 +93,24 @@ class Scorer(Engine):
         """Exact scores (n, items) of the whole catalogue, the sum of some parts.
 
         histories: the items of each state's history (catalogue indices oldest first, -1 for none; with the question
-        `basket` its items come last), whose neighbours add to the scores, and among whose other items the cold ones are
-        placed (`place_cold`) by the language model.
+        `basket` its items come last), whose neighbours and texts add to the scores, and among whose other items the
+        cold ones are placed (`place_cold`).
         """
-        neighbours, catalogue = self.counts[dataset].neighbours, self.model.rows_of(dataset)
+        counts, catalogue = self.counts[dataset], self.model.rows_of(dataset)
+        neighbours, texts = counts.neighbours, counts.texts
         if model := "language model" in parts:
             scores = self.model_scores(states, dataset)
         else:
             scores = states.new_zeros(len(states), len(catalogue.warm))
         if "neighbours" in parts and neighbours is not None and neighbours.adds(question):
             scores += neighbours(histories, question)
-        if model and "cold items" in parts and not catalogue.warm.all() and catalogue.warm.any():
-            place_cold(scores, self.model_scores(states, dataset, text_alone=True), catalogue.warm, histories)
+        if "texts" in parts and texts is not None and texts.adds(question):
+            scores += texts(catalogue, histories, question)
+        if "cold items" in parts and not catalogue.warm.all() and catalogue.warm.any():
+            by_text = self.model_scores(states, dataset, text_alone=True) if model else None
+            fitted = texts if texts is not None and ("texts" in parts or not model) else Texts().to(scores.device)
+            cold = fitted.cold_scores(catalogue, histories, question, by_text)
+            place_cold(scores, cold, catalogue.warm, histories)
         return scores
 
     @torch.inference_mode()

@@ -192,7 +192,7 @@ def previous_record(aligned: Run, run: Run, record: Mapping[str, Any]) -> dict[s
 def prepared_again(run: Run, manifest: Manifest, config: FinetuneConfig, progress: Progress) -> tuple[Prepared, Scorer]:
     """The run's data and its model and counts, which train on; raises RunError if either has changed."""
     datasets = trained_data(run)
-    plain = replace(config, item_text_model=None, dropout=0.0, row_dropout=0.0, collaborative=False)
+    plain = replace(config, item_text_model=None, dropout=0.0, collaborative=False)
     prepared = prepare(plain, lambda _: None, manifest.backbone.blocks, datasets, progress)
     if prepared.backbone.source.sha256 != manifest.backbone.sha256:
         raise RunError(f"{run.folder} was trained on other weights of {manifest.backbone.model} than there are now")
@@ -251,8 +251,8 @@ def validation_metrics(
     for corpus in prepared.corpora:
         name = corpus.dataset.name
         reading = read(config, prepared, scorer, corpus, "valid", config.valid_tokens, progress, "validation")
-        if reading.ranked is not None and scorer.counts[name].neighbours is not None:
-            fit_questions(scorer, name, reading, config.seed)
+        if reading.ranked is not None:
+            fit_questions(scorer, name, scorer.counts[name], reading, config.seed)
             reading = rescore(scorer, corpus, reading)
         for task, values in task_metrics(corpus, reading, fit_outcomes(corpus, reading)).items():
             metrics |= {f"{name}/{task}/{k}": float(v) for k, v in values.items()}

@@ -14,7 +14,7 @@ from ..data.fetch import cache_folder
 from ..errors import DataError
 from ..evaluation.reading import has_cases
 from ..model.backbone import Backbone, events_that_fit, load_backbone, load_encoder, word_count
-from ..model.item_rows import item_texts
+from ..model.item_texts import item_texts
 from ..model.source import BackboneSource
 from ..model.text_encoder import encode_texts
 from ..progress import SILENT, Progress

@@ -28,7 +28,7 @@ ENOUGH = 1_000  # events of validation from which weights and temperatures are f
 SLOWER = 0.3  # learning rates over those of the parent run, which was trained from the start
 FREE = (
     *("resume_from", "store", "out", "epochs", "minutes", "lr", "row_lr", "weight_decay", "warmup"),
-    *("dropout", "row_dropout", "label_smoothing", "batch_tokens", "valid_tokens", "patience"),
+    *("dropout", "label_smoothing", "batch_tokens", "valid_tokens", "patience"),
     *("seed", "report_to", "dry_run"),
 )  # options that may differ from those of the parent run
 

@@ -8,7 +8,8 @@ import torch
 from ..model.backbone import Backbone, word_table
 from ..model.batching import Batch
 from ..model.fused_lora import fuse_lora
-from ..model.item_rows import ItemRows, collaborative_vectors, item_texts, mean_norm, mean_words, text_vectors
+from ..model.item_rows import ItemRows, collaborative_vectors
+from ..model.item_texts import item_texts, mean_norm, mean_words, rarity, whitening
 from ..model.lora import add_lora
 from ..model.recmodel import SAMPLED_ABOVE, Draws, RecModel, TaskHead
 from ..model.text_encoder import to_width
@@ -54,16 +55,20 @@ def build_model(config: FinetuneConfig, prepared: Prepared, seed: int) -> RecMod
             continue
         texts = item_texts(corpus.dataset.items)
         n = len(texts)
-        if prepared.text_encoder is None:
-            vectors = mean_words([encode(t) if t else [] for t in texts], words)
-        else:
-            vectors = to_width(prepared.encoded[corpus.dataset.name], words.shape[1], seed)
-        text, centre = text_vectors(vectors, mean_norm(words), seed)
-        collaborative, known = torch.zeros(n, words.shape[1]), torch.zeros(n, dtype=torch.bool)
         counts, warm = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=bool)
         if corpus.events is not None:
             train, counts = corpus.training, corpus.item_counts
             warm[train.item[train.item >= 0]] = True  # those that nobody wanted are known, too
+        weight = torch.ones(vocabulary.n_words)
+        if prepared.text_encoder is None:
+            token_ids = [encode(t) if t else [] for t in texts]
+            weight = rarity(token_ids, vocabulary.n_words)
+            vectors = mean_words(token_ids, words, weight)
+        else:
+            vectors = to_width(prepared.encoded[corpus.dataset.name], words.shape[1], seed)
+        space = whitening(vectors, torch.as_tensor(warm), weight, mean_norm(words))
+        collaborative, known = torch.zeros(n, words.shape[1]), torch.zeros(n, dtype=torch.bool)
+        if corpus.events is not None:
             if config.collaborative:
                 norm = float(mean_norm(words))
                 collaborative, known = collaborative_vectors(train.wanted, train.offsets, n, words.shape[1], norm, seed)
@@ -73,7 +78,10 @@ def build_model(config: FinetuneConfig, prepared: Prepared, seed: int) -> RecMod
                     *(torch.as_tensor(p, dtype=torch.float32) for p in (q, counts / counts.sum()))
                 )
         item_rows[corpus.dataset.name] = ItemRows(
-            text, collaborative, known, torch.as_tensor(counts), centre, warm=torch.as_tensor(warm)
+            space(vectors, seed),
+            *(collaborative, known, torch.as_tensor(counts), space),
+            warm=torch.as_tensor(warm),
+            worded=(vectors != 0).any(1),
         )
     heads = [
         TaskHead(
@@ -92,7 +100,6 @@ def build_model(config: FinetuneConfig, prepared: Prepared, seed: int) -> RecMod
         item_rows,
         outcome_start(vocabulary, encode, words),
         dropout=config.dropout,
-        row_dropout=config.row_dropout,
         label_smoothing=config.label_smoothing,
         heads=heads,
         learned_weights=config.task_weights == "learned",

@@ -1,6 +1,6 @@
 """Validation of a training: every task's metrics, and the calibration that is fitted on validation."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -15,8 +15,9 @@ from ..rows.corpus import Corpus
 from ..run.config import FinetuneConfig
 from ..scoring.calibration import Calibration, fit_items, fit_outcome
 from ..scoring.features import unfitted
-from ..scoring.fit import find_effects, find_neighbours, fit_neighbours
-from ..scoring.scorer import Scorer
+from ..scoring.fit import Cases, find_effects, find_neighbours, fit_lists
+from ..scoring.scorer import PARTS, Counts, Part, Scorer
+from ..scoring.texts import Texts
 from .prepare import Prepared
 from .resume import has_little_validation, parent_calibration
 
@@ -157,22 +158,26 @@ def calibrate(
         reading = read(config, prepared, scorer, corpus, "valid", tokens, progress, "calibration")
         if (ranked := reading.ranked) is not None:
             name = corpus.dataset.name
-            if config.collaborative:
-                scorer.counts[name].neighbours = find_neighbours(corpus).to(scorer.model.device)
-                fit_questions(scorer, name, reading, config.seed)
-                reading = reweigh(scorer, corpus, reading)
+            counts = scorer.counts[name]
+            counts.texts = Texts() if scorer.model.rows_of(name).worded.any() else None
+            counts.neighbours = find_neighbours(corpus) if config.collaborative else None
+            fit_questions(scorer, name, counts.to(scorer.model.device), reading, config.seed)
+            reading = reweigh(scorer, corpus, reading)
             calibrations[f"{name}/next_item"] = fit_items(*next_item_losses(scorer, name, ranked))
         calibrations |= fit_outcomes(corpus, reading)
     return calibrations
 
 
-def fit_questions(scorer: Scorer, dataset: str, reading: Reading, seed: int) -> None:
-    """Fit the weights of a data set's neighbours for every question that the reading asks."""
+def fit_questions(
+    scorer: Scorer, dataset: str, counts: Counts, reading: Reading, seed: int, parts: Sequence[Part] = PARTS
+) -> None:
+    """Fit the weights in a data set's counts for every question that the reading asks, beside those parts."""
     if (ranked := reading.ranked) is not None:
-        fit_neighbours(scorer, dataset, ranked.states, ranked.histories, ranked.targets, seed)
+        cases = Cases(ranked.states, ranked.histories, ranked.targets)
+        fit_lists(scorer, dataset, counts, cases, seed, parts)
     if (baskets := reading.baskets) is not None:
-        cases = baskets.states, baskets.histories, baskets.targets
-        fit_neighbours(scorer, dataset, *cases, seed, "basket", baskets.given)
+        cases = Cases(baskets.states, baskets.histories, baskets.targets, baskets.given, "basket")
+        fit_lists(scorer, dataset, counts, cases, seed, parts)
 
 
 def fit_outcomes(corpus: Corpus, reading: Reading) -> dict[str, Calibration]:
