@@ -159,7 +159,7 @@ def test_each_task_is_measured_by_part(run: Path) -> None:
     data = results(run)["datasets"]["chain"]
     for task, by_part in data["parts"].items():
         lists = task == "next_item"
-        assert list(by_part) == ["language model", "counts", *(["counts and texts"] if lists else []), "all"]
+        assert list(by_part) == ["language model", "counts", *(["texts", "counts and texts"] if lists else []), "all"]
         served = data["tasks"][task]["served"]
         assert by_part["all"]["n"] == served["n"]
         for name, interval in by_part["all"]["metrics"].items():

@@ -82,7 +82,13 @@ def families(folder: Path, cold_every: int) -> tuple[Scorer, str, torch.Tensor]:
     warm = torch.arange(n) % cold_every > 0
     space = whitening(vectors, warm, torch.ones(7), torch.tensor(1.0))
     rows = ItemRows(
-        space(vectors), torch.zeros(n, WIDTH), torch.zeros(n, dtype=torch.bool), warm.long(), space, warm=warm
+        space(vectors),
+        torch.zeros(n, WIDTH),
+        torch.zeros(n, dtype=torch.bool),
+        warm.long(),
+        space,
+        warm=warm,
+        spared=warm,
     )
     dataset = chain_world(items=n)
     backbone = load_backbone(str(tiny_backbone(folder, WORDS)))

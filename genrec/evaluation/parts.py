@@ -1,8 +1,9 @@
-"""Each task by part: the language model alone, counts alone, counts and texts, and all that is served.
+"""Each task by part: the language model alone, counts alone, texts alone, both of these, and all that is served.
 
-Counts are neighbours, effects and visits. What stands without the language model has weights of its own, fitted without
-it on validation: with those of the run it would be worse than it can be. No part reads anything again: all are scored
-from the same states. Answers are calibrated by part on validation.
+Counts are neighbours, effects and visits; texts are how like an item's text is to those of the history, which is a
+content kNN with a weight of each event by its age. What stands without the language model has weights of its own,
+fitted without it on validation: with those of the run it would be worse than it can be. No part reads anything again:
+all are scored from the same states. Answers are calibrated by part on validation.
 """
 
 import copy
@@ -27,6 +28,7 @@ from .reading import Outcomes, Reading, given_ranks, ranked_states
 BY_PART: Mapping[str, tuple[Part, ...]] = {  # of lists
     "language model": ("language model", "cold items"),
     "counts": ("neighbours",),
+    "texts": ("texts", "cold items"),
     "counts and texts": ("neighbours", "texts", "cold items"),
     "all": PARTS,
 }
@@ -74,9 +76,8 @@ def list_tables(
     has_texts = texts is not None and texts.adds(question)
     tables = {}
     for part, parts in BY_PART.items():
-        if (part == "counts" and not has_counts) or (part == "counts and texts" and not has_texts):
-            continue
-        if part == "all" and not (has_counts or has_texts):
+        needed = {"counts": has_counts, "texts": has_texts, "counts and texts": has_counts and has_texts}
+        if not needed.get(part, part == "language model" or has_counts or has_texts):
             continue
         own = scorer if "language model" in parts else without_model(scorer, name, valid, question, parts, seed)
         found = Reading(None, {}, None)

@@ -57,7 +57,8 @@ class ItemRows(nn.Module):
     items that have a collaborative vector. A cold item, which has no training interactions, has only its text: row =
     text + P text. P has low rank. The residual bias starts from how often the item was wanted in training,
     log(1 + count). `space` is where texts become vectors, and is kept for items that come later; `worded` marks items
-    that have a text.
+    that have a text, `spared` a few warm ones that the loss by texts alone leaves out: their scores by texts alone tell
+    what those of cold items are worth.
     """
 
     text: Tensor
@@ -65,6 +66,7 @@ class ItemRows(nn.Module):
     known: Tensor
     warm: Tensor
     worded: Tensor
+    spared: Tensor
 
     def __init__(
         self,
@@ -76,6 +78,7 @@ class ItemRows(nn.Module):
         rank: int = 64,
         warm: Tensor | None = None,
         worded: Tensor | None = None,
+        spared: Tensor | None = None,
     ) -> None:
         super().__init__()
         n, width = text.shape
@@ -86,6 +89,7 @@ class ItemRows(nn.Module):
             warm = torch.ones(n, dtype=torch.bool) if counts is None else counts > 0
         self.register_buffer("warm", warm)
         self.register_buffer("worded", torch.ones(n, dtype=torch.bool) if worded is None else worded)
+        self.register_buffer("spared", torch.zeros(n, dtype=torch.bool) if spared is None else spared)
         self.space = space or TextSpace.plain(0, width, float(text.norm(dim=1).mean()))
         self.residual = nn.Parameter(torch.zeros(n, width))
         self.bias = nn.Parameter(torch.zeros(n) if counts is None else torch.log1p(counts.float()))
@@ -104,6 +108,7 @@ class ItemRows(nn.Module):
             "known": self.known.new_zeros(n),
             "warm": self.warm.new_zeros(n),
             "worded": (vectors != 0).any(1).to(self.worded),
+            "spared": self.spared.new_zeros(n),
         }
         for name, values in new.items():
             setattr(self, name, torch.cat([getattr(self, name), values]))

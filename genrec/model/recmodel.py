@@ -200,18 +200,19 @@ class RecModel(nn.Module):
         popularity: Tensor = catalogue.bias
         if n <= SAMPLED_ABOVE:
             rows, bias = catalogue()
-            warm = catalogue.warm
+            warm, spared = catalogue.warm, catalogue.spared
         else:
             subset, position_of, correction = self.sample_items(batch, dataset, n)
             rows, bias = catalogue(subset)
-            bias, popularity, warm = bias - correction, popularity[subset] - correction, catalogue.warm[subset]
+            bias, popularity = bias - correction, popularity[subset] - correction
+            warm, spared = catalogue.warm[subset], catalogue.spared[subset]
         return CatalogueView(
             rows,
             bias.masked_fill(~warm, -torch.inf),
             subset,
             position_of,
             catalogue.by_text(subset),
-            popularity.detach().masked_fill(~warm, -torch.inf),
+            popularity.detach().masked_fill(~warm | spared, -torch.inf),
         )
 
     def task_losses(self, number: int, states: Tensor, batch: Batch, view: CatalogueView | None) -> Tensor:
@@ -295,8 +296,9 @@ class RecModel(nn.Module):
         losses = outcome_losses(scores, answer, None)
         if view.by_text is not None and view.popularity is not None:
             scale = self.rows_of(dataset).text_log_scale
-            by_text = self.item_scores(states, scale, view.by_text, view.popularity)
-            losses = losses + outcome_losses(by_text, answer, None)
+            taught = torch.isfinite(view.popularity)[answer]
+            by_text = self.item_scores(states[taught], scale, view.by_text, view.popularity)
+            losses = losses.index_add(0, torch.nonzero(taught)[:, 0], outcome_losses(by_text, answer[taught], None))
         if self.training and self.label_smoothing > 0 and view.subset is None:
             warm = torch.isfinite(view.bias)
             mean_row = (warm / warm.sum())[None] @ view.rows  # (1, width)

@@ -273,7 +273,7 @@ def continue_from(model: RecModel, folder: Path) -> dict[str, Counts]:
             raise RunError(f"{folder} has {old:,} items in a catalogue of which the data holds {now:,} now")
         newly_warm = rows.warm[:old] & ~state[key + "warm"].to(rows.warm.device)
         bias = rows.bias.data.clone()
-        for name in ("text", "collaborative", "known", "warm", "worded", "residual", "bias"):
+        for name in ("text", "collaborative", "known", "warm", "worded", "spared", "residual", "bias"):
             values = getattr(rows, name).data.cpu()
             state[key + name] = torch.cat([state[key + name].to(values), values[old:]])
         state[key + "warm"][:old] |= newly_warm.cpu()

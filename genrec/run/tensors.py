@@ -69,7 +69,7 @@ def rows_layout(manifest: Manifest, width: int) -> Layout:
     }
     for key, _, n in catalogue_keys(vocabulary):
         layout |= {f"{key}{name}": (real, (n, width)) for name in ("text", "collaborative", "residual")}
-        layout |= {f"{key}{name}": (torch.bool, (n,)) for name in ("known", "warm", "worded")}
+        layout |= {f"{key}{name}": (torch.bool, (n,)) for name in ("known", "warm", "worded", "spared")}
         layout |= {f"{key}{name}": (real, (width,)) for name in ("space.centre", "text_bias")}
         layout |= {f"{key}space.rarity": (real, (vocabulary.n_words,)), f"{key}space.basis": (real, (width, width))}
         layout |= {f"{key}{name}": (real, ()) for name in ("log_scale", "text_log_scale", "space.length")}
@@ -139,7 +139,8 @@ def with_spaces(path: Path, manifest: Manifest, state: Mapping[str, Tensor]) -> 
         space = TextSpace.plain(manifest.vocabulary.n_words, len(centre), float(text.norm(dim=1).mean()))
         space.centre = centre
         now |= {f"{key}space.{name}": tensor for name, tensor in space.state_dict().items()}
-        now |= {key + "worded": torch.ones(n, dtype=torch.bool), key + "text_log_scale": torch.zeros(())}
+        now |= {key + "worded": torch.ones(n, dtype=torch.bool), key + "spared": torch.zeros(n, dtype=torch.bool)}
+        now[key + "text_log_scale"] = torch.zeros(())
     return now
 
 

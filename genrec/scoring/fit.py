@@ -156,13 +156,16 @@ def fit_lists(
 
 def fit_cold(scorer: Scorer, dataset: str, texts: Texts, cases: Cases, seed: int, by_model: bool) -> None:
     """Set the weights of cold items' scores to those by which texts alone, beside how often items are taken, make the
-    held-out targets likeliest among all warm items that are not in the history."""
+    held-out targets likeliest among all warm items that are not in the history.
+
+    The targets are spared items, whose texts the model has not learned to score, as it has not those of cold items.
+    """
     catalogue = scorer.model.rows_of(dataset)
-    eligible = (catalogue.warm & catalogue.worded).cpu().numpy()
-    chosen = [n for n, t in enumerate(cases.targets) if eligible[t[0]] and t[0] not in cases.histories[n]]
+    spared = (catalogue.spared & catalogue.worded).cpu().numpy()
+    chosen = [n for n, t in enumerate(cases.targets) if spared[t[0]] and t[0] not in cases.histories[n]]
     if len(chosen) < MIN_CASES:
         return
-    other = np.nonzero(~eligible)[0]
+    other = np.nonzero(~(catalogue.warm & catalogue.worded).cpu().numpy())[0]
     excluded = [np.concatenate([other, h[h >= 0]]) for h in (cases.histories[n] for n in chosen)]
     own = replace(
         cases,

@@ -108,9 +108,11 @@ class Scorer(Engine):
             scores += texts(catalogue, histories, question)
         if "cold items" in parts and not catalogue.warm.all() and catalogue.warm.any():
             by_text = self.model_scores(states, dataset, text_alone=True) if model else None
-            fitted = texts if texts is not None and ("texts" in parts or not model) else Texts().to(scores.device)
-            cold = fitted.cold_scores(catalogue, histories, question, by_text)
-            place_cold(scores, cold, catalogue.warm, histories)
+            cold = by_text
+            if "texts" in parts and texts is not None:
+                cold = texts.cold_scores(catalogue, histories, question, by_text)
+            if cold is not None:
+                place_cold(scores, cold, catalogue.warm, histories)
         return scores
 
     @torch.inference_mode()

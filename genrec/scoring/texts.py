@@ -9,15 +9,16 @@ from torch import Tensor, nn
 from ..model.item_rows import ItemRows
 from .neighbours import DECAYS, QUESTIONS, event_weights
 
+UNFITTED = (1.0, 0.0, 0.5, 0.0, 0.0)  # weights of a cold item's score
+
 
 class Texts(nn.Module):
     """Weights of how like an item's text is to those of a history, and of a cold item's score.
 
     A likeness is, for each event, the cosine of the two items' texts in the catalogue's space, times sum_d weight_d
     DECAYS_d ** (events after it), times the root of the width: unrelated texts then have a root mean square of 1. Each
-    of QUESTIONS has weights (questions, decays), and weights of a cold item's score (questions, 1 + decays): of the
-    language model's by texts alone, and of the likeness. If they are 0 nothing is added, and the language model alone
-    scores cold items.
+    of QUESTIONS has weights (questions, decays); if they are 0 nothing is added. It also has weights of a cold item's
+    score (questions, 1 + decays): of the language model's by texts alone, and of the likeness; UNFITTED at first.
     """
 
     weight: Tensor
@@ -26,7 +27,7 @@ class Texts(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("weight", torch.zeros(len(QUESTIONS), len(DECAYS)))
-        self.register_buffer("cold", torch.eye(1, 1 + len(DECAYS)).repeat(len(QUESTIONS), 1))
+        self.register_buffer("cold", torch.tensor(UNFITTED).repeat(len(QUESTIONS), 1))
 
     def adds(self, question: str) -> bool:
         """Whether anything is added to the scores of a question."""

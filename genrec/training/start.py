@@ -21,6 +21,7 @@ from .plan import PlannedBatches
 from .prepare import Prepared
 
 TEXTS = 2_000  # that the answers of a text task start from
+SPARED = 0.1  # share of the items that the loss by texts alone leaves out
 REGULARISATION = 0.01  # C of that regression: of .001 to .1 the least log loss of held-out clothing reviews
 
 
@@ -82,6 +83,7 @@ def build_model(config: FinetuneConfig, prepared: Prepared, seed: int) -> RecMod
             *(collaborative, known, torch.as_tensor(counts), space),
             warm=torch.as_tensor(warm),
             worded=(vectors != 0).any(1),
+            spared=torch.as_tensor(warm & (np.random.default_rng([seed, 12]).random(n) < SPARED)),
         )
     heads = [
         TaskHead(

@@ -41,6 +41,13 @@ def lines(path: Path) -> Iterator[tuple[int, list[str]]]:
                 yield number, line.rstrip("\n").split("\t")
 
 
+def table(path: Path) -> bytes:
+    """The content of a compressed table."""
+    if not path.is_file():
+        raise DataError(f"{path} does not exist; see the README.md of the benchmark data")
+    return gzip.decompress(path.read_bytes())
+
+
 def records(path: Path) -> list[dict[str, Any]]:
     """The objects of a file of JSON lines."""
     return [json.loads(fields[0]) for _, fields in lines(path)]
@@ -92,6 +99,40 @@ def beauty_frames(raw: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
         pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row"),
         pl.DataFrame(items, schema=["item_id", "title", "category"], orient="row"),
     )
+
+
+def sports(raw: Path, out: Path) -> None:
+    """Amazon Sports as S3-Rec published it, with IDGenRec's words for want of titles; a user's order becomes the
+    timestamp."""
+    rows: list[tuple[str, str, int]] = []
+    for _, (line,) in lines(raw / "amazon-sports" / "sequential_data.txt.gz"):
+        user, *bought = line.split()
+        rows += [(user, item, n) for n, item in enumerate(bought)]
+    items = [(str(r["item_id"]), r["keywords"]) for r in records(raw / "amazon-sports" / "items.jsonl.gz")]
+    write(pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row"), out / "interactions.parquet")
+    write(pl.DataFrame(items, schema=["item_id", "title"], orient="row"), out / "items.parquet")
+
+
+def ml_latest(raw: Path, out: Path) -> None:
+    """MovieLens latest-small with plots."""
+    interactions, items = ml_latest_frames(raw)
+    write(interactions, out / "interactions.parquet")
+    write(items, out / "items.parquet")
+
+
+def ml_latest_frames(raw: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Ratings in time order, and films with year, genres and plot."""
+    folder = raw / "ml-latest-small"
+    ratings = pl.read_csv(table(folder / "ratings.csv.gz")).sort("userId", "timestamp", maintain_order=True)
+    interactions = ratings.select(
+        pl.col("userId").cast(pl.String).alias("user_id"),
+        pl.col("movieId").cast(pl.String).alias("item_id"),
+        "timestamp",
+    )
+    films = pl.read_csv(table(folder / "movies.csv.gz"), infer_schema=False)
+    genres = pl.col("genres").replace("(no genres listed)", None).str.split("|").alias("genre")
+    items = films.select(pl.col("movieId").alias("item_id"), "title", genres, pl.col("overview").alias("plot"))
+    return interactions, with_years(items)
 
 
 def tmall(raw: Path, out: Path, *, passes: int, seed: int) -> None:
@@ -370,10 +411,16 @@ def without_tags(text: str) -> str:
 
 
 def cold(raw: Path, out: Path, *, share: float, seed: int) -> None:
-    """ML-100K and Amazon Beauty with a drawn share of the items withheld, in a folder each; see `withheld`."""
+    """ML-100K, Amazon Beauty and MovieLens latest-small with plots, of each a drawn share of the items withheld, in a
+    folder each; see `withheld`."""
     data = load_dataset("ml-100k", DataOptions(split="random"))
     films = data.interactions.select("user_id", "item_id", "timestamp")
-    for name, interactions, items in (("ml-100k", films, data.items), ("beauty", *beauty_frames(raw))):
+    frames = {
+        "ml-100k": (films, data.items),
+        "beauty": beauty_frames(raw),
+        "ml-latest-small": ml_latest_frames(raw),
+    }
+    for name, (interactions, items) in frames.items():
         withheld(interactions, items, out / name, share, np.random.default_rng([seed, 36]))
 
 
@@ -382,7 +429,8 @@ def withheld(
 ) -> None:
     """interactions.parquet: leave-one-out without the withheld items; all.parquet: with them in the training part,
     those after a user's validation row left out; cases.parquet: each interaction with a withheld item, whose history
-    are the user's earlier interactions with the other items."""
+    are the user's earlier interactions with the other items; after.parquet: each user's last other item after a history
+    with withheld ones."""
     chosen = rng.choice(items.height, round(items.height * share), replace=False)
     is_cold = interactions["item_id"].is_in(items["item_id"][np.sort(chosen).tolist()].implode())
     interactions = interactions.with_columns(is_cold.alias("cold"), pl.lit("interaction").alias("event"))
@@ -394,11 +442,19 @@ def withheld(
     write(pl.concat([warm, extra.drop("until").select(warm.columns)]).drop("cold"), out / "all.parquet")
     write(items, out / "items.parquet")
     cases: list[tuple[str, str, str, None, Sequence[str], list[str]]] = []
+    after: list[tuple[str, str, str, None, Sequence[str], list[str]]] = []
     for (user,), own in interactions.group_by("user_id", maintain_order=True):
         known: list[str] = []
+        every = own["item_id"].to_list()
         for item, of_cold in own.select("item_id", "cold").iter_rows():
             if not of_cold:
                 known.append(item)
             elif known:
                 cases.append((f"cold {len(cases)}", str(user), item, None, tuple(known), ["interaction"] * len(known)))
+        if len(known) >= 3:  # those whose last other item is tested
+            place = len(every) - 1 - every[::-1].index(known[-1])
+            if own["cold"][:place].any():
+                history = tuple(every[:place])
+                after.append((f"after {len(after)}", str(user), every[place], None, history, ["interaction"] * place))
     write(pl.DataFrame(cases, schema=CASES, orient="row"), out / "cases.parquet")
+    write(pl.DataFrame(after, schema=CASES, orient="row"), out / "after.parquet")

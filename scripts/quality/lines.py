@@ -113,7 +113,7 @@ def joint_and_single(bench: Bench) -> Runs:
     return [(f"{n}-{kind}", {**options, "seed": n}) for n in range(bench.settings["runs"]) for kind, options in kinds]
 
 
-COLD = ("ml-100k", "beauty")
+COLD = ("ml-100k", "beauty", "ml-latest-small")
 
 
 def with_and_without(bench: Bench) -> Runs:
@@ -286,9 +286,9 @@ def loaded(run: Path, cases: pl.DataFrame) -> Iterator[Recommender]:
 Ask = Callable[[Recommender, pl.DataFrame], list[Any]]
 
 
-def answered(run: Path, cases: pl.DataFrame, ask: Ask) -> pl.DataFrame:
-    """The cases with what a run answers in `answer`: asked once, then read from the run's answers.parquet."""
-    path = run / "answers.parquet"
+def answered(run: Path, cases: pl.DataFrame, ask: Ask, name: str = "answers") -> pl.DataFrame:
+    """The cases with what a run answers in `answer`: asked once, then read from the run's NAME.parquet."""
+    path = run / f"{name}.parquet"
     if not path.is_file():
         found: list[Any] = []
         with loaded(run, cases) as recommender, progress_bar() as progress:
@@ -368,32 +368,86 @@ def bought(bench: Bench) -> list[Row]:
     return [pooled("genrec", own, seconds), Row("carted, then viewed, not bought", rule)]
 
 
+KNN = {"last": 1, "mean of the last 5": 5, "mean of all": 10**6}  # of a history's items, to which others are like
+
+
+def top_ten(recommender: Recommender, part: pl.DataFrame) -> list[list[str]]:
+    """The list of each case."""
+    found = recommender.recommend(part["case"].to_list(), k=K).frame
+    lists = dict(found.group_by("user_id").agg("item_id").iter_rows())
+    return [lists[case] for case in part["case"].to_list()]
+
+
 def without(bench: Bench) -> list[Row]:
-    """Withheld items as targets, beside the last items of the users with the withheld items in training and without."""
-
-    def ask(recommender: Recommender, part: pl.DataFrame) -> list[list[str]]:
-        found = recommender.recommend(part["case"].to_list(), k=K).frame
-        lists = dict(found.group_by("user_id").agg("item_id").iter_rows())
-        return [lists[case] for case in part["case"].to_list()]
-
-    names = ("withheld items", "other items", "other items, nothing withheld", "random")
-    found: list[Metrics] = [{} for _ in names]
+    """Withheld items as targets, beside content kNN (over the whole catalogue, and in the places that genrec gives to
+    withheld items), and the last items of the users: with the withheld items in training and without, and after
+    histories that hold withheld ones. `gain`: of genrec over the best kNN in its places, paired."""
+    rows: dict[str, Metrics] = {name: {} for name in ("genrec", "other items", "other items, nothing withheld")}
     seconds = 0.0
     for run, options in LINES[bench.name].runs(bench):
         data, _, kind = run.rpartition("-")
         folder = finetune(bench, run, options)
         seconds += seconds_of(bench, run)
+        metric, files = f"{data}/hr@10", bench.files / data
         warm = metrics_of(evaluate(bench, run))["next_item/seen_removed/hr@10"]
-        found[1 if kind == "cold" else 2][f"{data}/hr@10"] = warm
-        if kind == "cold":
-            cases = pl.read_parquet(bench.files / data / "cases.parquet")
-            lists = answered(folder, cases, ask)["answer"].to_list()
-            own = listed(lists, cases["item_id"].to_list(), cases["user_id"].to_list())
-            found[0][f"{data}/hr@10"] = own["hr@10"]
-            items = pl.read_parquet(bench.files / data / "items.parquet").height
-            found[3][f"{data}/hr@10"] = {"value": K / items, "low": None, "high": None}
-    first, *others = (Row(name, own) for name, own in zip(names, found, strict=True))
-    return [Row("genrec", first.metrics, seconds=seconds), *others]
+        rows["other items" if kind == "cold" else "other items, nothing withheld"][metric] = warm
+        if kind != "cold":
+            continue
+        cases = pl.read_parquet(files / "cases.parquet")
+        wanted, users = cases["item_id"].to_list(), cases["user_id"].to_list()
+        lists = answered(folder, cases, top_ten)["answer"].to_list()
+        rows["genrec"][metric] = listed(lists, wanted, users)["hr@10"]
+        cold = {*pl.read_parquet(files / "items.parquet")["item_id"]}
+        cold -= {*pl.read_parquet(files / "interactions.parquet")["item_id"]}
+        rows["genrec"] |= best_knn(folder, cases, lists, cold, metric, rows)
+        after = pl.read_parquet(files / "after.parquet")
+        after_lists = answered(folder, after, top_ten, "after")["answer"].to_list()
+        found = listed(after_lists, after["item_id"].to_list(), after["user_id"].to_list())
+        rows.setdefault("other items after withheld ones", {})[metric] = found["hr@10"]
+        plain = after.with_columns(
+            history=pl.Series([[i for i in h if i not in cold] for h in after["history"].to_list()])
+        ).with_columns(events=pl.col("history").list.eval(pl.lit("interaction")))
+        plain_lists = answered(folder, plain, top_ten, "plain")["answer"].to_list()
+        found = listed(plain_lists, plain["item_id"].to_list(), plain["user_id"].to_list())
+        rows.setdefault("the same, withheld ones left out of the history", {})[metric] = found["hr@10"]
+        items = pl.read_parquet(files / "items.parquet").height
+        rows.setdefault("random", {})[metric] = {"value": K / items, "low": None, "high": None}
+    for data in COLD:
+        before, now = (rows[n][f"{data}/hr@10"] for n in ("other items, nothing withheld", "other items"))
+        if before["value"] is not None and now["value"] is not None:
+            change = now["value"] / before["value"] - 1
+            rows["genrec"][f"{data}/cost"] = {"value": change, "low": None, "high": None}
+    return [Row(name, own, seconds=seconds if name == "genrec" else None) for name, own in rows.items()]
+
+
+def best_knn(
+    run: Path, cases: pl.DataFrame, lists: list[list[str]], cold: set[str], metric: str, rows: dict[str, Metrics]
+) -> Metrics:
+    """Content kNN on the vectors of a run's texts, into `rows`: over the whole catalogue, and in the places of withheld
+    items in the run's lists; returns the paired gain of genrec over the best of the latter."""
+    recommender = Recommender.load(run)
+    view = recommender.views.with_catalogue(None)
+    text = recommender.adapter.model.rows_of(view.name).text.cpu().numpy()
+    index = view.catalogue.index
+    histories = [np.asarray([index[i] for i in h]) for h in cases["history"].to_list()]
+    targets = np.asarray([index[i] for i in cases["item_id"].to_list()])
+    is_cold = np.asarray([i in cold for i in view.catalogue.items["item_id"].to_list()])
+    places = [sum(i in cold for i in own) for own in lists]
+    hits = np.asarray([item in own for item, own in zip(cases["item_id"].to_list(), lists, strict=True)], dtype=float)
+    users, gains_of = cases["user_id"].to_list(), {}
+    for name, last in KNN.items():
+        whole, among = rules.content_ranks(text, histories, targets, is_cold, last)
+        own = {
+            f"content kNN, {name}": whole <= K,
+            f"content kNN, {name}, in genrec's places": among <= np.asarray(places),
+        }
+        for title, found in own.items():
+            found = found.astype(float)
+            rows.setdefault(title, {})[metric] = only(intervals(mean_intervals({"hr": found}, users)))
+            if title.endswith("places"):
+                gains_of[float(found.mean())] = hits - found
+    gain = gains_of[max(gains_of)]
+    return {metric.replace("hr@10", "gain"): only(intervals(mean_intervals({"gain": gain}, users)))}
 
 
 LOWER = ("mse", *(name for name, metric in METRICS.items() if metric.lower))  # the less, the better
@@ -463,6 +517,8 @@ def averages(every: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 LINES: dict[str, Line] = {
     "ml-100k": Line(None, by_seed, evaluated),
     "beauty": Line(converters.beauty, by_seed, evaluated),
+    "sports": Line(converters.sports, by_seed, evaluated),
+    "ml-latest-small": Line(converters.ml_latest, by_seed, evaluated),
     "ml-100k-rating": Line(converters.ml_100k_rating, by_file("u[1-5]"), evaluated),
     "collm": Line(converters.collm, by_seed, asked("click", means_rule)),
     "clothing": Line(None, by_seed, evaluated),

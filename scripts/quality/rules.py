@@ -1,5 +1,7 @@
 """Rules without training that published figures fall short of: scores for the cases of a line."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import polars as pl
 
@@ -35,3 +37,23 @@ def best_damping(train: pl.DataFrame, valid: pl.DataFrame) -> tuple[float, float
     liked = (valid["event"] == "click").to_numpy()
     pairs = [(u, i) for u in DAMPING for i in DAMPING]
     return max(pairs, key=lambda pair: auc(smoothed_means(train, valid, *pair), liked))
+
+
+def content_ranks(
+    text: np.ndarray, histories: Sequence[np.ndarray], targets: np.ndarray, cold: np.ndarray, last: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ranks (cases,) of targets by cosine with the mean of a history's last items: in the whole catalogue without the
+    history, and among the cold items alone.
+
+    text: (items, width) vectors of one length. histories: item indices, oldest first. targets: (cases,). cold: (items,)
+    bool.
+    """
+    whole, among = np.empty(len(targets), dtype=int), np.empty(len(targets), dtype=int)
+    for start in range(0, len(targets), 512):
+        part = slice(start, start + 512)
+        scores = np.stack([text[h[-last:]].mean(0) for h in histories[part]]) @ text.T
+        for n, (own, history, target) in enumerate(zip(scores, histories[part], targets[part], strict=True), start):
+            own[history] = -np.inf
+            above = own > own[target]
+            whole[n], among[n] = 1 + above.sum(), 1 + above[cold].sum()
+    return whole, among
