@@ -59,6 +59,11 @@ def results_of(name: str, settings: dict[str, Any], rows: list[Row], runs: int) 
         "runs": runs,
         "rows": [
             {"name": row.name, "seconds": row.seconds, "figures": figures_of(settings, row.metrics, row.values)}
+            | {
+                key: {part: figures_of(settings, values, {}) for part, values in parts.items()}
+                for key, parts in (("parts", row.parts), ("over", row.over))
+                if parts
+            }
             for row in rows
         ],
     }

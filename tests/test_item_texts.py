@@ -43,6 +43,8 @@ def test_whitened_texts_spread_alike_in_every_direction(items: int) -> None:
     assert text.norm(dim=1).tolist() == pytest.approx([0.5] * items, abs=1e-5)
     if items > 1_000:  # it was 100 to 1
         spread = ((vectors[1:] - space.centre) @ space.basis).std(0)
+        white = torch.nn.functional.normalize((vectors[1:] - space.centre) @ space.basis)
+        torch.testing.assert_close(space.whitened(text[1:]), 0.5 * white)
         assert float(spread.max() / spread.min()) < 4
 
 

@@ -78,7 +78,7 @@ def test_smoothing_spreads_a_share_over_the_items_that_training_has(model: RecMo
     fields = batch_of(model)
     catalogue = model.rows_of("shop")
     torch.nn.init.normal_(catalogue.bias)
-    torch.nn.init.normal_(catalogue.up)
+    torch.nn.init.normal_(catalogue.text_up)
     catalogue.spared[9] = True
     catalogue.warm[:4] = False
     fields["target_id"][:] = 7
@@ -138,5 +138,6 @@ def test_an_item_that_nobody_took_in_training_is_no_wrong_answer(model: RecModel
     assert catalogue.residual.grad[20].abs().max() == 0 and catalogue.residual.grad[21].abs().max() > 0
     catalogue.residual.data[20], catalogue.bias.data[20] = 5.0, 5.0
     rows, bias = model.eval().rows_of("shop")()
-    torch.testing.assert_close(rows[20], catalogue.by_text()[20])
+    text = catalogue.text[20]
+    torch.testing.assert_close(rows[20], text + text @ catalogue.down @ catalogue.up)
     assert bias[20] == 0

@@ -72,12 +72,12 @@ def list_tables(
     name, is_basket = corpus.dataset.name, task.unit == "basket"
     counts, question = scorer.counts[name], "basket" if is_basket else "next_item"
     neighbours, texts = counts.neighbours, counts.texts
-    has_counts = neighbours is not None and neighbours.adds(question)
-    has_texts = texts is not None and texts.adds(question)
+    adds = any(part is not None and part.adds(question) for part in (neighbours, texts))
+    has_counts, has_texts = adds and neighbours is not None, adds and texts is not None
     tables = {}
     for part, parts in BY_PART.items():
         needed = {"counts": has_counts, "texts": has_texts, "counts and texts": has_counts and has_texts}
-        if not needed.get(part, part == "language model" or has_counts or has_texts):
+        if not needed.get(part, part == "language model" or adds):
             continue
         own = scorer if "language model" in parts else without_model(scorer, name, valid, question, parts, seed)
         found = Reading(None, {}, None)

@@ -55,13 +55,15 @@ class ItemRows(nn.Module):
 
     row = (text + P text + c collaborative) / sqrt(1 + c) + residual, bias = <text, q> + residual bias, where c marks
     items that have a collaborative vector. A cold item, which has no training interactions, has only its text: row =
-    text + P text. P has low rank. The residual bias starts from how often the item was wanted in training,
+    text + P text. By its text alone an item has another row, white + W white of its whitened text. P and W have low
+    rank. The residual bias starts from how often the item was wanted in training,
     log(1 + count). `space` is where texts become vectors, and is kept for items that come later; `worded` marks items
     that have a text, `spared` a few warm ones that the loss by texts alone leaves out: their scores by texts alone tell
     what those of cold items are worth.
     """
 
     text: Tensor
+    white: Tensor
     collaborative: Tensor
     known: Tensor
     warm: Tensor
@@ -91,10 +93,13 @@ class ItemRows(nn.Module):
         self.register_buffer("worded", torch.ones(n, dtype=torch.bool) if worded is None else worded)
         self.register_buffer("spared", torch.zeros(n, dtype=torch.bool) if spared is None else spared)
         self.space = space or TextSpace.plain(0, width, float(text.norm(dim=1).mean()))
+        self.register_buffer("white", self.space.whitened(text), persistent=False)
         self.residual = nn.Parameter(torch.zeros(n, width))
         self.bias = nn.Parameter(torch.zeros(n) if counts is None else torch.log1p(counts.float()))
         self.down = nn.Parameter(torch.randn(width, rank) / width**0.5)
         self.up = nn.Parameter(torch.zeros(rank, width))
+        self.text_down = nn.Parameter(torch.randn(width, rank) / width**0.5)
+        self.text_up = nn.Parameter(torch.zeros(rank, width))
         self.text_bias = nn.Parameter(torch.zeros(width))
         self.log_scale = nn.Parameter(torch.zeros(()))
         self.text_log_scale = nn.Parameter(torch.zeros(()))
@@ -112,6 +117,7 @@ class ItemRows(nn.Module):
         }
         for name, values in new.items():
             setattr(self, name, torch.cat([getattr(self, name), values]))
+        self.whiten()
         self.residual = nn.Parameter(torch.cat([self.residual, self.residual.new_zeros(n, width)]), False)
         self.bias = nn.Parameter(torch.cat([self.bias, self.bias.new_zeros(n)]), False)
 
@@ -119,6 +125,11 @@ class ItemRows(nn.Module):
         """Give items at `index` (n,) other texts: vectors (n, width), not yet in `space`."""
         self.text[index] = self.space(vectors, len(self.text))
         self.worded[index] = (vectors != 0).any(1).to(self.worded)
+        self.whiten()
+
+    def whiten(self) -> None:
+        """Make the whitened texts anew, after the texts or their space have changed."""
+        self.white = self.space.whitened(self.text)
 
     def forward(self, index: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Rows (n, width) and biases (n,) of the items at `index` (all: None)."""
@@ -137,6 +148,6 @@ class ItemRows(nn.Module):
         return torch.addcmul(rows, keep[:, None], residual), text_bias + keep * bias
 
     def by_text(self, index: Tensor | None = None) -> Tensor:
-        """Rows (n, width) of the items at `index` (all: None) as if they were cold."""
-        text = self.text if index is None else self.text[index]
-        return torch.addmm(text, text @ self.down, self.up)
+        """Rows (n, width) by their texts alone of the items at `index` (all: None)."""
+        white = self.white if index is None else self.white[index]
+        return torch.addmm(white, white @ self.text_down, self.text_up)

@@ -62,10 +62,10 @@ def mean_norm(words: Tensor) -> Tensor:
 
 
 class TextSpace(nn.Module):
-    """Vectors of texts in the space of one catalogue: less its centre, whitened, and as long as words.
+    """Vectors of texts in the space of one catalogue: less its centre, and as long as words; and whitened.
 
     rarity: (words,) weights of words in a mean; all 1 for a text encoder's vectors. centre: (width,). basis: (width,
-    width), symmetric, so that vectors of words stay near the words that they are made of.
+    width) of the whitening, symmetric, so that vectors of words stay near the words that they are made of.
     """
 
     rarity: Tensor
@@ -86,13 +86,17 @@ class TextSpace(nn.Module):
         return TextSpace(torch.ones(n_words), torch.zeros(width), torch.eye(width), torch.tensor(length))
 
     def forward(self, vectors: Tensor, seed: int = 0) -> Tensor:
-        """Vectors (n, width) of norm `length`; one of zeros, of an item without text, and one at the very centre become
-        random directions, drawn by seed."""
+        """Vectors (n, width) less the centre, of norm `length`; one of zeros, of an item without text, and one at the
+        very centre become random directions, drawn by seed."""
         has_text = (vectors != 0).any(1)  # (n,)
-        moved = torch.where(has_text[:, None], vectors.to(self.basis) - self.centre, 0.0) @ self.basis
+        moved = torch.where(has_text[:, None], vectors.to(self.basis) - self.centre, 0.0)
         noise = torch.randn(moved.shape, generator=torch.Generator().manual_seed(seed)).to(moved)
         moved = torch.where((moved.norm(dim=1) < 1e-6)[:, None], noise, moved)
         return nn.functional.normalize(moved, dim=1) * self.length
+
+    def whitened(self, text: Tensor) -> Tensor:
+        """What `forward` gives, whitened, of the same norm (n, width)."""
+        return nn.functional.normalize(text @ self.basis, dim=1) * self.length
 
 
 def whitening(vectors: Tensor, warm: Tensor, rarity: Tensor, length: Tensor) -> TextSpace:

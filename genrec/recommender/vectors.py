@@ -50,8 +50,8 @@ def relatives(view: View, items: Sequence[str], history: Sequence[str]) -> list[
 def relevance(views: Views, view: View, query: str, texts: Sequence[str], user: str | None) -> list[float]:
     """How well texts meet a query, 0 to 1; see `Recommender.relevance`."""
     catalogue = view.catalogue
-    rows = views.text_rows(view.name, [*texts, query])
     asks_user = user is not None and stores.has_user(views.store, view.name, user)
+    rows = views.text_rows(view.name, [*texts, query], by_text=not asks_user)
     item_rows = views.scorer.item_rows(view.name, text_alone=not asks_user)[0].float().cpu().numpy()
     for part in in_turns(range(len(texts)), AT_A_TIME):
         for n in part:

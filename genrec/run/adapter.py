@@ -215,6 +215,8 @@ def check_words(folder: Path, manifest: Manifest, backbone: Backbone, allow_mism
 def load_rows(model: RecModel, state: Mapping[str, Tensor]) -> None:
     """Put every tensor of an adapter's rows into a model of the same sizes; the backbone's own are not among them."""
     missing, unexpected = model.load_state_dict(state, strict=False)
+    for rows in model.catalogues:
+        rows.whiten()  # type: ignore[operator]
     assert not unexpected and all(name.startswith("backbone.") for name in missing), (missing, unexpected)
 
 
@@ -280,6 +282,8 @@ def continue_from(model: RecModel, folder: Path) -> dict[str, Counts]:
         state[key + "bias"][:old][newly_warm.cpu()] = bias[:old][newly_warm].cpu()
         counts[dataset].extend(now - old)
     _, unexpected = model.load_state_dict(state, strict=False)
+    for rows in model.catalogues:
+        rows.whiten()  # type: ignore[operator]
     assert not unexpected, unexpected
     config: Any = model.backbone.peft_config["default"]  # type: ignore[index]
     if read_lora_config(folder) != (config.r, config.lora_alpha):

@@ -74,7 +74,9 @@ def rows_layout(manifest: Manifest, width: int) -> Layout:
         layout |= {f"{key}space.rarity": (real, (vocabulary.n_words,)), f"{key}space.basis": (real, (width, width))}
         layout |= {f"{key}{name}": (real, ()) for name in ("log_scale", "text_log_scale", "space.length")}
         layout |= {f"{key}bias": (real, (n,))}
-        layout |= {f"{key}down": (real, (width, key + "rank")), f"{key}up": (real, (key + "rank", width))}
+        for name in ("", "text_"):
+            layout |= {f"{key}{name}down": (real, (width, key + "rank"))}
+            layout |= {f"{key}{name}up": (real, (key + "rank", width))}
     return layout
 
 
@@ -140,7 +142,8 @@ def with_spaces(path: Path, manifest: Manifest, state: Mapping[str, Tensor]) -> 
         space.centre = centre
         now |= {f"{key}space.{name}": tensor for name, tensor in space.state_dict().items()}
         now |= {key + "worded": torch.ones(n, dtype=torch.bool), key + "spared": torch.zeros(n, dtype=torch.bool)}
-        now[key + "text_log_scale"] = torch.zeros(())
+        same = ("down", "up", "log_scale")
+        now |= {f"{key}text_{name}": now[key + name].clone() for name in same if key + name in now}
     return now
 
 

@@ -97,15 +97,10 @@ class Scorer(Engine):
         cold ones are placed (`place_cold`).
         """
         counts, catalogue = self.counts[dataset], self.model.rows_of(dataset)
-        neighbours, texts = counts.neighbours, counts.texts
+        texts = counts.texts
+        scores = self.added(counts, dataset, histories, question, parts)
         if model := "language model" in parts:
-            scores = self.model_scores(states, dataset)
-        else:
-            scores = states.new_zeros(len(states), len(catalogue.warm))
-        if "neighbours" in parts and neighbours is not None and neighbours.adds(question):
-            scores += neighbours(histories, question)
-        if "texts" in parts and texts is not None and texts.adds(question):
-            scores += texts(catalogue, histories, question)
+            scores += self.model_scores(states, dataset)
         if "cold items" in parts and not catalogue.warm.all() and catalogue.warm.any():
             by_text = self.model_scores(states, dataset, text_alone=True) if model else None
             cold = by_text
@@ -113,6 +108,25 @@ class Scorer(Engine):
                 cold = texts.cold_scores(catalogue, histories, question, by_text)
             if cold is not None:
                 place_cold(scores, cold, catalogue.warm, histories)
+        return scores
+
+    @torch.inference_mode()
+    def added(
+        self,
+        counts: Counts,
+        dataset: str,
+        histories: Sequence[np.ndarray],
+        question: str,
+        parts: Sequence[Part] = PARTS,
+    ) -> Tensor:
+        """What neighbours and texts, those of them that are among the parts, add to the scores (n, items) of histories,
+        as in `item_scores`."""
+        catalogue = self.model.rows_of(dataset)
+        scores = catalogue.bias.new_zeros(len(histories), len(catalogue.warm))
+        if "neighbours" in parts and counts.neighbours is not None and counts.neighbours.adds(question):
+            scores += counts.neighbours(histories, question)
+        if "texts" in parts and counts.texts is not None and counts.texts.adds(question):
+            scores += counts.texts(catalogue, histories, question)
         return scores
 
     @torch.inference_mode()

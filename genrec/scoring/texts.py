@@ -52,7 +52,7 @@ def likeness(rows: ItemRows, histories: Sequence[np.ndarray], weight: Tensor) ->
 
     histories: catalogue indices oldest first, -1 for no item. weight: (decays,). An item without text is like none.
     """
-    text = rows.text
+    text = rows.white
     n, width = text.shape
     if not (weight != 0).any():
         return text.new_zeros(len(histories), n)

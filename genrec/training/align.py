@@ -28,13 +28,14 @@ from ..run.manifest import Manifest, file_hash
 from ..run.saved import as_saved
 from ..scoring.scorer import Scorer
 from ..store.connect import copy_store
+from .checkpoints import AVERAGED, best_step, checkpoints, history_of, load_trainable, patience_spent
 from .dpo import PreferenceTrainer, log_probabilities
 from .finetune import KEPT
 from .finish import write_run
 from .preferences import PreferenceBatches, PreferenceRow, chosen_later, preference_rows
 from .prepare import Prepared, Report, prepare
 from .start import build_model
-from .trainer import AVERAGED, Reporter, best_step, checkpoints, history_of, load_trainable, patience_spent
+from .trainer import Reporter
 from .validate import (
     CALIBRATION,
     calibrate,

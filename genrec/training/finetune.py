@@ -220,16 +220,8 @@ def train(
     """
     from transformers import TrainingArguments
 
-    from .trainer import (
-        AVERAGED,
-        Reporter,
-        RowTrainer,
-        best_step,
-        checkpoints,
-        history_of,
-        load_trainable,
-        patience_spent,
-    )
+    from .checkpoints import AVERAGED, best_step, checkpoints, history_of, load_trainable, patience_spent
+    from .trainer import Reporter, RowTrainer
 
     root = Run(out).checkpoints
     model = build_model(config, prepared, config.seed)

@@ -11,7 +11,7 @@ import time
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +40,15 @@ Metrics = dict[str, dict[str, float | None]]  # by name: value, low, high
 
 @dataclass(frozen=True)
 class Row:
-    """One model or rule of a line; `values`: of every run alone. seconds: of training, of all runs."""
+    """One model or rule of a line; `values`: of every run alone. seconds: of training, of all runs. parts: metrics of
+    genrec's own parts, by part; over: what all of them together have over a part, by part and metric."""
 
     name: str
     metrics: Metrics
     values: dict[str, list[float | None]] = field(default_factory=dict)
     seconds: float | None = None
+    parts: dict[str, Metrics] = field(default_factory=dict)
+    over: dict[str, Metrics] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -234,12 +237,17 @@ def evaluated(bench: Bench) -> list[Row]:
     own: list[Metrics] = []
     others: dict[str, list[Metrics]] = {}
     others_seconds: dict[str, set[float]] = {}  # a time that comes back is the same training, out of the cache
+    of_parts: dict[str, list[Metrics]] = {}
+    over: dict[str, list[Metrics]] = {}
     seconds = 0.0
     for run, options in LINES[bench.name].runs(bench):
         finetune(bench, run, options)
         seconds += seconds_of(bench, run)
         found = evaluate(bench, run)
         own.append(metrics_of(found))
+        for key, kept in (("metrics", of_parts), ("difference", over)):
+            for part, values in by_part(found, key).items():
+                kept.setdefault(part, []).append(values)
         theirs: dict[str, Metrics] = {}
         for task, baselines in found.get("baselines", {}).items():
             for baseline in baselines:
@@ -249,10 +257,23 @@ def evaluated(bench: Bench) -> list[Row]:
         for name, values in theirs.items():
             others.setdefault(name, []).append(values)
     disjoint = bool(bench.settings.get("disjoint"))
+    mean_of = [
+        {part: pooled(part, runs, None, disjoint).metrics for part, runs in kept.items() if len(runs) == len(own)}
+        for kept in (of_parts, over)
+    ]
     return [
-        pooled("genrec", own, seconds, disjoint),
+        replace(pooled("genrec", own, seconds, disjoint), parts=mean_of[0], over=mean_of[1]),
         *(pooled(n, runs, sum(others_seconds[n]), disjoint) for n, runs in others.items() if len(runs) == len(own)),
     ]
+
+
+def by_part(found: Mapping[str, Any], key: str) -> dict[str, Metrics]:
+    """`task/metric` of a data set's results by part, of the parts that have it."""
+    values: dict[str, Metrics] = {}
+    for task, parts in found.get("parts", {}).items():
+        for part, own in parts.items():
+            values.setdefault(part, {}).update({f"{task}/{m}": v for m, v in own.get(key, {}).items()})
+    return {part: own for part, own in values.items() if own}
 
 
 def metrics_of(found: Mapping[str, Any]) -> Metrics:
@@ -427,7 +448,7 @@ def best_knn(
     items in the run's lists; returns the paired gain of genrec over the best of the latter."""
     recommender = Recommender.load(run)
     view = recommender.views.with_catalogue(None)
-    text = recommender.adapter.model.rows_of(view.name).text.cpu().numpy()
+    text = recommender.adapter.model.rows_of(view.name).white.cpu().numpy()
     index = view.catalogue.index
     histories = [np.asarray([index[i] for i in h]) for h in cases["history"].to_list()]
     targets = np.asarray([index[i] for i in cases["item_id"].to_list()])

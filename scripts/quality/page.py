@@ -1,7 +1,7 @@
 """docs/quality.md from docs/results/*.json and scripts/quality/*.yaml."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +123,47 @@ def page(settings: Path = SETTINGS, results: Path = RESULTS) -> str:
         rows = {row["name"]: row for row in found["rows"]} if found else {}
         parts.append("\n".join(summary_rows(name, own, rows)))
         sections.append(section(name, own, found, rows))
-    return "\n".join(parts) + "\n\n" + "\n".join(sections)
+    return "\n".join(parts) + "\n\n" + parts_section(settings, results) + "\n" + "\n".join(sections)
+
+
+PARTS = ("language model", "counts", "texts", "counts and texts", "all")
+PARTS_HEAD = """## What each part brings
+
+Every task from the same states by part (`genrec evaluate`): the language model alone; counts (neighbours, effects,
+visits), texts (how like they are to the history's) and both, with weights fitted to validation without the model; all
+together. The last column is all together minus the best of the others, with a paired interval (of several runs the
+means of value and ends); above 0 is better, of errors below 0.
+"""
+
+
+def parts_section(settings: Path, results: Path) -> str:
+    """The table of every line's parts."""
+    lines = [PARTS_HEAD, "| line | figure | " + " | ".join(PARTS) + " | all minus the best |", "|---" * 8 + "|"]
+    return "\n".join([*lines, *parts_rows(settings, results)]) + "\n"
+
+
+def parts_rows(settings: Path, results: Path, only: Sequence[tuple[str, str]] = ()) -> Iterator[str]:
+    """The rows of that table; only: of these lines and figures, in this order."""
+    found: dict[tuple[str, str], str] = {}
+    for name, own in every_line(settings):
+        path = results / f"{name}.json"
+        rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
+        for row in rows:
+            for figure, spec in own["figures"].items():
+                of = {part: figures[figure] for part, figures in row.get("parts", {}).items() if figure in figures}
+                if len(of) > 1:
+                    found[name, figure] = parts_row(name, figure, spec, of, row.get("over", {}))
+    yield from (found[key] for key in only or found if key in found)
+
+
+def parts_row(name: str, figure: str, spec: Mapping[str, Any], of: Mapping[str, Any], over: Mapping[str, Any]) -> str:
+    """One figure by part."""
+    alone = {part: value["value"] for part, value in of.items() if part != "all" and value["value"] is not None}
+    best = (min if spec.get("lower") else max)(alone, key=lambda part: alone[part])
+    gain = over.get(best, {}).get(figure)
+    cells = [f"{of[part]['value']:.4f}" if part in of else "" for part in PARTS]
+    ends = "" if gain is None else f"{gain['value']:+.4f} ({gain['low']:+.4f} to {gain['high']:+.4f})"
+    return "| " + " | ".join([f"[{name}](#{name})", figure, *cells, ends]) + " |"
 
 
 def every_line(settings: Path) -> Iterator[tuple[str, dict[str, Any]]]:
