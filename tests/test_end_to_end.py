@@ -296,7 +296,7 @@ def unrated(toy_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Recomm
     pl.concat([known, new]).write_csv(folder / "items.csv")
     pl.read_csv(toy_files / "chain.csv", infer_schema=False).drop("rating").write_csv(folder / "chain.csv")
     files = ["--interactions", str(folder / "chain.csv"), "--items", str(folder / "items.csv")]
-    options = ["--row-dropout", "0.1", "--no-collaborative", "--epochs", "100"]
+    options = ["--no-collaborative", "--epochs", "100"]
     assert main(toy_command(toy_files, folder / "run", *files, *options)) == 0
     return Recommender.load(folder / "run")
 

@@ -16,6 +16,8 @@ from .dataset import Dataset
 from .events import called, event_options, signs_note, signs_of, with_opinions
 from .fetch import cache_folder
 from .folder import roles_in
+from .impressions import BEHAVIORS, as_events, is_behaviors
+from .impressions import COLUMNS as IMPRESSIONS
 from .joined import join_ids
 from .named import DATASETS, Raw, load_raw
 from .numbers import Decimal
@@ -127,16 +129,22 @@ def read_files(options: DataOptions) -> Raw:
         source_table = read_source(source, _reading(options, role))
         table, label, columns = source_table.frame, display_name(source), options.columns
         notes += source_table.notes
-        if not source_table.named:
+        if not source_table.named and role == "interactions" and is_behaviors(table):
+            table = table.rename(dict(zip(table.columns, BEHAVIORS, strict=True)))
+        elif not source_table.named:
             table, columns = with_meanings(table, role, columns, label)
             notes.append(f"{label}: no header, its columns are taken by place and values (--column NAME=NUMBER)")
+        there = table.columns
+        if role == "interactions":
+            table, impression_notes = as_events(table, label, columns)
+            notes += impression_notes
         if role == "interactions" and options.title is not None and options.items is None:
             title_expression(table, options.title, label)  # raises if a column is missing
         frame, recognised = canonical(
             table,
             role,
             label,
-            mapping=columns,
+            mapping={name: column for name, column in columns.items() if name not in IMPRESSIONS},
             title=options.title,
             bad_rows=options.bad_rows,
             date_order=options.date_order,
@@ -144,7 +152,8 @@ def read_files(options: DataOptions) -> Raw:
         )
         frames[role] = frame
         notes += recognised
-        columns_of.append((STANDARD_COLUMNS[role], columns, table.columns))
+        known = (*STANDARD_COLUMNS[role], *(IMPRESSIONS if role == "interactions" else ()))
+        columns_of.append((known, {**options.columns, **columns}, there))
     for standard, column in options.columns.items():
         if not any(standard in names and given.get(standard) in there for names, given, there in columns_of):
             raise DataError(f"--column {standard}={column} changes nothing: no file has such a {column}")

@@ -15,8 +15,9 @@ def place_cold(scores: Tensor, by_text: Tensor, warm: Tensor, histories: Sequenc
     scores: (n, items), in which those of cold items are replaced. by_text: (n, items). warm: (items,) bool. Items of
     the history (catalogue indices, -1 for none) are not among those it is ranked with. Quantile mapping: scores of the
     same rank correspond, with linear interpolation between them; beyond the first and the last, differences by text
-    count. Texts alone spread scores less than learned rows do: without this no cold item would come first. If more than
-    COLD_SHARE of the items are cold, ranks are lowered so that this is their share of the first.
+    count; one that scores as several others is in the middle of them. Texts alone spread scores less than learned rows
+    do: without this no cold item would come first. If more than COLD_SHARE of the items are cold, ranks are lowered so
+    that this is their share of the first.
     """
     eligible = warm.repeat(len(scores), 1)
     for mask, history in zip(eligible, histories, strict=True):
@@ -29,10 +30,13 @@ def place_cold(scores: Tensor, by_text: Tensor, warm: Tensor, histories: Sequenc
     last = scores.shape[1] - 1
     first = (~eligible).sum(1, keepdim=True)  # rank of the lowest of them
 
-    above = torch.searchsorted(order_text, cold_scores).clamp(max=last).maximum(first)
-    below = (above - 1).maximum(first)
-    low, high = order_text.gather(1, below), order_text.gather(1, above)
-    rank = below + torch.where(high > low, (cold_scores - low) / (high - low), 0).clamp(0, 1).double()
+    lowest, above = (torch.searchsorted(order_text, cold_scores, right=right) for right in (False, True))
+    alike = (lowest + above - 1).double() / 2  # the middle of those that score the same, if there are any
+    after = lowest.clamp(max=last).maximum(first)
+    below = (after - 1).maximum(first)
+    low, high = order_text.gather(1, below), order_text.gather(1, after)
+    between = below + torch.where(high > low, (cold_scores - low) / (high - low), 0).clamp(0, 1).double()
+    rank = torch.where(above > lowest, alike.clamp(min=first), between)
     odds = len(cold) / int(warm.sum()) / (COLD_SHARE / (1 - COLD_SHARE))
     rank = first + (last - first) * ((rank - first) / (last - first).clamp(min=1)) ** max(1.0, odds)
 

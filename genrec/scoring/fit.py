@@ -18,6 +18,7 @@ from .scorer import PARTS, Counts, Part, Scorer
 from .texts import Texts, likeness
 
 MIN_CASES = 50  # validation cases below which nothing is fitted
+MIN_SPARED = 20  # different spared items among them, below which cold items' weights stay unfitted
 DRAWN = 16_384  # items of a larger catalogue that stand for all others when weights are fitted
 SCORES = 2**28  # features held while weights are fitted: 1 GiB
 ROUNDS = 10  # of alternating least squares; 20 are no better
@@ -194,7 +195,7 @@ def fit_cold(scorer: Scorer, dataset: str, texts: Texts, cases: Cases, seed: int
     catalogue = scorer.model.rows_of(dataset)
     spared = (catalogue.spared & catalogue.worded).cpu().numpy()
     chosen = [n for n, t in enumerate(cases.targets) if spared[t[0]] and t[0] not in cases.histories[n]]
-    if len(chosen) < MIN_CASES:
+    if len(chosen) < MIN_CASES or len({int(cases.targets[n][0]) for n in chosen}) < MIN_SPARED:
         return
     other = np.nonzero(~(catalogue.warm & catalogue.worded).cpu().numpy())[0]
     excluded = [np.concatenate([other, h[h >= 0]]) for h in (cases.histories[n] for n in chosen)]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..model.item_rows import ItemRows
 from .neighbours import DECAYS, QUESTIONS, event_weights
 
-UNFITTED = (1.0, 0.0, 0.5, 0.0, 0.0)  # weights of a cold item's score
+UNFITTED = (1.0, 0.0, 0.2, 0.0, 0.0)  # weights of a cold item's score
 
 
 class Texts(nn.Module):
