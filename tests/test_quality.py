@@ -273,6 +273,30 @@ def test_withheld_items_are_in_no_training_row(tmp_path: Path) -> None:
     for _, user, item, _, history, _ in pl.read_parquet(tmp_path / "cases.parquet").iter_rows():
         own = frame.filter(user_id=user)["item_id"].to_list()
         assert item in cold and history == [i for i in own[: own.index(item)] if i not in cold] != []
+    (after,) = pl.read_parquet(tmp_path / "after.parquet").iter_rows(named=True)  # the other has too few other items
+    last = warm.filter(user_id="u", part="test")["item_id"].item()
+    own = frame.filter(user_id="u")["item_id"].to_list()
+    assert (after["user_id"], after["item_id"], after["history"]) == ("u", last, own[: own.index(last)])
+
+
+def test_sports_has_words_for_titles(tmp_path: Path) -> None:
+    put(tmp_path / "amazon-sports" / "sequential_data.txt.gz", "7 2 0\n")
+    records = [{"item_id": n, "asin": "B", "keywords": f"bike pump {n}", "category_ids": [1]} for n in range(3)]
+    put(tmp_path / "amazon-sports" / "items.jsonl.gz", "".join(json.dumps(r) + "\n" for r in records))
+    converters.sports(tmp_path, tmp_path)
+    assert rows(tmp_path / "interactions.parquet", "user_id", "item_id") == [("7", "2"), ("7", "0")]
+    assert rows(tmp_path / "items.parquet", "item_id", "title")[2] == ("2", "bike pump 2")
+
+
+def test_latest_small_has_plots(tmp_path: Path) -> None:
+    ratings = "userId,movieId,rating,timestamp\n1,9,4.0,20\n1,8,3.0,10\n"
+    films = 'movieId,title,genres,overview\n8,Heat (1995),Crime|Drama,"A thief, a cop."\n9,Alone,(no genres listed),\n'
+    put(tmp_path / "ml-latest-small" / "ratings.csv.gz", ratings)
+    put(tmp_path / "ml-latest-small" / "movies.csv.gz", films)
+    converters.ml_latest(tmp_path, tmp_path)
+    assert rows(tmp_path / "interactions.parquet", "user_id", "item_id") == [("1", "8"), ("1", "9")]
+    found = rows(tmp_path / "items.parquet", "title", "year", "genre", "plot")
+    assert found == [("Heat", 1995, ["Crime", "Drama"], "A thief, a cop."), ("Alone", None, None, None)]
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -291,6 +315,16 @@ def test_smoothed_means_know_users_and_items() -> None:
     mean, user_a, item_y, user_b, item_x = np.log(odds)
     assert found == pytest.approx([user_a + item_y, user_b + item_x, 2 * mean])
     assert rules.share_of_liked(pl.DataFrame({"events": [["like", "dislike"], ["like"], []]})).tolist() == [0.5, 1, 0.5]
+
+
+def test_content_knn_ranks_by_the_last_items() -> None:
+    text = np.eye(4, dtype=np.float32)[[0, 0, 1, 2, 1]]
+    cold = np.asarray([False, True, False, True, True])
+    histories, targets = [np.asarray([2, 0]), np.asarray([0, 2])], np.asarray([1, 4])
+    whole, among = rules.content_ranks(text, histories, targets, cold, 1)
+    assert whole.tolist() == among.tolist() == [1, 1]
+    whole, among = rules.content_ranks(text, histories, np.asarray([3, 3]), cold, 10)
+    assert whole.tolist() == among.tolist() == [3, 3]  # the cold ones of either kind are like one item of the history
 
 
 def test_a_change_is_a_gain_whichever_way_a_metric_points() -> None:
