@@ -73,7 +73,8 @@ def test_frames_are_read_as_files_are(frames: dict[str, Any], tmp_path: Path) ->
     of_files = genrec.finetune(
         tmp_path / "frame.csv", items=tmp_path / "items.csv", model=frames["model"], dry_run=True
     )
-    assert of_frames == of_files and "rows" in of_frames[1]
+    untimed = [[re.sub(r"about \S+ \S+ with", "with", line) for line in lines] for lines in (of_frames, of_files)]
+    assert untimed[0] == untimed[1] and "rows" in of_frames[1]
 
 
 @pytest.mark.parametrize(
