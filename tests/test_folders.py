@@ -119,7 +119,7 @@ def test_a_disk_that_fills_while_lists_are_written(tmp_path: Path, toy_run: Path
     outs = [small / f"lists{suffix}" for suffix in (".jsonl", ".csv")]
     many = [["recommend", str(toy_run), "--users", "all", "--out", str(out)] for out in outs]
     embed = ["embed", str(toy_run), "--users", "--out", str(small / "vectors.parquet")]
-    results = in_namespace(f"mount -t tmpfs -o size=16k none {small}; cd {small}; echo old > lists.csv", *many, embed)
+    results = in_namespace(f"mount -t tmpfs -o size=8k none {small}; cd {small}; echo old > lists.csv", *many, embed)
     for command, (status, said, files) in zip([*many, embed], results, strict=True):
         assert status == 2 and NO_SPACE in said and command[-1] in said, (command, said)
         assert files == ["lists.csv"], (command, files)

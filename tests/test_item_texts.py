@@ -25,10 +25,11 @@ WIDTH = 32
 def test_a_rare_word_weighs_more_in_a_mean() -> None:
     texts = [[0, 1], [0, 2, 2], [0], []]
     weight = rarity(texts, 5)
-    assert weight.tolist() == pytest.approx(np.log([4 / 4, 4 / 2, 4 / 2, 4 / 1, 4 / 1]).tolist())
+    assert weight.tolist() == pytest.approx(np.sqrt(np.log([4 / 4, 4 / 2, 4 / 2, 4 / 1, 4 / 1])).tolist())
     words = torch.eye(5)
     means = mean_words(texts, words, weight)
-    expected = [[0, np.log(2) / 2, 0], [0, 0, 2 * np.log(2) / 3], [0, 0, 0], [0, 0, 0]]
+    root = np.sqrt(np.log(2))
+    expected = [[0, root / 2, 0], [0, 0, 2 * root / 3], [0, 0, 0], [0, 0, 0]]
     torch.testing.assert_close(means[:, :3], torch.tensor(expected, dtype=torch.float32))
 
 

@@ -147,6 +147,10 @@ class ItemRows(nn.Module):
         text_bias = text @ self.text_bias
         return torch.addcmul(rows, keep[:, None], residual), text_bias + keep * bias
 
+    def cold(self, text: Tensor) -> Tensor:
+        """Rows (n, width) of cold items with these texts (n, width), in `space`."""
+        return torch.addmm(text, text @ self.down, self.up)
+
     def by_text(self, index: Tensor | None = None) -> Tensor:
         """Rows (n, width) by their texts alone of the items at `index` (all: None)."""
         white = self.white if index is None else self.white[index]

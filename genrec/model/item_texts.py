@@ -31,12 +31,13 @@ def item_texts(items: pl.DataFrame) -> list[str]:
 
 
 def rarity(token_ids: Sequence[Sequence[int]], n_words: int) -> Tensor:
-    """Inverse document frequency log((1 + texts) / (1 + texts with the word)) of every word (n_words,)."""
+    """The root of the inverse document frequency log((1 + texts) / (1 + texts with the word)) of every word (n_words,):
+    of the frequency itself, its root and neither, the best for content kNN on Amazon Beauty."""
     count = np.zeros(n_words)
     for ids in token_ids:
         count[np.unique(np.asarray(ids, dtype=np.int64))] += 1
     texts = sum(1 for ids in token_ids if len(ids))
-    return torch.as_tensor(np.log((1 + texts) / (1 + count)), dtype=torch.float32)
+    return torch.as_tensor(np.sqrt(np.log((1 + texts) / (1 + count))), dtype=torch.float32)
 
 
 def mean_words(token_ids: Sequence[Sequence[int]], words: Tensor, weight: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
+import torch
 
 from .. import store as stores
 from ..catalogue.titles import key
@@ -50,9 +51,12 @@ def relatives(view: View, items: Sequence[str], history: Sequence[str]) -> list[
 def relevance(views: Views, view: View, query: str, texts: Sequence[str], user: str | None) -> list[float]:
     """How well texts meet a query, 0 to 1; see `Recommender.relevance`."""
     catalogue = view.catalogue
+    rows = views.text_rows(view.name, [*texts, query])
     asks_user = user is not None and stores.has_user(views.store, view.name, user)
-    rows = views.text_rows(view.name, [*texts, query], by_text=not asks_user)
-    item_rows = views.scorer.item_rows(view.name, text_alone=not asks_user)[0].float().cpu().numpy()
+    own = views.scorer.model.rows_of(view.name)
+    with torch.inference_mode():
+        found = views.scorer.item_rows(view.name)[0] if asks_user else own.cold(own.text)
+    item_rows = found.float().cpu().numpy()
     for part in in_turns(range(len(texts)), AT_A_TIME):
         for n in part:
             match = None  # a text longer than any title, and an article, is none

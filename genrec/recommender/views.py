@@ -170,11 +170,11 @@ class Views:
 
         return TextVectors(self.adapter, self._text_encoder)
 
-    def text_rows(self, name: str, texts: Sequence[str], by_text: bool = False) -> np.ndarray:
-        """The rows (texts, width) that items with these texts would have; by_text: as `rows_of_texts`."""
+    def text_rows(self, name: str, texts: Sequence[str]) -> np.ndarray:
+        """The rows (texts, width) that items with these texts would have."""
         from ..run.texts import rows_of_texts
 
-        return rows_of_texts(self.adapter.model.rows_of(name), self.text_vectors(texts, name), by_text)
+        return rows_of_texts(self.adapter.model.rows_of(name), self.text_vectors(texts, name))
 
     def check_items(
         self, items: Sequence[Mapping[str, object]], dataset: str | None

@@ -59,10 +59,6 @@ class TextVectors:
 
 
 @torch.no_grad()
-def rows_of_texts(rows: ItemRows, vectors: Vectors, by_text: bool = False) -> np.ndarray:
-    """The rows (texts, width) that items with nothing but these vectors would have in a catalogue; by_text: those that
-    are compared with `ItemRows.by_text`."""
-    text, down, up = rows.space(vectors.to(rows.text)), rows.down, rows.up
-    if by_text:
-        text, down, up = rows.space.whitened(text), rows.text_down, rows.text_up
-    return np.asarray((text + text @ down @ up).cpu())
+def rows_of_texts(rows: ItemRows, vectors: Vectors) -> np.ndarray:
+    """The rows (texts, width) that items with nothing but these vectors would have in a catalogue."""
+    return np.asarray(rows.cold(rows.space(vectors.to(rows.text))).cpu())
