@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
-import torch
 
 from .. import store as stores
 from ..catalogue.titles import key
@@ -53,9 +52,7 @@ def relevance(views: Views, view: View, query: str, texts: Sequence[str], user: 
     catalogue = view.catalogue
     rows = views.text_rows(view.name, [*texts, query])
     asks_user = user is not None and stores.has_user(views.store, view.name, user)
-    own = views.scorer.model.rows_of(view.name)
-    with torch.inference_mode():
-        found = views.scorer.item_rows(view.name)[0] if asks_user else own.cold(own.text)
+    found = views.scorer.item_rows(view.name)[0] if asks_user else views.scorer.cold_rows(view.name)
     item_rows = found.float().cpu().numpy()
     for part in in_turns(range(len(texts)), AT_A_TIME):
         for n in part:

@@ -63,6 +63,12 @@ class Engine:
         return self._rows[dataset, text_alone]
 
     @torch.inference_mode()
+    def cold_rows(self, dataset: str) -> Tensor:
+        """Rows (items, width) that the items of a catalogue would be read as if they were cold."""
+        catalogue = self.model.rows_of(dataset)
+        return catalogue.cold(catalogue.text)
+
+    @torch.inference_mode()
     def states(self, rows: Sequence[Row], progress: Callable[[int, int], None] | None = None) -> States:
         """Hidden states (reads, width) float32 at every row's `target_at`, in the order of the rows.
 
