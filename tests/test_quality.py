@@ -417,6 +417,23 @@ def test_the_page_says_what_was_reached_missed_and_not_measured(tmp_path: Path) 
     assert "missed" not in every.split("|---", 1)[1]
 
 
+def test_the_page_shows_what_each_part_brings(tmp_path: Path) -> None:
+    """Of an error the best part is the one with the least; a line that was not measured by part has no row."""
+    folder = result(tmp_path / "r", {"genrec": 0.85, "means": 0.95})
+    found = json.loads((folder / "ml-1m.json").read_text())
+    by_part = {"language model": 0.9, "counts": 0.87, "all": 0.85}
+    over = {"language model": (-0.05, -0.06, -0.04), "counts": (-0.02, -0.03, 0.001)}
+    found["rows"][0]["parts"] = {p: {"RMSE": {"value": v, "low": v, "high": v}} for p, v in by_part.items()}
+    found["rows"][0]["over"] = {
+        p: {"RMSE": dict(zip(("value", "low", "high"), ends, strict=True))} for p, ends in over.items()
+    }
+    (folder / "ml-1m.json").write_text(json.dumps(found))
+    shown = page.page(line(tmp_path / "s"), folder)
+    row = "| [ml-1m](#ml-1m) | RMSE | 0.9000 | 0.8700 |  |  | 0.8500 | -0.0200 (-0.0300 to +0.0010) |"
+    assert row in shown.splitlines()
+    assert shown.count("| RMSE | 0.9000 |") == 1
+
+
 def test_settings_with_a_wrong_key_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="Did you mean 'trials'"):
         page.page(line(tmp_path, trails=[]), tmp_path)

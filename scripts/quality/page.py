@@ -123,7 +123,7 @@ def page(settings: Path = SETTINGS, results: Path = RESULTS) -> str:
         rows = {row["name"]: row for row in found["rows"]} if found else {}
         parts.append("\n".join(summary_rows(name, own, rows)))
         sections.append(section(name, own, found, rows))
-    return "\n".join(parts) + "\n\n" + parts_section(settings, results) + "\n" + "\n".join(sections)
+    return "\n".join(parts) + "\n\n" + "\n".join([*filter(None, [parts_section(settings, results)]), *sections])
 
 
 PARTS = ("language model", "counts", "texts", "counts and texts", "all")
@@ -137,9 +137,10 @@ means of value and ends); above 0 is better, of errors below 0.
 
 
 def parts_section(settings: Path, results: Path) -> str:
-    """The table of every line's parts."""
+    """The table of every line's parts, of those that were measured by part; nothing if there are none."""
+    rows = list(parts_rows(settings, results))
     lines = [PARTS_HEAD, "| line | figure | " + " | ".join(PARTS) + " | all minus the best |", "|---" * 8 + "|"]
-    return "\n".join([*lines, *parts_rows(settings, results)]) + "\n"
+    return "\n".join([*lines, *rows, ""]) if rows else ""
 
 
 def parts_rows(settings: Path, results: Path, only: Sequence[tuple[str, str]] = ()) -> Iterator[str]:
