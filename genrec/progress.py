@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from .counting import counted
+
 Report = Callable[[str, int, int, Mapping[str, float]], None]  # stage, done, in all, latest losses and metrics
 Stage = Callable[[int, int], None]  # done, in all
 PREPARING = 0.05  # share of the whole that is shown for stages before the costs of all are known
@@ -115,5 +117,5 @@ def stage_text(stage: str, done: int, total: int) -> str:
 def duration(seconds: float) -> str:
     """`40 seconds`, `7 minutes`, `2.5 hours`."""
     if seconds < 90:
-        return f"{seconds:.0f} seconds"
+        return counted(round(seconds), "seconds")
     return f"{seconds / 60:.0f} minutes" if seconds < 5_400 else f"{seconds / 3_600:.1f} hours"

@@ -61,4 +61,4 @@ def test_a_log_gets_few_lines(capsys: pytest.CaptureFixture[str]) -> None:
         for n in range(5_000):
             progress.update("rows", n, 5_000)
     assert capsys.readouterr().err == ""
-    assert [duration(s) for s in (40, 420, 9_000)] == ["40 seconds", "7 minutes", "2.5 hours"]
+    assert [duration(s) for s in (0.8, 40, 420, 9_000)] == ["1 second", "40 seconds", "7 minutes", "2.5 hours"]
