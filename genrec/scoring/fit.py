@@ -1,7 +1,7 @@
 """Fit neighbours and effects of items to the training part, and weights of neighbours and texts to validation."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 
@@ -24,6 +24,7 @@ SCORES = 2**28  # features held while weights are fitted: 1 GiB
 ROUNDS = 10  # of alternating least squares; 20 are no better
 RESIDUAL_PENALTY = 200.0  # of 30, 60, 100 and 200 the least error of ratings held out of ML-100K's training part
 SHARES = (1.0, 0.6, 0.35)  # of the scale of the model's scores that is likeliest
+LIKENESS = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0)  # weights of the likeness in cold items' scores, of which the best is taken
 MAX_SEEN_WEIGHT = 10.0  # bound of the weight of seen items, which nothing else bounds if no item ever repeats
 
 
@@ -156,7 +157,7 @@ def fit_lists(
     best = solutions[int(np.argmax(np.where(clear, over.mean(1), 0.0)))]
     set_weights(counts, number, names, best / best[0] if by_model else best)
     if texts is not None and "texts" in parts:
-        fit_cold(scorer, dataset, texts, cases, seed, by_model)
+        fit_cold(scorer, dataset, texts, cases, by_model)
 
 
 def set_weights(counts: Counts, question: int, names: Sequence[str], weights: np.ndarray) -> None:
@@ -181,40 +182,42 @@ def gains(scorer: Scorer, dataset: str, counts: Counts, cases: Cases, by_model: 
         if by_model:
             scores = torch.add(scores, scorer.model_scores(cases.states[part], dataset))
         target = torch.as_tensor([int(t[0]) for t in cases.targets[part]], device=scores.device)[:, None]
-        rank = (scores > scores.gather(1, target)).sum(1).cpu().numpy()
-        gained[part] = np.where(rank < 10, 1 / np.log2(rank + 2), 0)
+        rank = (scores >= scores.gather(1, target)).sum(1).cpu().numpy()  # ties count against it
+        gained[part] = np.where(rank <= 10, 1 / np.log2(rank + 1), 0)
     return gained
 
 
-def fit_cold(scorer: Scorer, dataset: str, texts: Texts, cases: Cases, seed: int, by_model: bool) -> None:
-    """Set the weights of cold items' scores to those by which texts alone, beside how often items are taken, make the
-    held-out targets likeliest among all warm items that are not in the history.
+def fit_cold(scorer: Scorer, dataset: str, texts: Texts, cases: Cases, by_model: bool) -> None:
+    """Set the weights of cold items' scores to those of a grid, the model's share and one decay of the likeness, that
+    rank the held-out targets best among all warm items that are not in the history: by NDCG of the whole ranking.
 
     The targets are spared items, whose texts the model has not learned to score, as it has not those of cold items.
     """
     catalogue = scorer.model.rows_of(dataset)
-    spared = (catalogue.spared & catalogue.worded).cpu().numpy()
+    eligible, spared = catalogue.warm & catalogue.worded, (catalogue.spared & catalogue.worded).cpu().numpy()
     chosen = [n for n, t in enumerate(cases.targets) if spared[t[0]] and t[0] not in cases.histories[n]]
     if len(chosen) < MIN_CASES or len({int(cases.targets[n][0]) for n in chosen}) < MIN_SPARED:
         return
-    other = np.nonzero(~(catalogue.warm & catalogue.worded).cpu().numpy())[0]
-    excluded = [np.concatenate([other, h[h >= 0]]) for h in (cases.histories[n] for n in chosen)]
-    own = replace(
-        cases,
-        states=cases.states[chosen],
-        histories=[cases.histories[n] for n in chosen],
-        targets=[cases.targets[n] for n in chosen],
-        excluded=excluded,
-    )
-    popularity = (catalogue.bias * catalogue.warm).detach()
-    names, features = ["popularity"], [lambda states, _: popularity.expand(len(states), -1)]
-    if by_model:
-        names, features = [*names, "model"], [*features, lambda s, _: scorer.model_scores(s, dataset, text_alone=True)]
-    for weight in torch.eye(len(DECAYS), device=cases.states.device):
-        names, features = [*names, "texts"], [*features, partial(_likeness, scorer, dataset, weight)]
-    solution = fitted(names, gathered(features, own, seed, len(popularity)))[1:]
-    weights = solution if by_model else np.concatenate([[0.0], solution])
-    texts.cold[QUESTIONS.index(cases.question)] = torch.as_tensor(weights, dtype=torch.float32).to(texts.cold)
+    decays = range(len(DECAYS) - 1)  # the last forgets nothing
+    grid = [(1.0, d, w) for d in decays for w in LIKENESS] if by_model else [(0.0, d, 1.0) for d in decays]
+    gained = np.zeros(len(grid))
+    for start in range(0, len(chosen), 64):
+        part = chosen[start : start + 64]
+        histories, states = [cases.histories[n] for n in part], cases.states[part]
+        by_text = scorer.model_scores(states, dataset, text_alone=True) if by_model else torch.zeros(())
+        alike = [likeness(catalogue, histories, w) for w in torch.eye(len(DECAYS), device=states.device)[list(decays)]]
+        target = torch.as_tensor([int(cases.targets[n][0]) for n in part], device=states.device)[:, None]
+        others = eligible.repeat(len(part), 1)
+        for mask, history in zip(others, histories, strict=True):
+            mask[torch.as_tensor(history[history >= 0], device=mask.device, dtype=torch.long)] = False
+        for number, (share, decay, weight) in enumerate(grid):
+            scores = share * by_text + weight * alike[decay]
+            rank = ((scores >= scores.gather(1, target)) & others).sum(1).cpu().numpy()  # ties count against it
+            gained[number] += (1 / np.log2(rank + 1)).sum()
+    share, decay, weight = grid[int(gained.argmax())]
+    weights = torch.zeros(1 + len(DECAYS))
+    weights[0], weights[1 + decay] = share, weight
+    texts.cold[QUESTIONS.index(cases.question)] = weights.to(texts.cold)
 
 
 def _accumulated(
@@ -278,11 +281,11 @@ def fitted(
 
     share: of the first weight of a solution `before` that the first weight is held at; None: it is free.
 
-    names: of the features. Those of `model` and `popularity` are free of the pull to 0, `seen` is bounded on both
-    sides, all others are at least 0.
+    names: of the features. `model` and `seen` are free of the pull to 0, `seen` is bounded on both sides, all others
+    are at least 0.
     """
     value, cases = data.value, data.value.shape[1]
-    free = np.asarray([name in ("model", "popularity", "seen") for name in names])
+    free = np.asarray([name in ("model", "seen") for name in names])
 
     def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
         scores = np.tensordot(theta.astype(np.float32), value, 1) + data.log_share
@@ -297,7 +300,7 @@ def fitted(
         pull = np.where(free, 0.0, theta) / cases
         return float(losses.mean() + (pull * theta).sum() / 2), gradient.astype(np.float64) + pull
 
-    start_at = np.asarray([float(name in ("model", "popularity")) for name in names])
+    start_at = np.asarray([float(name == "model") for name in names])
     bounds: list[tuple[float | None, float | None]] = [(0.05 if name == "model" else 0.0, None) for name in names]
     if "seen" in names:
         at = names.index("seen")
