@@ -22,12 +22,12 @@ import yaml
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench_quality import write_text  # noqa: E402
+from bench_quality import exit_status, write_text  # noqa: E402
 from quality import converters  # noqa: E402
 from quality.lines import LINES, Bench, call, finetune, only, seconds_of  # noqa: E402
 from quality.page import RESULTS, SETTINGS, read_settings  # noqa: E402
 
-from genrec.errors import GenrecError, RunError, UnknownNameError  # noqa: E402
+from genrec.errors import RunError, UnknownNameError  # noqa: E402
 from genrec.evaluation.cases import read_cases  # noqa: E402
 from genrec.evaluation.compare import differences  # noqa: E402
 from genrec.evaluation.results import cases_file  # noqa: E402
@@ -142,18 +142,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("build/ablation"), metavar="FOLDER")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER")
     args = parser.parse_args(argv)
-    try:
+
+    def work() -> None:
         for name in args.set or SETS:
             if name not in SETS:
                 raise UnknownNameError("data set", name, SETS, "of the ablation")
             measure(name, args.data, args.out, args.results, args.variant)
-    except GenrecError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on", file=sys.stderr)
-        return 130
-    return 0
+
+    return exit_status(work)
 
 
 def measure(name: str, data: Path, out: Path, results: Path, chosen: list[str] | None) -> None:

@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -95,12 +96,21 @@ def main(argv: list[str] | None = None) -> int:
         "--results", type=Path, default=RESULTS, metavar="FOLDER", help="for NAME.json (default: docs/results)"
     )
     args = parser.parse_args(argv)
-    try:
+
+    def work() -> None:
         for name in LINES if args.name == "all" else [args.name]:
             path = measure(name, args.data, args.out, args.settings, args.results, not args.no_baselines)
             print(f"written: {path}")
             if args.results == RESULTS:
                 write_text(PAGE, page())
+
+    return exit_status(work)
+
+
+def exit_status(work: Callable[[], None]) -> int:
+    """0 after the work, 2 for what the caller can mend, 130 after Ctrl-C."""
+    try:
+        work()
     except GenrecError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

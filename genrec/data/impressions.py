@@ -1,6 +1,5 @@
 """Impressions: rows that hold lists of what was shown and what was clicked, as a row per event."""
 
-import re
 from collections.abc import Mapping
 
 import polars as pl
@@ -19,7 +18,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {  # in the form of `squeezed`
 }
 OWN = ("impressionid", "impid", "requestid", "slateid")  # what an impression without a user is called by
 BEHAVIORS = ("impression_id", "user_id", "time", "history", "impressions")  # columns of MIND's behaviors.tsv
-MARKED = re.compile(r"\S+-[01]")  # an item with its click, as in MIND's behaviors.tsv: N55689-1
+MARKED = r"^(\S+)-([01])$"  # an item with its click, as in MIND's behaviors.tsv: N55689-1
 CLICK, SKIP, HISTORY = "click", "skip", "history"  # events; those of a history are known clicks of before
 
 
@@ -40,8 +39,8 @@ def as_events(frame: pl.DataFrame, file: str, mapping: Mapping[str, str]) -> tup
     kept = [c for c in frame.columns if c not in (*columns.values(), owner)]
     lists = {name: listed(frame[column]) for name, column in columns.items()}
     if "shown" in lists and "clicked" not in lists:
-        marks = lists["shown"].list.eval(pl.element().str.extract(r"^(.*)-([01])$", 2) == "1")
-        items = lists["shown"].list.eval(pl.element().str.extract(r"^(.*)-[01]$", 1))
+        marks = lists["shown"].list.eval(pl.element().str.extract(MARKED, 2) == "1")
+        items = lists["shown"].list.eval(pl.element().str.extract(MARKED, 1))
     else:
         items, marks = shown_and_clicked(lists, file)
     number = pl.int_range(frame.height, eager=True)
@@ -104,7 +103,7 @@ def is_listed(values: pl.Series) -> bool:
 def is_marked(values: pl.Series) -> bool:
     """Whether every item of a column is marked by its click."""
     items = listed(values).explode().drop_nulls()
-    return len(items) > 0 and bool(items.str.contains(f"^{MARKED.pattern}$").all())
+    return len(items) > 0 and bool(items.str.contains(MARKED).all())
 
 
 def listed(values: pl.Series) -> pl.Series:

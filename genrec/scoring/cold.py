@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .neighbours import taken
+
 COLD_SHARE = 0.1  # of the first of a list, about, at most
 
 
@@ -19,9 +21,7 @@ def place_cold(scores: Tensor, by_text: Tensor, warm: Tensor, histories: Sequenc
     do: without this no cold item would come first. If more than COLD_SHARE of the items are cold, ranks are lowered so
     that this is their share of the first.
     """
-    eligible = warm.repeat(len(scores), 1)
-    for mask, history in zip(eligible, histories, strict=True):
-        mask[torch.as_tensor(history[history >= 0], device=mask.device, dtype=torch.long)] = False
+    eligible = warm & ~taken(histories, len(warm), warm.device)
     eligible |= warm & ~eligible.any(1, keepdim=True)  # users who have every warm item
     order_text = by_text.masked_fill(~eligible, -torch.inf).sort(1).values
     order = scores.masked_fill(~eligible, -torch.inf).sort(1).values

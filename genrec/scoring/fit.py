@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 from ..rows.corpus import Corpus, outcome_group, outcome_values
 from .effects import DAMPING, FACTORS, Effects, ridge
 from .engine import States
-from .neighbours import DECAYS, EASE_MAX_ITEMS, QUESTIONS, Links, Neighbours, ease, transitions
+from .neighbours import DECAYS, EASE_MAX_ITEMS, QUESTIONS, Links, Neighbours, ease, taken, transitions
 from .scorer import PARTS, Counts, Part, Scorer
 from .texts import Texts, likeness
 
@@ -108,7 +108,7 @@ class Cases:
     states: States
     histories: Sequence[np.ndarray]
     targets: Sequence[np.ndarray]
-    excluded: Sequence[Sequence[int] | np.ndarray] | None = None
+    excluded: Sequence[Sequence[int]] | None = None
     question: str = "next_item"
 
 
@@ -117,7 +117,7 @@ def fit_lists(
 ) -> None:
     """Set the weights of neighbours and texts for a question, in `counts`, to those that make the held-out targets
     likeliest beside the model's scores, or without them, if the language model is not among the parts; and those of
-    cold items' scores likewise.
+    cold items' scores (`fit_cold`).
 
     The scores' own scale and the weights, at least 0, by `fitted`. A pull worth one case holds the weights near 0, and
     few cases leave them there. The likelihood is mostly one of places far down, where the model knows more than counts
@@ -207,9 +207,7 @@ def fit_cold(scorer: Scorer, dataset: str, texts: Texts, cases: Cases, by_model:
         by_text = scorer.model_scores(states, dataset, text_alone=True) if by_model else torch.zeros(())
         alike = [likeness(catalogue, histories, w) for w in torch.eye(len(DECAYS), device=states.device)[list(decays)]]
         target = torch.as_tensor([int(cases.targets[n][0]) for n in part], device=states.device)[:, None]
-        others = eligible.repeat(len(part), 1)
-        for mask, history in zip(others, histories, strict=True):
-            mask[torch.as_tensor(history[history >= 0], device=mask.device, dtype=torch.long)] = False
+        others = eligible & ~taken(histories, len(eligible), eligible.device)
         for number, (share, decay, weight) in enumerate(grid):
             scores = share * by_text + weight * alike[decay]
             rank = ((scores >= scores.gather(1, target)) & others).sum(1).cpu().numpy()  # ties count against it
@@ -233,10 +231,7 @@ def _likeness(
 
 
 def _seen(scorer: Scorer, dataset: str, states: States, histories: Sequence[np.ndarray]) -> torch.Tensor:
-    seen = states.new_zeros(len(histories), len(scorer.model.rows_of(dataset).warm))
-    for row, history in zip(seen, histories, strict=True):
-        row[torch.as_tensor(history[history >= 0], device=seen.device, dtype=torch.long)] = 1
-    return seen
+    return taken(histories, len(scorer.model.rows_of(dataset).warm), states.device).float()
 
 
 @dataclass(frozen=True)

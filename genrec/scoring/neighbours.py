@@ -67,6 +67,20 @@ def event_weights(histories: Sequence[np.ndarray], weight: Tensor) -> Tensor:
     return torch.stack([w * d**after for w, d in zip(weight, DECAYS, strict=True)]).sum(0)
 
 
+def flat(histories: Sequence[np.ndarray], device: torch.device) -> tuple[Tensor, Tensor]:
+    """The history's number and the item of each event, of all histories in one (events,)."""
+    row = torch.as_tensor(np.repeat(np.arange(len(histories)), [len(h) for h in histories]), device=device)
+    return row, torch.as_tensor(np.concatenate([np.zeros(0), *histories]).astype(np.int64), device=device)
+
+
+def taken(histories: Sequence[np.ndarray], items: int, device: torch.device) -> Tensor:
+    """Which items each history holds (histories, items) bool; -1 is none."""
+    row, item = flat(histories, device)
+    mask = torch.zeros(len(histories), items, dtype=torch.bool, device=device)
+    mask[row[item >= 0], item[item >= 0]] = True
+    return mask
+
+
 class Links(nn.Module):
     """Item-item strengths in CSR form: those of item i, and the items they go to, are at first[i] to first[i + 1]."""
 
@@ -96,8 +110,7 @@ class Links(nn.Module):
         """Sums (histories, items) of the strengths of each history's items; histories: catalogue indices, -1 for no
         item; weights: (events,) of each event, of all histories in one."""
         n = len(self.first) - 1
-        row = torch.as_tensor(np.repeat(np.arange(len(histories)), [len(h) for h in histories]), device=weights.device)
-        item = torch.as_tensor(np.concatenate([np.zeros(0), *histories]).astype(np.int64), device=weights.device)
+        row, item = flat(histories, weights.device)
         row, item, weights = (t[item >= 0] for t in (row, item, weights))
         first, count = self.first[item], self.first[item + 1] - self.first[item]
         entry = torch.repeat_interleave(first - (count.cumsum(0) - count), count)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..model.item_rows import ItemRows
-from .neighbours import DECAYS, QUESTIONS, event_weights
+from .neighbours import DECAYS, QUESTIONS, event_weights, flat
 
 UNFITTED = (1.0, 0.0, 0.2, 0.0, 0.0)  # weights of a cold item's score
 
@@ -56,8 +56,7 @@ def likeness(rows: ItemRows, histories: Sequence[np.ndarray], weight: Tensor) ->
     n, width = text.shape
     if not (weight != 0).any():
         return text.new_zeros(len(histories), n)
-    row = torch.as_tensor(np.repeat(np.arange(len(histories)), [len(h) for h in histories]), device=text.device)
-    item = torch.as_tensor(np.concatenate([np.zeros(0), *histories]).astype(np.int64), device=text.device)
+    row, item = flat(histories, text.device)
     share = event_weights(histories, weight)
     known = (item >= 0) & rows.worded[item]
     row, item, share = row[known], item[known], share[known]

@@ -1,7 +1,7 @@
 """docs/quality.md from docs/results/*.json and scripts/quality/*.yaml."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -143,9 +143,8 @@ def parts_section(settings: Path, results: Path) -> str:
     return "\n".join([*lines, *rows, ""]) if rows else ""
 
 
-def parts_rows(settings: Path, results: Path, only: Sequence[tuple[str, str]] = ()) -> Iterator[str]:
-    """The rows of that table; only: of these lines and figures, in this order."""
-    found: dict[tuple[str, str], str] = {}
+def parts_rows(settings: Path, results: Path) -> Iterator[str]:
+    """The rows of that table."""
     for name, own in every_line(settings):
         path = results / f"{name}.json"
         rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
@@ -153,8 +152,7 @@ def parts_rows(settings: Path, results: Path, only: Sequence[tuple[str, str]] = 
             for figure, spec in own["figures"].items():
                 of = {part: figures[figure] for part, figures in row.get("parts", {}).items() if figure in figures}
                 if len(of) > 1:
-                    found[name, figure] = parts_row(name, figure, spec, of, row.get("over", {}))
-    yield from (found[key] for key in only or found if key in found)
+                    yield parts_row(name, figure, spec, of, row.get("over", {}))
 
 
 def parts_row(name: str, figure: str, spec: Mapping[str, Any], of: Mapping[str, Any], over: Mapping[str, Any]) -> str:
