@@ -230,7 +230,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     world.users.write_csv(files / "users.csv")
     (files / "keeper.yaml").write_text(KEEPER)
     tiny_t5(files / "tiny", WORDS, hidden_size=64)
-    more = ["--tasks", str(files / "keeper.yaml"), "--question-share", "1", "--epochs", "24"]
+    more = ["--tasks", str(files / "keeper.yaml"), "--question-share", "1", "--epochs", "36"]
     assert main(toy_command(files, files / "run", *more)) == 0
     return files / "run"
 
