@@ -16,7 +16,7 @@ from genrec.recommender import Recommender
 from genrec.rows.arrays import UNDATED
 from genrec.run.loaded import Loaded, load_run
 from genrec.scoring.calibration import Calibration
-from genrec.scoring.features import visits
+from genrec.scoring.features import feature_names, visits
 from genrec.store.write import add_events
 from genrec.training.validate import fit_outcomes
 
@@ -56,13 +56,13 @@ def test_visits_tell_who_comes_back_and_buys(weekly: Loaded, task: str) -> None:
     reading = read_part(engine, corpus, "valid", most)
     blind = reading.outcomes[task]
     blind = replace(blind, scores=np.zeros_like(blind.scores))
-    fitted = fit_outcomes(corpus, replace(reading, outcomes={task: blind}))[f"visits/{task}"]
+    fitted = fit_outcomes(engine, corpus, replace(reading, outcomes={task: blind}))[f"visits/{task}"]
     asked = read_part(engine, corpus, "test", most).outcomes[task]
     yes = replace(asked, scores=np.zeros_like(asked.scores)).probabilities(fitted)[:, 1]
     assert metrics.auc(yes, asked.answer == 1, asked.weight) > 0.99
 
 
-@pytest.mark.parametrize(("task", "features"), [("churn", 5), ("purchase", 6)])
+@pytest.mark.parametrize(("task", "features"), [("churn", 5), ("purchase", 7)])
 def test_predict_says_what_was_measured(weekly: Loaded, task: str, features: int) -> None:
     recommender, (corpus,) = Recommender.load(weekly.run.folder), weekly.corpora
     most = weekly.manifest.max_events
@@ -85,7 +85,62 @@ def test_predict_says_what_was_measured(weekly: Loaded, task: str, features: int
     assert [p[1] for p in said["probabilities"]] == pytest.approx(measured[cases], abs=0.01)  # of bfloat16
 
 
+COLOURS = ("red", "blue", "new", "old")
+ASKED = 200  # the first item that no history holds
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+    """A run on impressions of items that are never in training, of a model that hardly learned anything: users click
+    what has the colour of their history."""
+    folder = tmp_path_factory.mktemp("shown")
+    items = [f"i{n}" for n in range(2 * ASKED)]
+    colours = [[COLOURS[n % 4], "thing"] if n % 3 else [COLOURS[n % 4]] for n in range(2 * ASKED)]
+    pl.DataFrame({"item_id": items, "colours": colours, "text": items}).write_parquet(folder / "items.parquet")
+    rng, rows = np.random.default_rng(0), []
+    for user in range(500):
+        colour, part = user % 4, "train" if user < 200 else "valid" if user < 400 else "test"
+        history = [items[4 * n + colour] for n in rng.choice(ASKED // 4, 5, replace=False)]
+        start = 0 if part == "train" else ASKED
+        four = [items[start + 4 * int(n) + c] for c, n in enumerate(rng.integers(0, ASKED // 4, 4))]
+        rows.append({"user_id": f"u{user}", "history": history, "shown": four, "clicked": [four[colour]], "part": part})
+    pl.DataFrame(rows).write_parquet(folder / "shown.parquet")
+    model = str(tiny_backbone(folder / "tiny", WORDS))
+    data = ["--interactions", str(folder / "shown.parquet"), "--items", str(folder / "items.parquet")]
+    options = ["--split", "given", "--task", "click", "--epochs", "1", "--lr", "1e-5", "--row-lr", "1e-5"]
+    assert main(["finetune", *data, "--model", model, *options, "--out", str(folder / "run")]) == 0
+    return load_run(folder / "run")
+
+
+def test_what_an_item_shares_with_the_history_tells_of_items_that_nobody_took(shown: Loaded) -> None:
+    (corpus,) = shown.corpora
+    counts = shown.scorer.counts[corpus.dataset.name]
+    assert counts.attributes == ("colours",)  # of texts of which each item has its own, nothing can be shared
+    asked = read_part(shown.scorer, corpus, "test", shown.manifest.max_events).outcomes["click"]
+    fitted = Calibration.from_json(shown.manifest.calibration["shown/click"])
+    within = metrics.user_auc(
+        asked.probabilities(fitted)[:, 1], asked.answer == 1, np.arange(len(asked.about)) // 4, asked.weight
+    )
+    assert np.mean([*within.values()]) > 0.98
+    names = feature_names(counts, next(t for t in corpus.tasks if t.name == "click"))
+    assert asked.features is not None and names[-2:] == ["likeness", "colours"]
+    shared = asked.features[:, -1]  # every item has the colour of a quarter, some are things as well
+    assert np.allclose(shared[asked.answer == 1], np.log1p(5)) and shared[asked.answer == 0].max() < np.log1p(5) + 1e-9
+
+
+def test_an_item_added_later_shares_as_the_others_do(shown: Loaded) -> None:
+    recommender = Recommender.load(shown.run.folder)
+    users = [f"u{n}" for n in range(400, 440)]
+    added = [{"item_id": f"late {c}", "title": f"{c} thing", "colours": [c], "text": "late"} for c in COLOURS]
+    recommender.add_items(added)
+    found = recommender.predict(
+        "click", users=[u for u in users for _ in COLOURS], items=[i["item_id"] for i in added] * 40
+    )
+    yes = np.asarray([p[1] for p in found.frame["probabilities"]]).reshape(40, 4)
+    assert np.mean(yes.argmax(1) == np.arange(40) % 4) > 0.9
+
+
 def test_few_cases_say_nothing_about_visits(weekly: Loaded) -> None:
     (corpus,) = weekly.corpora
     some = read_part(weekly.scorer, corpus, "valid", 100, max_users=100)
-    assert fit_outcomes(corpus, some)["visits/churn"].features == ()
+    assert fit_outcomes(weekly.scorer, corpus, some)["visits/churn"].features == ()

@@ -202,7 +202,8 @@ def test_unfitted_effects_say_yes_to_what_is_clicked(tmp_path: Path) -> None:
     effects, events, (task,) = find_effects(corpus), corpus.events, corpus.tasks
     assert effects is not None and events is not None
     clicked = effects.value[events.kinds.index("click")]
-    assert unfitted(corpus, task) == pytest.approx(1.0 if clicked > 0 else -1.0)
+    known = unfitted(corpus, Counts(effects=effects, attributes=()), task)  # of the likeness nothing is known
+    assert known == pytest.approx([1.0 if clicked > 0 else -1.0] * 4 + [0.0])
 
 
 @pytest.mark.parametrize("values", [(1.0, 2.0, 4.0), ()])

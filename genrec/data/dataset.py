@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
+import numpy as np
 import polars as pl
+from scipy import sparse
 
 from .events import Sign
 
@@ -42,3 +45,25 @@ class Dataset:
     cutoffs: tuple[tuple[str, int], ...] = ()
     signs: Mapping[str, Sign] = field(default_factory=dict)
     before_split: "Dataset | None" = None
+
+    def values_of(self, attribute: str) -> sparse.csr_array:
+        """Which values of an attribute of words each item has (items, values), 1 or 0; of one that the catalogue lacks
+        there are none."""
+        if attribute not in self._values:
+            items = self.items
+            column = (
+                items[attribute] if attribute in items.columns else pl.Series([None] * items.height, dtype=pl.String)
+            )
+            pairs = pl.DataFrame({"item": np.arange(items.height), "value": column})
+            if isinstance(column.dtype, pl.List):
+                pairs = pairs.explode("value")
+            pairs = pairs.drop_nulls().unique()
+            value = pairs["value"].rank("dense").to_numpy() - 1
+            shape = items.height, int(value.max()) + 1 if len(value) else 0
+            ones = np.ones(len(value), dtype=np.float32)
+            self._values[attribute] = sparse.csr_array((ones, (pairs["item"].to_numpy(), value)), shape=shape)
+        return self._values[attribute]
+
+    @cached_property
+    def _values(self) -> dict[str, sparse.csr_array]:
+        return {}

@@ -1,7 +1,8 @@
 """Each task by part: the language model alone, counts alone, texts alone, both of these, and all that is served.
 
-Counts are neighbours, effects and visits; texts are how like an item's text is to those of the history, which is a
-content kNN with a weight of each event by its age. What stands without the language model has weights of its own,
+Counts are neighbours, effects and visits; texts are how like an item's text is to those of the history, a content kNN
+with a weight of each event by its age, and in answers about an item also what attributes it shares with these. What
+stands without the language model has weights of its own,
 fitted without it on validation: with those of the run it would be worse than it can be. No part reads anything again:
 all are scored from the same states. Answers are calibrated by part on validation.
 """
@@ -16,7 +17,7 @@ import polars as pl
 
 from ..rows.corpus import Corpus
 from ..scoring.calibration import Calibration, fit_outcome
-from ..scoring.features import unfitted
+from ..scoring.features import by_counts, unfitted
 from ..scoring.fit import Cases, fit_lists
 from ..scoring.scorer import PARTS, Part, Scorer
 from ..tasks.task import Task
@@ -53,7 +54,7 @@ def parts_of(
             tables = list_tables(scorer, corpus, reading, valid, task, seed)
             thresholds: Mapping[str, float | None] = dict.fromkeys(tables)
         else:
-            tables, thresholds = outcome_tables(corpus, task, reading, valid, calibration[task.name])
+            tables, thresholds = outcome_tables(scorer, corpus, task, reading, valid, calibration[task.name])
         own = measured[task.name] = {}
         for part, table in tables.items():
             intervals = case_metrics(table, task.answer.values, thresholds[part])
@@ -108,7 +109,7 @@ def without_model(
 
 
 def outcome_tables(
-    corpus: Corpus, task: Task, reading: Reading, valid: Reading, calibration: Calibration
+    scorer: Scorer, corpus: Corpus, task: Task, reading: Reading, valid: Reading, calibration: Calibration
 ) -> tuple[dict[str, pl.DataFrame], dict[str, float | None]]:
     """The cases of a task with choices or numbers by part, and each part's threshold of a yes."""
     tables: dict[str, pl.DataFrame] = {}
@@ -119,11 +120,17 @@ def outcome_tables(
     held = held if held is not None and len(held.answer) else None
     by_part = {"language model": (plain(found), held and plain(held))}
     if found.features is not None and calibration.features:
-        weights = calibration
-        if held is not None:
-            silent = np.zeros_like(held.scores), held.answer, held.weight, held.features
-            weights = fit_outcome(*silent, task.answer.values, unfitted(corpus, task))
-        by_part["counts"] = counted(found, weights), held and counted(held, weights)
+        counts = scorer.counts[corpus.dataset.name]
+        own, width, prior = by_counts(counts, task), found.features.shape[1], unfitted(corpus, counts, task)
+        for part, columns in (("counts", (0, own)), ("texts", (own, width)), ("counts and texts", (0, width))):
+            chosen = slice(*columns)
+            if columns[0] == columns[1] or (part == "counts and texts" and own in (0, width)):
+                continue
+            weights = replace(calibration, features=calibration.features[chosen])
+            if held is not None and held.features is not None:
+                silent = np.zeros_like(held.scores), held.answer, held.weight, held.features[:, chosen]
+                weights = fit_outcome(*silent, task.answer.values, prior[chosen])
+            by_part[part] = featured(found, weights, chosen), held and featured(held, weights, chosen)
         by_part["all"] = found, held
     for part, (outcomes, of_valid) in by_part.items():
         fitted = calibration
@@ -144,8 +151,10 @@ def plain(outcomes: Outcomes) -> Outcomes:
     return replace(outcomes, features=None)
 
 
-def counted(outcomes: Outcomes, weights: Calibration) -> Outcomes:
-    """The outcomes as counts alone score them."""
+def featured(outcomes: Outcomes, weights: Calibration, chosen: slice) -> Outcomes:
+    """The outcomes as some of their features alone score them; weights: of these features."""
     assert outcomes.features is not None
-    scores = (outcomes.features @ np.asarray(weights.features))[:, None] * np.asarray(weights.tilt)
+    if not weights.features:  # too few cases to fit any, and unfitted ones are 0
+        return replace(outcomes, scores=np.zeros_like(outcomes.scores), features=None)
+    scores = (outcomes.features[:, chosen] @ np.asarray(weights.features))[:, None] * np.asarray(weights.tilt)
     return replace(outcomes, scores=scores, features=None)

@@ -21,6 +21,7 @@ from ..model.item_rows import ItemRows
 from ..model.item_texts import TextSpace
 from ..model.recmodel import RecModel
 from ..scoring.effects import Effects
+from ..scoring.features import feature_names
 from ..scoring.neighbours import Links, Neighbours
 from ..scoring.scorer import Counts
 from ..scoring.texts import Texts
@@ -195,7 +196,8 @@ def load_adapter(
     load_rows(model, state)
     model.to(backbone.model.device)
     model.eval()
-    counts = counts_from(manifest.vocabulary, counts_tensors)
+    counts = counts_from(manifest, counts_tensors)
+    check_features(folder, manifest, tasks, counts)
     on_device = {dataset: dataset_counts.to(model.device) for dataset, dataset_counts in counts.items()}
     return Adapter(model, backbone.tokenizer, manifest, tasks, catalogues, on_device)
 
@@ -210,6 +212,16 @@ def check_words(folder: Path, manifest: Manifest, backbone: Backbone, allow_mism
         raise RunError(
             f"{folder / MANIFEST} does not fit: max_events is {manifest.max_events:,}, the backbone holds {limit:,}"
         )
+
+
+def check_features(folder: Path, manifest: Manifest, tasks: Mapping[str, Task], counts: Mapping[str, Counts]) -> None:
+    """Every task has as many weights of features as features, or none; raises RunError if it has not."""
+    for dataset, own in counts.items():
+        for name in manifest.tasks[dataset]:
+            weights = manifest.calibration.get(f"{dataset}/{name}", {}).get("features", ())
+            if len(weights) not in (0, expected := len(feature_names(own, tasks[name]))):
+                complaint = f"the calibration of {name!r} of {dataset!r} has {len(weights):,} weights of features"
+                raise RunError(f"{folder / MANIFEST} does not fit: {complaint}; allowed: 0 or {expected:,}")
 
 
 def load_rows(model: RecModel, state: Mapping[str, Tensor]) -> None:
@@ -232,10 +244,10 @@ def counts_state(vocabulary: Vocabulary, counts: Mapping[str, Counts]) -> dict[s
     }
 
 
-def counts_from(vocabulary: Vocabulary, state: Mapping[str, Tensor]) -> dict[str, Counts]:
-    """The counts of each catalogue from the tensors that an adapter holds."""
+def counts_from(manifest: Manifest, state: Mapping[str, Tensor]) -> dict[str, Counts]:
+    """The counts of each catalogue from the tensors and the manifest of an adapter."""
     counts = {}
-    for key, dataset, _ in catalogue_keys(vocabulary):
+    for key, dataset, _ in catalogue_keys(manifest.vocabulary):
         neighbours, effects, texts = None, None, None
         if (weight := state.get(key + "neighbours.weight")) is not None:
             kinds = [Links.like(state, f"{key}neighbours.kinds.{n}.") for n in range(weight.shape[1])]
@@ -247,7 +259,8 @@ def counts_from(vocabulary: Vocabulary, state: Mapping[str, Tensor]) -> dict[str
         if key + "texts.weight" in state:
             texts = Texts()
             texts.load_state_dict(tensors_of(state, key + "texts."))
-        counts[dataset] = Counts(neighbours, effects, texts)
+        attributes = manifest.attributes.get(dataset)
+        counts[dataset] = Counts(neighbours, effects, texts, None if attributes is None else tuple(attributes))
     return counts
 
 
@@ -267,7 +280,7 @@ def continue_from(model: RecModel, folder: Path) -> dict[str, Counts]:
     manifest = read_manifest(folder)
     check_files(folder, manifest)
     state = read_rows(folder, manifest, model.outcome_rows.shape[1])
-    counts = counts_from(manifest.vocabulary, read_counts(folder, manifest))
+    counts = counts_from(manifest, read_counts(folder, manifest))
     for (key, dataset, _), rows in zip(catalogue_keys(manifest.vocabulary), model.catalogues, strict=True):
         assert isinstance(rows, ItemRows)
         old, now = len(state[key + "text"]), len(rows.text)

@@ -95,6 +95,7 @@ Source = Annotated[BackboneSource, AfterValidator(_checked_source)]
 class Manifest:
     """Everything genrec.json says of an adapter: read from it and written to it.
 
+    attributes: per data set those that answers about items compare with a history's; older adapters have none.
     text_encoder: where the items' text vectors come from, None for the backbone's own words. tasks: per data set, per
     task, its answers (words, values, edges). calibration: per `dataset/task`, temperature and bias.
     files: sha256 of every other file of the folder but the card, which people may change. signs: per data set the sign
@@ -113,6 +114,7 @@ class Manifest:
     files: Mapping[str, Sha256]
     text_encoder: Source | None = None
     signs: Mapping[str, Mapping[str, Sign]] = field(default_factory=dict)
+    attributes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     format: int = FORMAT
 
     def to_json(self) -> dict[str, Any]:

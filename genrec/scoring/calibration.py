@@ -49,16 +49,16 @@ def fit_outcome(
     weight: np.ndarray,
     features: np.ndarray | None = None,
     values: tuple[float, ...] = (),
-    unfitted: float = 1.0,
+    unfitted: np.ndarray | None = None,
 ) -> Calibration:
     """Temperature and, with enough cases, one bias per answer and one weight per feature that minimise the weighted log
     loss (Guo et al. 2017).
 
     scores: (n, answers). answer: (n,) index of the right one. weight: (n,). features: (n, features) of answers that
-    have values or are no and yes. unfitted: their weights if there are too few cases to fit them. A deviation from the
-    mean answer, in standard deviations, moves the answer by itself with a weight of 1, exactly so for no and yes that
-    are equally likely. A weight is fitted if a bias is: few cases mostly come from a few users, whose own deviations
-    are no sample of what users' deviations mean.
+    have values or are no and yes. unfitted: (features,) their weights if there are too few cases to fit them, None: 1.
+    A deviation from the mean answer, in standard deviations, moves the answer by itself with a weight of 1, exactly so
+    for no and yes that are equally likely. A weight is fitted if a bias is: few cases mostly come from a few users,
+    whose own deviations are no sample of what users' deviations mean.
 
     A pull worth one case holds them near a scale of the scores (the inverse of the temperature) of 1, the biases that
     give the weighted base rates, and unfitted weights. Cases of unlike weight stand for a drawn sample, whose rates are
@@ -66,11 +66,13 @@ def fit_outcome(
     """
     n, k = scores.shape
     enough = n >= MIN_CASES and len(np.unique(answer)) > 1
-    if not enough and (features is None or not unfitted):
+    unfitted = np.ones(0 if features is None else features.shape[1]) if unfitted is None else unfitted
+    if not enough and (features is None or not unfitted.any()):
         return Calibration()
     with_bias = enough and (n >= MIN_BIAS_CASES or not np.allclose(weight, weight[0]))
     weight = weight / weight.mean() if n else weight
-    inputs = features if features is not None and (with_bias or unfitted) else np.zeros((n, 0))
+    if features is None or not (with_bias or unfitted.any()):
+        features, unfitted = np.zeros((n, 0)), np.zeros(0)
     tilt = np.asarray(values) if values else np.arange(k)
     tilt = (tilt - tilt.mean()) / tilt.std()
     start = np.zeros(0)
@@ -82,16 +84,16 @@ def fit_outcome(
 
     def loss(theta: np.ndarray) -> float:
         scaled = scores * (1 + theta[0]) + (np.append(theta[1:biased] + start, 0) if with_bias else 0)
-        scaled = scaled + (inputs @ (unfitted + theta[biased:]))[:, None] * tilt
+        scaled = scaled + (features @ (unfitted + theta[biased:]))[:, None] * tilt
         likelihood = (log_softmax(scaled, axis=1)[np.arange(n), answer] * weight).sum()
         return float((theta**2).sum() - likelihood) / max(n, 1)
 
     free = (None, None) if with_bias else (0, 0)
-    bounds = [(1 / HOTTEST - 1, None), *[free] * (len(start) + inputs.shape[1])]
+    bounds = [(1 / HOTTEST - 1, None), *[free] * (len(start) + features.shape[1])]
     solution = minimize(loss, np.zeros(len(bounds)), method="L-BFGS-B", bounds=bounds).x
     temperature = float(1 / (1 + solution[0]))
     bias = tuple(float(b) for b in np.append(solution[1:biased] + start, 0)) if with_bias else ()
-    if not inputs.shape[1]:
+    if not features.shape[1]:
         return Calibration(temperature, bias)
     return Calibration(temperature, bias, tuple((unfitted + solution[biased:]).tolist()), tuple(tilt.tolist()))
 

@@ -1,6 +1,7 @@
-"""Features of a case by counts, besides the model's scores, which calibration weighs."""
+"""Features of a case by counts and by texts, besides the model's scores, which calibration weighs."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,38 +10,62 @@ from ..data.cuts import DAY
 from ..rows.arrays import UNDATED, Histories
 from ..rows.corpus import Corpus, outcome_group, outcome_values, shown_outcomes
 from ..tasks.task import Task
+from .content import LIKENESS, content_features
+from .effects import NAMES
 
 if TYPE_CHECKING:
     from .engine import States
-    from .scorer import Scorer
+    from .scorer import Counts, Scorer
 
 Cases = Sequence[tuple[int, Sequence[int]]]  # a user's index in the events, and the items asked about, -1 for none
 USERS = 256  # scored at a time
+LIST = "list"  # the feature of how high an item is in the user's list
+VISITS = ("single visit", "gap", "visits", "events", "span")
 
 
 def features_of(
     scorer: "Scorer", corpus: Corpus, events: Histories, task: Task, cases: Cases, ends: "States | None" = None
 ) -> np.ndarray | None:
-    """Features (cases, features) of a task's cases after the events of their users, None if there are none:
-    of a user alone the visits; of a user and an item those of `Effects` and, if the task looks ahead, how high the item
-    is in the user's list, and the visits: users who come often get more of everything.
+    """Features (cases, features) of a task's cases after the events of their users, as `feature_names` has them, None
+    if there are none.
 
     ends: states (users, width) after each user's history, for a task of which `asks_list` is true.
     """
+    name = corpus.dataset.name
     if task.unit == "user_time":
         return visits_of(events, cases)
-    if task.unit != "event" or corpus.dataset.name not in scorer.model.catalogue_of:
+    if task.unit != "event" or name not in scorer.model.catalogue_of:
         return None
+    counts, wanted = scorer.counts[name], events.wanted
     features, items = [], [items for _, items in cases]
-    effects = scorer.counts[corpus.dataset.name].effects
-    if effects is not None:
-        features.append(effects([shown_outcomes(corpus, events, user) for user, _ in cases], items))
+    histories = [wanted[events.offsets[user] : events.offsets[user + 1]] for user, _ in cases]
+    if counts.effects is not None:
+        features.append(counts.effects([shown_outcomes(corpus, events, user) for user, _ in cases], items))
     if asks_list(task):
         assert ends is not None
-        wanted = events.wanted
-        histories = [wanted[events.offsets[user] : events.offsets[user + 1]] for user, _ in cases]
-        features += [lifts(scorer, corpus.dataset.name, ends, histories, items)[:, None], visits_of(events, cases)]
+        features += [lifts(scorer, name, ends, histories, items)[:, None], visits_of(events, cases)]
+    if counts.attributes is not None:
+        rows = scorer.model.rows_of(name)
+        features.append(content_features(rows, corpus.dataset, counts.attributes, histories, items))
     return np.concatenate(features, 1) if features else None
+
+
+def feature_names(counts: "Counts", task: Task) -> list[str]:
+    """The features of a task's cases, in order: of a user alone the visits; of a user and an item those of `Effects`,
+    if the task looks ahead how high the item is in the user's list, and the visits (users who come often get more of
+    everything), and those of `content_features`, the likeness first."""
+    if task.unit == "user_time":
+        return [*VISITS]
+    if task.unit != "event":
+        return []
+    names = [*NAMES] if counts.effects is not None else []
+    names += [LIST, *VISITS] if asks_list(task) else []
+    return names if counts.attributes is None else [*names, LIKENESS, *counts.attributes]
+
+
+def by_counts(counts: "Counts", task: Task) -> int:
+    """How many of a task's features are of counts; the others are of texts and attributes."""
+    return len(feature_names(replace(counts, attributes=None), task))
 
 
 def asks_list(task: Task) -> bool:
@@ -61,12 +86,21 @@ def lifts(
     return np.concatenate(parts)
 
 
-def unfitted(corpus: Corpus, task: Task) -> float:
-    """The weight of features if there are too few cases to fit it: of deviations of the outcomes that histories
-    show, how far these correlate with the answers of an event's task in the training part (1 if they are the very
-    answers, -1 for two kinds of events of which the first is a yes); 0 for a task that looks ahead."""
+def unfitted(corpus: Corpus, counts: "Counts", task: Task) -> np.ndarray:
+    """The weights (features,) of a task's features if there are too few cases to fit them: of deviations of the
+    outcomes that histories show `agreement`, 0 of all others."""
+    names = feature_names(counts, task)
+    weights = np.zeros(len(names))
+    if counts.effects is not None and task.unit == "event" and task.horizon_days is None:
+        weights[: len(NAMES)] = agreement(corpus, task)
+    return weights
+
+
+def agreement(corpus: Corpus, task: Task) -> float:
+    """How far the outcomes that histories show correlate with the answers of an event's task in the training part: 1 if
+    they are the very answers, -1 for two kinds of events of which the first is a yes."""
     events, values = corpus.events, outcome_values(corpus)
-    if task.unit != "event" or task.horizon_days is not None or events is None or values is None:
+    if events is None or values is None:
         return 0.0
     label = events.labels[task.name]
     mask = (events.part == 0) & (events.outcome >= 0) & (label >= 0)

@@ -25,11 +25,13 @@ PARTS: tuple[Part, ...] = ("language model", "neighbours", "texts", "cold items"
 @dataclass
 class Counts:
     """What is known of a data set's training part beside the language model: `neighbours` and `texts` add to the scores
-    of items, `effects` to those of outcomes; None if there are none."""
+    of items, `effects` to those of outcomes; None if there are none. attributes: those of items that `content_features`
+    compares; None if answers have no such features."""
 
     neighbours: Neighbours | None = None
     effects: Effects | None = None
     texts: Texts | None = None
+    attributes: tuple[str, ...] | None = None
 
     def to(self, device: torch.device) -> "Counts":
         """The counts on a device."""

@@ -255,7 +255,7 @@ def validation_metrics(
         if reading.ranked is not None:
             fit_questions(scorer, name, scorer.counts[name], reading, config.seed)
             reading = rescore(scorer, corpus, reading)
-        for task, values in task_metrics(corpus, reading, fit_outcomes(corpus, reading)).items():
+        for task, values in task_metrics(corpus, reading, fit_outcomes(scorer, corpus, reading)).items():
             metrics |= {f"{name}/{task}/{k}": float(v) for k, v in values.items()}
         if reading.ranked is not None and (ranks := ranks_of_chosen(reading.ranked, chosen_later(corpus, "valid"))):
             ndcg = float(ranking_metrics(ranks)["ndcg@10"])

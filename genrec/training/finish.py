@@ -93,6 +93,7 @@ def write_run(
         files={},
         text_encoder=prepared.text_encoder,
         signs={d.name: dict(d.signs) for d in prepared.datasets},
+        attributes={d: [*c.attributes] for d, c in scorer.counts.items() if c.attributes is not None},
     )
     catalogues = {c.dataset.name: with_popularity(c) for c in prepared.corpora if c.dataset.items.height}
     save_adapter(

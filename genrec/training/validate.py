@@ -14,6 +14,7 @@ from ..progress import SILENT, Progress
 from ..rows.corpus import Corpus
 from ..run.config import FinetuneConfig
 from ..scoring.calibration import Calibration, fit_items, fit_outcome
+from ..scoring.content import shared_attributes
 from ..scoring.features import unfitted
 from ..scoring.fit import Cases, find_effects, find_neighbours, fit_lists
 from ..scoring.scorer import PARTS, Counts, Part, Scorer
@@ -152,9 +153,12 @@ def calibrate(
         if config.resume_from is not None and has_little_validation(corpus):
             calibrations |= parent_calibration(config, corpus, scorer)
             continue
-        if config.collaborative and corpus.events is not None and corpus.dataset.items.height:
-            effects = find_effects(corpus)
-            scorer.counts[corpus.dataset.name].effects = effects and effects.to(scorer.model.device)
+        if corpus.events is not None and corpus.dataset.items.height:
+            counts = scorer.counts[corpus.dataset.name]
+            counts.attributes = shared_attributes(corpus.dataset.items)
+            if config.collaborative:
+                effects = find_effects(corpus)
+                counts.effects = effects and effects.to(scorer.model.device)
         reading = read(config, prepared, scorer, corpus, "valid", tokens, progress, "calibration")
         if (ranked := reading.ranked) is not None:
             name = corpus.dataset.name
@@ -164,7 +168,7 @@ def calibrate(
             fit_questions(scorer, name, counts.to(scorer.model.device), reading, config.seed)
             reading = reweigh(scorer, corpus, reading)
             calibrations[f"{name}/next_item"] = fit_items(*next_item_losses(scorer, name, ranked))
-        calibrations |= fit_outcomes(corpus, reading)
+        calibrations |= fit_outcomes(scorer, corpus, reading)
     return calibrations
 
 
@@ -180,14 +184,15 @@ def fit_questions(
         fit_lists(scorer, dataset, counts, cases, seed, parts)
 
 
-def fit_outcomes(corpus: Corpus, reading: Reading) -> dict[str, Calibration]:
-    """Temperatures, biases and weights of effects of a data set's tasks with choices or numbers, by `dataset/task`."""
+def fit_outcomes(scorer: Scorer, corpus: Corpus, reading: Reading) -> dict[str, Calibration]:
+    """Temperatures, biases and weights of features of a data set's tasks with choices or numbers, by `dataset/task`."""
     calibrations = {}
     for name, outcomes in reading.outcomes.items():
         task = next(t for t in corpus.tasks if t.name == name)
         features = outcomes.features if task.answer.values or len(task.answer.choices) == 2 else None
+        prior = None if features is None else unfitted(corpus, scorer.counts[corpus.dataset.name], task)
         calibrations[f"{corpus.dataset.name}/{name}"] = fit_outcome(
-            outcomes.scores, outcomes.answer, outcomes.weight, features, task.answer.values, unfitted(corpus, task)
+            outcomes.scores, outcomes.answer, outcomes.weight, features, task.answer.values, prior
         )
     return calibrations
 

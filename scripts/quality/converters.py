@@ -407,6 +407,33 @@ def without_tags(text: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^<>]+>", " ", text)).strip()
 
 
+# --- news -----------------------------------------------------------------------------------------------------------
+
+
+def mind_sample(raw: Path, out: Path) -> None:
+    """Impressions of MIND, each with a history of its own, as they are (all.parquet) and without the events that the
+    training part has with any news shown in validation and test (cold.parquet)."""
+    folder = raw / "mind-sample"
+    news = pl.DataFrame(records(folder / "news.jsonl.gz"), infer_schema_length=None).rename({"news": "item_id"})
+    write(news, out / "items.parquet")
+    files = {"train": "train", "valid": "recprompt_valid", "test": "recprompt_test"}
+    parts = {part: records(folder / f"{name}.jsonl.gz") for part, name in files.items()}
+    asked = {item for part in ("valid", "test") for own in parts[part] for item in own["candidates"]}
+    for name, left_out in (("all", set[str]()), ("cold", asked)):
+        rows = [
+            {
+                "user_id": str(own["impression_id"]),
+                "history": [i for i in own["history"] if i not in left_out],
+                "shown": [i for i in own["candidates"] if part != "train" or i not in left_out],
+                "clicked": [i for i in own["clicked"] if part != "train" or i not in left_out],
+                "part": part,
+            }
+            for part, every in parts.items()
+            for own in every
+        ]
+        write(pl.DataFrame(rows, infer_schema_length=None), out / f"{name}.parquet")
+
+
 # --- cold items ---------------------------------------------------------------------------------------------------
 
 

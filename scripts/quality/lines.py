@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import torch
 import yaml
 
 from genrec.cli import main
@@ -237,17 +238,14 @@ def evaluated(bench: Bench) -> list[Row]:
     own: list[Metrics] = []
     others: dict[str, list[Metrics]] = {}
     others_seconds: dict[str, set[float]] = {}  # a time that comes back is the same training, out of the cache
-    of_parts: dict[str, list[Metrics]] = {}
-    over: dict[str, list[Metrics]] = {}
+    measured = []
     seconds = 0.0
     for run, options in LINES[bench.name].runs(bench):
         finetune(bench, run, options)
         seconds += seconds_of(bench, run)
         found = evaluate(bench, run)
         own.append(metrics_of(found))
-        for key, kept in (("metrics", of_parts), ("difference", over)):
-            for part, values in by_part(found, key).items():
-                kept.setdefault(part, []).append(values)
+        measured.append(found)
         theirs: dict[str, Metrics] = {}
         for task, baselines in found.get("baselines", {}).items():
             for baseline in baselines:
@@ -257,14 +255,23 @@ def evaluated(bench: Bench) -> list[Row]:
         for name, values in theirs.items():
             others.setdefault(name, []).append(values)
     disjoint = bool(bench.settings.get("disjoint"))
-    mean_of = [
-        {part: pooled(part, runs, None, disjoint).metrics for part, runs in kept.items() if len(runs) == len(own)}
-        for kept in (of_parts, over)
-    ]
     return [
-        replace(pooled("genrec", own, seconds, disjoint), parts=mean_of[0], over=mean_of[1]),
+        with_parts(pooled("genrec", own, seconds, disjoint), measured, disjoint),
         *(pooled(n, runs, sum(others_seconds[n]), disjoint) for n, runs in others.items() if len(runs) == len(own)),
     ]
+
+
+def with_parts(row: Row, measured: Sequence[Mapping[str, Any]], disjoint: bool = False) -> Row:
+    """A row with what `genrec evaluate` says of the parts of its runs, of those that every run has."""
+    mean_of = []
+    for key in ("metrics", "difference"):
+        kept: dict[str, list[Metrics]] = {}
+        for found in measured:
+            for part, values in by_part(found, key).items():
+                kept.setdefault(part, []).append(values)
+        every = {part: runs for part, runs in kept.items() if len(runs) == len(measured)}
+        mean_of.append({part: pooled(part, runs, None, disjoint).metrics for part, runs in every.items()})
+    return replace(row, parts=mean_of[0], over=mean_of[1])
 
 
 def by_part(found: Mapping[str, Any], key: str) -> dict[str, Metrics]:
@@ -471,6 +478,59 @@ def best_knn(
     return {metric.replace("hr@10", "gain"): only(intervals(mean_intervals({"gain": gain}, users)))}
 
 
+def cold_and_all(bench: Bench) -> Runs:
+    """Per seed a run without the clicks on what is asked about, and one with them."""
+    kinds = {"cold": "cold", "all": "all"}
+    return [
+        (f"{n}-{kind}", {**data_options(bench, file), "seed": n})
+        for n in range(bench.settings["runs"])
+        for kind, file in kinds.items()
+    ]
+
+
+def clicked(bench: Bench) -> list[Row]:
+    """Clicks against what was shown with them, beside rules without training on the same texts. `gain/user_auc`: of
+    genrec over the rule with the best AUC, paired."""
+    found: dict[str, list[Metrics]] = {"cold": [], "all": []}
+    measured, values, rule_values = [], [], {}
+    seconds = dict.fromkeys(found, 0.0)
+    for run, options in LINES[bench.name].runs(bench):
+        kind = run.rpartition("-")[2]
+        folder = finetune(bench, run, options)
+        seconds[kind] += seconds_of(bench, run)
+        result = evaluate(bench, run)
+        cases = read_cases(cases_file(folder, "test")).filter(task="click", phrasing="served")
+        label, users = cases["answer"].to_numpy() == 1, cases["about"].to_list()
+        own, names = rules.of_impressions(cases["probabilities"].list.get(1).to_numpy(), label, users)
+        found[kind].append(intervals(mean_intervals(own, names)))
+        if kind == "cold":
+            measured.append(result)
+            values.append(own)
+            if not rule_values:
+                scores = history_rules(folder, pl.read_parquet(options["interactions"]), cases)
+                rule_values = {rule: rules.of_impressions(s, label, users)[0] for rule, s in scores.items()}
+    best = max(rule_values, key=lambda rule: float(rule_values[rule]["click/user_auc"].mean()))
+    gain = averages(values)["click/user_auc"] - rule_values[best]["click/user_auc"]
+    cold, warm = (pooled(kind, found[kind], seconds[kind]) for kind in found)
+    more = intervals(mean_intervals({"gain/user_auc": gain}, names))
+    return [
+        with_parts(replace(cold, name="genrec", metrics=cold.metrics | more), measured),
+        replace(warm, name="genrec, clicks on the same news in training"),
+        *(Row(rule, intervals(mean_intervals(own, names))) for rule, own in rule_values.items()),
+    ]
+
+
+def history_rules(run: Path, impressions: pl.DataFrame, cases: pl.DataFrame) -> dict[str, np.ndarray]:
+    """What `rules.of_histories` says of the cases of a run, by its own texts."""
+    recommender = Recommender.load(run)
+    view = recommender.views.with_catalogue(None)
+    index, rows = view.catalogue.index, recommender.adapter.model.rows_of(view.name)
+    text = torch.nn.functional.normalize(rows.text, dim=1).cpu().numpy()
+    past = {u: [index[i] for i in own] for u, own in impressions.select("user_id", "history").iter_rows()}
+    asked = [(u, index[c.removeprefix("item ")]) for u, c in cases.select("about", "case").iter_rows()]
+    return rules.of_histories(view.catalogue.items, text, past, asked)
+
+
 LOWER = ("mse", *(name for name, metric in METRICS.items() if metric.lower))  # the less, the better
 
 
@@ -549,5 +609,6 @@ LINES: dict[str, Line] = {
     "tmall": Line(converters.tmall, by_seed, bought),
     "tallrec": Line(converters.tallrec, by_file("draw-*"), asked("like", liked_rule)),
     "joint": Line(None, joint_and_single, compared),
+    "mind-sample": Line(converters.mind_sample, cold_and_all, clicked),
     "cold": Line(converters.cold, with_and_without, without),
 }

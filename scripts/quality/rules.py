@@ -1,6 +1,6 @@
 """Rules without training that published figures fall short of: scores for the cases of a line."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import polars as pl
@@ -37,6 +37,51 @@ def best_damping(train: pl.DataFrame, valid: pl.DataFrame) -> tuple[float, float
     liked = (valid["event"] == "click").to_numpy()
     pairs = [(u, i) for u in DAMPING for i in DAMPING]
     return max(pairs, key=lambda pair: auc(smoothed_means(train, valid, *pair), liked))
+
+
+def of_impressions(
+    scores: np.ndarray, clicked: np.ndarray, impression: Sequence[str]
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """AUC, MRR and nDCG at 5 and 10 of each impression with one click (impressions,), and the impressions' names.
+
+    scores, clicked: (cases,). An equal score counts half.
+    """
+    values: dict[str, list[float]] = {name: [] for name in ("click/user_auc", "mrr", "ndcg@5", "ndcg@10")}
+    names, index = np.unique(np.asarray(impression), return_inverse=True)
+    for number in range(len(names)):
+        own, of_click = scores[index == number], clicked[index == number]
+        (target,) = own[of_click]
+        above = (own[~of_click] > target).sum() + (own[~of_click] == target).sum() / 2
+        values["click/user_auc"].append(1 - above / (~of_click).sum())
+        values["mrr"].append(1 / (1 + above))
+        for k in (5, 10):
+            values[f"ndcg@{k}"].append(1 / np.log2(2 + above) if above < k else 0.0)
+    return {name: np.asarray(own) for name, own in values.items()}, names.tolist()
+
+
+def of_histories(
+    items: pl.DataFrame, text: np.ndarray, histories: Mapping[str, Sequence[int]], asked: Sequence[tuple[str, int]]
+) -> dict[str, np.ndarray]:
+    """Scores of the cases by what a news shares with a history: how many there are of its subcategory, and of its
+    category where these are as many; the mean cosine of the five nearest texts; and this with a tenth of the logarithm
+    of 1 + that count.
+
+    items: category, subcategory. text: (items, width) of length 1. histories: item indices by user. asked: user and
+    item of each case.
+    """
+    category, subcategory = items["category"].to_list(), items["subcategory"].to_list()
+    shared, near = np.zeros(len(asked)), np.zeros(len(asked))
+    for number, (user, item) in enumerate(asked):
+        past = histories[user]
+        of_subcategory = sum(subcategory[i] == subcategory[item] for i in past if subcategory[i])
+        of_category = sum(category[i] == category[item] for i in past if category[i])
+        shared[number] = of_subcategory + of_category / 100
+        near[number] = np.sort(text[list(past)] @ text[item])[::-1][:5].mean() if past else 0.0
+    return {
+        "shared subcategory": shared,
+        "nearest texts": near,
+        "nearest texts and shared subcategory": near + np.log1p(np.floor(shared)) / 10,
+    }
 
 
 def content_ranks(
