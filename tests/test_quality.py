@@ -299,6 +299,39 @@ def test_latest_small_has_plots(tmp_path: Path) -> None:
     assert found == [("Heat", 1995, ["Crime", "Drama"], "A thief, a cop."), ("Alone", None, None, None)]
 
 
+def news_files(folder: Path) -> Path:
+    """Impressions of two news each, of which the one of the history's category is clicked; `n8` and `n9` are shown in
+    the test alone, but for one history."""
+    news = [
+        {"news": f"n{n}", "title": f"{WORDS[n]} thing", "category": "ab"[n % 2], "subcategory": f"s{n % 2}"}
+        for n in range(10)
+    ]
+    put(folder / "mind-sample" / "news.jsonl.gz", "".join(json.dumps(n) + "\n" for n in news))
+    rng, number = np.random.default_rng(0), 0
+    for name, shown, size in (("train", (4, 5), 40), ("recprompt_valid", (6, 7), 160), ("recprompt_test", (8, 9), 20)):
+        records = []
+        for _ in range(size):
+            side = int(rng.integers(2))
+            history = [f"n{2 * i + side}" for i in rng.choice(2, 2, replace=False)] + ["n8"] * (number == 0)
+            candidates, number = [f"n{i}" for i in shown], number + 1
+            clicked = [c for c in candidates if int(c[1]) % 2 == side]
+            records.append({"impression_id": number, "history": history, "candidates": candidates, "clicked": clicked})
+        put(folder / "mind-sample" / f"{name}.jsonl.gz", "".join(json.dumps(r) + "\n" for r in records))
+    return folder
+
+
+def test_news_that_are_asked_about_are_in_no_training_row(tmp_path: Path) -> None:
+    raw = news_files(tmp_path)
+    converters.mind_sample(raw, tmp_path)
+    cold, every = (pl.read_parquet(tmp_path / f"{name}.parquet") for name in ("cold", "all"))
+    assert every["history"][0].to_list()[-1] == "n8" and "n8" not in cold["history"].explode().to_list()
+    train = cold.filter(part="train")
+    assert {*train["shown"].explode()} == {"n4", "n5"} and train.height == 40
+    asked = cold.filter(pl.col("part") != "train")
+    assert asked["shown"].to_list() == every.filter(pl.col("part") != "train")["shown"].to_list()
+    assert rows(tmp_path / "items.parquet", "item_id", "category", "subcategory")[3] == ("n3", "b", "s1")
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"sequential_data\.txt does not exist"):
         converters.beauty(tmp_path, tmp_path)
@@ -315,6 +348,27 @@ def test_smoothed_means_know_users_and_items() -> None:
     mean, user_a, item_y, user_b, item_x = np.log(odds)
     assert found == pytest.approx([user_a + item_y, user_b + item_x, 2 * mean])
     assert rules.share_of_liked(pl.DataFrame({"events": [["like", "dislike"], ["like"], []]})).tolist() == [0.5, 1, 0.5]
+
+
+def test_an_impression_is_ranked_among_what_it_shows() -> None:
+    scores = np.asarray([0.1, 0.9, 0.5, 0.2, 0.2, 0.2])
+    clicked = np.asarray([False, False, True, True, False, False])
+    found, names = rules.of_impressions(scores, clicked, ["b", "b", "b", "a", "a", "a"])
+    assert names == ["a", "b"]
+    assert found["click/user_auc"].tolist() == [0.5, 0.5] and found["mrr"].tolist() == [0.5, 0.5]
+    assert found["ndcg@5"] == pytest.approx([1 / np.log2(3)] * 2)  # two equal scores are one place
+    alone, _ = rules.of_impressions(np.arange(8.0)[::-1], np.arange(8) == 6, ["a"] * 8)
+    assert alone["ndcg@5"].tolist() == [0] and alone["ndcg@10"] == pytest.approx(1 / np.log2(8))
+
+
+def test_news_are_like_a_history_by_their_kind_and_their_texts() -> None:
+    items = pl.DataFrame({"category": ["a", "a", "b", None], "subcategory": ["x", "y", "x", None]})
+    text = np.asarray([[1, 0], [0.6, 0.8], [0, 1], [0, 1]], dtype=np.float32)
+    found = rules.of_histories(items, text, {"u": [0, 1], "v": []}, [("u", 0), ("u", 2), ("u", 3), ("v", 0)])
+    assert found["shared subcategory"] == pytest.approx([1.02, 1.0, 0, 0])
+    assert found["nearest texts"] == pytest.approx([0.8, 0.4, 0.4, 0])
+    both = found["nearest texts and shared subcategory"]
+    assert both == pytest.approx([0.8 + np.log(2) / 10, 0.4 + np.log(2) / 10, 0.4, 0])
 
 
 def test_content_knn_ranks_by_the_last_items() -> None:
@@ -464,6 +518,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Path:
         own = yaml.safe_load(path.read_text())
         own["finetune"] |= {"model": str(tiny), "layers": 2, "epochs": 2, **rates}
         own["runs"] = 1
+        own["finetune"].pop("item_text_model", None)
         if path.stem == "tallrec":
             own["finetune"]["epochs"] = 20  # long enough to be interrupted
             own["convert"] |= {"shots": 20, "draws": 1}
@@ -550,6 +605,18 @@ def test_what_was_seen_and_not_bought_is_ranked(settings: Path, tmp_path: Path) 
     for user, own in zip(users, lists, strict=True):
         seen = {str((user + n) % 20) for n in range(16)} - {str(user % 20), str((user + 2) % 20)}
         assert len(set(own)) == 10 and {*own} <= seen
+
+
+def test_clicks_stand_beside_rules_on_the_same_texts(settings: Path, tmp_path: Path) -> None:
+    raw = news_files(tmp_path)
+    path = bench_quality.measure("mind-sample", raw, tmp_path / "out", settings, tmp_path / "results")
+    found = found_in(path)
+    assert found["shared subcategory"]["AUC"]["value"] == found["shared subcategory"]["MRR"]["value"] == 1
+    own, warm = found["genrec"], found["genrec, clicks on the same news in training"]
+    assert own["gain of AUC over the best rule"]["value"] == pytest.approx(own["AUC"]["value"] - 1)
+    assert {*warm} >= {"AUC", "MRR", "nDCG@5", "nDCG@10"}
+    (row,) = [r for r in json.loads(path.read_text())["rows"] if r["name"] == "genrec"]
+    assert {"language model", "texts", "all"} <= {*row["parts"]} and "AUC" in row["over"]["texts"]
 
 
 @pytest.mark.slow

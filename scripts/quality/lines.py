@@ -29,6 +29,7 @@ from genrec.evaluation.cases import answers_of, measure_of, rank_values, ranks_o
 from genrec.evaluation.metrics import METRICS
 from genrec.evaluation.results import cases_file
 from genrec.recommender import Recommender
+from genrec.run.loaded import load_run
 from genrec.store.write import add_events
 
 from . import converters, rules
@@ -522,13 +523,15 @@ def clicked(bench: Bench) -> list[Row]:
 
 def history_rules(run: Path, impressions: pl.DataFrame, cases: pl.DataFrame) -> dict[str, np.ndarray]:
     """What `rules.of_histories` says of the cases of a run, by its own texts."""
-    recommender = Recommender.load(run)
-    view = recommender.views.with_catalogue(None)
-    index, rows = view.catalogue.index, recommender.adapter.model.rows_of(view.name)
+    loaded = load_run(run)
+    (corpus,) = loaded.corpora
+    items, rows = corpus.dataset.items, loaded.scorer.model.rows_of(corpus.dataset.name)
+    index = {item: n for n, item in enumerate(items["item_id"])}
+    of_row = dict(corpus.dataset.interactions.select("row", "item_id").iter_rows())
     text = torch.nn.functional.normalize(rows.text, dim=1).cpu().numpy()
     past = {u: [index[i] for i in own] for u, own in impressions.select("user_id", "history").iter_rows()}
-    asked = [(u, index[c.removeprefix("item ")]) for u, c in cases.select("about", "case").iter_rows()]
-    return rules.of_histories(view.catalogue.items, text, past, asked)
+    asked = [(u, index[of_row[int(c.removeprefix("row "))]]) for u, c in cases.select("about", "case").iter_rows()]
+    return rules.of_histories(items, text, past, asked)
 
 
 LOWER = ("mse", *(name for name, metric in METRICS.items() if metric.lower))  # the less, the better
