@@ -11,8 +11,8 @@ import polars as pl
 import pytest
 from worlds import chain_world, review_world, shop_world, visits_world, world
 
-from genrec.baselines.cases import basket_cases, list_cases, pair_cases, training
-from genrec.baselines.compare import list_comparison, list_ranks, outcome_comparison
+from genrec.baselines.cases import basket_cases, list_cases, list_ranks, pair_cases, training
+from genrec.baselines.compare import list_comparison, outcome_comparison
 from genrec.baselines.models import Predicted
 from genrec.baselines.rivals import (
     baselines_of,
@@ -266,6 +266,24 @@ def test_sasrec_finds_the_order_and_popularity_the_counts(fresh: Path) -> None:
     assert counts[popular.arrays["kept"]].min() >= np.sort(counts)[-20]
 
 
+def test_words_find_what_is_called_alike() -> None:
+    """Users take four things of one colour and then four of another one, of which the last two are held out."""
+    rng, rows = np.random.default_rng(0), []
+    for user in range(120):
+        first, second = rng.choice(10, 2, replace=False)
+        taken = [*(f"{first}{n}" for n in rng.permutation(4)), *(f"{second}{n}" for n in rng.permutation(4))]
+        parts = ["train"] * 6 + ["valid", "test"]
+        rows += [(f"u{user}", i, n, "view", part) for n, (i, part) in enumerate(zip(taken, parts, strict=True))]
+    colours = world("colours", rows, ["user_id", "item_id", "timestamp", "event", "part"])
+    titles = pl.format("colour{} thing{}", pl.col("item_id").str.head(1), pl.col("item_id").str.tail(1))
+    titled = replace(colours, items=colours.items.with_columns(title=titles))
+    found = next_item_makers(corpus_of(titled, "next_item"), "test", 0, SILENT)["TF-IDF"]()
+    assert hits(found, corpus_of(titled, "next_item")) == 1 and found.valid["ndcg@10"] > 0.8
+    assert (found.arrays["removed"][:, 0] != found.arrays["kept"][:, 0]).all()  # what was taken is like itself
+    untitled = replace(colours, items=colours.items.with_columns(title=pl.lit(None, pl.String)))
+    assert "TF-IDF" not in next_item_makers(corpus_of(untitled, "next_item"), "test", 0, SILENT)
+
+
 @pytest.mark.slow
 def test_item_models_find_what_goes_together(fresh: Path) -> None:
     corpus = corpus_of(pairs_world(), "next_item")
@@ -302,7 +320,7 @@ def test_a_second_evaluation_reads_what_the_first_predicted(
     said = capsys.readouterr().out
     first = json.loads((run / "results.json").read_text())["datasets"]["chain"]
     rows = {row["name"]: row for row in first["baselines"]["next_item"]}
-    assert list(rows) == ["popularity", "ItemKNN", "EASE", "SASRec"] and all(name in said for name in rows)
+    assert list(rows) == ["popularity", "TF-IDF", "ItemKNN", "EASE", "SASRec"] and all(name in said for name in rows)
     assert rows["SASRec"]["metrics"]["seen_removed/hr@1"]["value"] > 0.9
     own = first["tasks"]["next_item"]["served"]["metrics"]["seen_removed/ndcg@10"]["value"]
     gain = rows["popularity"]["difference"]["seen_removed/ndcg@10"]

@@ -1,5 +1,6 @@
 """The cases of each task that genrec is measured on, with the events before them, as tables of plain numbers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,6 +8,7 @@ import polars as pl
 
 from ..data.dataset import Part
 from ..evaluation.held_out import first_targets, held_basket, held_out, sampled, user_cases
+from ..evaluation.reading import LONGEST
 from ..rows.arrays import PARTS, Events, select
 from ..rows.corpus import Corpus
 from ..rows.lookahead import ItemSampler, candidate_items, cutoff
@@ -93,6 +95,17 @@ def list_cases(corpus: Corpus, part: Part, seed: int, limit: int | None = None) 
         tuple(np.unique(seen[u]) for u in users),
         tuple(first_targets(held, u) for u in users),
     )
+
+
+def list_ranks(lists: np.ndarray, targets: Sequence[np.ndarray], items: int) -> list[np.ndarray]:
+    """1-based ranks of each case's targets in its list (cases, LONGEST); one that is not listed ranks behind."""
+    assert len(lists) == len(targets), "the baselines have other cases than ours"
+    behind = max(items, LONGEST + 1)
+    ranks = []
+    for row, case_targets in zip(lists, targets, strict=True):
+        hit = row[None, :] == case_targets[:, None]
+        ranks.append(np.where(hit.any(1), hit.argmax(1) + 1, behind))
+    return ranks
 
 
 def training_baskets(corpus: Corpus, task: Task) -> pl.DataFrame:

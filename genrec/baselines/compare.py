@@ -12,10 +12,11 @@ from ..evaluation.bootstrap import mean_intervals, metric_intervals
 from ..evaluation.cases import Answered, Measure, Metrics, as_json, measure_of, plain_ece, rank_values, user_aucs
 from ..evaluation.evaluate import Predictions
 from ..evaluation.held_out import NEXT_ITEM
-from ..evaluation.reading import LONGEST, Outcomes, Reading
+from ..evaluation.reading import Outcomes, Reading
 from ..progress import Progress
 from ..rows.corpus import Corpus
 from ..scoring.calibration import Calibration
+from .cases import list_ranks
 from .models import Predicted
 from .rivals import baselines_of
 
@@ -75,17 +76,6 @@ def baseline_results(
                 }
             )
     return rows
-
-
-def list_ranks(lists: np.ndarray, targets: Sequence[np.ndarray], items: int) -> list[np.ndarray]:
-    """1-based ranks of each case's targets in its list (cases, LONGEST); one that is not listed ranks behind."""
-    assert len(lists) == len(targets), "the baselines have other cases than ours"
-    behind = max(items, LONGEST + 1)
-    ranks = []
-    for row, case_targets in zip(lists, targets, strict=True):
-        hit = row[None, :] == case_targets[:, None]
-        ranks.append(np.where(hit.any(1), hit.argmax(1) + 1, behind))
-    return ranks
 
 
 def list_comparison(

@@ -37,6 +37,7 @@ from .cases import (
     training,
     training_baskets,
 )
+from .content import has_texts, text_lists
 from .models import PairSplits, Predicted
 
 VERSION = 1  # of the predictions of this module; that of standalone.py is its text
@@ -121,15 +122,16 @@ def next_item_makers(corpus: Corpus, part: Part, seed: int, progress: Progress) 
     cases = list_cases(corpus, part, seed)
     if not cases.users or not valid.users:
         return {}
-    names = ["popularity", *(["own most frequent"] if baskets else []), "ItemKNN", "EASE", "SASRec"]
-    criterion = "kept" if baskets else "removed"
+    criterion, protocols = "kept" if baskets else "removed", ("removed", "kept")
     train = training(corpus)
-    return {
-        name: partial(own_items, corpus, train, cases, cases)
-        if name == "own most frequent"
-        else partial(model_lists, name, corpus, train, valid, cases, criterion, ("removed", "kept"), seed, progress)
-        for name in names
-    }
+    model = partial(model_lists, corpus, train, valid, cases, criterion, protocols, seed, progress)
+    makers: dict[str, Make] = {"popularity": partial(model, "popularity")}
+    if baskets:
+        makers["own most frequent"] = partial(own_items, corpus, train, cases, cases)
+    if has_texts(corpus.dataset.items):
+        popular = by_popularity(corpus, train)
+        makers["TF-IDF"] = partial(text_lists, corpus.dataset.items, popular, valid, cases, criterion, protocols)
+    return makers | {name: partial(model, name) for name in ("ItemKNN", "EASE", "SASRec")}
 
 
 def basket_makers(corpus: Corpus, task: Task, part: Part, seed: int, progress: Progress) -> dict[str, Make]:
@@ -144,14 +146,13 @@ def basket_makers(corpus: Corpus, task: Task, part: Part, seed: int, progress: P
         if name == "own most frequent":
             predicted = own_items(corpus, train, cases, past)
         else:
-            predicted = model_lists(name, corpus, train, valid, cases, "removed", ("removed",), seed, progress)
+            predicted = model_lists(corpus, train, valid, cases, "removed", ("removed",), seed, progress, name)
         return replace(predicted, arrays={**predicted.arrays, "targets": targets})
 
     return {name: partial(made, name) for name in ("popularity", "own most frequent", "ItemKNN", "EASE")}
 
 
 def model_lists(
-    name: str,
     corpus: Corpus,
     train: pl.DataFrame,
     valid: Lists,
@@ -160,6 +161,7 @@ def model_lists(
     protocols: tuple[str, ...],
     seed: int,
     progress: Progress,
+    name: str,
 ) -> Predicted:
     """Lists of a RecTools model."""
     extra = max(len(s) for s in cases.seen) if has_hidden_items(cases) else 0
