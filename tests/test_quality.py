@@ -23,7 +23,7 @@ from genrec.run.config import FinetuneConfig, read_config
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 import bench_quality  # type: ignore[import-not-found]  # noqa: E402
-from quality import converters, page, rules  # type: ignore[import-not-found]  # noqa: E402
+from quality import converters, page, rules, sasrec  # type: ignore[import-not-found]  # noqa: E402
 from quality.lines import LINES, gains, pooled  # type: ignore[import-not-found]  # noqa: E402
 
 
@@ -375,10 +375,23 @@ def test_content_knn_ranks_by_the_last_items() -> None:
     text = np.eye(4, dtype=np.float32)[[0, 0, 1, 2, 1]]
     cold = np.asarray([False, True, False, True, True])
     histories, targets = [np.asarray([2, 0]), np.asarray([0, 2])], np.asarray([1, 4])
-    whole, among = rules.content_ranks(text, histories, targets, cold, 1)
+    whole, among = rules.cold_ranks(rules.nearest(text, 1), histories, targets, cold)
     assert whole.tolist() == among.tolist() == [1, 1]
-    whole, among = rules.content_ranks(text, histories, np.asarray([3, 3]), cold, 10)
+    whole, among = rules.cold_ranks(rules.nearest(text, 10), histories, np.asarray([3, 3]), cold)
     assert whole.tolist() == among.tolist() == [3, 3]  # the cold ones of either kind are like one item of the history
+
+
+def test_sasrec_finds_an_item_that_nobody_took_by_its_text() -> None:
+    """Item i is followed by i + 1, told by its text; items 20 to 29 are texts of 0 to 9 that nobody took."""
+    rng = np.random.default_rng(0)
+    text = rng.normal(size=(20, 16)).astype(np.float32)
+    text = np.concatenate([text, text[:10] + 0.02 * rng.normal(size=(10, 16)).astype(np.float32)])
+    paths = [(start + np.arange(6)) % 20 for start in rng.integers(0, 20, 300)]
+    model = sasrec.trained(text, [p[:5] for p in paths], [(p[:5], int(p[5])) for p in paths])
+    scores = sasrec.scores_of(model, [np.asarray([7]), np.asarray([17, 18, 19])])
+    assert scores.shape == (2, 30)
+    assert scores.argmax(1).tolist() in ([8, 0], [28, 0], [8, 20], [28, 20])
+    assert scores[:, 20:].argmax(1).tolist() == [8, 0]
 
 
 def test_a_change_is_a_gain_whichever_way_a_metric_points() -> None:

@@ -12,6 +12,7 @@ from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from genrec.recommender import Recommender
 from genrec.run.loaded import load_run
 from genrec.store.write import add_events
 
-from . import converters, rules
+from . import converters, rules, sasrec
 
 AT_ONCE = 512  # cases answered between two signs of progress
 K = 10
@@ -112,10 +113,14 @@ def by_file(pattern: str) -> Callable[[Bench], Runs]:
 
 
 def joint_and_single(bench: Bench) -> Runs:
-    """Per seed one run on all tasks, then one per task."""
-    tasks = bench.settings["finetune"]["task"]
-    kinds: Runs = [("joint", {}), *((task, {"task": [task]}) for task in tasks)]
-    return [(f"{n}-{kind}", {**options, "seed": n}) for n in range(bench.settings["runs"]) for kind, options in kinds]
+    """Per seed one run on all tasks, then one per task; those of next_item are the runs of the line of ML-100K."""
+    runs: Runs = []
+    for n in range(bench.settings["runs"]):
+        runs.append((f"{n}-joint", {"seed": n}))
+        for task in bench.settings["finetune"]["task"]:
+            name = f"../ml-100k/seed-{n}" if task == "next_item" else f"{n}-{task}"
+            runs.append((name, {"task": [task], "seed": n}))
+    return runs
 
 
 COLD = ("ml-100k", "beauty", "ml-latest-small")
@@ -137,6 +142,7 @@ def call(arguments: Sequence[str]) -> None:
 def finetune(bench: Bench, run: str, options: Options) -> Path:
     """A finished run; an interrupted one goes on. Its seconds are added up in a file of the run."""
     folder, config = bench.work / run, bench.work / f"{run}.yaml"
+    config.parent.mkdir(parents=True, exist_ok=True)
     config.write_text(yaml.safe_dump({**bench.settings["finetune"], **options}, sort_keys=False), encoding="utf-8")
     finished = (folder / "adapter" / "genrec.json").is_file()
     before, start = seconds_of(bench, run), time.perf_counter()
@@ -168,9 +174,9 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def only(values: Mapping[str, Any]) -> Any:
+def only(values: Mapping[str, Any] | Sequence[Any]) -> Any:
     """The one value."""
-    (value,) = values.values()
+    (value,) = values.values() if isinstance(values, Mapping) else values
     return value
 
 
@@ -408,9 +414,9 @@ def top_ten(recommender: Recommender, part: pl.DataFrame) -> list[list[str]]:
 
 
 def without(bench: Bench) -> list[Row]:
-    """Withheld items as targets, beside content kNN (over the whole catalogue, and in the places that genrec gives to
-    withheld items), and the last items of the users: with the withheld items in training and without, and after
-    histories that hold withheld ones. `gain`: of genrec over the best kNN in its places, paired."""
+    """Withheld items as targets, beside content kNN and SASRec (over the whole catalogue, and in the places that genrec
+    gives to withheld items), and the last items of the users: with the withheld items in training and without, and
+    after histories that hold withheld ones. `gain`: of genrec over the best kNN in its places, paired."""
     rows: dict[str, Metrics] = {name: {} for name in ("genrec", "other items", "other items, nothing withheld")}
     seconds = 0.0
     for run, options in LINES[bench.name].runs(bench):
@@ -428,7 +434,7 @@ def without(bench: Bench) -> list[Row]:
         rows["genrec"][metric] = listed(lists, wanted, users)["hr@10"]
         cold = {*pl.read_parquet(files / "items.parquet")["item_id"]}
         cold -= {*pl.read_parquet(files / "interactions.parquet")["item_id"]}
-        rows["genrec"] |= best_knn(folder, cases, lists, cold, metric, rows)
+        rows["genrec"] |= beside_cold(folder, files / "interactions.parquet", cases, lists, metric, rows)
         after = pl.read_parquet(files / "after.parquet")
         after_lists = answered(folder, after, top_ten, "after")["answer"].to_list()
         found = listed(after_lists, after["item_id"].to_list(), after["user_id"].to_list())
@@ -449,34 +455,51 @@ def without(bench: Bench) -> list[Row]:
     return [Row(name, own, seconds=seconds if name == "genrec" else None) for name, own in rows.items()]
 
 
-def best_knn(
-    run: Path, cases: pl.DataFrame, lists: list[list[str]], cold: set[str], metric: str, rows: dict[str, Metrics]
+def beside_cold(
+    run: Path, train: Path, cases: pl.DataFrame, lists: list[list[str]], metric: str, rows: dict[str, Metrics]
 ) -> Metrics:
-    """Content kNN on the vectors of a run's texts, into `rows`: over the whole catalogue, and in the places of withheld
-    items in the run's lists; returns the paired gain of genrec over the best of the latter."""
+    """Content kNN and SASRec on the vectors of a run's texts, into `rows`: over the whole catalogue, and in the places
+    of withheld items in the run's lists; returns the paired gain of genrec over the best kNN of the latter."""
     recommender = Recommender.load(run)
     view = recommender.views.with_catalogue(None)
-    text = recommender.adapter.model.rows_of(view.name).white.cpu().numpy()
-    index = view.catalogue.index
+    catalogue = recommender.adapter.model.rows_of(view.name)
+    text, is_cold, index = catalogue.white.cpu().numpy(), ~catalogue.warm.cpu().numpy(), view.catalogue.index
     histories = [np.asarray([index[i] for i in h]) for h in cases["history"].to_list()]
     targets = np.asarray([index[i] for i in cases["item_id"].to_list()])
-    is_cold = np.asarray([i in cold for i in view.catalogue.items["item_id"].to_list()])
-    places = [sum(i in cold for i in own) for own in lists]
+    places = np.asarray([sum(is_cold[index[i]] for i in own) for own in lists])
     hits = np.asarray([item in own for item, own in zip(cases["item_id"].to_list(), lists, strict=True)], dtype=float)
-    users, gains_of = cases["user_id"].to_list(), {}
-    for name, last in KNN.items():
-        whole, among = rules.content_ranks(text, histories, targets, is_cold, last)
-        own = {
-            f"content kNN, {name}": whole <= K,
-            f"content kNN, {name}, in genrec's places": among <= np.asarray(places),
-        }
-        for title, found in own.items():
-            found = found.astype(float)
-            rows.setdefault(title, {})[metric] = only(intervals(mean_intervals({"hr": found}, users)))
-            if title.endswith("places"):
-                gains_of[float(found.mean())] = hits - found
-    gain = gains_of[max(gains_of)]
+    ranks = {
+        f"content kNN, {name}": rules.cold_ranks(rules.nearest(text, last), histories, targets, is_cold)
+        for name, last in KNN.items()
+    }
+    path = run / "sasrec.parquet"
+    if not path.is_file():
+        model = sasrec.trained(text, *sasrec_data(pl.read_parquet(train), index))
+        found = rules.cold_ranks(partial(sasrec.scores_of, model), histories, targets, is_cold)
+        converters.write(pl.DataFrame(dict(zip(("whole", "among"), found, strict=True))), path)
+    of_sasrec = pl.read_parquet(path)
+    ranks["SASRec, content start"] = of_sasrec["whole"].to_numpy(), of_sasrec["among"].to_numpy()
+    users, of_knn = cases["user_id"].to_list(), []
+    for name, (whole, among) in ranks.items():
+        for title, hit in ((name, whole <= K), (f"{name}, in genrec's places", among <= places)):
+            rows.setdefault(title, {})[metric] = only(intervals(mean_intervals({"hr": hit.astype(float)}, users)))
+        if name.startswith("content"):
+            of_knn.append((among <= places).astype(float))
+    gain = hits - max(of_knn, key=lambda found: float(found.mean()))
     return {metric.replace("hr@10", "gain"): only(intervals(mean_intervals({"gain": gain}, users)))}
+
+
+def sasrec_data(
+    interactions: pl.DataFrame, index: Mapping[str, int]
+) -> tuple[list[np.ndarray], list[tuple[np.ndarray, int]]]:
+    """Histories of the training part, and those before each user's validation item with this."""
+    train, valid = [], []
+    for _, own in interactions.group_by("user_id", maintain_order=True):
+        items, parts = np.asarray([index[i] for i in own["item_id"].to_list()]), own["part"].to_list()
+        history = items[[part == "train" for part in parts]]
+        train.append(history)
+        valid += [(history, int(i)) for i, part in zip(items, parts, strict=True) if part == "valid" and len(history)]
+    return train, valid
 
 
 def cold_and_all(bench: Bench) -> Runs:
@@ -546,7 +569,7 @@ def compared(bench: Bench) -> list[Row]:
     seconds = dict.fromkeys(found, 0.0)
     values: dict[str, tuple[float, ...]] = {}
     for run, options in LINES[bench.name].runs(bench):
-        _, kind = run.split("-", 1)
+        kind = only(options["task"]) if "task" in options else "joint"
         folder = finetune(bench, run, options)
         measured = evaluate(bench, run)
         found[kind].append(metrics_of(measured))

@@ -1,6 +1,6 @@
 """Rules without training that published figures fall short of: scores for the cases of a line."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import polars as pl
@@ -84,20 +84,28 @@ def of_histories(
     }
 
 
-def content_ranks(
-    text: np.ndarray, histories: Sequence[np.ndarray], targets: np.ndarray, cold: np.ndarray, last: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Ranks (cases,) of targets by cosine with the mean of a history's last items: in the whole catalogue without the
-    history, and among the cold items alone.
+def nearest(text: np.ndarray, last: int) -> Callable[[Sequence[np.ndarray]], np.ndarray]:
+    """Scores (histories, items) of histories by the cosine of every item's text with the mean of their last items;
+    text: (items, width) vectors of one length."""
+    return lambda histories: np.stack([text[h[-last:]].mean(0) for h in histories]) @ text.T
 
-    text: (items, width) vectors of one length. histories: item indices, oldest first. targets: (cases,). cold: (items,)
-    bool.
+
+def cold_ranks(
+    score: Callable[[Sequence[np.ndarray]], np.ndarray],
+    histories: Sequence[np.ndarray],
+    targets: np.ndarray,
+    cold: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ranks (cases,) of targets by the scores after a history: in the whole catalogue without the history, and among
+    the cold items alone.
+
+    score: scores (histories, items). histories: item indices, oldest first. targets: (cases,). cold: (items,) bool.
     """
     whole, among = np.empty(len(targets), dtype=int), np.empty(len(targets), dtype=int)
     for start in range(0, len(targets), 512):
         part = slice(start, start + 512)
-        scores = np.stack([text[h[-last:]].mean(0) for h in histories[part]]) @ text.T
-        for n, (own, history, target) in enumerate(zip(scores, histories[part], targets[part], strict=True), start):
+        every = score(histories[part])
+        for n, (own, history, target) in enumerate(zip(every, histories[part], targets[part], strict=True), start):
             own[history] = -np.inf
             above = own > own[target]
             whole[n], among[n] = 1 + above.sum(), 1 + above[cold].sum()
