@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import torch
 
 from genrec.cli import main
 from genrec.recommender import Recommender
@@ -84,7 +85,8 @@ def test_nothing_held_out_before_is_asked_for(run: Path, tmp_path: Path) -> None
 
 def test_items_that_were_added_are_trained(run: Path, tmp_path: Path) -> None:
     store = open_store(run / "store.db")
-    add_items(store, "chain", [{"item_id": "new", "title": "blue 99", "colour": "blue", "year": 1999}])
+    added = {"item_id": "new", "title": "blue 99", "colour": "blue", "year": 1999}
+    add_items(store, "chain", [added])
     rows = [
         {"user_id": f"u{n:03}", "item_id": item, "rating": 1.0, "timestamp": 9_000 + place}
         for n in range(100)
@@ -97,7 +99,12 @@ def test_items_that_were_added_are_trained(run: Path, tmp_path: Path) -> None:
     jumps = [[f"{(s + n) % 12:03}" for n in range(4)] + ["003"] for s in range(12) if s != 11]  # 003 out of its turn
     # Half of the users are replayed, of whom 004 comes next: which of the two is first differs between processors.
     assert share(out, jumps, ["new"] * len(jumps), k=2) > 0.8
-    assert Recommender.load(out).catalogue().filter(item_id="new")["train_count"][0] > 50
+    after = Recommender.load(out)
+    assert after.catalogue().filter(item_id="new")["train_count"][0] > 50
+    before = Recommender.load(run)
+    before.add_items([added])  # in the space of the texts that it was trained on
+    texts = [r.adapter.model.rows_of("chain").text[r.views.of("chain").catalogue.index["new"]] for r in (before, after)]
+    torch.testing.assert_close(*texts)
 
 
 def test_an_interrupted_run_goes_on_to_the_same_weights(

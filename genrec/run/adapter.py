@@ -269,6 +269,15 @@ def tensors_of(state: Mapping[str, Tensor], start: str) -> dict[str, Tensor]:
     return {name.removeprefix(start): tensor for name, tensor in state.items() if name.startswith(start)}
 
 
+def spaces_of(folder: Path, manifest: Manifest, width: int) -> dict[str, TextSpace]:
+    """The space of texts of each catalogue of an adapter folder."""
+    state = read_rows(folder, manifest, width)
+    return {
+        dataset: TextSpace(*(state[f"{key}space.{name}"] for name in ("rarity", "centre", "basis", "length")))
+        for key, dataset, _ in catalogue_keys(manifest.vocabulary)
+    }
+
+
 def continue_from(model: RecModel, folder: Path) -> dict[str, Counts]:
     """Put an adapter folder's LoRA and rows into a model made for training on the same data, or on data that has grown,
     and return its counts by data set, as large as the data.

@@ -32,7 +32,7 @@ from .budget import Budget, Plan, TimeLimit, costs, describe_plan, make_plan, te
 from .finish import finish
 from .plan import PlannedBatches, plan_epoch
 from .prepare import Prepared, Report, prepare
-from .resume import collect_new_events, load_parent_weights, taken_back
+from .resume import collect_new_events, load_parent_weights, parent_spaces, taken_back
 from .start import build_model, fit_texts, set_expected_targets, set_scales
 from .validate import headline, part_tokens, validation
 
@@ -224,7 +224,8 @@ def train(
     from .trainer import Reporter, RowTrainer
 
     root = Run(out).checkpoints
-    model = build_model(config, prepared, config.seed)
+    spaces = None if config.resume_from is None else parent_spaces(config, prepared.backbone.source.hidden_size)
+    model = build_model(config, prepared, config.seed, spaces)
     counts = {} if config.resume_from is None else load_parent_weights(config, model)
     batches: list[np.ndarray] = []
     epoch = 0

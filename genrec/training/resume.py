@@ -12,10 +12,11 @@ from .. import store as stores
 from ..data.grown import later_events, with_items
 from ..errors import DataError, RunError
 from ..files import atomic_write, write_text
+from ..model.item_texts import TextSpace
 from ..model.recmodel import RecModel
 from ..options import flag
 from ..rows.corpus import Corpus
-from ..run.adapter import continue_from, read_tasks
+from ..run.adapter import continue_from, read_tasks, spaces_of
 from ..run.config import FinetuneConfig, read_config, run_folder
 from ..run.data import parent_of, trained_data
 from ..run.folder import Run
@@ -123,6 +124,13 @@ def looks_ahead(run: Run, dataset: str) -> set[str]:
     """The tasks of a run that look ahead in time."""
     tasks = read_tasks(run.adapter, run.manifest())
     return {t.name for t in tasks.values() if t.horizon_days is not None or t.unit == "user_time"}
+
+
+def parent_spaces(config: FinetuneConfig, width: int) -> dict[str, TextSpace]:
+    """The spaces of texts of the parent run by data set, in which the items that came since are put, too. width: of the
+    backbone."""
+    run = parent_of(config)
+    return spaces_of(run.adapter, run.manifest(), width)
 
 
 def load_parent_weights(config: FinetuneConfig, model: RecModel) -> dict[str, Counts]:

@@ -1,6 +1,6 @@
 """The model at step 0: LoRA on the backbone, item rows, answers and scales."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from ..model.backbone import Backbone, word_table
 from ..model.batching import Batch
 from ..model.fused_lora import fuse_lora
 from ..model.item_rows import ItemRows, collaborative_vectors
-from ..model.item_texts import item_texts, mean_norm, mean_words, rarity, whitening
+from ..model.item_texts import TextSpace, item_texts, mean_norm, mean_words, rarity, whitening
 from ..model.lora import add_lora
 from ..model.recmodel import SAMPLED_ABOVE, Draws, RecModel, TaskHead
 from ..model.text_encoder import to_width
@@ -43,8 +43,13 @@ def outcome_start(vocabulary: Vocabulary, encode: Callable[[str], list[int]], wo
     return torch.stack(rows) if rows else torch.zeros(0, words.shape[1])
 
 
-def build_model(config: FinetuneConfig, prepared: Prepared, seed: int) -> RecModel:
-    """The model at step 0: LoRA on the backbone, item rows from text and co-occurrence in the training part."""
+def build_model(
+    config: FinetuneConfig, prepared: Prepared, seed: int, spaces: Mapping[str, TextSpace] | None = None
+) -> RecModel:
+    """The model at step 0: LoRA on the backbone, item rows from text and co-occurrence in the training part.
+
+    spaces: by data set, of texts; one that is not given is made of the texts of the items in training.
+    """
     torch.manual_seed(seed)
     backbone, vocabulary = prepared.backbone, prepared.vocabulary
     words = word_embeddings(backbone)
@@ -60,14 +65,14 @@ def build_model(config: FinetuneConfig, prepared: Prepared, seed: int) -> RecMod
         if corpus.events is not None:
             train, counts = corpus.training, corpus.item_counts
             warm[train.item[train.item >= 0]] = True  # those that nobody wanted are known, too
-        weight = torch.ones(vocabulary.n_words)
+        space, weight = (spaces or {}).get(corpus.dataset.name), torch.ones(vocabulary.n_words)
         if prepared.text_encoder is None:
             token_ids = [encode(t) if t else [] for t in texts]
-            weight = rarity(token_ids, vocabulary.n_words)
+            weight = rarity(token_ids, vocabulary.n_words) if space is None else space.rarity
             vectors = mean_words(token_ids, words, weight)
         else:
             vectors = to_width(prepared.encoded[corpus.dataset.name], words.shape[1], seed)
-        space = whitening(vectors, torch.as_tensor(warm), weight, mean_norm(words))
+        space = space or whitening(vectors, torch.as_tensor(warm), weight, mean_norm(words))
         collaborative, known = torch.zeros(n, words.shape[1]), torch.zeros(n, dtype=torch.bool)
         if corpus.events is not None:
             if config.collaborative:
