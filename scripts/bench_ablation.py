@@ -22,7 +22,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench_quality import exit_status, write_text  # noqa: E402
+from bench_quality import exit_status  # noqa: E402
 from quality import converters  # noqa: E402
 from quality.lines import LINES, Bench, call, finetune, only, seconds_of  # noqa: E402
 from quality.page import RESULTS, SETTINGS, read_settings  # noqa: E402
@@ -31,6 +31,7 @@ from genrec.errors import RunError, UnknownNameError  # noqa: E402
 from genrec.evaluation.cases import read_cases  # noqa: E402
 from genrec.evaluation.compare import differences  # noqa: E402
 from genrec.evaluation.results import cases_file  # noqa: E402
+from genrec.files import write_text  # noqa: E402
 from genrec.model.backbone import load_backbone  # noqa: E402
 
 Options = dict[str, Any]
@@ -157,7 +158,7 @@ def measure(name: str, data: Path, out: Path, results: Path, chosen: list[str] |
     settings = read_settings(SETTINGS / f"{name}.yaml")
     options: Mapping[str, Any] = settings["finetune"]
     own = {**options, "tasks": [str(SETTINGS / path) for path in options.get("tasks", [])]}
-    bench = Bench(name, {**settings, "finetune": own, "runs": 1}, data, out / name, False)
+    bench = Bench(name, {**settings, "finetune": own, "runs": 1}, data, out / name, results, False)
     bench.work.mkdir(parents=True, exist_ok=True)
     line = LINES[name]
     if line.convert is not None:
@@ -171,6 +172,7 @@ def measure(name: str, data: Path, out: Path, results: Path, chosen: list[str] |
         run = finetune(bench, slug(variant), made[variant]())
         row = row_of(name, variant, bench, run, bench.work / slug(REFERENCE))
         path = results / "ablation.json"
+        results.mkdir(parents=True, exist_ok=True)
         known = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
         kept = [k for k in known if (k["set"], k["variant"]) != (name, variant)]
         write_text(path, json.dumps({"version": 1, "rows": [*kept, row]}, indent=1) + "\n")

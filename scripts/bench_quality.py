@@ -4,7 +4,8 @@ Usage: scripts/bench quality NAME|all --data DIR [--out FOLDER] [--no-baselines]
 
 Each line converts its raw files, trains with `genrec finetune`, measures with `genrec evaluate` (or by asking the run,
 where the line has a protocol of its own) and writes docs/results/NAME.json and docs/quality.md. The same command goes
-on where it was interrupted. Settings and goals: scripts/quality/NAME.yaml.
+on where it was interrupted, and on another machine after the runs that docs/results/runs knows. Settings and goals:
+scripts/quality/NAME.yaml.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from quality.page import PAGE, RESULTS, SETTINGS, figures_of, page, read_setting
 
 from genrec import __version__  # noqa: E402
 from genrec.errors import DataError, GenrecError, UnknownNameError  # noqa: E402
+from genrec.files import write_text  # noqa: E402
 
 VERSIONS = ("torch", "transformers", "peft", "polars", "scikit-learn")
 
@@ -36,7 +38,7 @@ def measure(name: str, data: Path, out: Path, settings_folder: Path, results: Pa
     options = dict(settings["finetune"])
     options["tasks"] = [str(settings_folder / path) for path in options.get("tasks", [])]
     wanted = baselines and bool(settings.get("baselines"))
-    bench = Bench(name, {**settings, "finetune": options}, data, out / name, wanted)
+    bench = Bench(name, {**settings, "finetune": options}, data, out / name, results, wanted)
     bench.work.mkdir(parents=True, exist_ok=True)
     line = LINES[name]
     if line.convert is not None:
@@ -45,12 +47,15 @@ def measure(name: str, data: Path, out: Path, settings_folder: Path, results: Pa
         line.convert(data, bench.files, **settings.get("convert", {}))
     rows = line.measure(bench)
     path = results / f"{name}.json"
-    write_text(path, json.dumps(results_of(name, settings, rows, len(line.runs(bench))), indent=1) + "\n")
+    results.mkdir(parents=True, exist_ok=True)
+    records = sorted((results / "runs" / name).glob("*.json"))
+    write_text(path, json.dumps(results_of(name, settings, rows, len(line.runs(bench)), records), indent=1) + "\n")
     return path
 
 
-def results_of(name: str, settings: dict[str, Any], rows: list[Row], runs: int) -> dict[str, Any]:
-    """What is written of a line: figures by row, settings, versions; the same for the same runs."""
+def results_of(name: str, settings: dict[str, Any], rows: list[Row], runs: int, records: list[Path]) -> dict[str, Any]:
+    """What is written of a line: figures by row, settings, versions; the same for the same runs. records: of the runs,
+    which tell the states of genrec's sources that they were measured at."""
     return {
         "version": 1,
         "name": name,
@@ -58,6 +63,7 @@ def results_of(name: str, settings: dict[str, Any], rows: list[Row], runs: int) 
         "cores": len(os.sched_getaffinity(0)),
         "settings": {key: settings[key] for key in ("convert", "finetune") if key in settings},
         "runs": runs,
+        "code": sorted({json.loads(path.read_text(encoding="utf-8"))["code"] for path in records}),
         "rows": [
             {"name": row.name, "seconds": row.seconds, "figures": figures_of(settings, row.metrics, row.values)}
             | {
@@ -68,14 +74,6 @@ def results_of(name: str, settings: dict[str, Any], rows: list[Row], runs: int) 
             for row in rows
         ],
     }
-
-
-def write_text(path: Path, text: str) -> None:
-    """A file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 def main(argv: list[str] | None = None) -> int:

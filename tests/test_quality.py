@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -484,6 +485,22 @@ def test_the_page_says_what_was_reached_missed_and_not_measured(tmp_path: Path) 
     assert "missed" not in every.split("|---", 1)[1]
 
 
+def test_a_rival_is_beaten_where_the_paired_interval_is_on_the_better_side(tmp_path: Path) -> None:
+    goals = {"of": "rmse", "lower": True, "must": [{"beaten": ["SVD++"]}], "aim": [{"beaten": ["SVD++", "means"]}]}
+    settings = line(tmp_path / "s", figures={"RMSE": goals})
+    folder = result(tmp_path / "r", {"genrec": 0.85, "SVD++": 0.9, "means": 0.95})
+    found = json.loads((folder / "ml-1m.json").read_text())
+    assert "must: better than SVD++, paired: **not measured**" in page.page(settings, folder)
+    for high, state in ((-0.01, "reached"), (0.01, "missed")):
+        over = {"SVD++": {"RMSE": figure(-0.05, -0.09, high)}, "means": {"RMSE": figure(-0.1, -0.2, 0.01)}}
+        found["rows"][0]["over"] = over
+        (folder / "ml-1m.json").write_text(json.dumps(found | {"code": ["a", "b"]}))
+        shown = page.page(settings, folder)
+        assert f"must: better than SVD++, paired (-0.0500: -0.0900 to {high:+.4f}): **{state}**" in shown
+        assert "aim: better than SVD++ and means, paired" in shown and "+0.0100): **missed**" in shown
+        assert "measured at 2 states of the code" in shown
+
+
 def test_the_page_shows_what_each_part_brings(tmp_path: Path) -> None:
     """Of an error the best part is the one with the least; a line that was not measured by part has no row."""
     folder = result(tmp_path / "r", {"genrec": 0.85, "means": 0.95})
@@ -496,7 +513,7 @@ def test_the_page_shows_what_each_part_brings(tmp_path: Path) -> None:
     }
     (folder / "ml-1m.json").write_text(json.dumps(found))
     shown = page.page(line(tmp_path / "s"), folder)
-    row = "| [ml-1m](#ml-1m) | RMSE | 0.9000 | 0.8700 |  |  | 0.8500 | -0.0200 (-0.0300 to +0.0010) |"
+    row = "| [ml-1m](#ml-1m) | RMSE | 0.9000 | 0.8700 |  |  | 0.8500 | -0.0200 (-0.0300 to +0.0010; -0.1 % at worst) |"
     assert row in shown.splitlines()
     assert shown.count("| RMSE | 0.9000 |") == 1
 
@@ -565,6 +582,14 @@ def test_a_finished_line_is_not_trained_again(chain_files: Path, settings: Path,
     found = found_in(tmp_path / "results" / "beauty.json")["genrec"]
     assert set(found) == set(page.read_settings(settings / "beauty.yaml")["figures"])
     assert measure() == first
+    shutil.rmtree(tmp_path / "beauty")  # as on another machine: what was measured of a run is with the results
+    path = bench_quality.measure("beauty", chain_files, tmp_path, settings, tmp_path / "results", baselines=False)
+    assert path.read_bytes() == first[0] and not (tmp_path / "beauty" / "seed-0").exists()
+    own = yaml.safe_load((settings / "beauty.yaml").read_text())
+    own["finetune"]["epochs"] = 3
+    (tmp_path / "beauty.yaml").write_text(yaml.safe_dump(own))
+    with pytest.raises(RunError, match=r"seed-0\.json is of a run with other options"):
+        bench_quality.measure("beauty", chain_files, tmp_path, tmp_path, tmp_path / "results", baselines=False)
 
 
 def like_files(folder: Path) -> Path:

@@ -3,6 +3,7 @@
 A measure gives rows, genrec's own first, then baselines and rules of the same cases; metrics have 95 % intervals.
 """
 
+import hashlib
 import json
 import shlex
 import shutil
@@ -11,7 +12,7 @@ import time
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from genrec.evaluation.bootstrap import clusters, mean_intervals, metric_interva
 from genrec.evaluation.cases import answers_of, measure_of, rank_values, ranks_of, read_cases
 from genrec.evaluation.metrics import METRICS
 from genrec.evaluation.results import cases_file
+from genrec.files import write_text
 from genrec.recommender import Recommender
 from genrec.run.loaded import load_run
 from genrec.store.write import add_events
@@ -44,7 +46,8 @@ Metrics = dict[str, dict[str, float | None]]  # by name: value, low, high
 @dataclass(frozen=True)
 class Row:
     """One model or rule of a line; `values`: of every run alone. seconds: of training, of all runs. parts: metrics of
-    genrec's own parts, by part; over: what all of them together have over a part, by part and metric."""
+    genrec's own parts, by part; over: what all of them together have over a part or a rival, by its name and metric,
+    paired."""
 
     name: str
     metrics: Metrics
@@ -56,7 +59,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Bench:
-    """What a line is measured with: its settings, the raw files, and the folder of its work.
+    """What a line is measured with: its settings, the raw files, and the folders of its work and of all results.
 
     baselines: whether `genrec evaluate` measures its own beside a run.
     """
@@ -65,6 +68,7 @@ class Bench:
     settings: Mapping[str, Any]
     raw: Path
     work: Path
+    results: Path
     baselines: bool
 
     @property
@@ -240,45 +244,81 @@ def listed(lists: Sequence[Sequence[str]], wanted: Sequence[str], users: Sequenc
 # --- measured by genrec evaluate ----------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What `genrec evaluate` says of one run, as RESULTS/runs holds it: metrics of the whole, by part and of baselines,
+    the paired differences of the whole from these, and the seconds of training, its own and the baselines'.
+
+    options: of the run. code: of genrec's sources when it was measured.
+    """
+
+    options: Mapping[str, Any]
+    code: str
+    seconds: float
+    own: Metrics
+    parts: dict[str, Metrics]
+    baselines: dict[str, Metrics]
+    over: dict[str, Metrics]
+    baseline_seconds: dict[str, list[float]]
+
+
+def code_of_genrec() -> str:
+    """The first digits of a hash of genrec's sources and task files."""
+    root = Path(__file__).parents[2]
+    files = sorted([*root.glob("genrec/**/*.py"), *root.glob("prompts/*.yaml")])
+    return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:12]
+
+
+def file_name(value: Any) -> Any:
+    """The value of an option; of a path its last part alone, since the folders are those of a machine."""
+    return Path(value).name if isinstance(value, str) and "/" in value else value
+
+
+def measured_run(bench: Bench, run: str, options: Options) -> Measured:
+    """What a run is measured at: trained and evaluated once, by any machine that has what RESULTS/runs holds."""
+    every = {**bench.settings["finetune"], **options}
+    named = {k: [*map(file_name, v)] if isinstance(v, list) else file_name(v) for k, v in every.items()}
+    path = bench.results / "runs" / bench.name / f"{Path(run).name}.json"
+    if path.is_file():
+        known = Measured(**read(path))
+        if known.options != named:
+            raise RunError(
+                f"{path} is of a run with other options than {bench.name} has now; remove it to measure anew"
+            )
+        if known.baselines or not bench.baselines:
+            return known
+    finetune(bench, run, options)
+    found = evaluate(bench, run)
+    parts, over, baselines = by_part(found, "metrics"), by_part(found, "difference"), dict[str, Metrics]()
+    seconds: dict[str, list[float]] = {}
+    for task, rivals in found.get("baselines", {}).items():
+        for rival in rivals:
+            name = rival["name"]
+            seconds.setdefault(name, []).append(rival["train_seconds"])
+            for kept, key in ((baselines, "metrics"), (over, "difference")):
+                kept.setdefault(name, {}).update({f"{task}/{k}": v for k, v in rival[key].items()})
+    new = Measured(named, code_of_genrec(), seconds_of(bench, run), metrics_of(found), parts, baselines, over, seconds)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(asdict(new)) + "\n")
+    return new
+
+
 def evaluated(bench: Bench) -> list[Row]:
     """What `genrec evaluate` says of every run, and of the baselines beside it."""
-    own: list[Metrics] = []
-    others: dict[str, list[Metrics]] = {}
-    others_seconds: dict[str, set[float]] = {}  # a time that comes back is the same training, out of the cache
-    measured = []
-    seconds = 0.0
-    for run, options in LINES[bench.name].runs(bench):
-        finetune(bench, run, options)
-        seconds += seconds_of(bench, run)
-        found = evaluate(bench, run)
-        own.append(metrics_of(found))
-        measured.append(found)
-        theirs: dict[str, Metrics] = {}
-        for task, baselines in found.get("baselines", {}).items():
-            for baseline in baselines:
-                name = baseline["name"]
-                theirs.setdefault(name, {}).update({f"{task}/{k}": v for k, v in baseline["metrics"].items()})
-                others_seconds.setdefault(name, set()).add(baseline["train_seconds"])
-        for name, values in theirs.items():
-            others.setdefault(name, []).append(values)
+    runs = [measured_run(bench, run, options) for run, options in LINES[bench.name].runs(bench)]
     disjoint = bool(bench.settings.get("disjoint"))
-    return [
-        with_parts(pooled("genrec", own, seconds, disjoint), measured, disjoint),
-        *(pooled(n, runs, sum(others_seconds[n]), disjoint) for n, runs in others.items() if len(runs) == len(own)),
-    ]
 
+    def of_every_run(kind: str) -> dict[str, Row]:
+        every = [getattr(run, kind) for run in runs]
+        names = [name for name in every[0] if all(name in own for own in every)]
+        return {name: pooled(name, [own[name] for own in every], None, disjoint) for name in names}
 
-def with_parts(row: Row, measured: Sequence[Mapping[str, Any]], disjoint: bool = False) -> Row:
-    """A row with what `genrec evaluate` says of the parts of its runs, of those that every run has."""
-    mean_of = []
-    for key in ("metrics", "difference"):
-        kept: dict[str, list[Metrics]] = {}
-        for found in measured:
-            for part, values in by_part(found, key).items():
-                kept.setdefault(part, []).append(values)
-        every = {part: runs for part, runs in kept.items() if len(runs) == len(measured)}
-        mean_of.append({part: pooled(part, runs, None, disjoint).metrics for part, runs in every.items()})
-    return replace(row, parts=mean_of[0], over=mean_of[1])
+    parts, over = ({n: row.metrics for n, row in of_every_run(kind).items()} for kind in ("parts", "over"))
+    own = pooled("genrec", [run.own for run in runs], sum(run.seconds for run in runs), disjoint)
+    rows = [replace(own, parts=parts, over=over)]
+    for name, row in of_every_run("baselines").items():  # a time that comes back is the same training, out of the cache
+        rows.append(replace(row, seconds=sum({s for run in runs for s in run.baseline_seconds[name]})))
+    return rows
 
 
 def by_part(found: Mapping[str, Any], key: str) -> dict[str, Metrics]:
@@ -516,7 +556,7 @@ def clicked(bench: Bench) -> list[Row]:
     """Clicks against what was shown with them, beside rules without training on the same texts. `gain/user_auc`: of
     genrec over the rule with the best AUC, paired."""
     found: dict[str, list[Metrics]] = {"cold": [], "all": []}
-    measured, values, rule_values = [], [], {}
+    measured, values, rule_values = [], [], dict[str, dict[str, np.ndarray]]()
     seconds = dict.fromkeys(found, 0.0)
     for run, options in LINES[bench.name].runs(bench):
         kind = run.rpartition("-")[2]
@@ -534,14 +574,23 @@ def clicked(bench: Bench) -> list[Row]:
                 scores = history_rules(folder, pl.read_parquet(options["interactions"]), cases)
                 rule_values = {rule: rules.of_impressions(s, label, users)[0] for rule, s in scores.items()}
     best = max(rule_values, key=lambda rule: float(rule_values[rule]["click/user_auc"].mean()))
-    gain = averages(values)["click/user_auc"] - rule_values[best]["click/user_auc"]
+    over = {r: intervals(mean_intervals(differences(values, own), names)) for r, own in rule_values.items()}
     cold, warm = (pooled(kind, found[kind], seconds[kind]) for kind in found)
-    more = intervals(mean_intervals({"gain/user_auc": gain}, names))
+    parts, over_parts = (
+        {p: pooled(p, [by_part(m, key)[p] for m in measured]).metrics for p in by_part(measured[0], key)}
+        for key in ("metrics", "difference")
+    )
+    more = {"gain/user_auc": over[best]["click/user_auc"]}
     return [
-        with_parts(replace(cold, name="genrec", metrics=cold.metrics | more), measured),
+        replace(cold, name="genrec", metrics=cold.metrics | more, parts=parts, over=over_parts | over),
         replace(warm, name="genrec, clicks on the same news in training"),
         *(Row(rule, intervals(mean_intervals(own, names))) for rule, own in rule_values.items()),
     ]
+
+
+def differences(ours: Sequence[Mapping[str, np.ndarray]], theirs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What the mean of our runs has over theirs, by metric and case."""
+    return {metric: values - theirs[metric] for metric, values in averages(ours).items()}
 
 
 def history_rules(run: Path, impressions: pl.DataFrame, cases: pl.DataFrame) -> dict[str, np.ndarray]:

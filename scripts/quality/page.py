@@ -1,7 +1,7 @@
 """docs/quality.md from docs/results/*.json and scripts/quality/*.yaml."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ KEYS = (
 )
 NEEDED = ("line", "protocol", "runs", "finetune", "figures")
 FIGURE = ("of", "lower", "must", "aim")
-GOAL = ("value", "best_of", "times", "plus", "end")
+GOAL = ("value", "best_of", "beaten", "times", "plus", "end")
 
 HEAD = """# Quality
 
@@ -103,11 +103,24 @@ def bound(goal: Mapping[str, Any], name: str, lower: bool, rows: Mapping[str, An
 def judged(goal: Mapping[str, Any], name: str, figure: Mapping[str, Any], rows: Mapping[str, Any]) -> tuple[str, str]:
     """`reached`, `missed` or `not measured`, and the goal in words."""
     lower = bool(figure.get("lower"))
+    if "beaten" in goal:
+        return beaten(goal["beaten"], name, lower, rows.get("genrec", {}).get("over", {}))
     wanted, words = bound(goal, name, lower, rows)
     own = rows.get("genrec", {}).get("figures", {}).get(name, {}).get(goal.get("end", "value"))
     if wanted is None or own is None:
         return "not measured", words
     return ("reached" if (own <= wanted if lower else own >= wanted) else "missed"), words
+
+
+def beaten(rivals: Sequence[str], name: str, lower: bool, over: Mapping[str, Any]) -> tuple[str, str]:
+    """Whether the paired interval of the difference from each rival lies on the better side of 0."""
+    words = f"better than {' and '.join(rivals)}, paired"
+    gains = [over[rival][name] for rival in rivals if name in over.get(rival, {})]
+    if len(gains) < len(rivals):
+        return "not measured", words
+    shown = ", ".join(f"{g['value']:+.4f}: {g['low']:+.4f} to {g['high']:+.4f}" for g in gains)
+    reached = all(g["high"] < 0 if lower else g["low"] > 0 for g in gains)
+    return "reached" if reached else "missed", f"{words} ({shown})"
 
 
 # --- the page -----------------------------------------------------------------------------------------------------
@@ -132,7 +145,7 @@ PARTS_HEAD = """## What each part brings
 Every task from the same states by part (`genrec evaluate`): the language model alone; counts (neighbours, effects,
 visits), texts (how like they are to the history's) and both, with weights fitted to validation without the model; all
 together. The last column is all together minus the best of the others, with a paired interval (of several runs the
-means of value and ends); above 0 is better, of errors below 0.
+means of value and ends); above 0 is better, of errors below 0. At worst: the worse end, in shares of the best part.
 """
 
 
@@ -161,7 +174,10 @@ def parts_row(name: str, figure: str, spec: Mapping[str, Any], of: Mapping[str, 
     best = (min if spec.get("lower") else max)(alone, key=lambda part: alone[part])
     gain = over.get(best, {}).get(figure)
     cells = [f"{of[part]['value']:.4f}" if part in of else "" for part in PARTS]
-    ends = "" if gain is None else f"{gain['value']:+.4f} ({gain['low']:+.4f} to {gain['high']:+.4f})"
+    ends = ""
+    if gain is not None:
+        worst = (-gain["high"] if spec.get("lower") else gain["low"]) / alone[best]
+        ends = f"{gain['value']:+.4f} ({gain['low']:+.4f} to {gain['high']:+.4f}; {100 * worst:+.1f} % at worst)"
     return "| " + " | ".join([f"[{name}](#{name})", figure, *cells, ends]) + " |"
 
 
@@ -221,6 +237,8 @@ def section(name: str, own: Mapping[str, Any], found: Mapping[str, Any] | None, 
         lines.append("")
         lines += baselines_in_words(own, rows)
         lines += [f"Settings: {settings_in_words(found)}. {found['cores']} cores; {versions_in_words(found)}.", ""]
+        if len(found.get("code", [])) > 1:
+            lines += [f"Its runs were measured at {len(found['code'])} states of the code.", ""]
     if missed:
         lines += missed_in_words(own)
     return "\n".join(lines)
