@@ -1,6 +1,6 @@
 """docs/cli.md from the commands' own help, docs/quality.md from measured results, docs/api.md from the server's schema,
-docs/python.md's reference from docstrings,
-README.md's file map from the modules' docstrings, and its links from the address in pyproject.toml.
+docs/python.md's reference from docstrings, and of README.md the file map from the modules' docstrings, the table of
+parts from measured results, and the links from the address in pyproject.toml.
 
 Usage: python scripts/docs.py
 """
@@ -22,6 +22,7 @@ from python_page import PAGE as PYTHON_PAGE  # noqa: E402
 from python_page import page as python_page  # noqa: E402
 from quality.page import PAGE as QUALITY_PAGE  # noqa: E402
 from quality.page import page as quality_page  # noqa: E402
+from quality.page import with_parts  # noqa: E402
 
 from genrec.cli.main import COMMANDS, main  # noqa: E402
 
@@ -64,4 +65,6 @@ if __name__ == "__main__":
     QUALITY_PAGE.write_text(quality_page(), encoding="utf-8")
     API_PAGE.write_text(api_page(), encoding="utf-8")
     PYTHON_PAGE.write_text(python_page(), encoding="utf-8")
-    README.write_text(with_absolute_links(with_file_map(README.read_text(encoding="utf-8"))), encoding="utf-8")
+    README.write_text(
+        with_absolute_links(with_parts(with_file_map(README.read_text(encoding="utf-8")))), encoding="utf-8"
+    )

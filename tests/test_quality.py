@@ -516,6 +516,12 @@ def test_the_page_shows_what_each_part_brings(tmp_path: Path) -> None:
     row = "| [ml-1m](#ml-1m) | RMSE | 0.9000 | 0.8700 |  |  | 0.8500 | -0.0200 (-0.0300 to +0.0010; -0.1 % at worst) |"
     assert row in shown.splitlines()
     assert shown.count("| RMSE | 0.9000 |") == 1
+    rating = {**found, "name": "ml-100k-rating"}
+    (folder / "ml-100k-rating.json").write_text(json.dumps(rating))
+    readme = "Head.\n\n<!-- parts, written by scripts/docs.py -->\nold\n\nTail.\n"
+    text = page.with_parts(readme, tmp_path / "s", folder)
+    assert "| Ratings: RMSE (the less the better) | 0.900 | 0.870 |  |  | 0.850 |\n\nTail." in text
+    assert "old" not in text and page.with_parts(text, tmp_path / "s", folder) == text
 
 
 def test_settings_with_a_wrong_key_are_refused(tmp_path: Path) -> None:

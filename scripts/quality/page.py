@@ -1,6 +1,7 @@
 """docs/quality.md from docs/results/*.json and scripts/quality/*.yaml."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,23 @@ def parts_row(name: str, figure: str, spec: Mapping[str, Any], of: Mapping[str, 
         worst = (-gain["high"] if spec.get("lower") else gain["low"]) / alone[best]
         ends = f"{gain['value']:+.4f} ({gain['low']:+.4f} to {gain['high']:+.4f}; {100 * worst:+.1f} % at worst)"
     return "| " + " | ".join([f"[{name}](#{name})", figure, *cells, ends]) + " |"
+
+
+FIRST_SCREEN = {"beauty": "N@10, seen removed", "ml-100k-rating": "RMSE", "mind-sample": "AUC"}  # a figure of each line
+BLOCK = re.compile(r"(<!-- parts, written by scripts/docs.py -->\n)(.*?)(\n\n)", re.DOTALL)
+
+
+def with_parts(readme: str, settings: Path = SETTINGS, results: Path = RESULTS) -> str:
+    """The text of README.md with three lines of that table, those of them that are measured."""
+    lines = [f"| measured by part | {' | '.join(PARTS)} |", "|---" * (1 + len(PARTS)) + "|"]
+    for name, figure in FIRST_SCREEN.items():
+        own, path = read_settings(settings / f"{name}.yaml"), results / f"{name}.json"
+        parts = json.loads(path.read_text(encoding="utf-8"))["rows"][0].get("parts", {}) if path.is_file() else {}
+        if parts:
+            cells = [f"{parts[p][figure]['value']:.3f}" if figure in parts.get(p, {}) else "" for p in PARTS]
+            less = " (the less the better)" if own["figures"][figure].get("lower") else ""
+            lines.append(f"| {own['line']}: {figure.split(',')[0]}{less} | " + " | ".join(cells) + " |")
+    return BLOCK.sub(lambda block: block[1] + "\n".join(lines) + block[3], readme)
 
 
 def every_line(settings: Path) -> Iterator[tuple[str, dict[str, Any]]]:
