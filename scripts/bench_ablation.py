@@ -33,6 +33,7 @@ from genrec.evaluation.compare import differences  # noqa: E402
 from genrec.evaluation.results import cases_file  # noqa: E402
 from genrec.files import write_text  # noqa: E402
 from genrec.model.backbone import load_backbone  # noqa: E402
+from genrec.run.config import FinetuneConfig  # noqa: E402
 
 Options = dict[str, Any]
 SETS = ("ml-100k", "beauty", "ml-latest-small", "clothing")
@@ -41,11 +42,11 @@ NDCG = "next_item/seen_removed/ndcg@10"
 REFERENCE = "as it is"
 
 
-def random_backbone(folder: Path, words: bool) -> Path:
-    """The default backbone with weights drawn anew, each matrix with its own spread, norms at 1; words: its word
-    embeddings, too."""
+def random_backbone(model: str, folder: Path, words: bool) -> Path:
+    """A backbone with weights drawn anew, each matrix with its own spread, norms at 1; words: its word embeddings,
+    too."""
     if not (folder / "config.json").is_file():
-        backbone = load_backbone("smollm2-135m")
+        backbone = load_backbone(model)
         torch.manual_seed(0)
         with torch.no_grad():
             for name, weight in backbone.model.named_parameters():
@@ -80,13 +81,15 @@ def without_texts(bench: Bench, options: Options) -> Options:
 def variants(bench: Bench, options: Options, out: Path) -> dict[str, Callable[[], Options]]:
     """The options of every variant of a data set's run."""
 
+    model = str(bench.settings["finetune"].get("model", FinetuneConfig.model))
+
     def minutes() -> float:
         return max(1.0, seconds_of(bench, slug(REFERENCE)) / 60)
 
     made: dict[str, Callable[[], Options]] = {
         REFERENCE: lambda: options,
-        "random body": lambda: {**options, "model": str(random_backbone(out / "random-body", False))},
-        "random body and words": lambda: {**options, "model": str(random_backbone(out / "random-words", True))},
+        "random body": lambda: {**options, "model": str(random_backbone(model, out / "random-body", False))},
+        "random body and words": lambda: {**options, "model": str(random_backbone(model, out / "random-words", True))},
         "all 30 blocks, equal minutes": lambda: {**options, "layers": 30, "minutes": minutes()},
     }
     if bench.name != "clothing":  # whose answers are about texts of their own
@@ -141,6 +144,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--set", action="append", metavar="NAME", help=f"of {', '.join(SETS)} (default: all)")
     parser.add_argument("--variant", action="append", metavar="NAME", help="only these (default: all)")
     parser.add_argument("--out", type=Path, default=Path("build/ablation"), metavar="FOLDER")
+    parser.add_argument("--settings", type=Path, default=SETTINGS, metavar="FOLDER")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER")
     args = parser.parse_args(argv)
 
@@ -148,16 +152,18 @@ def main(argv: list[str] | None = None) -> int:
         for name in args.set or SETS:
             if name not in SETS:
                 raise UnknownNameError("data set", name, SETS, "of the ablation")
-            measure(name, args.data, args.out, args.results, args.variant)
+            measure(name, args.data, args.out, args.settings, args.results, args.variant)
 
     return exit_status(work)
 
 
-def measure(name: str, data: Path, out: Path, results: Path, chosen: list[str] | None) -> None:
-    """Train and measure the variants of one data set, and write each beside those that are known."""
-    settings = read_settings(SETTINGS / f"{name}.yaml")
+def measure(
+    name: str, data: Path, out: Path, settings_folder: Path, results: Path, chosen: list[str] | None = None
+) -> Path:
+    """Train and measure the variants of one data set, and write each beside those that are known; returns the file."""
+    settings = read_settings(settings_folder / f"{name}.yaml")
     options: Mapping[str, Any] = settings["finetune"]
-    own = {**options, "tasks": [str(SETTINGS / path) for path in options.get("tasks", [])]}
+    own = {**options, "tasks": [str(settings_folder / path) for path in options.get("tasks", [])]}
     bench = Bench(name, {**settings, "finetune": own, "runs": 1}, data, out / name, results, False)
     bench.work.mkdir(parents=True, exist_ok=True)
     line = LINES[name]
@@ -168,15 +174,16 @@ def measure(name: str, data: Path, out: Path, results: Path, chosen: list[str] |
     for variant in chosen or made:
         if variant not in made:
             raise UnknownNameError("variant", variant, made, f"of {name}")
+    path = results / "ablation.json"
+    results.mkdir(parents=True, exist_ok=True)
     for variant in dict.fromkeys([REFERENCE, *(chosen or made)]):
         run = finetune(bench, slug(variant), made[variant]())
         row = row_of(name, variant, bench, run, bench.work / slug(REFERENCE))
-        path = results / "ablation.json"
-        results.mkdir(parents=True, exist_ok=True)
         known = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
         kept = [k for k in known if (k["set"], k["variant"]) != (name, variant)]
         write_text(path, json.dumps({"version": 1, "rows": [*kept, row]}, indent=1) + "\n")
         print(yaml.safe_dump(row, sort_keys=False), flush=True)
+    return path
 
 
 if __name__ == "__main__":

@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 from tiny import tiny_backbone
 from worlds import WORDS
 
@@ -23,6 +25,7 @@ from genrec.run.config import FinetuneConfig, read_config
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
+import bench_ablation  # type: ignore[import-not-found]  # noqa: E402
 import bench_quality  # type: ignore[import-not-found]  # noqa: E402
 from quality import converters, page, rules, sasrec  # type: ignore[import-not-found]  # noqa: E402
 from quality.lines import LINES, gains, pooled  # type: ignore[import-not-found]  # noqa: E402
@@ -596,6 +599,24 @@ def test_a_finished_line_is_not_trained_again(chain_files: Path, settings: Path,
     (tmp_path / "beauty.yaml").write_text(yaml.safe_dump(own))
     with pytest.raises(RunError, match=r"seed-0\.json is of a run with other options"):
         bench_quality.measure("beauty", chain_files, tmp_path, tmp_path, tmp_path / "results", baselines=False)
+
+
+def test_an_ablation_measures_what_is_left_out(chain_files: Path, settings: Path, tmp_path: Path) -> None:
+    """The words of the chain world say half of what comes next; a body of random weights reads as well as the tiny one,
+    which is random, too."""
+    variants = ["random body and words", "no item texts"]
+    path = bench_ablation.measure("beauty", chain_files, tmp_path, settings, tmp_path / "results", variants)
+    rows = {row["variant"]: row for row in json.loads(path.read_text())["rows"]}
+    assert [*rows] == ["as it is", *variants] and "difference" not in rows["as it is"]
+    for row in rows.values():
+        assert row["set"] == "beauty" and row["metric"] == "next_item/seen_removed/ndcg@10" and row["seconds"] > 0
+        assert 0 <= row["language model"]["low"] <= row["language model"]["value"] <= row["language model"]["high"]
+    for variant in variants:
+        gain = rows[variant]["difference"]["value"]
+        assert gain == pytest.approx(rows[variant]["all"]["value"] - rows["as it is"]["all"]["value"])
+    drawn = load_file(next((tmp_path / "random-words").glob("*.safetensors")))
+    tiny = load_file(settings / "tiny" / "model.safetensors")
+    assert all(not torch.equal(w, tiny[f"model.{name}"]) for name, w in drawn.items() if w.ndim > 1)
 
 
 def like_files(folder: Path) -> Path:
