@@ -614,6 +614,8 @@ def test_an_ablation_measures_what_is_left_out(chain_files: Path, settings: Path
     for variant in variants:
         gain = rows[variant]["difference"]["value"]
         assert gain == pytest.approx(rows[variant]["all"]["value"] - rows["as it is"]["all"]["value"])
+    (table,) = [line for line in page.ablation_section(path.parent).splitlines() if "no item texts" in line]
+    assert table.startswith("| [beauty](#beauty) | next_item/seen_removed/ndcg@10 | no item texts | ")
     drawn = load_file(next((tmp_path / "random-words").glob("*.safetensors")))
     tiny = load_file(settings / "tiny" / "model.safetensors")
     assert all(not torch.equal(w, tiny[f"model.{name}"]) for name, w in drawn.items() if w.ndim > 1)

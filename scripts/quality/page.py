@@ -137,7 +137,8 @@ def page(settings: Path = SETTINGS, results: Path = RESULTS) -> str:
         rows = {row["name"]: row for row in found["rows"]} if found else {}
         parts.append("\n".join(summary_rows(name, own, rows)))
         sections.append(section(name, own, found, rows))
-    return "\n".join(parts) + "\n\n" + "\n".join([*filter(None, [parts_section(settings, results)]), *sections])
+    more = filter(None, [parts_section(settings, results), ablation_section(results)])
+    return "\n".join(parts) + "\n\n" + "\n".join([*more, *sections])
 
 
 PARTS = ("language model", "counts", "texts", "counts and texts", "all")
@@ -155,6 +156,35 @@ def parts_section(settings: Path, results: Path) -> str:
     rows = list(parts_rows(settings, results))
     lines = [PARTS_HEAD, "| line | figure | " + " | ".join(PARTS) + " | all minus the best |", "|---" * 8 + "|"]
     return "\n".join([*lines, *rows, ""]) if rows else ""
+
+
+ABLATION_HEAD = """## What pretrained weights and texts bring
+
+`scripts/bench ablation --data DIR`: the same training with one thing left out, one seed, the same cases. A body of random weights
+is drawn with the spread of each of its matrices; minutes are those of training. The last column is the variant minus the run as it
+is, with a paired interval.
+"""
+
+
+def ablation_section(results: Path) -> str:
+    """The table of the ablation, of what was measured so far; nothing before."""
+    path = results / "ablation.json"
+    if not path.is_file():
+        return ""
+    lines = [ABLATION_HEAD, "| line | figure | variant | language model | all | minutes | change |", "|---" * 7 + "|"]
+    for row in json.loads(path.read_text(encoding="utf-8"))["rows"]:
+        values, change = [f"{row[part]['value']:.4f}" for part in ("language model", "all")], row.get("difference")
+        ends = "" if change is None else f"{change['value']:+.4f} ({change['low']:+.4f} to {change['high']:+.4f})"
+        cells = [
+            f"[{row['set']}](#{row['set']})",
+            row["metric"],
+            row["variant"],
+            *values,
+            f"{row['seconds'] / 60:.0f}",
+            ends,
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, ""])
 
 
 def parts_rows(settings: Path, results: Path) -> Iterator[str]:
