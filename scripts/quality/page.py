@@ -160,9 +160,9 @@ def parts_section(settings: Path, results: Path) -> str:
 
 ABLATION_HEAD = """## What pretrained weights and texts bring
 
-`scripts/bench ablation --data DIR`: the same training with one thing left out, one seed, the same cases. A body of random weights
-is drawn with the spread of each of its matrices; minutes are those of training. The last column is the variant minus the run as it
-is, with a paired interval.
+`scripts/bench ablation --data DIR`: the same training with one thing left out, one seed, the same cases. A body of
+random weights is drawn with the spread of each of its matrices; minutes are those of training. The last column is the
+variant minus the run as it is, with a paired interval.
 """
 
 
