@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -27,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 import bench_ablation  # type: ignore[import-not-found]  # noqa: E402
 import bench_quality  # type: ignore[import-not-found]  # noqa: E402
-from quality import converters, page, rules, sasrec  # type: ignore[import-not-found]  # noqa: E402
+from quality import converters, lines, page, rules, sasrec  # type: ignore[import-not-found]  # noqa: E402
 from quality.lines import LINES, gains, pooled  # type: ignore[import-not-found]  # noqa: E402
 
 
@@ -672,6 +673,28 @@ def test_what_was_seen_and_not_bought_is_ranked(settings: Path, tmp_path: Path) 
     for user, own in zip(users, lists, strict=True):
         seen = {str((user + n) % 20) for n in range(16)} - {str(user % 20), str((user + 2) % 20)}
         assert len(set(own)) == 10 and {*own} <= seen
+
+
+def test_withheld_items_stand_beside_knn_and_sasrec(
+    chain_files: Path, settings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def convert(raw: Path, out: Path, *, share: float, seed: int) -> None:
+        frames = converters.beauty_frames(raw)
+        converters.withheld(*frames, out / "beauty", 2 * share, np.random.default_rng(seed))
+
+    monkeypatch.setattr(lines, "COLD", ("beauty",))
+    monkeypatch.setitem(lines.LINES, "cold", replace(lines.LINES["cold"], convert=convert))
+    found = found_in(bench_quality.measure("cold", chain_files, tmp_path, settings, tmp_path / "results"))
+    figure = "R@10, Beauty"
+    assert {name: own[figure]["value"] for name, own in found.items() if name == "random"} == {"random": 10 / 12}
+    places = "content kNN, last, in genrec's places"
+    assert {"content kNN, last", places, "SASRec, content start", "other items after withheld ones"} <= {*found}
+    gain = found["genrec"]["gain over the best kNN in the same places, Beauty"]["value"]
+    best = max(own[figure]["value"] for name, own in found.items() if name.startswith("content") and "places" in name)
+    assert gain == pytest.approx(found["genrec"][figure]["value"] - best)
+    before, now = (found[n][figure]["value"] for n in ("other items, nothing withheld", "other items"))
+    assert found["genrec"]["cost, Beauty"]["value"] == pytest.approx(now / before - 1)
+    assert (tmp_path / "results" / "runs" / "cold" / "beauty.json").is_file()
 
 
 def test_clicks_stand_beside_rules_on_the_same_texts(settings: Path, tmp_path: Path) -> None:

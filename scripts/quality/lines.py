@@ -246,14 +246,9 @@ def listed(lists: Sequence[Sequence[str]], wanted: Sequence[str], users: Sequenc
 
 @dataclass(frozen=True)
 class Measured:
-    """What `genrec evaluate` says of one run, as RESULTS/runs holds it: metrics of the whole, by part and of baselines,
-    the paired differences of the whole from these, and the seconds of training, its own and the baselines'.
+    """What `genrec evaluate` says of one run: metrics of the whole, by part and of baselines, the paired differences of
+    the whole from these, and the seconds of training, its own and the baselines'."""
 
-    options: of the run. code: of genrec's sources when it was measured.
-    """
-
-    options: Mapping[str, Any]
-    code: str
     seconds: float
     own: Metrics
     parts: dict[str, Metrics]
@@ -274,33 +269,55 @@ def file_name(value: Any) -> Any:
     return Path(value).name if isinstance(value, str) and "/" in value else value
 
 
-def measured_run(bench: Bench, run: str, options: Options) -> Measured:
-    """What a run is measured at: trained and evaluated once, by any machine that has what RESULTS/runs holds."""
+def recorded(
+    bench: Bench,
+    name: str,
+    options: Options,
+    measure: Callable[[], Any],
+    enough: Callable[[Any], bool] = lambda _: True,
+) -> Any:
+    """What was measured of a run or data set, once, by any machine that has what RESULTS/runs holds.
+
+    options: of the training, which must be those of the record. measure: gives JSON values. enough: whether a record
+    has what is asked for now.
+    """
     every = {**bench.settings["finetune"], **options}
     named = {k: [*map(file_name, v)] if isinstance(v, list) else file_name(v) for k, v in every.items()}
-    path = bench.results / "runs" / bench.name / f"{Path(run).name}.json"
+    path = bench.results / "runs" / bench.name / f"{name}.json"
     if path.is_file():
-        known = Measured(**read(path))
-        if known.options != named:
+        known = read(path)
+        if known["options"] != named:
             raise RunError(
                 f"{path} is of a run with other options than {bench.name} has now; remove it to measure anew"
             )
-        if known.baselines or not bench.baselines:
-            return known
-    finetune(bench, run, options)
-    found = evaluate(bench, run)
-    parts, over, baselines = by_part(found, "metrics"), by_part(found, "difference"), dict[str, Metrics]()
-    seconds: dict[str, list[float]] = {}
-    for task, rivals in found.get("baselines", {}).items():
-        for rival in rivals:
-            name = rival["name"]
-            seconds.setdefault(name, []).append(rival["train_seconds"])
-            for kept, key in ((baselines, "metrics"), (over, "difference")):
-                kept.setdefault(name, {}).update({f"{task}/{k}": v for k, v in rival[key].items()})
-    new = Measured(named, code_of_genrec(), seconds_of(bench, run), metrics_of(found), parts, baselines, over, seconds)
+        if enough(known["found"]):
+            return known["found"]
+    found = measure()
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(asdict(new)) + "\n")
-    return new
+    write_text(path, json.dumps({"options": named, "code": code_of_genrec(), "found": found}) + "\n")
+    return found
+
+
+def measured_run(bench: Bench, run: str, options: Options) -> Measured:
+    """What a run is measured at."""
+
+    def measure() -> dict[str, Any]:
+        finetune(bench, run, options)
+        found = evaluate(bench, run)
+        parts, over, baselines = by_part(found, "metrics"), by_part(found, "difference"), dict[str, Metrics]()
+        seconds: dict[str, list[float]] = {}
+        for task, rivals in found.get("baselines", {}).items():
+            for rival in rivals:
+                name = rival["name"]
+                seconds.setdefault(name, []).append(rival["train_seconds"])
+                for kept, key in ((baselines, "metrics"), (over, "difference")):
+                    kept.setdefault(name, {}).update({f"{task}/{k}": v for k, v in rival[key].items()})
+        return asdict(Measured(seconds_of(bench, run), metrics_of(found), parts, baselines, over, seconds))
+
+    def enough(found: Mapping[str, Any]) -> bool:
+        return bool(found["baselines"]) or not bench.baselines
+
+    return Measured(**recorded(bench, Path(run).name, options, measure, enough))
 
 
 def evaluated(bench: Bench) -> list[Row]:
@@ -457,46 +474,51 @@ def without(bench: Bench) -> list[Row]:
     """Withheld items as targets, beside content kNN and SASRec (over the whole catalogue, and in the places that genrec
     gives to withheld items), and the last items of the users: with the withheld items in training and without, and
     after histories that hold withheld ones. `gain`: of genrec over the best kNN in its places, paired."""
-    rows: dict[str, Metrics] = {name: {} for name in ("genrec", "other items", "other items, nothing withheld")}
+    runs = dict(LINES[bench.name].runs(bench))
+    rows: dict[str, Metrics] = {}
     seconds = 0.0
-    for run, options in LINES[bench.name].runs(bench):
-        data, _, kind = run.rpartition("-")
-        folder = finetune(bench, run, options)
-        seconds += seconds_of(bench, run)
-        metric, files = f"{data}/hr@10", bench.files / data
-        warm = metrics_of(evaluate(bench, run))["next_item/seen_removed/hr@10"]
-        rows["other items" if kind == "cold" else "other items, nothing withheld"][metric] = warm
-        if kind != "cold":
-            continue
-        cases = pl.read_parquet(files / "cases.parquet")
-        wanted, users = cases["item_id"].to_list(), cases["user_id"].to_list()
-        lists = answered(folder, cases, top_ten)["answer"].to_list()
-        rows["genrec"][metric] = listed(lists, wanted, users)["hr@10"]
-        cold = {*pl.read_parquet(files / "items.parquet")["item_id"]}
-        cold -= {*pl.read_parquet(files / "interactions.parquet")["item_id"]}
-        rows["genrec"] |= beside_cold(folder, files / "interactions.parquet", cases, lists, metric, rows)
-        after = pl.read_parquet(files / "after.parquet")
-        after_lists = answered(folder, after, top_ten, "after")["answer"].to_list()
-        found = listed(after_lists, after["item_id"].to_list(), after["user_id"].to_list())
-        rows.setdefault("other items after withheld ones", {})[metric] = found["hr@10"]
-        plain = after.with_columns(
-            history=pl.Series([[i for i in h if i not in cold] for h in after["history"].to_list()])
-        ).with_columns(events=pl.col("history").list.eval(pl.lit("interaction")))
-        plain_lists = answered(folder, plain, top_ten, "plain")["answer"].to_list()
-        found = listed(plain_lists, plain["item_id"].to_list(), plain["user_id"].to_list())
-        rows.setdefault("the same, withheld ones left out of the history", {})[metric] = found["hr@10"]
-        items = pl.read_parquet(files / "items.parquet").height
-        rows.setdefault("random", {})[metric] = {"value": K / items, "low": None, "high": None}
     for data in COLD:
-        before, now = (rows[n][f"{data}/hr@10"] for n in ("other items, nothing withheld", "other items"))
-        if before["value"] is not None and now["value"] is not None:
-            change = now["value"] / before["value"] - 1
-            rows["genrec"][f"{data}/cost"] = {"value": change, "low": None, "high": None}
+        found = recorded(bench, data, runs[f"{data}-cold"], partial(cold_items, bench, data, runs))
+        seconds += found["seconds"]
+        for name, figures in found["rows"].items():
+            rows.setdefault(name, {}).update({f"{data}/{figure}": value for figure, value in figures.items()})
     return [Row(name, own, seconds=seconds if name == "genrec" else None) for name, own in rows.items()]
 
 
+def cold_items(bench: Bench, data: str, runs: Mapping[str, Options]) -> dict[str, Any]:
+    """What is measured of one data set: figures by row, and the seconds of training."""
+    folders = {kind: finetune(bench, f"{data}-{kind}", runs[f"{data}-{kind}"]) for kind in ("cold", "all")}
+    folder, files = folders["cold"], bench.files / data
+    rows: dict[str, Metrics] = {"genrec": {}}
+    for kind, name in (("cold", "other items"), ("all", "other items, nothing withheld")):
+        rows[name] = {"hr@10": metrics_of(evaluate(bench, f"{data}-{kind}"))["next_item/seen_removed/hr@10"]}
+    cases = pl.read_parquet(files / "cases.parquet")
+    wanted, users = cases["item_id"].to_list(), cases["user_id"].to_list()
+    lists = answered(folder, cases, top_ten)["answer"].to_list()
+    rows["genrec"]["hr@10"] = listed(lists, wanted, users)["hr@10"]
+    rows["genrec"] |= beside_cold(folder, files / "interactions.parquet", cases, lists, rows)
+    cold = {*pl.read_parquet(files / "items.parquet")["item_id"]}
+    items = len(cold)
+    cold -= {*pl.read_parquet(files / "interactions.parquet")["item_id"]}
+    after = pl.read_parquet(files / "after.parquet")
+    plain = after.with_columns(
+        history=pl.Series([[i for i in h if i not in cold] for h in after["history"].to_list()])
+    ).with_columns(events=pl.col("history").list.eval(pl.lit("interaction")))
+    for name, asked_cases, row in (
+        ("after", after, "other items after withheld ones"),
+        ("plain", plain, "the same, withheld ones left out of the history"),
+    ):
+        found = answered(folder, asked_cases, top_ten, name)["answer"].to_list()
+        rows[row] = {"hr@10": listed(found, after["item_id"].to_list(), after["user_id"].to_list())["hr@10"]}
+    rows["random"] = {"hr@10": {"value": K / items, "low": None, "high": None}}
+    before, now = (rows[n]["hr@10"]["value"] for n in ("other items, nothing withheld", "other items"))
+    if before is not None and now is not None:
+        rows["genrec"]["cost"] = {"value": now / before - 1, "low": None, "high": None}
+    return {"seconds": sum(seconds_of(bench, f"{data}-{kind}") for kind in folders), "rows": rows}
+
+
 def beside_cold(
-    run: Path, train: Path, cases: pl.DataFrame, lists: list[list[str]], metric: str, rows: dict[str, Metrics]
+    run: Path, train: Path, cases: pl.DataFrame, lists: list[list[str]], rows: dict[str, Metrics]
 ) -> Metrics:
     """Content kNN and SASRec on the vectors of a run's texts, into `rows`: over the whole catalogue, and in the places
     of withheld items in the run's lists; returns the paired gain of genrec over the best kNN of the latter."""
@@ -522,11 +544,11 @@ def beside_cold(
     users, of_knn = cases["user_id"].to_list(), []
     for name, (whole, among) in ranks.items():
         for title, hit in ((name, whole <= K), (f"{name}, in genrec's places", among <= places)):
-            rows.setdefault(title, {})[metric] = only(intervals(mean_intervals({"hr": hit.astype(float)}, users)))
+            rows[title] = intervals(mean_intervals({"hr@10": hit.astype(float)}, users))
         if name.startswith("content"):
             of_knn.append((among <= places).astype(float))
     gain = hits - max(of_knn, key=lambda found: float(found.mean()))
-    return {metric.replace("hr@10", "gain"): only(intervals(mean_intervals({"gain": gain}, users)))}
+    return intervals(mean_intervals({"gain": gain}, users))
 
 
 def sasrec_data(
