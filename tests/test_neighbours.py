@@ -227,3 +227,19 @@ def test_probabilities_follow_the_features_that_the_scores_lack(values) -> None:
     assert np.abs(np.asarray(few.features) - 1).max() < np.abs(np.asarray(few.features) - weights).max()
     none = fit_outcome(scores[:0], answer[:0], np.ones(0), features[:0], values)
     assert none == Calibration(1.0, (), (1.0, 1.0, 1.0), fitted.tilt)  # a deviation moves the answer by itself
+
+
+def test_optional_features_weigh_if_they_tell_enough() -> None:
+    rng = np.random.default_rng(0)
+    features, scores = rng.normal(size=(2_000, 4)), np.zeros((2_000, 2))
+    answer = (
+        rng.random(2_000) < Calibration(features=(1.0,), tilt=(-1.0, 1.0)).probabilities(scores, features[:, :1])[:, 1]
+    ).astype(int)
+    known = np.asarray([1.0, 0.0, 0.0, 0.0])
+    noise = fit_outcome(scores, answer, np.ones(2_000), features, unfitted=known, optional=3)
+    assert noise.features[1:] == (0.0, 0.0, 0.0) and noise.features[0] == pytest.approx(1, abs=0.15)
+    turned = features[:, [1, 2, 3, 0]]
+    useful = fit_outcome(scores, answer, np.ones(2_000), turned, unfitted=np.zeros(4), optional=3)
+    assert useful.features[3] == pytest.approx(1, abs=0.15)
+    few = fit_outcome(scores[:0], answer[:0], np.ones(0), features[:0], unfitted=known, optional=3)
+    assert few.features == tuple(known)

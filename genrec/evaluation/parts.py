@@ -129,7 +129,8 @@ def outcome_tables(
             weights = replace(calibration, features=calibration.features[chosen])
             if held is not None and held.features is not None:
                 silent = np.zeros_like(held.scores), held.answer, held.weight, held.features[:, chosen]
-                weights = fit_outcome(*silent, task.answer.values, prior[chosen])
+                optional = width - own if part == "counts and texts" else 0
+                weights = fit_outcome(*silent, task.answer.values, prior[chosen], optional)
             by_part[part] = featured(found, weights, chosen), held and featured(held, weights, chosen)
         by_part["all"] = found, held
     for part, (outcomes, of_valid) in by_part.items():

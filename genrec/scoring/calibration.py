@@ -50,6 +50,7 @@ def fit_outcome(
     features: np.ndarray | None = None,
     values: tuple[float, ...] = (),
     unfitted: np.ndarray | None = None,
+    optional: int = 0,
 ) -> Calibration:
     """Temperature and, with enough cases, one bias per answer and one weight per feature that minimise the weighted log
     loss (Guo et al. 2017).
@@ -59,6 +60,9 @@ def fit_outcome(
     A deviation from the mean answer, in standard deviations, moves the answer by itself with a weight of 1, exactly so
     for no and yes that are equally likely. A weight is fitted if a bias is: few cases mostly come from a few users,
     whose own deviations are no sample of what users' deviations mean.
+
+    optional: how many features, the last ones, keep their unfitted weights unless the log likelihood gains half of
+    log n for each of them (Schwarz 1978): few cases fit anything a little better.
 
     A pull worth one case holds them near a scale of the scores (the inverse of the temperature) of 1, the biases that
     give the weighted base rates, and unfitted weights. Cases of unlike weight stand for a drawn sample, whose rates are
@@ -88,9 +92,14 @@ def fit_outcome(
         likelihood = (log_softmax(scaled, axis=1)[np.arange(n), answer] * weight).sum()
         return float((theta**2).sum() - likelihood) / max(n, 1)
 
-    free = (None, None) if with_bias else (0, 0)
+    free, held = ((None, None) if with_bias else (0, 0)), (0, 0)
     bounds = [(1 / HOTTEST - 1, None), *[free] * (len(start) + features.shape[1])]
-    solution = minimize(loss, np.zeros(len(bounds)), method="L-BFGS-B", bounds=bounds).x
+    best = minimize(loss, np.zeros(len(bounds)), method="L-BFGS-B", bounds=bounds)
+    if optional := min(optional, features.shape[1]):
+        plain = [*bounds[:-optional], *[held] * optional]
+        without = minimize(loss, np.zeros(len(bounds)), method="L-BFGS-B", bounds=plain)
+        best = best if n * (without.fun - best.fun) > optional * np.log(max(n, 1)) / 2 else without
+    solution = best.x
     temperature = float(1 / (1 + solution[0]))
     bias = tuple(float(b) for b in np.append(solution[1:biased] + start, 0)) if with_bias else ()
     if not features.shape[1]:

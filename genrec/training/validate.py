@@ -15,7 +15,7 @@ from ..rows.corpus import Corpus
 from ..run.config import FinetuneConfig
 from ..scoring.calibration import Calibration, fit_items, fit_outcome
 from ..scoring.content import shared_attributes
-from ..scoring.features import unfitted
+from ..scoring.features import by_counts, unfitted
 from ..scoring.fit import Cases, find_effects, find_neighbours, fit_lists
 from ..scoring.scorer import PARTS, Counts, Part, Scorer
 from ..scoring.texts import Texts
@@ -190,10 +190,13 @@ def fit_outcomes(scorer: Scorer, corpus: Corpus, reading: Reading) -> dict[str, 
     for name, outcomes in reading.outcomes.items():
         task = next(t for t in corpus.tasks if t.name == name)
         features = outcomes.features if task.answer.values or len(task.answer.choices) == 2 else None
-        prior = None if features is None else unfitted(corpus, scorer.counts[corpus.dataset.name], task)
-        calibrations[f"{corpus.dataset.name}/{name}"] = fit_outcome(
-            outcomes.scores, outcomes.answer, outcomes.weight, features, task.answer.values, prior
-        )
+        cases, counts = (outcomes.scores, outcomes.answer, outcomes.weight), scorer.counts[corpus.dataset.name]
+        if features is None:
+            fitted = fit_outcome(*cases)
+        else:
+            of_texts, known = features.shape[1] - by_counts(counts, task), unfitted(corpus, counts, task)
+            fitted = fit_outcome(*cases, features, task.answer.values, known, of_texts)
+        calibrations[f"{corpus.dataset.name}/{name}"] = fitted
     return calibrations
 
 
