@@ -158,8 +158,7 @@ def test_each_task_is_measured_by_part(run: Path) -> None:
     """All together is what is served; a model without its counts measures what the language model's part says."""
     data = results(run)["datasets"]["chain"]
     for task, by_part in data["parts"].items():
-        lists = task == "next_item"
-        assert list(by_part) == ["language model", "counts", *(["texts", "counts and texts"] if lists else []), "all"]
+        assert list(by_part) == ["language model", "counts", "texts", "counts and texts", "all"]
         served = data["tasks"][task]["served"]
         assert by_part["all"]["n"] == served["n"]
         for name, interval in by_part["all"]["metrics"].items():
