@@ -429,6 +429,13 @@ def test_modules_that_a_file_names_are_never_imported(run: Path, tmp_path: Path,
         (lambda m: m["tasks"]["chain"]["rating"].update(words=["1", "2"]), ("genrec.json", "rating")),
         (lambda m: m["tasks"]["chain"].update({"../../x": {"words": [], "values": []}}), ("genrec.json", "../../x")),
         (lambda m: m["calibration"]["chain/rating"].update(bias=[1.0]), ("genrec.json", "calibration", "rating")),
+        (
+            lambda m: m["calibration"]["chain/rating"].update(
+                features=[1.0], tilt=[0.0] * len(m["tasks"]["chain"]["rating"]["words"])
+            ),
+            ("genrec.json", "rating", "weights of 1 feature; allowed: 0 or "),
+        ),
+        (lambda m: m["attributes"].update(chain=["colour"] * 9), ("genrec.json", "attributes")),
         (lambda m: m["calibration"]["chain/rating"].update(temperature=0.0), ("genrec.json", "temperature")),
         (lambda m: m["calibration"]["chain/rating"].update(temperature=float("nan")), ("genrec.json", "temperature")),
         (lambda m: m.update(max_events=10**6), ("genrec.json", "max_events", "1,000,000")),

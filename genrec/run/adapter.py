@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..counting import counted
 from ..errors import RunError
 from ..files import read_parquet, shown, sync, sync_all
 from ..model.backbone import Backbone, Quantize, events_that_fit, load_backbone, word_count
@@ -220,7 +221,9 @@ def check_features(folder: Path, manifest: Manifest, tasks: Mapping[str, Task], 
         for name in manifest.tasks[dataset]:
             weights = manifest.calibration.get(f"{dataset}/{name}", {}).get("features", ())
             if len(weights) not in (0, expected := len(feature_names(own, tasks[name]))):
-                complaint = f"the calibration of {name!r} of {dataset!r} has {len(weights):,} weights of features"
+                complaint = (
+                    f"the calibration of {name!r} of {dataset!r} has weights of {counted(len(weights), 'features')}"
+                )
                 raise RunError(f"{folder / MANIFEST} does not fit: {complaint}; allowed: 0 or {expected:,}")
 
 

@@ -14,6 +14,7 @@ from ..errors import RunError
 from ..files import read_json, shown
 from ..model.backbone import Quantize
 from ..model.source import BackboneSource
+from ..scoring.content import MOST
 from ..tasks.vocabulary import ITEMS, Vocabulary
 from .folder import MANIFEST
 
@@ -114,7 +115,7 @@ class Manifest:
     files: Mapping[str, Sha256]
     text_encoder: Source | None = None
     signs: Mapping[str, Mapping[str, Sign]] = field(default_factory=dict)
-    attributes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    attributes: Mapping[str, Annotated[Sequence[str], Field(max_length=MOST)]] = field(default_factory=dict)
     format: int = FORMAT
 
     def to_json(self) -> dict[str, Any]:
