@@ -49,7 +49,7 @@ def measure(name: str, data: Path, out: Path, settings_folder: Path, results: Pa
     path = results / f"{name}.json"
     results.mkdir(parents=True, exist_ok=True)
     records = sorted((results / "runs" / name).glob("*.json"))
-    write_text(path, json.dumps(results_of(name, settings, rows, len(line.runs(bench)), records), indent=1) + "\n")
+    write_text(path, json.dumps(results_of(name, settings, rows, settings["runs"], records), indent=1) + "\n")
     return path
 
 
@@ -67,7 +67,7 @@ def results_of(name: str, settings: dict[str, Any], rows: list[Row], runs: int, 
         "rows": [
             {"name": row.name, "seconds": row.seconds, "figures": figures_of(settings, row.metrics, row.values)}
             | {
-                key: {part: figures_of(settings, values, {}) for part, values in parts.items()}
+                key: {part: own for part, values in parts.items() if (own := figures_of(settings, values, {}))}
                 for key, parts in (("parts", row.parts), ("over", row.over))
                 if parts
             }

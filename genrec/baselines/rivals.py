@@ -109,7 +109,12 @@ def cached_predictions(key: str, make: Make) -> Predicted:
         np.savez(partial_folder / "arrays.npz", **made.arrays)  # type: ignore[arg-type]
         about = {f.name: getattr(made, f.name) for f in fields(made) if f.name != "arrays"}
         (partial_folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
-        os.replace(partial_folder, folder)
+        try:
+            os.replace(partial_folder, folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+            shutil.rmtree(partial_folder)  # another process was first, with the same
     about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
     with np.load(folder / "arrays.npz") as arrays:
         return Predicted(**about, arrays=dict(arrays))
