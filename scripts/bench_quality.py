@@ -30,11 +30,20 @@ from genrec.files import write_text  # noqa: E402
 VERSIONS = ("torch", "transformers", "peft", "polars", "scikit-learn")
 
 
-def measure(name: str, data: Path, out: Path, settings_folder: Path, results: Path, baselines: bool = True) -> Path:
-    """Convert, train and measure one line, and write its results; returns the file."""
+def measure(
+    name: str,
+    data: Path,
+    out: Path,
+    settings_folder: Path,
+    results: Path,
+    baselines: bool = True,
+    runs: int | None = None,
+) -> Path:
+    """Convert, train and measure one line, and write its results; returns the file. runs: only so many, the first."""
     if name not in LINES:
         raise UnknownNameError("line", name, LINES, "of the quality table")
     settings = read_settings(settings_folder / f"{name}.yaml")
+    settings["runs"] = min(runs or settings["runs"], settings["runs"])
     options = dict(settings["finetune"])
     options["tasks"] = [str(settings_folder / path) for path in options.get("tasks", [])]
     wanted = baselines and bool(settings.get("baselines"))
@@ -48,14 +57,15 @@ def measure(name: str, data: Path, out: Path, settings_folder: Path, results: Pa
     rows = line.measure(bench)
     path = results / f"{name}.json"
     results.mkdir(parents=True, exist_ok=True)
-    records = sorted((results / "runs" / name).glob("*.json"))
+    records = sorted((results / "runs" / name).glob("*.json"))[: runs or None]
     write_text(path, json.dumps(results_of(name, settings, rows, settings["runs"], records), indent=1) + "\n")
     return path
 
 
 def results_of(name: str, settings: dict[str, Any], rows: list[Row], runs: int, records: list[Path]) -> dict[str, Any]:
     """What is written of a line: figures by row, settings, versions; the same for the same runs. records: of the runs,
-    which tell the states of genrec's sources that they were measured at."""
+    which tell the states of genrec's sources that they were measured at, and whether baselines stand beside them."""
+    known = [json.loads(path.read_text(encoding="utf-8")) for path in records]
     return {
         "version": 1,
         "name": name,
@@ -63,7 +73,8 @@ def results_of(name: str, settings: dict[str, Any], rows: list[Row], runs: int, 
         "cores": len(os.sched_getaffinity(0)),
         "settings": {key: settings[key] for key in ("convert", "finetune") if key in settings},
         "runs": runs,
-        "code": sorted({json.loads(path.read_text(encoding="utf-8"))["code"] for path in records}),
+        "code": sorted({record["code"] for record in known}),
+        "with_baselines": sum(bool(record["found"].get("baselines")) for record in known),
         "rows": [
             {"name": row.name, "seconds": row.seconds, "figures": figures_of(settings, row.metrics, row.values)}
             | {
@@ -86,6 +97,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--out", type=Path, default=Path("build/quality"), metavar="FOLDER", help="runs (default: build/quality)"
     )
+    parser.add_argument("--runs", type=int, metavar="N", help="only the first N runs of the line (default: all)")
     parser.add_argument("--no-baselines", action="store_true", help="leave out the baselines of genrec evaluate")
     parser.add_argument(
         "--settings", type=Path, default=SETTINGS, metavar="FOLDER", help="NAME.yaml (default: scripts/quality)"
@@ -97,7 +109,7 @@ def main(argv: list[str] | None = None) -> int:
 
     def work() -> None:
         for name in LINES if args.name == "all" else [args.name]:
-            path = measure(name, args.data, args.out, args.settings, args.results, not args.no_baselines)
+            path = measure(*(name, args.data, args.out, args.settings, args.results, not args.no_baselines, args.runs))
             print(f"written: {path}")
             if args.results == RESULTS:
                 write_text(PAGE, page())

@@ -593,7 +593,7 @@ def test_a_finished_line_is_not_trained_again(chain_files: Path, settings: Path,
     assert set(found) == set(page.read_settings(settings / "beauty.yaml")["figures"])
     assert measure() == first
     shutil.rmtree(tmp_path / "beauty")  # as on another machine: what was measured of a run is with the results
-    path = bench_quality.measure("beauty", chain_files, tmp_path, settings, tmp_path / "results", baselines=False)
+    path = bench_quality.measure("beauty", chain_files, tmp_path, settings, tmp_path / "results")
     assert path.read_bytes() == first[0] and not (tmp_path / "beauty" / "seed-0").exists()
     own = yaml.safe_load((settings / "beauty.yaml").read_text())
     own["finetune"]["epochs"] = 3

@@ -315,26 +315,33 @@ def measured_run(bench: Bench, run: str, options: Options) -> Measured:
         return asdict(Measured(seconds_of(bench, run), metrics_of(found), parts, baselines, over, seconds))
 
     def enough(found: Mapping[str, Any]) -> bool:
-        return bool(found["baselines"]) or not bench.baselines
+        is_here = (bench.work / run / "adapter").is_dir()  # baselines can be measured beside it
+        return bool(found["baselines"]) or not (bench.baselines and is_here)
 
     return Measured(**recorded(bench, Path(run).name, options, measure, enough))
 
 
 def evaluated(bench: Bench) -> list[Row]:
-    """What `genrec evaluate` says of every run, and of the baselines beside it."""
+    """What `genrec evaluate` says of every run, and of the baselines beside it: of runs with the same cases some may
+    have been measured without these."""
     runs = [measured_run(bench, run, options) for run, options in LINES[bench.name].runs(bench)]
     disjoint = bool(bench.settings.get("disjoint"))
 
-    def of_every_run(kind: str) -> dict[str, Row]:
+    def pooled_by_name(kind: str) -> dict[str, Row]:
         every = [getattr(run, kind) for run in runs]
-        names = [name for name in every[0] if all(name in own for own in every)]
-        return {name: pooled(name, [own[name] for own in every], None, disjoint) for name in names}
+        have = {name: [own[name] for own in every if name in own] for own in every for name in own}
+        return {
+            name: pooled(name, own, None, disjoint)
+            for name, own in have.items()
+            if len(own) == len(runs) or not disjoint
+        }
 
-    parts, over = ({n: row.metrics for n, row in of_every_run(kind).items()} for kind in ("parts", "over"))
+    parts, over = ({n: row.metrics for n, row in pooled_by_name(kind).items()} for kind in ("parts", "over"))
     own = pooled("genrec", [run.own for run in runs], sum(run.seconds for run in runs), disjoint)
     rows = [replace(own, parts=parts, over=over)]
-    for name, row in of_every_run("baselines").items():  # a time that comes back is the same training, out of the cache
-        rows.append(replace(row, seconds=sum({s for run in runs for s in run.baseline_seconds[name]})))
+    for name, row in pooled_by_name("baselines").items():  # a time that comes back is the same, out of the cache
+        seconds = {s for run in runs for s in run.baseline_seconds.get(name, [])}
+        rows.append(replace(row, seconds=sum(seconds)))
     return rows
 
 

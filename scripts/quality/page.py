@@ -267,7 +267,7 @@ def section(name: str, own: Mapping[str, Any], found: Mapping[str, Any] | None, 
         for row in rows.values():
             cells = [shown(row["figures"][f]) if f in row["figures"] else "" for f in figures]
             minutes = "" if row["seconds"] is None else f"{row['seconds'] / 60:.0f}"
-            title = f"**genrec**{runs_in_words(found)}" if row["name"] == "genrec" else row["name"]
+            title = f"**genrec**{runs_in_words(found, own)}" if row["name"] == "genrec" else row["name"]
             lines.append(f"| {title} | " + " | ".join(cells) + f" | {minutes} |")
         for row in own.get("published", []):
             cells = [f"{row['figures'][f]:g}" if f in row["figures"] else "" for f in figures]
@@ -285,6 +285,8 @@ def section(name: str, own: Mapping[str, Any], found: Mapping[str, Any] | None, 
         lines.append("")
         lines += baselines_in_words(own, rows)
         lines += [f"Settings: {settings_in_words(found)}. {found['cores']} cores; {versions_in_words(found)}.", ""]
+        if 0 < found.get("with_baselines", 0) < found["runs"]:
+            lines += [f"Baselines stand beside {found['with_baselines']} of its runs.", ""]
         if len(found.get("code", [])) > 1:
             lines += [f"Its runs were measured at {len(found['code'])} states of the code.", ""]
     if missed:
@@ -292,8 +294,10 @@ def section(name: str, own: Mapping[str, Any], found: Mapping[str, Any] | None, 
     return "\n".join(lines)
 
 
-def runs_in_words(found: Mapping[str, Any] | None) -> str:
-    """`, 3 runs`."""
+def runs_in_words(found: Mapping[str, Any] | None, own: Mapping[str, Any]) -> str:
+    """`, 3 runs`, or `, 1 of 3 runs` while the others are not measured."""
+    if found and found["runs"] < own["runs"]:
+        return f", {found['runs']} of {own['runs']} runs"
     return f", {found['runs']} runs" if found and found["runs"] > 1 else ""
 
 
