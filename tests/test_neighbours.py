@@ -229,6 +229,19 @@ def test_probabilities_follow_the_features_that_the_scores_lack(values) -> None:
     assert none == Calibration(1.0, (), (1.0, 1.0, 1.0), fitted.tilt)  # a deviation moves the answer by itself
 
 
+def test_scores_that_say_nothing_fall_silent_beside_features() -> None:
+    """At few cases as at many; without features there is nothing else to go by."""
+    rng = np.random.default_rng(0)
+    features, scores = rng.normal(size=(2_000, 1)), rng.normal(size=(2_000, 2))
+    for share, temperature in ((0.0, 20.0), (1.0, 1.0)):
+        true = Calibration(features=(1.0,), tilt=(-1.0, 1.0)).probabilities(share * scores, features)[:, 1]
+        answer = (rng.random(2_000) < true).astype(int)
+        for n, within in ((2_000, 0.15), (120, 0.6)):
+            fitted = fit_outcome(scores[:n], answer[:n], np.ones(n), features[:n])
+            assert fitted.temperature == pytest.approx(temperature, rel=within)
+    assert fit_outcome(scores, answer, np.ones(2_000)).temperature < 2
+
+
 def test_optional_features_weigh_if_they_tell_enough() -> None:
     rng = np.random.default_rng(0)
     features, scores = rng.normal(size=(2_000, 4)), np.zeros((2_000, 2))

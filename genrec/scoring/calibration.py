@@ -62,7 +62,8 @@ def fit_outcome(
     whose own deviations are no sample of what users' deviations mean.
 
     optional: how many features, the last ones, keep their unfitted weights unless the log likelihood gains half of
-    log n for each of them (Schwarz 1978): few cases fit anything a little better.
+    log n for each of them (Schwarz 1978): few cases fit anything a little better. So do the scores, beside features: at
+    their least scale unless the likelihood gains as much by another one.
 
     A pull worth one case holds them near a scale of the scores (the inverse of the temperature) of 1, the biases that
     give the weighted base rates, and unfitted weights. Cases of unlike weight stand for a drawn sample, whose rates are
@@ -92,13 +93,22 @@ def fit_outcome(
         likelihood = (log_softmax(scaled, axis=1)[np.arange(n), answer] * weight).sum()
         return float((theta**2).sum() - likelihood) / max(n, 1)
 
-    free, held = ((None, None) if with_bias else (0, 0)), (0, 0)
-    bounds = [(1 / HOTTEST - 1, None), *[free] * (len(start) + features.shape[1])]
+    free, held, least = ((None, None) if with_bias else (0, 0)), (0, 0), 1 / HOTTEST - 1
+    bounds: list[tuple[float | None, float | None]] = [
+        (least, None),
+        *[free] * (len(start) + features.shape[1]),
+    ]
     best = minimize(loss, np.zeros(len(bounds)), method="L-BFGS-B", bounds=bounds)
     if optional := min(optional, features.shape[1]):
         plain = [*bounds[:-optional], *[held] * optional]
         without = minimize(loss, np.zeros(len(bounds)), method="L-BFGS-B", bounds=plain)
-        best = best if n * (without.fun - best.fun) > optional * np.log(max(n, 1)) / 2 else without
+        if max(n, 1) * (without.fun - best.fun) <= optional * np.log(max(n, 1)) / 2:
+            best, bounds = without, plain
+    if features.shape[1]:
+        silent_bounds = [(least, least), *bounds[1:]]
+        silent = minimize(loss, np.append(least, best.x[1:]), method="L-BFGS-B", bounds=silent_bounds)
+        if max(n, 1) * (silent.fun - best.fun) <= np.log(max(n, 1)) / 2:
+            best = silent
     solution = best.x
     temperature = float(1 / (1 + solution[0]))
     bias = tuple(float(b) for b in np.append(solution[1:biased] + start, 0)) if with_bias else ()
