@@ -1,6 +1,6 @@
 """The lines of the quality table, from raw files to figures.
 
-Usage: scripts/bench quality NAME|all --data DIR [--out FOLDER] [--no-baselines]
+Usage: scripts/bench quality NAME|all --data DIR [--out FOLDER] [--runs N] [--no-baselines]
 
 Each line converts its raw files, trains with `genrec finetune`, measures with `genrec evaluate` (or by asking the run,
 where the line has a protocol of its own) and writes docs/results/NAME.json and docs/quality.md. The same command goes

@@ -47,7 +47,7 @@ def content_features(
         features = np.zeros((len(items), 1 + len(attributes)))
         known = items >= 0
         if len(past) and known.any():
-            of_texts = likeness(rows, items[known], past[worded[past]])
+            of_texts = nearest_texts(rows, items[known], past[worded[past]])
             features[known, 0] = np.where(worded[items[known]], of_texts, 0.0)
             for number, name in enumerate(attributes, start=1):
                 values = dataset.values_of(name)
@@ -57,8 +57,8 @@ def content_features(
     return np.concatenate(found)
 
 
-def likeness(rows: ItemRows, items: np.ndarray, past: np.ndarray) -> np.ndarray:
-    """Likeness (items,) of items to those of a history, 0 for an empty one."""
+def nearest_texts(rows: ItemRows, items: np.ndarray, past: np.ndarray) -> np.ndarray:
+    """The likeness (items,) of items to those of a history, 0 for an empty one."""
     if not len(past):
         return np.zeros(len(items))
     text = rows.text

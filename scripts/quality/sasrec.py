@@ -95,11 +95,9 @@ def trained(
                 optimizer.step()
                 progress.update(f"SASRec, epoch {epoch + 1}", start, len(rows))
             quality = ndcg(model, chosen)
-            best, kept, worse = (
-                (quality, {k: v.clone() for k, v in model.state_dict().items()}, 0)
-                if quality > best
-                else (best, kept, worse + 1)
-            )
+            worse += 1
+            if quality > best:
+                best, kept, worse = quality, {k: v.clone() for k, v in model.state_dict().items()}, 0
             if worse == PATIENCE:
                 break
     model.load_state_dict(kept)
