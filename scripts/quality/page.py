@@ -127,13 +127,18 @@ def beaten(rivals: Sequence[str], name: str, lower: bool, over: Mapping[str, Any
 # --- the page -----------------------------------------------------------------------------------------------------
 
 
+def results_of(results: Path, name: str) -> Any:
+    """The measured results of a name, None before."""
+    path = results / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
 def page(settings: Path = SETTINGS, results: Path = RESULTS) -> str:
     """The whole of docs/quality.md."""
     parts = [HEAD, "| line | figure | measured | must | aim |\n|---|---|---|---|---|"]
     sections = []
     for name, own in every_line(settings):
-        path = results / f"{name}.json"
-        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        found = results_of(results, name)
         rows = {row["name"]: row for row in found["rows"]} if found else {}
         parts.append("\n".join(summary_rows(name, own, rows)))
         sections.append(section(name, own, found, rows))
@@ -168,11 +173,11 @@ variant minus the run as it is, with a paired interval.
 
 def ablation_section(results: Path) -> str:
     """The table of the ablation, of what was measured so far; nothing before."""
-    path = results / "ablation.json"
-    if not path.is_file():
+    found = results_of(results, "ablation")
+    if found is None:
         return ""
     lines = [ABLATION_HEAD, "| line | figure | variant | language model | all | minutes | change |", "|---" * 7 + "|"]
-    for row in json.loads(path.read_text(encoding="utf-8"))["rows"]:
+    for row in found["rows"]:
         values, change = [f"{row[part]['value']:.4f}" for part in ("language model", "all")], row.get("difference")
         ends = "" if change is None else f"{change['value']:+.4f} ({change['low']:+.4f} to {change['high']:+.4f})"
         cells = [
@@ -190,9 +195,7 @@ def ablation_section(results: Path) -> str:
 def parts_rows(settings: Path, results: Path) -> Iterator[str]:
     """The rows of that table."""
     for name, own in every_line(settings):
-        path = results / f"{name}.json"
-        rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
-        for row in rows:
+        for row in (results_of(results, name) or {"rows": []})["rows"]:
             for figure, spec in own["figures"].items():
                 of = {part: figures[figure] for part, figures in row.get("parts", {}).items() if figure in figures}
                 if len(of) > 1:
@@ -220,8 +223,8 @@ def with_parts(readme: str, settings: Path = SETTINGS, results: Path = RESULTS) 
     """The text of README.md with three lines of that table, those of them that are measured."""
     lines = [f"| measured by part | {' | '.join(PARTS)} |", "|---" * (1 + len(PARTS)) + "|"]
     for name, figure in FIRST_SCREEN.items():
-        own, path = read_settings(settings / f"{name}.yaml"), results / f"{name}.json"
-        parts = json.loads(path.read_text(encoding="utf-8"))["rows"][0].get("parts", {}) if path.is_file() else {}
+        own, found = read_settings(settings / f"{name}.yaml"), results_of(results, name)
+        parts = found["rows"][0].get("parts", {}) if found else {}
         if parts:
             cells = [f"{parts[p][figure]['value']:.3f}" if figure in parts.get(p, {}) else "" for p in PARTS]
             less = " (the less the better)" if own["figures"][figure].get("lower") else ""
