@@ -43,7 +43,9 @@ def measure(
     if name not in LINES:
         raise UnknownNameError("line", name, LINES, "of the quality table")
     settings = read_settings(settings_folder / f"{name}.yaml")
-    settings["runs"] = min(runs or settings["runs"], settings["runs"])
+    if runs is not None and not 1 <= runs <= settings["runs"]:
+        raise DataError(f"--runs {runs}: {name} has {settings['runs']} runs; allowed: 1 to {settings['runs']}")
+    settings["runs"] = runs or settings["runs"]
     options = dict(settings["finetune"])
     options["tasks"] = [str(settings_folder / path) for path in options.get("tasks", [])]
     wanted = baselines and bool(settings.get("baselines"))

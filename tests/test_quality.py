@@ -727,6 +727,13 @@ def test_one_adapter_against_one_per_task(toy_files: Path, settings: Path, tmp_p
         assert len(joint[metric]["values"]) == 2
 
 
+@pytest.mark.parametrize("runs", ["0", "4", "-1"])
+def test_runs_that_a_line_has_not(runs: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["beauty", "--data", str(tmp_path), f"--runs={runs}", "--results", str(tmp_path)]
+    assert bench_quality.main(command) == 2
+    assert f"--runs {runs}: beauty has 3 runs; allowed: 1 to 3" in capsys.readouterr().err
+
+
 def test_an_unknown_line_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert bench_quality.main(["beuty", "--data", str(tmp_path)]) == 2
     assert "Did you mean 'beauty'" in capsys.readouterr().err
